@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes the resolution of cameras so that they fit a photo resized as a whole to the same size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+
+def downscaled(cameras: Cameras, factors: Tensor) -> Cameras:
+    """The cameras at 1/factor of their resolution.
+
+    Cameras.rescale_output_resolution scales the intrinsics by the factor and rounds the size separately, which is off
+    by up to a pixel at the far edge. Here they are scaled by what rounding the size made of the factor.
+
+    Args:
+        cameras: `[N]`.
+        factors: `[N, 1]`, 2 for half the resolution.
+
+    Returns:
+        New cameras `[N]`; those given are not changed.
+    """
+    width = torch.round(cameras.width / factors).clamp(min=1).to(torch.int64)
+    height = torch.round(cameras.height / factors).clamp(min=1).to(torch.int64)
+    scale_x, scale_y = width / cameras.width, height / cameras.height
+    return replace(
+        cameras,
+        fx=cameras.fx * scale_x,
+        fy=cameras.fy * scale_y,
+        cx=cameras.cx * scale_x,
+        cy=cameras.cy * scale_y,
+        width=width,
+        height=height,
+    )

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How bad input is reported: one line that says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nerfstudio.utils.rich_utils import CONSOLE
+
+
+class InputError(Exception):
+    """Bad input; the message is one line for the user, who did nothing that a traceback would explain."""
+
+
+def warn(message: str) -> None:
+    """Prints one warning line; nothing in it (such as brackets in a file name) is taken for markup."""
+    CONSOLE.print(f"Warning: {message}", style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def some_names(names: Sequence[str], at_most: int = 3) -> str:
+    """The first few of `names`, for a message that stays one line however many there are."""
+    return ", ".join(names[:at_most]) + (", …" if len(names) > at_most else "")

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The intrinsics of one camera, from what a data set says about it and the size of its photo."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
+
+from img3d_dataparsers.errors import InputError
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """A camera at the full size of its photo: OpenCV's conventions, with pixel centres at +0.5."""
+
+    fx: float
+    """Focal length in pixels."""
+    fy: float
+    """Focal length in pixels."""
+    cx: float
+    """Principal point in pixels from the photo's left edge."""
+    cy: float
+    """Principal point in pixels from the photo's upper edge."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    distortion: tuple[float, ...]
+    """Nerfstudio's order: k1, k2, k3, k4, p1, p2."""
+    camera_type: CameraType
+    """PERSPECTIVE or FISHEYE."""
+
+
+def declared_size(values: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """Width and height of the camera as the data set gives them, or None if it leaves them to the photo."""
+    if "w" not in values or "h" not in values:
+        return None
+    return _positive(values, "w", name), _positive(values, "h", name)
+
+
+def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: str) -> Intrinsics:
+    """The camera of a photo of `width` x `height` pixels.
+
+    Args:
+        values: keys of transforms.json (`fl_x`, `camera_angle_x`, `cx`, `w`, `k1`, …); given for a photo of `w` x `h`
+            pixels, and scaled here where the photo has another size.
+        width: the photo's width.
+        height: the photo's height.
+        name: the photo's name, for messages.
+
+    Raises:
+        InputError: no focal length, a value that is not a number, or a camera model that img3d can't undistort.
+    """
+    w, h = declared_size(values, name) or (width, height)
+    if "fl_x" in values:
+        fl_x = _positive(values, "fl_x", name)
+    elif "camera_angle_x" in values:
+        fl_x = 0.5 * w / math.tan(0.5 * _positive(values, "camera_angle_x", name))
+    else:
+        raise InputError(f"{name} has no focal length: give fl_x (pixels) or camera_angle_x (radians)")
+    if "fl_y" in values:
+        fl_y = _positive(values, "fl_y", name)
+    elif "camera_angle_y" in values and "fl_x" not in values:
+        fl_y = 0.5 * h / math.tan(0.5 * _positive(values, "camera_angle_y", name))
+    else:
+        fl_y = fl_x
+    scale_x, scale_y = width / w, height / h
+    camera_type = _camera_type(values, name)
+    return Intrinsics(
+        fx=fl_x * scale_x,
+        fy=fl_y * scale_y,
+        cx=_number(values, "cx", name, w / 2) * scale_x,
+        cy=_number(values, "cy", name, h / 2) * scale_y,
+        width=width,
+        height=height,
+        distortion=_distortion(values, camera_type, name),
+        camera_type=camera_type,
+    )
+
+
+def _camera_type(values: dict[str, Any], name: str) -> CameraType:
+    model = values.get("camera_model", "OPENCV_FISHEYE" if values.get("is_fisheye") else "OPENCV")
+    camera_type = CAMERA_MODEL_TO_TYPE.get(model)
+    if camera_type not in (CameraType.PERSPECTIVE, CameraType.FISHEYE):
+        raise InputError(f"{name} has camera_model {model!r}; img3d reads pinhole, OPENCV and OPENCV_FISHEYE cameras")
+    return camera_type
+
+
+def _distortion(values: dict[str, Any], camera_type: CameraType, name: str) -> tuple[float, ...]:
+    if "distortion_params" in values:
+        params = values["distortion_params"]
+        if not isinstance(params, list) or len(params) != 6:
+            raise InputError(f"{name}: distortion_params must be the six numbers k1, k2, k3, k4, p1, p2")
+        values = {**values, **dict(zip(("k1", "k2", "k3", "k4", "p1", "p2"), params, strict=True))}
+    if camera_type == CameraType.PERSPECTIVE and any(_number(values, key, name, 0.0) for key in ("k4", "k5", "k6")):
+        raise InputError(
+            f"{name} has k4, k5 or k6, which Nerfstudio's perspective cameras lack; calibrate it with the OPENCV model"
+        )
+    return tuple(_number(values, key, name, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
+
+
+def _number(values: dict[str, Any], key: str, name: str, default: float) -> float:
+    try:
+        number = float(values.get(key, default))
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{name}: {key} is {values[key]!r}, it must be a finite number")
+    return number
+
+
+def _positive(values: dict[str, Any], key: str, name: str) -> float:
+    number = _number(values, key, name, 0.0)
+    if number <= 0:
+        raise InputError(f"{name}: {key} is {values[key]!r}, it must be positive")
+    return number

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves, turns and scales a capture's world so that its cameras lie in a unit cube around the origin, z up."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
+
+from img3d_dataparsers.posed_photos import FloatArray
+
+OrientationMethod = Literal["pca", "up", "vertical", "none"]
+CenterMethod = Literal["poses", "focus", "none"]
+
+
+def normalise(
+    camera_to_worlds: FloatArray,
+    orientation_method: OrientationMethod,
+    center_method: CenterMethod,
+    auto_scale_poses: bool,
+    scale_factor: float,
+) -> tuple[FloatArray, FloatArray, float]:
+    """Nerfstudio's normalisation of poses, in double precision where it matters.
+
+    Args:
+        camera_to_worlds: `[N, 4, 4]`.
+        orientation_method: as in Nerfstudio's data parsers.
+        center_method: as in Nerfstudio's data parsers.
+        auto_scale_poses: whether the farthest camera coordinate becomes 1.
+        scale_factor: a further scale.
+
+    Returns:
+        normalised camera_to_worlds `[N, 3, 4]`; the transform `[3, 4]` and the scale that made them:
+        `R' = T[:, :3] R` and `t' = scale * (T[:, :3] t + T[:, 3])`.
+    """
+    # Nerfstudio works in single precision, which georeferenced captures (coordinates in the millions) overwhelm.
+    shift = np.eye(4)
+    if center_method != "none":
+        shift[:3, 3] = -camera_to_worlds[:, :3, 3].mean(axis=0)
+    _, oriented = auto_orient_and_center_poses(
+        torch.from_numpy(shift @ camera_to_worlds).float(), method=orientation_method, center_method=center_method
+    )
+    transform = oriented.double().numpy() @ shift
+    poses = transform @ camera_to_worlds
+    extent = np.abs(poses[:, :, 3]).max()
+    scale = scale_factor / float(extent) if auto_scale_poses and extent > 0 else scale_factor
+    poses[:, :, 3] *= scale
+    return poses, transform, scale

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Photos and masks as files: whether they are whole, which way up they are, and reading them at a given size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image
+from rich.progress import track
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+EXIF_ORIENTATION = 0x0112
+EXIF_TRANSPOSE = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The EXIF orientations that swap width and height, and what undoes them."""
+READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises on files that are missing, damaged, forbidden or not pictures."""
+
+
+def check_photos(paths: Sequence[Path]) -> list[Size | None]:
+    """Looks at every photo once, in threads, with a progress bar.
+
+    Args:
+        paths: the files to look at; each must be there and readable to count as whole.
+
+    Returns:
+        For each file its stored width and height, or None if it is truncated, damaged or not a picture.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        sizes = executor.map(_size_if_whole, paths)
+        return list(
+            track(
+                sizes,
+                "Checking photos",
+                total=len(paths),
+                console=CONSOLE,
+                transient=True,
+                disable=not CONSOLE.is_terminal,
+            )
+        )
+
+
+def _size_if_whole(path: Path) -> Size | None:
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            if image.format == "PNG":
+                image.verify()  # checksums, without decompressing
+            else:
+                image.draft("RGB", (size[0] // 8, size[1] // 8))  # JPEG: read all, but reconstruct at 1/8
+                image.load()
+    except READ_ERRORS:
+        return None
+    return size if min(size) > 0 else None
+
+
+def is_turned(path: Path, stored: Size, width: float, height: float) -> bool:
+    """Whether a camera of `width` x `height` sees this photo only after its EXIF orientation is applied.
+
+    Nerfstudio and older COLMAP ignore the orientation tag, other tools apply it; the shape of the camera tells
+    which of the two the poses were made with.
+    """
+    if abs(np.log(stored[0] * height / (stored[1] * width))) <= abs(np.log(stored[1] * height / (stored[0] * width))):
+        return False
+    with Image.open(path) as image:
+        return image.getexif().get(EXIF_ORIENTATION, 1) in EXIF_TRANSPOSE
+
+
+def read_photo(
+    path: Path, width: int, height: int, alpha_color: tuple[float, float, float] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Reads a photo at `width` x `height`; every pixel is the mean of the area that it covers in the file.
+
+    Args:
+        path: the file.
+        width: width of the result.
+        height: height of the result.
+        alpha_color: the colour behind transparent pixels in [0, 1], or None to keep the alpha channel.
+
+    Returns:
+        uint8 sRGB `[height, width, 3]`, or `[height, width, 4]` if there is alpha to keep (not premultiplied).
+    """
+    with Image.open(path) as image:
+        stored = image.size
+        turned = is_turned(path, stored, width, height)
+        transpose = EXIF_TRANSPOSE[image.getexif()[EXIF_ORIENTATION]] if turned else None
+        target = (height, width) if turned else (width, height)
+        # A JPEG decodes several times faster at a fraction of its size; at least 2x2 pixels remain to average.
+        image.draft("RGB", (2 * target[0], 2 * target[1]))
+        drawn = _to_rgb_or_rgba(image)
+        if drawn.mode == "RGBA" and alpha_color is not None:
+            backdrop = Image.new("RGBA", drawn.size, tuple(round(255 * channel) for channel in alpha_color))
+            drawn = Image.alpha_composite(backdrop, drawn).convert("RGB")
+        # The fraction that libjpeg decodes at is rounded up to whole pixels: only this part of them is picture.
+        reduction = [round(full / part) for full, part in zip(stored, image.size, strict=True)]
+        box = (0.0, 0.0, stored[0] / reduction[0], stored[1] / reduction[1])
+        if drawn.size != target:
+            shrinks = target[0] <= box[2] and target[1] <= box[3]
+            drawn = drawn.resize(target, Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC, box=box)
+        if transpose is not None:
+            drawn = drawn.transpose(transpose)
+        return np.array(drawn, dtype=np.uint8)
+
+
+def _to_rgb_or_rgba(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip
+        return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    return image.convert("RGBA" if has_alpha else "RGB")
+
+
+def read_mask(path: Path, width: int, height: int) -> npt.NDArray[np.bool_]:
+    """Reads a mask at `width` x `height`, nearest pixel; True where the photo is to be used (white).
+
+    Values above half of the brightest count as white, so that 0/1 and 0/255 masks, and JPEG's ringing, are all right.
+
+    Returns:
+        `[height, width]`.
+    """
+    with Image.open(path) as image:
+        turned = is_turned(path, image.size, width, height)
+        transpose = EXIF_TRANSPOSE[image.getexif()[EXIF_ORIENTATION]] if turned else None
+        grey = image if image.mode.startswith("I") else image.convert("L")
+        grey = grey.resize((height, width) if turned else (width, height), Image.Resampling.NEAREST)
+        values = np.asarray(grey.transpose(transpose) if transpose is not None else grey)
+    return values > values.max() / 2

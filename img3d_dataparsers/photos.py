@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data parser `img3d-photos`: takes the folder it is given, recognises what lies in it, and reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+
+from img3d_dataparsers.camera_sizes import downscaled
+from img3d_dataparsers.colmap import find_reconstruction, read_colmap
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.meta_frames import IMAGE_SUFFIXES
+from img3d_dataparsers.nerf_synthetic import is_nerf_synthetic, read_nerf_synthetic
+from img3d_dataparsers.normalisation import CenterMethod, OrientationMethod, normalise
+from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos
+from img3d_dataparsers.splits import EvalMode, indices_of_split
+from img3d_dataparsers.transforms_json import read_transforms
+from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
+
+MIN_PHOTOS = 3
+"""Two views leave the depth of most points to chance."""
+SYNTHETIC_SCENE_BOX = 1.5
+"""Half the side of the box that NeRF-synthetic objects fit in (as in Nerfstudio's Blender parser)."""
+
+
+@dataclass
+class Img3dPhotosDataParserConfig(DataParserConfig):
+    """Photos with camera poses: transforms.json (Nerfstudio, Instant-NGP), NeRF-synthetic, or COLMAP."""
+
+    _target: type = field(default_factory=lambda: Img3dPhotos)
+    """target class to instantiate"""
+    data: Path = Path()
+    """The data set's folder, or its transforms.json."""
+    max_image_size: int | None = field(default_factory=lambda: 1600 if torch.cuda.is_available() else 800)
+    """Longest side in pixels: larger photos are downscaled when they are read (no images_2 folders needed). None for
+    full size. The default is what the machine trains in reasonable time: 1600 with CUDA, 800 without."""
+    downscale_factor: float | None = None
+    """Read the photos at 1/factor of their size, whatever max_image_size says; any factor."""
+    scale_factor: float = 1.0
+    """How much to scale the camera origins by."""
+    scene_scale: float = 1.0
+    """How much to scale the region of interest by."""
+    orientation_method: OrientationMethod = "up"
+    """The method to use for orientation. (NeRF-synthetic worlds stay as they are, with scale_factor applied.)"""
+    center_method: CenterMethod = "poses"
+    """The method to use to center the poses."""
+    auto_scale_poses: bool = True
+    """Whether to automatically scale the poses to fit in +/- 1 bounding box."""
+    eval_mode: EvalMode = "interval"
+    """
+    The method to use for splitting the dataset into train and eval, unless the data set brings its own lists.
+    Interval holds out every nth photo: 0, n, 2n, … in the order of their names.
+    Fraction holds out evenly spread photos.
+    Filename splits based on filenames containing train/eval.
+    All uses all the images for any split.
+    """
+    eval_interval: int = 8
+    """The interval between photos to hold out. Only used when eval_mode is interval."""
+    train_split_fraction: float = 0.9
+    """The fraction of photos to train on. Only used when eval_mode is fraction."""
+    load_3D_points: bool = True
+    """Whether to start from the 3D points of the reconstruction (ply_file_path in transforms.json, or COLMAP's)."""
+
+
+@dataclass
+class Img3dPhotos(DataParser):
+    """Reads posed photos of any of the known formats; photos that can't be used are left out with a warning.
+
+    Raises InputError, with one line for the user, when what remains is too little to train on.
+    """
+
+    config: Img3dPhotosDataParserConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, config: Img3dPhotosDataParserConfig):
+        super().__init__(config=config)
+        # Train and eval splits usually come from one file: read and check it, and warn about it, once.
+        self._checked: dict[Path, tuple[PosedPhotos, list[UsablePhoto]]] = {}
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
+        if split not in ("train", "val", "test"):
+            raise ValueError(f"unknown split {split!r}")
+        posed, photos = self._read_and_check(split)
+
+        poses = np.stack([photo.camera_to_world for photo in photos])
+        if posed.is_normalised:
+            transform, scale = np.eye(4)[:3], self.config.scale_factor
+            poses[:, :3, 3] *= scale
+            indices = np.arange(len(photos))
+            box = SYNTHETIC_SCENE_BOX * self.config.scale_factor
+        else:
+            poses, transform, scale = normalise(
+                poses,
+                cast(OrientationMethod, posed.orientation_method or self.config.orientation_method),
+                self.config.center_method,
+                self.config.auto_scale_poses,
+                self.config.scale_factor,
+            )
+            indices = indices_of_split(
+                [photo.image_path for photo in photos],
+                split,
+                posed.splits,
+                self.config.eval_mode,
+                self.config.eval_interval,
+                self.config.train_split_fraction,
+            )
+            box = self.config.scene_scale
+
+        selected = [photos[i] for i in indices]
+        masks = [photo.mask_path for photo in selected]
+        alpha_color = None if posed.alpha_color is None else torch.tensor(posed.alpha_color)
+        metadata: dict[str, Any] = {}
+        if alpha_color is not None:
+            metadata["alpha_color"] = alpha_color  # models see the metadata, but not DataparserOutputs.alpha_color
+        if self.config.load_3D_points and split == "train":
+            metadata.update(_seed_points(posed, transform, scale))
+
+        return DataparserOutputs(
+            image_filenames=[photo.image_path for photo in selected],
+            cameras=self._downscaled(_cameras(selected, poses[indices, :3])),
+            alpha_color=alpha_color,
+            scene_box=SceneBox(aabb=torch.tensor([[-box] * 3, [box] * 3], dtype=torch.float32)),
+            # A photo without a mask among others that have one is used whole; Nerfstudio's type has no word for it.
+            mask_filenames=cast(list[Path], masks) if any(masks) else None,
+            metadata=metadata,
+            dataparser_transform=torch.from_numpy(
+                transform @ np.vstack([posed.applied_transform, [[0.0, 0.0, 0.0, 1.0]]])
+            ).float(),
+            dataparser_scale=scale * posed.applied_scale,
+        )
+
+    def _read_and_check(self, split: str) -> tuple[PosedPhotos, list[UsablePhoto]]:
+        posed = read_posed_photos(self.config.data, split)
+        if posed.source not in self._checked:
+            # A split of its own file (NeRF-synthetic) may hold out as few photos as it likes.
+            at_least = 1 if posed.is_normalised and split != "train" else MIN_PHOTOS
+            self._checked[posed.source] = posed, usable_photos(posed, at_least)
+        return self._checked[posed.source]
+
+    def _downscaled(self, cameras: Cameras) -> Cameras:
+        factor, max_size = self.config.downscale_factor, self.config.max_image_size
+        if factor is not None:
+            if not factor > 0:
+                raise InputError(f"--downscale-factor is {factor}, it must be positive")
+            return downscaled(cameras, torch.full_like(cameras.fx, factor))
+        if max_size is None:
+            return cameras
+        if max_size < 1:
+            raise InputError(f"--max-image-size is {max_size}, it must be positive")
+        longest = torch.maximum(cameras.width, cameras.height)
+        return downscaled(cameras, (longest / max_size).clamp(min=1))
+
+
+def read_posed_photos(data: Path, split: str) -> PosedPhotos:
+    """Recognises a data set by what lies in it and reads its poses; photos are not opened.
+
+    Args:
+        data: a folder, or a transforms file.
+        split: "train", "val" or "test", for formats with a file for each.
+
+    Raises:
+        InputError: there is nothing there that can be read, with what to do about it.
+    """
+    try:
+        if data.is_file():
+            if data.suffix.lower() != ".json":
+                raise InputError(f"{data} is a file; --data takes a folder of photos with poses, or a transforms.json")
+            if data.name == "transforms_train.json":
+                return read_nerf_synthetic(data.parent, split)
+            return read_transforms(data)
+        if not data.exists():
+            raise InputError(f"there is no folder {data}; check --data")
+        if (data / "transforms.json").is_file():
+            return read_transforms(data / "transforms.json")
+        if is_nerf_synthetic(data):
+            return read_nerf_synthetic(data, split)
+        reconstruction = find_reconstruction(data)
+        if reconstruction is not None:
+            return read_colmap(data, reconstruction)
+        folder = next((folder for folder in (data, data / "images") if _holds_images(folder)), None)
+    except OSError as error:
+        raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error
+    if folder is None:
+        raise InputError(
+            f"there are no photos in {data.absolute()}: --data takes a folder with transforms.json, "
+            "transforms_train.json or sparse/0"
+        )
+    raise InputError(
+        f"the photos in {folder} have no camera poses, and img3d does not estimate them yet: run "
+        f"`ns-process-data images --data {folder} --output-dir DIR` (it needs COLMAP and ffmpeg), then train on DIR"
+    )
+
+
+def _holds_images(folder: Path) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+
+
+def _cameras(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> Cameras:
+    def column(name: str) -> torch.Tensor:
+        return torch.tensor([getattr(photo.intrinsics, name) for photo in photos])
+
+    return Cameras(
+        camera_to_worlds=torch.from_numpy(camera_to_worlds).float(),
+        fx=column("fx"),
+        fy=column("fy"),
+        cx=column("cx"),
+        cy=column("cy"),
+        width=column("width"),
+        height=column("height"),
+        distortion_params=column("distortion"),
+        camera_type=torch.tensor([photo.intrinsics.camera_type.value for photo in photos]),
+        metadata={},  # not None: `ns-export cameras` writes into it
+    )
+
+
+def _seed_points(posed: PosedPhotos, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:
+    """The reconstruction's points in normalised coordinates, under the names that Nerfstudio's pipeline looks for."""
+    points = posed.read_seed_points()
+    if points is None:
+        return {}
+    xyz, rgb = points
+    xyz = (xyz @ transform[:, :3].T + transform[:, 3]) * scale
+    finite = np.isfinite(xyz).all(axis=-1)
+    if not finite.any():
+        return {}
+    return {
+        "points3D_xyz": torch.from_numpy(xyz[finite]).float(),
+        "points3D_rgb": torch.from_numpy(rgb[finite].copy()),
+    }

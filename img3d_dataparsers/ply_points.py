@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the point cloud that a data set brings along as a PLY file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from img3d_dataparsers.errors import warn
+from img3d_dataparsers.posed_photos import SeedPoints
+
+
+def read_ply_points(path: Path) -> SeedPoints | None:
+    """Points and colours of a PLY point cloud; grey where it has no colours, None (with a warning) if unreadable."""
+    from plyfile import PlyData
+
+    try:
+        vertices = PlyData.read(str(path))["vertex"]
+        xyz = np.stack([vertices[axis] for axis in "xyz"], axis=-1).astype(np.float64)
+        names = [prop.name for prop in vertices.properties]
+        rgb = np.full(xyz.shape, 128, dtype=np.uint8)
+        if {"red", "green", "blue"} <= set(names):
+            rgb = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=-1)
+            if np.issubdtype(rgb.dtype, np.floating):
+                rgb = np.clip(rgb * 255, 0, 255)
+    except Exception as error:  # plyfile raises its own errors, ValueError, KeyError and OSError on bad files
+        warn(f"the seed points in {path} cannot be read ({error}); training starts from random points")
+        return None
+    return xyz, rgb.astype(np.uint8)

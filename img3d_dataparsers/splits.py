@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which photos train and which are held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from nerfstudio.data.utils.dataparsers_utils import (
+    get_train_eval_split_all,
+    get_train_eval_split_filename,
+    get_train_eval_split_fraction,
+    get_train_eval_split_interval,
+)
+
+from img3d_dataparsers.errors import InputError
+
+EvalMode = Literal["fraction", "filename", "interval", "all"]
+
+
+def indices_of_split(
+    paths: list[Path],
+    split: str,
+    given: dict[str, set[Path]],
+    eval_mode: EvalMode,
+    eval_interval: int,
+    train_split_fraction: float,
+) -> npt.NDArray[np.int64]:
+    """Indices into `paths` of the photos of one split.
+
+    Args:
+        paths: all photos, in order.
+        split: "train", "val" or "test".
+        given: the data set's own lists, which win; "val" and "test" stand in for each other, and what no list holds
+            belongs to the split that has no list.
+        eval_mode: as in Nerfstudio's data parsers.
+        eval_interval: for "interval": photos 0, n, 2n, … are held out.
+        train_split_fraction: for "fraction".
+
+    Raises:
+        InputError: the split is empty, or an option has a value that makes no sense.
+    """
+    if given:
+        train, held_out = _given_split(paths, split, given)
+    else:
+        if eval_mode == "interval" and eval_interval < 1:
+            raise InputError(f"--eval-interval is {eval_interval}, it must be at least 1")
+        if eval_mode == "fraction" and not 0 < train_split_fraction <= 1:
+            raise InputError(f"--train-split-fraction is {train_split_fraction}, it must be in (0, 1]")
+        try:
+            train, held_out = {
+                "interval": lambda: get_train_eval_split_interval(paths, eval_interval),
+                "fraction": lambda: get_train_eval_split_fraction(paths, train_split_fraction),
+                "filename": lambda: get_train_eval_split_filename(paths),
+                "all": lambda: get_train_eval_split_all(paths),
+            }[eval_mode]()
+        except ValueError as error:
+            raise InputError(f"--eval-mode filename: {error}") from error
+    indices = train if split == "train" else held_out
+    if len(indices) == 0:
+        kind = "to train on" if split == "train" else "held out for evaluation"
+        raise InputError(
+            f"none of the {len(paths)} photos is {kind}; choose another --eval-mode or --eval-interval, "
+            "or correct the data set's own lists"
+        )
+    return np.asarray(indices, dtype=np.int64)
+
+
+def _given_split(
+    paths: list[Path], split: str, given: dict[str, set[Path]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    eval_names = ("test", "val") if split == "test" else ("val", "test")
+    eval_list: set[Path] | None = next((given[name] for name in eval_names if name in given), None)
+    train_list = given.get("train")
+    all_held_out = given.get("val", set()) | given.get("test", set())
+    train = [i for i, path in enumerate(paths) if (path in train_list if train_list is not None else True)]
+    if train_list is None:
+        train = [i for i in train if paths[i] not in all_held_out]
+    if eval_list is None:
+        eval_list = set(paths) - (train_list or set())
+    held_out = [i for i, path in enumerate(paths) if path in eval_list]
+    return np.array(train, dtype=np.int64), np.array(held_out, dtype=np.int64)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads `transforms.json`, the pose format of Nerfstudio and Instant-NGP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from img3d_dataparsers.colmap import find_reconstruction, read_colmap_points
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.meta_frames import find_image, frames_of_meta
+from img3d_dataparsers.ply_points import read_ply_points
+from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
+
+LEGACY_APPLIED_TRANSFORM = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], dtype=np.float64)
+"""What ns-process-data did to COLMAP's world before it recorded `applied_transform` (nerfstudio_dataparser.py)."""
+
+
+def load_meta(path: Path) -> dict[str, Any]:
+    """Loads a transforms file and checks that it has the one thing that makes it one.
+
+    Raises:
+        InputError: it cannot be read, is not JSON or has no frames.
+    """
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # also UnicodeDecodeError
+        raise InputError(f"{path} is not valid JSON ({error}); is it truncated? Restore or regenerate it") from error
+    frames = meta.get("frames") if isinstance(meta, dict) else None
+    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+        raise InputError(f"{path} has no list of frames; it is not a Nerfstudio or Instant-NGP data set")
+    return meta
+
+
+def read_transforms(path: Path) -> PosedPhotos:
+    """Reads a transforms file; frames are ordered by photo, as Nerfstudio does.
+
+    Raises:
+        InputError: the file is not a transforms file.
+    """
+    meta = load_meta(path)
+    folder = path.parent
+    reconstruction = find_reconstruction(folder)
+
+    applied_transform = np.eye(4)[:3]
+    if meta.get("applied_transform") is not None:
+        applied_transform = _transform(meta["applied_transform"], path)
+    elif reconstruction is not None:
+        applied_transform = LEGACY_APPLIED_TRANSFORM
+
+    return PosedPhotos(
+        source=path,
+        folder=folder,
+        frames=sorted(frames_of_meta(meta, folder), key=lambda frame: frame.image_path),
+        splits={
+            split: set(_split_paths(meta[f"{split}_filenames"], folder, path))
+            for split in ("train", "val", "test")
+            if meta.get(f"{split}_filenames") is not None
+        },
+        applied_transform=applied_transform,
+        applied_scale=_scale(meta.get("applied_scale", 1.0), path),
+        orientation_method=meta.get("orientation_override"),
+        read_seed_points=_seed_reader(meta, folder, reconstruction, applied_transform),
+    )
+
+
+def _transform(value: Any, path: Path) -> FloatArray:
+    try:
+        matrix = np.asarray(value, dtype=np.float64)[:3]
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape != (3, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :3])) < 1e-12:
+        raise InputError(f"{path}: applied_transform is not an invertible 3x4 matrix; correct it or take it out")
+    return matrix
+
+
+def _scale(value: Any, path: Path) -> float:
+    if not isinstance(value, (int, float)) or not np.isfinite(value) or value <= 0:
+        raise InputError(f"{path}: applied_scale is {value!r}, it must be a positive number")
+    return float(value)
+
+
+def _split_paths(names: Any, folder: Path, path: Path) -> Iterable[Path]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: train_filenames, val_filenames and test_filenames must be lists of file names")
+    return (find_image(folder, name) for name in names)
+
+
+def _seed_reader(
+    meta: dict[str, Any], folder: Path, reconstruction: Path | None, applied_transform: FloatArray
+) -> Callable[[], SeedPoints | None]:
+    """Seed points come from the PLY that the file names, else from the COLMAP model that lies beside it."""
+    ply_path = meta.get("ply_file_path")
+    if isinstance(ply_path, str) and ply_path:
+        return lambda: read_ply_points(folder / ply_path)
+    if reconstruction is not None:
+        return lambda: read_colmap_points(reconstruction, applied_transform)
+    return lambda: None

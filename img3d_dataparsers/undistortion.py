@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pinhole camera that sees the most of what a camera with lens distortion saw, and its photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Undistortion:
+    """How one camera's photo is straightened; the size stays."""
+
+    K: FloatArray
+    """`[3, 3]` of the distorted camera, in OpenCV's convention (pixel centres at whole numbers)."""
+    new_K: FloatArray
+    """`[3, 3]` of the pinhole camera, in the same convention."""
+    distortion: FloatArray
+    """OpenCV's order: k1, k2, p1, p2, k3 (perspective) or k1, k2, k3, k4 (fisheye)."""
+    is_fisheye: bool
+    width: int
+    height: int
+
+    def source_pixels(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Where each pixel of the straight photo lies in the distorted one: x and y, each `[height, width]`."""
+        size = (self.width, self.height)
+        if self.is_fisheye:
+            maps = cv2.fisheye.initUndistortRectifyMap(
+                self.K, self.distortion, np.eye(3), self.new_K, size, cv2.CV_32FC1
+            )
+        else:
+            maps = cv2.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.new_K, size, cv2.CV_32FC1)
+        return np.asarray(maps[0], dtype=np.float32), np.asarray(maps[1], dtype=np.float32)
+
+    def straighten(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The photo `[height, width, channels]` as the pinhole camera sees it."""
+        x, y = self.source_pixels()
+        # The border repeats because the outermost pixel centres may lie a fraction of a pixel outside.
+        return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
+
+    def straighten_mask(self, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+        """The mask `[height, width]` (None: all True) as the pinhole camera sees it, False where it sees no photo.
+
+        Returns:
+            None if the mask was None and the photo covers the whole view.
+        """
+        x, y = self.source_pixels()
+        covered = (x > -1) & (x < self.width) & (y > -1) & (y < self.height)
+        if mask is None:
+            return None if covered.all() else covered
+        straight = cv2.remap(mask.astype(np.uint8), x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        return covered & (np.asarray(straight) > 0)
+
+
+def undistortion_of(camera: Cameras) -> Undistortion | None:
+    """How to straighten the photos of `camera` `[]`, or None for a pinhole camera.
+
+    The new focal lengths and principal point are OpenCV's choice for which the straight photo has no empty border
+    (`alpha=0`, `balance=0`), as in Nerfstudio's FullImageDatamanager. Unlike there, nothing is cropped, so photos of
+    one size stay of one size (`ns-export tsdf` asks for that), and both are known before any photo is read.
+    """
+    is_fisheye = int(camera.camera_type.item()) == CameraType.FISHEYE.value
+    params = camera.distortion_params
+    if not is_fisheye and (params is None or not bool(torch.any(params != 0))):
+        return None
+    k1, k2, k3, k4, p1, p2 = params.double().flatten().tolist() if params is not None else [0.0] * 6
+    width, height = int(camera.width.item()), int(camera.height.item())
+    K = np.array(
+        [[camera.fx.item(), 0, camera.cx.item() - 0.5], [0, camera.fy.item(), camera.cy.item() - 0.5], [0, 0, 1]]
+    )
+    if is_fisheye:
+        distortion = np.array([k1, k2, k3, k4])
+        new_K = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+            K, distortion, (width, height), np.eye(3), balance=0.0
+        )
+    else:
+        distortion = np.array([k1, k2, p1, p2, k3])
+        new_K, _ = cv2.getOptimalNewCameraMatrix(K, distortion, (width, height), 0.0)
+    return Undistortion(K, np.asarray(new_K, dtype=np.float64), distortion, is_fisheye, width, height)
+
+
+def undistorted(cameras: Cameras, undistortions: list[Undistortion | None]) -> Cameras:
+    """The pinhole cameras `[N]` of the straightened photos; the cameras given are not changed."""
+    K = cameras.get_intrinsics_matrices().double()
+    for i, undistortion in enumerate(undistortions):
+        if undistortion is not None:
+            K[i] = torch.from_numpy(undistortion.new_K)
+            K[i, :2, 2] += 0.5  # OpenCV's pixel centres are whole numbers, ours are at +0.5
+    K = K.to(cameras.fx.dtype)
+    return Cameras(
+        camera_to_worlds=cameras.camera_to_worlds,
+        fx=K[:, 0, 0],
+        fy=K[:, 1, 1],
+        cx=K[:, 0, 2],
+        cy=K[:, 1, 2],
+        width=cameras.width,
+        height=cameras.height,
+        camera_type=CameraType.PERSPECTIVE,
+        metadata={},
+    )

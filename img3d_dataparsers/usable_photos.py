@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sorts out the frames that training can use, and says in one line each what the others lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
+from img3d_dataparsers.photo_files import check_photos, is_turned
+from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
+
+ROTATION_TOLERANCE = 1e-2
+ASPECT_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class UsablePhoto:
+    """A photo that is there, is whole, and has a camera that fits it."""
+
+    image_path: Path
+    mask_path: Path | None
+    camera_to_world: FloatArray
+    """`[4, 4]`, OpenGL camera axes."""
+    intrinsics: Intrinsics
+
+
+def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
+    """Checks every frame; prints one warning per kind of defect and leaves those frames out.
+
+    Args:
+        posed: the data set as read.
+        at_least: how many photos must remain.
+
+    Raises:
+        InputError: fewer remain, or all cameras are at one place.
+    """
+    defects: dict[str, list[str]] = {}
+    frames = posed.frames
+
+    def keep(has_defect: Callable[[Frame], bool], defect: str) -> None:
+        nonlocal frames
+        bad = [has_defect(frame) for frame in frames]
+        if any(bad):
+            defects[defect] = [frame.name for frame, is_bad in zip(frames, bad, strict=True) if is_bad]
+        frames = [frame for frame, is_bad in zip(frames, bad, strict=True) if not is_bad]
+
+    seen: set[Path] = set()
+    matrices = {id(frame): _matrix(frame.camera_to_world) for frame in frames}
+
+    keep(lambda frame: frame.image_path == Path(), "have no file_path")
+    keep(lambda frame: frame.camera_to_world is None, "have no transform_matrix")
+    keep(lambda frame: matrices[id(frame)].shape != (4, 4), "have a transform_matrix that is not 4x4 numbers")
+    keep(lambda frame: not np.isfinite(matrices[id(frame)]).all(), "have NaN or infinity in transform_matrix")
+    keep(lambda frame: not _is_rigid(matrices[id(frame)]), "have a transform_matrix that is not a rotation and a shift")
+    keep(lambda frame: not frame.image_path.is_file(), "do not exist")
+    keep(lambda frame: frame.image_path in seen or seen.add(frame.image_path) is not None, "are listed more than once")
+    paths = [frame.image_path for frame in frames]
+    sizes = dict(zip(paths, check_photos(paths), strict=True))
+    keep(lambda frame: sizes[frame.image_path] is None, "are damaged or cannot be read")
+
+    cameras: dict[Path, Intrinsics | None] = {frame.image_path: _fit(frame, sizes) for frame in frames}
+    keep(lambda frame: cameras[frame.image_path] is None, "have another shape than their camera (w, h)")
+
+    total = len(posed.frames)
+    sentences = [f"{len(names)} of {total} photos {defect} ({some_names(names)})" for defect, names in defects.items()]
+    if len(frames) < at_least:
+        why = "; ".join(sentences) or "the data set lists no more"
+        raise InputError(f"{posed.source}: {len(frames)} usable photos, at least {at_least} are needed: {why}")
+    for sentence in sentences:
+        warn(f"{sentence}; training goes on without them")
+
+    masks = _masks(frames, posed.folder)
+    photos = []
+    for frame, mask_path in zip(frames, masks, strict=True):
+        intrinsics = cameras[frame.image_path]
+        assert intrinsics is not None  # frames without a camera were left out above
+        photos.append(UsablePhoto(frame.image_path, mask_path, matrices[id(frame)], intrinsics))
+    _check_parallax(posed, photos, at_least)
+    return photos
+
+
+def _matrix(value: Any) -> FloatArray:
+    """A 3x4 or 4x4 matrix as `[4, 4]`; an empty array if it is something else."""
+    try:
+        matrix = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.empty(0)
+    return np.vstack([matrix[:3], [[0.0, 0.0, 0.0, 1.0]]]) if matrix.shape in ((3, 4), (4, 4)) else np.empty(0)
+
+
+def _is_rigid(matrix: FloatArray) -> bool:
+    rotation = matrix[:3, :3]
+    is_orthonormal = np.abs(rotation.T @ rotation - np.eye(3)).max() <= ROTATION_TOLERANCE
+    return bool(is_orthonormal and np.linalg.det(rotation) > 0)
+
+
+def _fit(frame: Frame, sizes: dict[Path, tuple[int, int] | None]) -> Intrinsics | None:
+    """The camera at the size of its photo, or None if no scaling makes the two fit."""
+    stored = sizes[frame.image_path]
+    assert stored is not None
+    width, height = stored
+    declared = declared_size(frame.intrinsics, frame.name)
+    if declared is not None:
+        if is_turned(frame.image_path, stored, *declared):
+            width, height = height, width
+        # One pixel of slack: tools round differently when they shrink photos.
+        slack = ASPECT_TOLERANCE + 1 / min(width, height)
+        if abs(np.log((width / height) / (declared[0] / declared[1]))) > slack:
+            return None
+    return resolve_intrinsics(frame.intrinsics, width, height, frame.name)
+
+
+def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
+    """The mask of each frame: the one it names, or one of the same name in a `masks/` folder beside the photos."""
+    masks = [frame.mask_path or _mask_beside(frame.image_path, folder) for frame in frames]
+    named = [mask for mask in masks if mask is not None]
+    whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if size is not None}
+    bad = [frame.name for frame, mask in zip(frames, masks, strict=True) if mask is not None and mask not in whole]
+    if bad:
+        warn(f"{len(bad)} masks do not exist or are damaged ({some_names(bad)}); these photos are used whole")
+    return [mask if mask in whole else None for mask in masks]
+
+
+def _mask_beside(image_path: Path, folder: Path) -> Path | None:
+    try:
+        relative = image_path.relative_to(folder)
+    except ValueError:
+        relative = PurePath("images", image_path.name)
+        folder = image_path.parent.parent
+    inside = PurePath(*relative.parts[1:]) if len(relative.parts) > 1 else relative
+    # Nerfstudio's naming (same name, or same stem as PNG) and COLMAP's (name.jpg.png).
+    names = [inside.with_name(inside.name + ".png"), inside.with_suffix(".png"), inside]
+    candidates = [folder / "masks" / name for name in names]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:
+    origins = np.stack([photo.camera_to_world[:3, 3] for photo in photos])
+    extent = np.abs(origins - origins[0]).max()
+    if at_least > 1 and extent <= 1e-6 * np.abs(origins).max():
+        raise InputError(
+            f"{posed.source}: all {len(photos)} cameras are at the same place; reconstruction needs parallax, "
+            "so photograph the subject from several places"
+        )
