@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled, multithreaded backend: `torch_backend`'s two functions over `img3d_kernels._C`, in float32.
+
+Importing this module needs the compiled extension.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from img3d_kernels import _C
+
+# The user's setting for torch (torch.set_num_threads, OMP_NUM_THREADS) is meant for us too.
+_C.set_num_threads(torch.get_num_threads())
+
+
+def isa() -> str:
+    """The instruction set of the kernels in use: "avx512", "avx2" or "baseline"."""
+    return _C.isa()
+
+
+def project_gaussians(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"],
+    viewmats: Float[Tensor, "C 4 4"],
+    Ks: Float[Tensor, "C 3 3"],
+    width: int,
+    height: int,
+    *,
+    near_plane: float,
+    far_plane: float,
+    radius_clip: float,
+    eps2d: float,
+    sh_degree: int | None,
+    antialiased: bool,
+) -> tuple[
+    Int[Tensor, "C N"],
+    Float[Tensor, "C N 2"],
+    Float[Tensor, "C N"],
+    Float[Tensor, "C N 3"],
+    Float[Tensor, "C N"],
+    Float[Tensor, "C N D"],
+]:
+    """Project 3D Gaussians into each camera; as `torch_backend.project_gaussians`.
+
+    Returns:
+        radii (0: not in view), means2d in pixels, z-depths, conics (upper triangle of the inverse covariance),
+        opacities (with the antialiasing compensation, if asked for) and colours (spherical harmonics evaluated).
+    """
+    camera_centers = None if sh_degree is None else torch.inverse(viewmats)[:, :3, 3]
+    options = (width, height, near_plane, far_plane, radius_clip, eps2d, antialiased)
+    radii, means2d, depths, conics, opacities_2d, colors_2d = _Project.apply(
+        means,
+        quats,
+        scales,
+        opacities,
+        None if sh_degree is None else colors,
+        viewmats,
+        camera_centers,
+        Ks,
+        -1 if sh_degree is None else sh_degree,
+        options,
+    )
+    if sh_degree is None:
+        colors_2d = colors.expand(viewmats.shape[0], -1, -1)
+    return radii, means2d, depths, conics, opacities_2d, colors_2d
+
+
+def rasterize_to_pixels(
+    means2d: Float[Tensor, "C N 2"],
+    conics: Float[Tensor, "C N 3"],
+    colors: Float[Tensor, "C N D"],
+    opacities: Float[Tensor, "C N"],
+    radii: Int[Tensor, "C N"],
+    depths: Float[Tensor, "C N"],
+    width: int,
+    height: int,
+    *,
+    backgrounds: Float[Tensor, "C D"] | None,
+    absgrad: bool,
+) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
+    """Blend projected Gaussians, nearest first; as `torch_backend.rasterize_to_pixels`, for up to 4 channels."""
+    return _Rasterize.apply(
+        means2d, conics, colors, opacities, radii, depths, backgrounds, width, height, means2d if absgrad else None
+    )
+
+
+def _plain(tensor: Tensor | None) -> Tensor | None:
+    """A contiguous tensor without autograd history, as the extension takes them."""
+    return None if tensor is None else tensor.detach().contiguous()
+
+
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        sh: Tensor | None,
+        viewmats: Tensor,
+        camera_centers: Tensor | None,
+        Ks: Tensor,
+        sh_degree: int,
+        options: tuple[int, int, float, float, float, float, bool],
+    ) -> tuple[Tensor, ...]:
+        width, height, near_plane, far_plane, radius_clip, eps2d, antialiased = options
+        inputs = [_plain(t) for t in (means, quats, scales, opacities, sh, viewmats, camera_centers, Ks)]
+        n, c = means.shape[0], viewmats.shape[0]
+        radii = torch.empty(c, n, dtype=torch.int32)
+        means2d, depths, conics = torch.empty(c, n, 2), torch.empty(c, n), torch.empty(c, n, 3)
+        opacities_2d = torch.empty(c, n)
+        colors = None if sh is None else torch.empty(c, n, 3)
+        m, q, s, o, h, v, cc, k = inputs
+        ctx.call = (m, q, s, o, h, sh_degree, v, cc, k, *options)
+        _C.project_forward(*ctx.call, radii, means2d, depths, conics, opacities_2d, colors)
+        ctx.radii = radii
+        ctx.mark_non_differentiable(radii)
+        return radii, means2d, depths, conics, opacities_2d, colors  # pyright: ignore[reportReturnType]
+
+    @staticmethod
+    def backward(
+        ctx: Any,
+        _: Tensor,
+        v_means2d: Tensor,
+        v_depths: Tensor,
+        v_conics: Tensor,
+        v_opacities_2d: Tensor,
+        v_colors: Tensor | None,
+    ) -> tuple[Tensor | None, ...]:
+        means, quats, scales, opacities, sh, _, viewmats, camera_centers = ctx.call[:8]
+        v_means, v_quats, v_scales = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
+        v_opacities = torch.empty_like(opacities)
+        v_sh = None if sh is None else torch.empty_like(sh)
+        v_viewmats = torch.empty_like(viewmats) if ctx.needs_input_grad[5] else None
+        v_centers = torch.empty_like(camera_centers) if ctx.needs_input_grad[6] else None
+        _C.project_backward(
+            *ctx.call,
+            ctx.radii,
+            *(_plain(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, None if sh is None else v_colors)),
+            v_means,
+            v_quats,
+            v_scales,
+            v_opacities,
+            v_sh,
+            v_viewmats,
+            v_centers,
+        )
+        return v_means, v_quats, v_scales, v_opacities, v_sh, v_viewmats, v_centers, None, None, None
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means2d: Tensor,
+        conics: Tensor,
+        colors: Tensor,
+        opacities: Tensor,
+        radii: Tensor,
+        depths: Tensor,
+        backgrounds: Tensor | None,
+        width: int,
+        height: int,
+        absgrad_of: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        c, channels = means2d.shape[0], colors.shape[-1]
+        render, alpha = torch.empty(c, height, width, channels), torch.empty(c, height, width, 1)
+        arrays = [_plain(t) for t in (means2d, conics, colors, opacities, radii, depths, backgrounds)]
+        ctx.states = [
+            _C.rasterize_forward(*(None if a is None else a[i] for a in arrays), width, height, render[i], alpha[i])
+            for i in range(c)
+        ]
+        ctx.save_for_backward(render, alpha)
+        ctx.n = means2d.shape[1]
+        ctx.absgrad_of = absgrad_of
+        return render, alpha
+
+    @staticmethod
+    def backward(ctx: Any, v_render: Tensor, v_alpha: Tensor) -> tuple[Tensor | None, ...]:
+        render, alpha = ctx.saved_tensors
+        v_render, v_alpha = v_render.contiguous(), v_alpha.contiguous()
+        c, n, channels = render.shape[0], ctx.n, render.shape[-1]
+        v_means2d, v_conics = torch.zeros(c, n, 2), torch.zeros(c, n, 3)
+        v_colors, v_opacities = torch.zeros(c, n, channels), torch.zeros(c, n)
+        v_means2d_abs = torch.zeros(c, n, 2) if ctx.absgrad_of is not None else None
+        for i, state in enumerate(ctx.states):
+            _C.rasterize_backward(
+                state,
+                render[i],
+                alpha[i],
+                v_render[i],
+                v_alpha[i],
+                v_means2d[i],
+                v_conics[i],
+                v_colors[i],
+                v_opacities[i],
+                None if v_means2d_abs is None else v_means2d_abs[i],
+            )
+        if v_means2d_abs is not None:
+            ctx.absgrad_of.absgrad = v_means2d_abs
+        v_backgrounds = (v_render * (1.0 - alpha)).sum(dim=(1, 2)) if ctx.needs_input_grad[6] else None
+        return v_means2d, v_conics, v_colors, v_opacities, None, None, v_backgrounds, None, None, None

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels as Python functions on CPU arrays (DLPack: torch tensors, NumPy arrays). Shapes are checked here, once;
+// the GIL is released while a kernel runs.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "thread_pool.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace img3d;
+
+namespace {
+
+template <typename T>
+using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+using Floats = Array<const float>;
+using FloatsOut = Array<float>;
+using OptionalFloats = std::optional<Floats>;
+using OptionalFloatsOut = std::optional<FloatsOut>;
+
+void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+template <typename A>
+void require_size(const A& array, size_t size, const char* name) {
+  if (array.size() != size)
+    throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " elements, not " +
+                                std::to_string(size));
+}
+
+template <typename A>
+auto* data_or_null(const std::optional<A>& array, size_t size, const char* name) {
+  if (array) require_size(*array, size, name);
+  return array ? array->data() : nullptr;
+}
+
+// Work memory that outlives a call: taken from here, and given back when a RasterState or a kernel is done with it.
+template <typename T>
+class Recycler {
+ public:
+  std::unique_ptr<T> take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (free_.empty()) return std::make_unique<T>();
+    std::unique_ptr<T> item = std::move(free_.back());
+    free_.pop_back();
+    return item;
+  }
+
+  void give(std::unique_ptr<T> item) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (free_.size() < MAX_KEPT) free_.push_back(std::move(item));
+  }
+
+ private:
+  static constexpr size_t MAX_KEPT = 4;  // a training step and a viewer's frame, with room
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<T>> free_;
+};
+
+// Never destroyed: a RasterState may be collected after static destructors have run.
+Recycler<RasterScratch>& raster_scratches() {
+  static auto* recycler = new Recycler<RasterScratch>;
+  return *recycler;
+}
+
+Recycler<Scratch>& scratches() {
+  static auto* recycler = new Recycler<Scratch>;
+  return *recycler;
+}
+
+struct BorrowedScratch {
+  std::unique_ptr<Scratch> scratch = scratches().take();
+  ~BorrowedScratch() { scratches().give(std::move(scratch)); }
+};
+
+// What a forward pass keeps for its backward pass.
+struct RasterState {
+  std::unique_ptr<RasterScratch> scratch = raster_scratches().take();
+  int channels = 0, width = 0, height = 0;
+  size_t n_gaussians = 0;
+  ~RasterState() { raster_scratches().give(std::move(scratch)); }
+};
+
+ProjectInputs project_inputs(const Floats& means, const Floats& quats, const Floats& scales, const Floats& opacities,
+                             const OptionalFloats& sh, int sh_degree, const Floats& viewmats,
+                             const OptionalFloats& camera_centers, const Floats& Ks, int width, int height,
+                             float near_plane, float far_plane, float radius_clip, float eps2d, bool antialiased) {
+  ProjectInputs in{};
+  const size_t n = opacities.size(), c = viewmats.size() / 16;
+  require_size(means, n * 3, "means");
+  require_size(quats, n * 4, "quats");
+  require_size(scales, n * 3, "scales");
+  require_size(viewmats, c * 16, "viewmats");
+  require_size(Ks, c * 9, "Ks");
+  in.n_gaussians = n, in.n_cameras = c;
+  in.means = means.data(), in.quats = quats.data(), in.scales = scales.data(), in.opacities = opacities.data();
+  if (sh) {
+    require(sh->ndim() == 3 && sh->shape(0) == n && sh->shape(2) == 3, "sh must have shape [N, K, 3]");
+    require(0 <= sh_degree && sh_degree <= 3, "sh_degree must be 0 to 3");
+    require(static_cast<size_t>((sh_degree + 1) * (sh_degree + 1)) <= sh->shape(1), "sh has too few coefficients");
+    require(camera_centers.has_value(), "sh needs camera_centers");
+    in.sh = sh->data(), in.sh_stride = sh->shape(1) * 3, in.sh_degree = sh_degree;
+    in.camera_centers = data_or_null(camera_centers, c * 3, "camera_centers");
+  }
+  in.viewmats = viewmats.data(), in.Ks = Ks.data();
+  in.width = width, in.height = height;
+  in.near_plane = near_plane, in.far_plane = far_plane, in.radius_clip = radius_clip, in.eps2d = eps2d;
+  in.antialiased = antialiased;
+  return in;
+}
+
+void project_forward(const Floats& means, const Floats& quats, const Floats& scales, const Floats& opacities,
+                     const OptionalFloats& sh, int sh_degree, const Floats& viewmats,
+                     const OptionalFloats& camera_centers, const Floats& Ks, int width, int height, float near_plane,
+                     float far_plane, float radius_clip, float eps2d, bool antialiased, const Array<int32_t>& radii,
+                     const FloatsOut& means2d, const FloatsOut& depths, const FloatsOut& conics,
+                     const FloatsOut& opacities2d, const OptionalFloatsOut& colors) {
+  const ProjectInputs in = project_inputs(means, quats, scales, opacities, sh, sh_degree, viewmats, camera_centers, Ks,
+                                          width, height, near_plane, far_plane, radius_clip, eps2d, antialiased);
+  const size_t n = in.n_gaussians * in.n_cameras;
+  require_size(radii, n, "radii");
+  require_size(means2d, n * 2, "means2d");
+  require_size(depths, n, "depths");
+  require_size(conics, n * 3, "conics");
+  require_size(opacities2d, n, "opacities2d");
+  require(sh.has_value() == colors.has_value(), "sh and colors go together");
+  const ProjectOutputs out{radii.data(),  means2d.data(),     depths.data(),
+                           conics.data(), opacities2d.data(), data_or_null(colors, n * 3, "colors")};
+  nb::gil_scoped_release release;
+  kernels().project_forward(in, out);
+}
+
+void project_backward(const Floats& means, const Floats& quats, const Floats& scales, const Floats& opacities,
+                      const OptionalFloats& sh, int sh_degree, const Floats& viewmats,
+                      const OptionalFloats& camera_centers, const Floats& Ks, int width, int height, float near_plane,
+                      float far_plane, float radius_clip, float eps2d, bool antialiased,
+                      const Array<const int32_t>& radii, const Floats& v_means2d, const Floats& v_depths,
+                      const Floats& v_conics, const Floats& v_opacities2d, const OptionalFloats& v_colors,
+                      const FloatsOut& v_means, const FloatsOut& v_quats, const FloatsOut& v_scales,
+                      const FloatsOut& v_opacities, const OptionalFloatsOut& v_sh, const OptionalFloatsOut& v_viewmats,
+                      const OptionalFloatsOut& v_camera_centers) {
+  const ProjectInputs in = project_inputs(means, quats, scales, opacities, sh, sh_degree, viewmats, camera_centers, Ks,
+                                          width, height, near_plane, far_plane, radius_clip, eps2d, antialiased);
+  const size_t n = in.n_gaussians, c = in.n_cameras;
+  require_size(radii, c * n, "radii");
+  require_size(v_means2d, c * n * 2, "v_means2d");
+  require_size(v_depths, c * n, "v_depths");
+  require_size(v_conics, c * n * 3, "v_conics");
+  require_size(v_opacities2d, c * n, "v_opacities2d");
+  require_size(v_means, n * 3, "v_means");
+  require_size(v_quats, n * 4, "v_quats");
+  require_size(v_scales, n * 3, "v_scales");
+  require_size(v_opacities, n, "v_opacities");
+  require(sh.has_value() == v_colors.has_value() && sh.has_value() == v_sh.has_value(),
+          "sh, v_colors and v_sh go together");
+  ProjectGradients g{};
+  g.radii = radii.data(), g.v_means2d = v_means2d.data(), g.v_depths = v_depths.data();
+  g.v_conics = v_conics.data(), g.v_opacities = v_opacities2d.data();
+  g.v_colors = data_or_null(v_colors, c * n * 3, "v_colors");
+  g.v_means = v_means.data(), g.v_quats = v_quats.data(), g.v_scales = v_scales.data();
+  g.v_opacities_in = v_opacities.data();
+  g.v_sh = data_or_null(v_sh, n * in.sh_stride, "v_sh");
+  g.v_viewmats = data_or_null(v_viewmats, c * 16, "v_viewmats");
+  g.v_camera_centers = data_or_null(v_camera_centers, c * 3, "v_camera_centers");
+  BorrowedScratch borrowed;
+  nb::gil_scoped_release release;
+  kernels().project_backward(in, g, *borrowed.scratch);
+}
+
+// The caller owns what is returned.
+RasterState* rasterize_forward(const Floats& means2d, const Floats& conics, const Floats& colors,
+                               const Floats& opacities, const Array<const int32_t>& radii, const Floats& depths,
+                               const OptionalFloats& background, int width, int height, const FloatsOut& render,
+                               const FloatsOut& alpha) {
+  RasterizeInputs in{};
+  const size_t n = opacities.size();
+  require(colors.ndim() == 2 && colors.shape(0) == n, "colors must have shape [N, channels]");
+  in.n_gaussians = n;
+  in.channels = static_cast<int>(colors.shape(1));
+  require(1 <= in.channels && in.channels <= MAX_CHANNELS, "there must be 1 to 4 channels");
+  require(width > 0 && height > 0, "width and height must be positive");
+  require_size(means2d, n * 2, "means2d");
+  require_size(conics, n * 3, "conics");
+  require_size(radii, n, "radii");
+  require_size(depths, n, "depths");
+  const size_t pixels = static_cast<size_t>(width) * height;
+  require_size(render, pixels * in.channels, "render");
+  require_size(alpha, pixels, "alpha");
+  in.means2d = means2d.data(), in.conics = conics.data(), in.colors = colors.data();
+  in.opacities = opacities.data(), in.radii = radii.data(), in.depths = depths.data();
+  in.width = width, in.height = height;
+  in.background = data_or_null(background, in.channels, "background");
+  auto state = std::make_unique<RasterState>();
+  state->channels = in.channels, state->width = width, state->height = height, state->n_gaussians = n;
+  nb::gil_scoped_release release;
+  kernels().rasterize_forward(in, *state->scratch, render.data(), alpha.data());
+  return state.release();
+}
+
+void rasterize_backward(const RasterState& state, const Floats& render, const Floats& alpha, const Floats& v_render,
+                        const Floats& v_alpha, const FloatsOut& v_means2d, const FloatsOut& v_conics,
+                        const FloatsOut& v_colors, const FloatsOut& v_opacities,
+                        const OptionalFloatsOut& v_means2d_abs) {
+  const size_t n = state.n_gaussians, pixels = static_cast<size_t>(state.width) * state.height;
+  require_size(render, pixels * state.channels, "render");
+  require_size(v_render, pixels * state.channels, "v_render");
+  require_size(alpha, pixels, "alpha");
+  require_size(v_alpha, pixels, "v_alpha");
+  require_size(v_means2d, n * 2, "v_means2d");
+  require_size(v_conics, n * 3, "v_conics");
+  require_size(v_colors, n * state.channels, "v_colors");
+  require_size(v_opacities, n, "v_opacities");
+  RasterizeGradients g{};
+  g.channels = state.channels, g.width = state.width, g.height = state.height;
+  g.render = render.data(), g.alpha = alpha.data(), g.v_render = v_render.data(), g.v_alpha = v_alpha.data();
+  g.v_means2d = v_means2d.data(), g.v_conics = v_conics.data(), g.v_colors = v_colors.data();
+  g.v_opacities = v_opacities.data();
+  g.v_means2d_abs = data_or_null(v_means2d_abs, n * 2, "v_means2d_abs");
+  nb::gil_scoped_release release;
+  kernels().rasterize_backward(g, *state.scratch);
+}
+
+float l1_ssim(const Floats& render, const Floats& target, float ssim_lambda, const OptionalFloatsOut& v_render) {
+  require(render.ndim() == 3 && render.shape(2) == 3, "render must have shape [H, W, 3]");
+  require(render.shape(0) >= 11 && render.shape(1) >= 11, "the image must be at least 11 pixels high and wide");
+  require_size(target, render.size(), "target");
+  const L1SsimInputs in{static_cast<int>(render.shape(1)),
+                        static_cast<int>(render.shape(0)),
+                        render.data(),
+                        target.data(),
+                        ssim_lambda,
+                        data_or_null(v_render, render.size(), "v_render")};
+  BorrowedScratch borrowed;
+  nb::gil_scoped_release release;
+  return kernels().l1_ssim(in, *borrowed.scratch);
+}
+
+void adam_step(const FloatsOut& param, const Floats& grad, const FloatsOut& exp_avg, const FloatsOut& exp_avg_sq,
+               float lr, float beta1, float beta2, float eps, int64_t step, bool skip_zero_rows) {
+  require(param.ndim() >= 1, "param must have at least one dimension");
+  require_size(grad, param.size(), "grad");
+  require_size(exp_avg, param.size(), "exp_avg");
+  require_size(exp_avg_sq, param.size(), "exp_avg_sq");
+  require(step >= 1, "step counts from 1");
+  const size_t rows = param.shape(0);
+  if (param.size() == 0) return;
+  const AdamInputs in{rows,       param.size() / rows, param.data(), grad.data(), exp_avg.data(), exp_avg_sq.data(), lr,
+                      beta1,      beta2,               eps,          step,        skip_zero_rows};
+  nb::gil_scoped_release release;
+  kernels().adam_step(in);
+}
+
+}  // namespace
+
+NB_MODULE(_C, m) {
+  // An autograd graph that is alive when Python ends still holds its RasterState: that is no leak.
+  nb::set_leak_warnings(false);
+  m.doc() = "Compiled kernels of img3d_kernels; called through img3d_kernels.cpu_backend.";
+  nb::class_<RasterState>(m, "RasterState", "What rasterize_forward keeps for rasterize_backward.")
+      .def_prop_ro("n_visible", [](const RasterState& s) { return s.scratch->n_visible; })
+      .def_prop_ro("nbytes", [](const RasterState& s) { return s.scratch->bytes(); });
+
+  m.def("project_forward", &project_forward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a.none(),
+        "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
+        "far_plane"_a, "radius_clip"_a, "eps2d"_a, "antialiased"_a, "radii"_a, "means2d"_a, "depths"_a, "conics"_a,
+        "opacities2d"_a, "colors"_a.none());
+  m.def("project_backward", &project_backward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a.none(),
+        "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
+        "far_plane"_a, "radius_clip"_a, "eps2d"_a, "antialiased"_a, "radii"_a, "v_means2d"_a, "v_depths"_a,
+        "v_conics"_a, "v_opacities2d"_a, "v_colors"_a.none(), "v_means"_a, "v_quats"_a, "v_scales"_a, "v_opacities"_a,
+        "v_sh"_a.none(), "v_viewmats"_a.none(), "v_camera_centers"_a.none());
+  m.def("rasterize_forward", &rasterize_forward, "means2d"_a, "conics"_a, "colors"_a, "opacities"_a, "radii"_a,
+        "depths"_a, "background"_a.none(), "width"_a, "height"_a, "render"_a, "alpha"_a);
+  m.def("rasterize_backward", &rasterize_backward, "state"_a, "render"_a, "alpha"_a, "v_render"_a, "v_alpha"_a,
+        "v_means2d"_a, "v_conics"_a, "v_colors"_a, "v_opacities"_a, "v_means2d_abs"_a.none());
+  m.def("l1_ssim", &l1_ssim, "render"_a, "target"_a, "ssim_lambda"_a, "v_render"_a.none());
+  m.def("adam_step", &adam_step, "param"_a, "grad"_a, "exp_avg"_a, "exp_avg_sq"_a, "lr"_a, "beta1"_a, "beta2"_a,
+        "eps"_a, "step"_a, "skip_zero_rows"_a);
+  m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, "n"_a);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Picks the kernels of the best instruction set that this processor and operating system support.
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+#include <new>
+
+#include "kernels.h"
+
+namespace isa_baseline {
+extern const img3d::KernelTable table;
+}
+#ifdef IMG3D_HAS_X86_ISAS
+namespace isa_avx2 {
+extern const img3d::KernelTable table;
+}
+namespace isa_avx512 {
+extern const img3d::KernelTable table;
+}
+#endif
+
+namespace img3d {
+
+const KernelTable* find_kernels(const char* isa) {
+#ifdef IMG3D_HAS_X86_ISAS
+  if (!std::strcmp(isa, "avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma"))
+    return &isa_avx512::table;
+  if (!std::strcmp(isa, "avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi2"))
+    return &isa_avx2::table;
+#endif
+  if (!std::strcmp(isa, "baseline")) return &isa_baseline::table;
+  return nullptr;
+}
+
+const KernelTable& kernels() {
+  static const KernelTable& chosen = [&]() -> const KernelTable& {
+    // For tests of the other paths; an unknown or unsupported name means the best.
+    const char* wanted = std::getenv("IMG3D_ISA");
+    if (wanted)
+      if (const KernelTable* table = find_kernels(wanted)) return *table;
+    for (const char* isa : {"avx512", "avx2"})
+      if (const KernelTable* table = find_kernels(isa)) return *table;
+    return *find_kernels("baseline");
+  }();
+  return chosen;
+}
+
+Scratch::~Scratch() { std::free(data_); }
+
+void* Scratch::reserve(size_t bytes) {
+  if (bytes > capacity_) {
+    std::free(data_);
+    capacity_ = 0;
+    const size_t wanted = ((bytes + bytes / 4) / 64 + 1) * 64;  // room to grow: Gaussians are added all the time
+    data_ = std::aligned_alloc(64, wanted);
+    if (!data_) throw std::bad_alloc();
+    capacity_ = wanted;
+  }
+  return data_;
+}
+
+}  // namespace img3d

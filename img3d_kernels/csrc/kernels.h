@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels' C++ interface: plain pointers to float32 arrays, row-major, in the shapes of the Python side. One table
+// of functions exists per instruction set; dispatch.cpp picks the best that the processor has.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "scratch.h"
+
+namespace img3d {
+
+constexpr int TILE_SIZE = 16;
+constexpr int MAX_CHANNELS = 4;
+
+// Of gsplat 1.4 (rasterize_to_pixels_fwd.cu).
+constexpr float MAX_ALPHA = 0.999f;
+constexpr float MIN_ALPHA = 1.0f / 255.0f;
+constexpr float MIN_TRANSMITTANCE = 1e-4f;
+
+struct ProjectInputs {
+  size_t n_gaussians, n_cameras;
+  const float* means;      // [N, 3]
+  const float* quats;      // [N, 4] wxyz, not normalised
+  const float* scales;     // [N, 3]
+  const float* opacities;  // [N]
+  const float* sh;         // [N, K, 3], or null: no spherical harmonics
+  size_t sh_stride;        // K * 3
+  int sh_degree;
+  const float* viewmats;        // [C, 4, 4]
+  const float* camera_centers;  // [C, 3]; with sh
+  const float* Ks;              // [C, 3, 3]
+  int width, height;
+  float near_plane, far_plane, radius_clip, eps2d;
+  bool antialiased;
+};
+
+struct ProjectOutputs {
+  int32_t* radii;    // [C, N]
+  float* means2d;    // [C, N, 2]
+  float* depths;     // [C, N]
+  float* conics;     // [C, N, 3]
+  float* opacities;  // [C, N]
+  float* colors;     // [C, N, 3]; with sh
+};
+
+struct ProjectGradients {
+  // Of the outputs.
+  const int32_t* radii;
+  const float* v_means2d;
+  const float* v_depths;
+  const float* v_conics;
+  const float* v_opacities;
+  const float* v_colors;
+  // Of the inputs; every element is written.
+  float* v_means;
+  float* v_quats;
+  float* v_scales;
+  float* v_opacities_in;
+  float* v_sh;
+  float* v_viewmats;        // [C, 4, 4] or null
+  float* v_camera_centers;  // [C, 3] or null
+};
+
+struct RasterizeInputs {
+  size_t n_gaussians;
+  const float* means2d;
+  const float* conics;
+  const float* colors;  // [N, channels]
+  const float* opacities;
+  const int32_t* radii;
+  const float* depths;
+  int channels, width, height;
+  const float* background;  // [channels] or null
+};
+
+struct RasterizeGradients {
+  int channels, width, height;
+  const float* render;    // [H, W, channels]
+  const float* alpha;     // [H, W]
+  const float* v_render;  // [H, W, channels]
+  const float* v_alpha;   // [H, W]
+  // Of the inputs. The caller fills them with zeros: only Gaussians in view are written.
+  float* v_means2d;
+  float* v_conics;
+  float* v_colors;
+  float* v_opacities;
+  float* v_means2d_abs;  // or null
+};
+
+struct L1SsimInputs {
+  int width, height;
+  const float* render;  // [H, W, 3]
+  const float* target;  // [H, W, 3]
+  float ssim_lambda;
+  float* v_render;  // [H, W, 3]: gradient of the loss; or null
+};
+
+struct AdamInputs {
+  size_t n_rows, row_size;
+  float* param;
+  const float* grad;
+  float* exp_avg;
+  float* exp_avg_sq;
+  float lr, beta1, beta2, eps;
+  int64_t step;
+  bool skip_zero_rows;
+};
+
+struct KernelTable {
+  const char* isa;
+  void (*project_forward)(const ProjectInputs&, const ProjectOutputs&);
+  void (*project_backward)(const ProjectInputs&, const ProjectGradients&, Scratch&);
+  void (*rasterize_forward)(const RasterizeInputs&, RasterScratch&, float* render, float* alpha);
+  void (*rasterize_backward)(const RasterizeGradients&, RasterScratch&);
+  float (*l1_ssim)(const L1SsimInputs&, Scratch&);
+  void (*adam_step)(const AdamInputs&);
+};
+
+const KernelTable& kernels();
+const KernelTable* find_kernels(const char* isa);  // null where this build or this processor lacks it
+
+}  // namespace img3d

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Work memory that is kept from one call to the next, so that a training step allocates nothing big.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace img3d {
+
+// A buffer that grows and keeps what it has; its contents do not survive growing.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch();
+
+  template <typename T>
+  T* get(size_t count) {
+    return static_cast<T*>(reserve(count * sizeof(T)));
+  }
+
+  template <typename T>
+  T* data() const {
+    return static_cast<T*>(data_);
+  }
+
+  size_t capacity() const { return capacity_; }
+
+ private:
+  void* reserve(size_t bytes);
+
+  void* data_ = nullptr;
+  size_t capacity_ = 0;
+};
+
+// What the forward pass of one camera leaves for its backward pass, and both passes' work memory.
+struct RasterScratch {
+  size_t n_visible = 0;
+  Scratch order;        // uint64 [2, n_visible]: depth keys and Gaussian ids, for sorting
+  Scratch histogram;    // counts of the radix sort and of the tiles
+  Scratch splats;       // Splat [n_visible], nearest first
+  Scratch slot_begin;   // uint64 [n_visible + 1]: the first (splat, tile) pair of each splat
+  Scratch tile_begin;   // uint64 [tiles + 1]: the first pair of each tile
+  Scratch tile_pairs;   // TilePair [pairs], tile by tile, nearest first
+  Scratch pair_grads;   // float [pairs, PAIR_GRADS], splat by splat
+
+  size_t bytes() const {
+    return order.capacity() + histogram.capacity() + splats.capacity() + slot_begin.capacity() +
+           tile_begin.capacity() + tile_pairs.capacity() + pair_grads.capacity();
+  }
+};
+
+}  // namespace img3d

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rasterization()`: gsplat's call and meaning, with a backend for every device.
+
+Three backends stand behind it: `gsplat` (CUDA), `cpu` (compiled, multithreaded, float32) and `torch` (a readable
+twin of the compiled one: the reference in tests and the fallback). Conventions are gsplat 1.4's throughout: OpenCV
+cameras (x right, y down, z forward), pixel centres at +0.5, quaternions wxyz.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from img3d_kernels import torch_backend
+from img3d_kernels.gsplat_compat import gsplat_radii
+
+Backend = Literal["gsplat", "cpu", "torch"]
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+RasterizeMode = Literal["classic", "antialiased"]
+
+TILE_SIZE = 16
+"""Pixels along a tile's side. Part of the meaning, not only of the speed: as in gsplat, a Gaussian reaches the pixels
+of every tile that its 3-sigma square touches, and no others."""
+
+
+def rasterization(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"],
+    viewmats: Float[Tensor, "C 4 4"],
+    Ks: Float[Tensor, "C 3 3"],
+    width: int,
+    height: int,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    packed: bool = False,
+    backgrounds: Float[Tensor, "C D"] | None = None,
+    render_mode: RenderMode = "RGB",
+    sparse_grad: bool = False,
+    absgrad: bool = False,
+    rasterize_mode: RasterizeMode = "classic",
+    backend: Backend | None = None,
+) -> tuple[Float[Tensor, "C H W X"], Float[Tensor, "C H W 1"], dict[str, Any]]:
+    """Render 3D Gaussians into images, differentiably.
+
+    Args:
+        means: Centres in world coordinates.
+        quats: Rotations as quaternions wxyz; normalised inside.
+        scales: Standard deviations along the three axes, in world units (after `exp`).
+        opacities: In [0, 1] (after `sigmoid`).
+        colors: Colours `[N, D]`, or spherical harmonics coefficients `[N, K, 3]` when `sh_degree` is given.
+        viewmats: World-to-camera matrices, OpenCV convention.
+        Ks: Pinhole intrinsics, in pixels.
+        width: Image width in pixels.
+        height: Image height in pixels.
+        near_plane: Gaussians whose centre is nearer than this are left out.
+        far_plane: Gaussians whose centre is farther than this are left out.
+        radius_clip: Gaussians whose radius in pixels is at most this are left out.
+        eps2d: Added to the diagonal of the projected covariance, in pixels squared.
+        sh_degree: Degree of spherical harmonics to evaluate; None takes `colors` as colours.
+        packed: gsplat's packed layout, which saves memory on CUDA. No effect on the other backends.
+        backgrounds: Colour behind everything, per camera.
+        render_mode: "RGB", accumulated depth "D", expected depth "ED", or colour with either.
+        sparse_grad: gsplat's sparse gradients (CUDA, packed only). No effect on the other backends.
+        absgrad: Also sum the absolute value of each pixel's gradient of `means2d`, into `meta["means2d"].absgrad`.
+        rasterize_mode: "antialiased" scales opacity to make up for `eps2d` (Mip-Splatting, arXiv 2311.16493).
+        backend: "gsplat", "cpu" or "torch"; by default the one that suits the tensors' device and dtype.
+
+    Returns:
+        render `[C, H, W, X]`, with X = D, 1 or D + 1 by `render_mode`; depth is the z-depth in the camera's frame.
+        alpha `[C, H, W, 1]`.
+        meta, as gsplat's strategies read it: `means2d` `[C, N, 2]` (keeps its gradient on request), `radii`
+        (`[C, N]`, or `[C, N, 2]` if the installed gsplat is 1.5 or later), `depths`, `conics`, `opacities`, `width`,
+        `height`, `n_cameras`, `tile_size`, `gaussian_ids` and `camera_ids` (None: not packed).
+
+    Raises:
+        ValueError: A tensor has the wrong shape, or an option is not one of those above.
+    """
+    _check_shapes(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds)
+    if render_mode not in ("RGB", "D", "ED", "RGB+D", "RGB+ED"):
+        raise ValueError(f"render_mode must be RGB, D, ED, RGB+D or RGB+ED, not {render_mode!r}")
+    if rasterize_mode not in ("classic", "antialiased"):
+        raise ValueError(f"rasterize_mode must be classic or antialiased, not {rasterize_mode!r}")
+    backend = backend or default_backend(means)
+
+    if backend == "gsplat":
+        from gsplat import rasterization as gsplat_rasterization
+
+        return gsplat_rasterization(
+            means,
+            quats,
+            scales,
+            opacities,
+            colors,
+            viewmats,
+            Ks,
+            width,
+            height,
+            near_plane=near_plane,
+            far_plane=far_plane,
+            radius_clip=radius_clip,
+            eps2d=eps2d,
+            sh_degree=sh_degree,
+            packed=packed,
+            tile_size=TILE_SIZE,
+            backgrounds=backgrounds,
+            render_mode=render_mode,
+            sparse_grad=sparse_grad,
+            absgrad=absgrad,
+            rasterize_mode=rasterize_mode,
+        )
+    if backend == "cpu":
+        from img3d_kernels import cpu_backend as kernels
+    elif backend == "torch":
+        kernels = torch_backend
+    else:
+        raise ValueError(f"backend must be gsplat, cpu or torch, not {backend!r}")
+
+    radii, means2d, depths, conics, opacities_2d, colors_2d = kernels.project_gaussians(
+        means,
+        quats,
+        scales,
+        opacities,
+        colors,
+        viewmats,
+        Ks,
+        width,
+        height,
+        near_plane=near_plane,
+        far_plane=far_plane,
+        radius_clip=radius_clip,
+        eps2d=eps2d,
+        sh_degree=sh_degree,
+        antialiased=rasterize_mode == "antialiased",
+    )
+
+    n_cameras = viewmats.shape[0]
+    if render_mode in ("D", "ED"):
+        colors_2d = depths[..., None]
+        backgrounds = None if backgrounds is None else backgrounds.new_zeros(n_cameras, 1)
+    elif render_mode in ("RGB+D", "RGB+ED"):
+        colors_2d = torch.cat([colors_2d, depths[..., None]], dim=-1)
+        if backgrounds is not None:
+            backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(n_cameras, 1)], dim=-1)
+
+    render, alpha = kernels.rasterize_to_pixels(
+        means2d, conics, colors_2d, opacities_2d, radii, depths, width, height, backgrounds=backgrounds, absgrad=absgrad
+    )
+    if render_mode in ("ED", "RGB+ED"):
+        expected_depth = render[..., -1:] / alpha.clamp(min=1e-10)
+        render = torch.cat([render[..., :-1], expected_depth], dim=-1)
+
+    meta = {
+        "means2d": means2d,
+        "radii": gsplat_radii(radii),
+        "depths": depths,
+        "conics": conics,
+        "opacities": opacities_2d,
+        "camera_ids": None,
+        "gaussian_ids": None,
+        "width": width,
+        "height": height,
+        "n_cameras": n_cameras,
+        "tile_size": TILE_SIZE,
+        "tile_width": math.ceil(width / TILE_SIZE),
+        "tile_height": math.ceil(height / TILE_SIZE),
+    }
+    return render, alpha, meta
+
+
+def default_backend(means: Tensor) -> Backend:
+    """The fastest backend that takes tensors like `means`: by device, then by dtype (the compiled one is float32)."""
+    if means.is_cuda:
+        return "gsplat"
+    if means.device.type == "cpu" and means.dtype == torch.float32:
+        return "cpu"
+    return "torch"
+
+
+def _check_shapes(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int | None,
+    backgrounds: Tensor | None,
+) -> None:
+    """Raise ValueError, naming the argument, where a shape is not what `rasterization` documents."""
+    n, c = means.shape[0], viewmats.shape[0]
+    expected = {
+        "means": (means, (n, 3)),
+        "quats": (quats, (n, 4)),
+        "scales": (scales, (n, 3)),
+        "opacities": (opacities, (n,)),
+        "viewmats": (viewmats, (c, 4, 4)),
+        "Ks": (Ks, (c, 3, 3)),
+    }
+    if sh_degree is None:
+        expected["colors"] = (colors, (n, colors.shape[-1]))
+        channels = colors.shape[-1]
+    else:
+        expected["colors"] = (colors, (n, colors.shape[1] if colors.dim() == 3 else -1, 3))
+        channels = 3
+        if not 0 <= sh_degree <= 3:
+            raise ValueError(f"sh_degree must be 0 to 3, not {sh_degree}")
+        if colors.dim() == 3 and colors.shape[1] < (sh_degree + 1) ** 2:
+            raise ValueError(f"sh_degree {sh_degree} needs {(sh_degree + 1) ** 2} coefficients, got {colors.shape[1]}")
+    if backgrounds is not None:
+        expected["backgrounds"] = (backgrounds, (c, channels))
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must have shape {list(shape)}, got {list(tensor.shape)}")
+    if width < 1 or height < 1:
+        raise ValueError(f"width and height must be at least 1 pixel, got {width} x {height}")
