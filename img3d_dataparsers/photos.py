@@ -129,9 +129,7 @@ class Img3dPhotos(DataParser):
             # A photo without a mask among others that have one is used whole; Nerfstudio's type has no word for it.
             mask_filenames=cast(list[Path], masks) if any(masks) else None,
             metadata=metadata,
-            dataparser_transform=torch.from_numpy(
-                transform @ np.vstack([posed.applied_transform, [[0.0, 0.0, 0.0, 1.0]]])
-            ).float(),
+            dataparser_transform=torch.from_numpy(_from_capture(posed, transform)).float(),
             dataparser_scale=scale * posed.applied_scale,
         )
 
@@ -217,6 +215,15 @@ def _cameras(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> Cameras
         camera_type=torch.tensor([photo.intrinsics.camera_type.value for photo in photos]),
         metadata={},  # not None: `ns-export cameras` writes into it
     )
+
+
+def _from_capture(posed: PosedPhotos, transform: FloatArray) -> FloatArray:
+    """`[3, 4]` from the original capture to normalised coordinates but for the scale, which Nerfstudio applies last.
+
+    Frames are `a (A x)` of the capture's x, and outputs `s (T frame)`: so `s a (R_T A x + t_T / a)`.
+    """
+    last_scale = np.concatenate([transform[:, :3], transform[:, 3:] / posed.applied_scale], axis=1)
+    return last_scale @ np.vstack([posed.applied_transform, [[0.0, 0.0, 0.0, 1.0]]])
 
 
 def _seed_points(posed: PosedPhotos, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:
