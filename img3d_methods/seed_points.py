@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where Gaussians start when there is no sparse reconstruction: at random in what the cameras see."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+NEAREST, FARTHEST = 0.2, 2.0
+"""Range of depths, in multiples of the median distance from the cameras to what they look at."""
+
+
+def point_of_attention(origins: Float[Tensor, "C 3"], forward: Float[Tensor, "C 3"]) -> Float[Tensor, "3"]:
+    """The point with the least sum of squared distances to all optical axes.
+
+    Of several such points (parallel axes) it is the one nearest to the mean of the camera centres.
+
+    Args:
+        origins: Camera centres.
+        forward: Unit viewing directions.
+    """
+    across = torch.eye(3, dtype=origins.dtype) - forward[:, :, None] * forward[:, None, :]  # [C, 3, 3]
+    center = origins.mean(0)
+    normal = across.sum(0)
+    rhs = (across @ (origins - center)[..., None]).sum(0)
+    return center + (torch.linalg.pinv(normal, rtol=1e-4, hermitian=True) @ rhs)[:, 0]
+
+
+def random_points_in_frusta(cameras: Cameras, num_points: int, seed: int = 0) -> Float[Tensor, "N 3"]:
+    """Points seen by the cameras: each through a random pixel of a random camera, at a random depth.
+
+    Splatfacto scatters them in a cube ten times as wide as the cameras' extent, where most are never seen.
+
+    Args:
+        cameras: Nerfstudio cameras of shape [C] (OpenGL camera-to-world); lens distortion is ignored.
+        num_points: Number of points.
+        seed: Makes the choice repeatable.
+
+    Returns:
+        World coordinates.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    camera_to_worlds = cameras.camera_to_worlds.cpu().double()
+    origins, forward = camera_to_worlds[:, :, 3], -camera_to_worlds[:, :, 2]
+    distance = (point_of_attention(origins, forward) - origins).norm(dim=-1).median().item()
+    if distance < 1e-6:  # all cameras in one place: no scale to go by
+        distance = 1.0
+
+    index = torch.randint(len(cameras), (num_points,), generator=generator)
+    u, v, w = torch.rand(3, num_points, generator=generator, dtype=torch.float64)
+    depth = distance * (NEAREST + (FARTHEST - NEAREST) * w)
+
+    def of_camera(values: Tensor) -> Tensor:
+        return values.cpu().double().reshape(len(cameras))[index]
+
+    x = (u * of_camera(cameras.width) - of_camera(cameras.cx)) / of_camera(cameras.fx)
+    y = (v * of_camera(cameras.height) - of_camera(cameras.cy)) / of_camera(cameras.fy)
+    directions = torch.stack([x, -y, -torch.ones_like(x)], dim=-1)
+    rotations = camera_to_worlds[index, :, :3]
+    points = origins[index] + depth[:, None] * (rotations @ directions[..., None])[..., 0]
+    return points.float()

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nerfstudio's trainer with runs that can be interrupted, resumed and trusted with a full disk.
+
+`max_num_iterations` is the length of the whole run, resumed or not: learning rates, resolution and densification are
+planned for it. (Upstream trains that many steps more after resuming, with schedules that have ended.)
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
+from nerfstudio.engine.callbacks import TrainingCallbackLocation
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils import writer
+from nerfstudio.utils.misc import step_check
+from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.utils.writer import EventName
+from rich import box
+from rich.panel import Panel
+from rich.table import Table
+
+from img3d_dataparsers.errors import InputError, warn
+from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
+from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, taken_port_message
+from img3d_methods.interrupts import InterruptRequest
+from img3d_methods.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableConfig
+from img3d_methods.schedulers import ExponentialDecayConfig
+from img3d_methods.splat_datamanager import Img3dSplatDatamanager
+from img3d_methods.splat_model import Img3dSplatModel
+from img3d_methods.splat_pipeline import Img3dSplatPipeline
+from img3d_methods.training_clock import TrainingClock
+
+
+@dataclass
+class Img3dTrainerConfig(TrainerConfig):
+    """Training options; defaults suit the device that is found."""
+
+    _target: type = field(default_factory=lambda: Img3dTrainer)
+    max_num_iterations: int = field(default_factory=lambda: 30_000 if torch.cuda.is_available() else 7_000)
+    """Length of the whole run, also of a resumed one; all schedules stretch to it. 30 000 is 3DGS's; 7 000 is what
+    a CPU does in minutes, and where 3DGS's authors report intermediate results."""
+    machine: MachineConfig = field(
+        default_factory=lambda: MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
+    )
+    """The GPU where there is one (upstream's default is always CUDA)."""
+    logging: LoggingConfig = field(
+        default_factory=lambda: LoggingConfig(steps_per_log=50, local_writer=ProgressTableConfig(), profiler="none")
+    )
+    """A row of progress every 50 steps, which is every one to three seconds on a CPU."""
+    viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(websocket_host=LOCALHOST))
+    """The viewer's server; reachable from this machine only unless asked otherwise."""
+    steps_per_eval_batch: int = 0
+    """Never: for splats, batches are images."""
+    steps_per_eval_image: int = 500
+    """Steps between renders of one held-out photo (with --vis tensorboard or wandb)."""
+    steps_per_eval_all_images: int = 5_000
+    """Steps between evaluations of all held-out photos (with --vis tensorboard or wandb); one is made at the end."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "viewer" and isinstance(value, ViewerConfig):
+            local_unless_asked(value)
+            replaced = "viewer" in self.__dict__  # by ns-viewer, right before it starts the server
+            if replaced and (message := taken_port_message(value)):
+                fail(message)
+        super().__setattr__(name, value)
+
+
+class Img3dTrainer(Trainer):
+    """Trains an `Img3dSplatModel`."""
+
+    config: Img3dTrainerConfig
+    pipeline: Img3dSplatPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
+        try:
+            if self.config.is_viewer_enabled() and (message := taken_port_message(self.config.viewer)):
+                fail(message)
+            try:
+                super().setup(test_mode)
+            except InputError as error:
+                fail(str(error))
+            except KeyboardInterrupt:
+                CONSOLE.print("Interrupted before training began.", style="bold yellow")
+                raise SystemExit(130) from None
+        except SystemExit:
+            self._remove_empty_run()
+            raise
+        self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
+
+    def setup_optimizers(self) -> Optimizers:
+        """Optimizers whose schedules last as long as the run."""
+        optimizers = copy.deepcopy(dict(self.config.optimizers))
+        for group in optimizers.values():
+            scheduler = group["scheduler"]
+            if isinstance(scheduler, ExponentialDecayConfig) and scheduler.max_steps == 0:
+                scheduler.max_steps = self.config.max_num_iterations
+        return Optimizers(optimizers, self.pipeline.get_param_groups())
+
+    # ------------------------------------------------------------------------------------------------- the loop
+
+    def train(self) -> None:
+        """Train up to `max_num_iterations`; Ctrl-C saves and leaves with exit status 130."""
+        datamanager, config = self.pipeline.datamanager, self.config
+        assert isinstance(datamanager, Img3dSplatDatamanager)
+        datamanager.train_dataparser_outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
+        if self._start_step >= config.max_num_iterations:
+            fail(
+                f"This run already has {self._start_step} of {config.max_num_iterations} steps: "
+                "give a larger --max-num-iterations to train it further."
+            )
+        self._init_viewer_state()
+        self.stop_training = False
+        self.step = self._start_step - 1
+        model = self._model()
+        clock = TrainingClock(model.schedule.downscale_factor, config.max_num_iterations)
+        with InterruptRequest() as interrupt:
+            try:
+                for step in range(self._start_step, config.max_num_iterations):
+                    while self.training_state == "paused" and not (self.stop_training or interrupt.received):
+                        time.sleep(0.01)
+                    if self.stop_training or interrupt.received:
+                        break
+                    self._step(step, model, clock)
+            except KeyboardInterrupt:  # the second Ctrl-C
+                CONSOLE.print("Interrupted again: stopped without saving.", style="bold yellow")
+                raise SystemExit(130) from None
+            if interrupt.received:
+                self._leave_interrupted()
+        self._after_train()
+
+    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+        """One iteration and what is due after it: reports, evaluation, saving."""
+        config, began = self.config, time.perf_counter()
+        with self.train_lock:
+            if not model.training:  # `train()` walks through all modules
+                self.pipeline.train()
+            for callback in self.callbacks:
+                callback.run_callback_at_location(step, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+            loss, loss_dict, metrics_dict = self.train_iteration(step)
+            for callback in self.callbacks:
+                callback.run_callback_at_location(step, location=TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
+        self.step = step
+        seconds = time.perf_counter() - began
+        writer.put_time(EventName.ITER_TRAIN_TIME, seconds, step, avg_over_steps=True)
+        pixels = self.pipeline.datamanager.get_train_rays_per_batch() / clock.downscale_at(step) ** 2
+        writer.put_time(EventName.TRAIN_RAYS_PER_SEC, pixels / max(seconds, 1e-3), step, avg_over_steps=True)
+        self._update_viewer_state(step)
+
+        if step_check(step, config.logging.steps_per_log, run_at_zero=True):
+            writer.put_scalar(EventName.ETA, clock.remaining(step), step)
+            writer.put_scalar(GAUSSIANS, model.num_points, step)
+            if "psnr" in metrics_dict:
+                writer.put_scalar(TRAIN_PSNR, float(metrics_dict["psnr"]), step)
+            writer.put_scalar("Train Loss", loss.detach(), step)
+            writer.put_dict("Train Loss Dict", {name: value.detach() for name, value in loss_dict.items()}, step)
+            writer.put_dict("Train Metrics Dict", metrics_dict, step)
+            if torch.cuda.is_available():
+                writer.put_scalar("GPU Memory (MB)", torch.cuda.max_memory_allocated() / 1024**2, step)
+        if self.pipeline.datamanager.eval_dataset:
+            with self.train_lock:
+                self.eval_iteration(step)
+        if step_check(step, config.steps_per_save) and (trouble := self._try_to_save(step)):
+            warn(f"{trouble}; training goes on and tries again at the next save.")
+        writer.write_out_storage()
+        clock.record(step, time.perf_counter() - began)
+
+    def _model(self) -> Img3dSplatModel:
+        model = self.pipeline.model
+        assert isinstance(model, Img3dSplatModel)
+        return model
+
+    def _leave_interrupted(self) -> None:
+        """Save after Ctrl-C and end the program."""
+        if self.step < 0:
+            CONSOLE.print("Interrupted before the first step.", style="bold yellow")
+            raise SystemExit(130)
+        if trouble := self._try_to_save(self.step):
+            fail(f"Interrupted after step {self.step}. {trouble}.")
+        CONSOLE.print(
+            f"Interrupted: saved after step {self.step} of {self.config.max_num_iterations}. To go on, repeat the "
+            f"command with --load-dir {self.checkpoint_dir}",
+            style="bold yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise SystemExit(130)
+
+    def _after_train(self) -> None:
+        """Save, measure the held-out photos, say where everything is, and serve the viewer until Ctrl-C."""
+        self.training_state = "completed"
+        if trouble := self._try_to_save(self.step):
+            older = checkpoint_steps(self.checkpoint_dir)
+            kept = f"the checkpoint of step {older[-1]} is kept" if older else "there is no earlier checkpoint"
+            fail(f"{trouble}; {kept}.")
+        try:
+            table = Table(title=None, show_header=False, box=box.MINIMAL)
+            table.add_row("Config File", str(self.base_dir / "config.yml"))
+            table.add_row("Checkpoint Directory", str(self.checkpoint_dir))
+            if self.pipeline.datamanager.eval_dataset:
+                with self.train_lock:
+                    metrics = self.pipeline.get_average_eval_image_metrics(step=self.step)
+                writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
+                count = len(self.pipeline.datamanager.eval_dataset)
+                table.add_row(f"{count} held-out photos", f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
+            writer.write_out_storage()
+            CONSOLE.print(Panel(table, title="[bold][green]:tada: Training Finished :tada:[/bold]", expand=False))
+            for callback in self.callbacks:
+                callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
+            if not self.config.viewer.quit_on_train_completion:
+                self._train_complete_viewer()
+        except KeyboardInterrupt:  # how the viewer is left; everything is saved
+            CONSOLE.print("Finished.")
+
+    # ---------------------------------------------------------------------------------------------- checkpoints
+
+    def save_checkpoint(self, step: int) -> None:
+        """Write the checkpoint of `step`, then remove older ones if only the latest is kept.
+
+        Raises:
+            OSError: It could not be written; earlier checkpoints are untouched.
+        """
+        path = checkpoint_path(self.checkpoint_dir, step)
+        state = {
+            "step": step,
+            "pipeline": self.pipeline.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.optimizers.items()},
+            "schedulers": {name: scheduler.state_dict() for name, scheduler in self.optimizers.schedulers.items()},
+            "scalers": self.grad_scaler.state_dict(),
+        }
+        write_checkpoint(state, path, partial_path=self.base_dir / f".{path.name}.partial")
+        if self.config.save_only_latest_checkpoint:
+            for older in self.checkpoint_dir.glob("*.ckpt"):
+                if older != path:
+                    older.unlink()
+
+    def _try_to_save(self, step: int) -> str | None:
+        """Save; what went wrong, in a few words, where the disk did not take it."""
+        try:
+            self.save_checkpoint(step)
+        except OSError as error:
+            return f"Could not save the checkpoint of step {step} in {self.checkpoint_dir}: {error.strerror or error}"
+        return None
+
+    def _load_checkpoint(self) -> None:
+        """Continue from --load-checkpoint, or from --load-dir's latest (or --load-step's) checkpoint, if given.
+
+        Raises:
+            InputError: There is none, or it does not fit this configuration.
+        """
+        config = self.config
+        if config.load_checkpoint is not None:
+            path = config.load_checkpoint
+        elif config.load_dir is not None:
+            steps = checkpoint_steps(config.load_dir)
+            if not steps:
+                raise InputError(
+                    f"{config.load_dir} has no checkpoints (step-….ckpt): "
+                    "--load-dir takes a run's nerfstudio_models folder."
+                )
+            path = checkpoint_path(config.load_dir, steps[-1] if config.load_step is None else config.load_step)
+        else:
+            return
+        if not path.is_file():
+            raise InputError(f"There is no checkpoint {path}.")
+        try:
+            state = read_checkpoint(path)
+            self.pipeline.load_pipeline(state["pipeline"], state["step"])
+            self.optimizers.load_optimizers(state["optimizers"])
+            if config.load_scheduler:
+                self.optimizers.load_schedulers(state["schedulers"])
+            self.grad_scaler.load_state_dict(state["scalers"])
+            self._check_optimizer_shapes()
+        except (ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"Cannot continue from {path} with these photos and options: {reason}") from error
+        self._start_step = state["step"] + 1
+        CONSOLE.print(f"Continuing after step {state['step']} of {path}", markup=False, highlight=False, soft_wrap=True)
+
+    def _check_optimizer_shapes(self) -> None:
+        """torch loads optimizer states without looking at their shapes."""
+        for name, optimizer in self.optimizers.optimizers.items():
+            for param, state in optimizer.state.items():
+                for value in state.values():
+                    if torch.is_tensor(value) and value.dim() > 0 and value.shape != param.shape:
+                        raise ValueError(f"optimizer state of {name} is {list(value.shape)}, not {list(param.shape)}")
+
+    def _remove_empty_run(self) -> None:
+        """Take back the folder that ns-train made for this run's config.yml, if nothing else came into it."""
+        if not self.base_dir.is_dir() or {path.name for path in self.base_dir.iterdir()} != {"config.yml"}:
+            return
+        (self.base_dir / "config.yml").unlink()
+        folder = self.base_dir
+        while folder != self.config.output_dir and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
