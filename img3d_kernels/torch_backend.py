@@ -304,7 +304,7 @@ def _composite(
     colors: Float[Tensor, "G D"],
     opacities: Float[Tensor, "G"],
     background: Float[Tensor, "D"] | None,
-    absgrad_hook: Callable[[Tensor], None] | None,
+    absgrad_hook: Callable[[Tensor | None], None] | None,
 ) -> Float[Tensor, "h w D+1"]:
     """Blend Gaussians, given front to back, in some pixels; the last channel is alpha."""
     means2d = means2d.expand(*pixels.shape[:2], -1, -1)  # [h, w, G, 2]
@@ -343,11 +343,12 @@ class _AbsgradTracker:
         self.watched.register_hook(publish)
         self._total = total
 
-    def hook(self, camera: int, ids: Int[Tensor, "G"]) -> Callable[[Tensor], None]:
+    def hook(self, camera: int, ids: Int[Tensor, "G"]) -> Callable[[Tensor | None], None]:
         """A hook for the per-pixel copies `[h, w, G, 2]` of the Gaussians `ids`."""
         total = self._total[camera]
 
-        def add(grad: Float[Tensor, "h w G 2"]) -> None:
-            total.index_add_(0, ids, grad.abs().sum(dim=(0, 1)))
+        def add(grad: Float[Tensor, "h w G 2"] | None) -> None:
+            if grad is not None:  # None: what follows the image has no gradient to give
+                total.index_add_(0, ids, grad.abs().sum(dim=(0, 1)))
 
         return add
