@@ -25,8 +25,8 @@ MIN_TRANSMITTANCE = 1e-4
 """A pixel is finished before the Gaussian that would bring its transmittance to this or below."""
 FOV_MARGIN = 0.3
 """How far outside the image, in half image sizes, the projection is linearised where a Gaussian is; beyond, there."""
-MAX_RADIUS = 1 << 30
-"""Radii are stored as int32; a larger one covers any image just as well."""
+MAX_RADIUS = 1e9
+"""In pixels. Radii are int32: what is larger, or not a number, is left out."""
 TILE_SIZE = 16
 """Pixels along a tile's side; see `rendering.TILE_SIZE`, which says why it is part of the meaning."""
 
@@ -62,14 +62,15 @@ def project_gaussians(
 
     Returns:
         radii: int32, 3 sigma of the longer axis in pixels, rounded up; 0 for a Gaussian that this camera leaves out:
-            not between near and far plane, smaller than `radius_clip`, off the image, or without a finite projection.
+            not between near and far plane, no larger than `radius_clip`, off the image, or without a finite projection.
         means2d: Projected centres in pixels. Zero where left out, as are depths and conics.
         depths: z in the camera's frame.
         conics: Upper triangle (xx, xy, yy) of the inverse of the projected covariance.
         opacities: Per camera; where `antialiased`, scaled to make up for `eps2d`.
         colors: `[C, N, D]`, or `[C, N, 3]` from spherical harmonics.
 
-        Left-out Gaussians get zero gradients from all of these but `opacities` and (without `sh_degree`) `colors`.
+        Left-out Gaussians get zero gradients from all of these but `opacities` (unless `antialiased`) and `colors`
+        (without `sh_degree`), which do not depend on the view.
     """
     Ks = Ks.detach()
     with torch.no_grad():
@@ -96,7 +97,7 @@ def project_gaussians(
     opacities = opacities.expand(visible.shape)
     if antialiased:
         ratio = det_sharp / det
-        positive = ratio > 0  # sqrt has no finite derivative at 0
+        positive = visible & (ratio > 0)  # sqrt has no finite derivative at 0
         compensations = torch.where(positive, torch.where(positive, ratio, torch.ones_like(ratio)).sqrt(), 0.0)
         opacities = opacities * compensations
 
@@ -116,8 +117,8 @@ def project_gaussians(
 
 
 def quat_scale_to_covar(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
-    """Covariances R diag(scales^2) R^T, with R the rotation of the quaternions wxyz (normalised here)."""
-    w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
+    """Covariances R diag(scales^2) R^T, with R the rotation of the quaternions wxyz (normalised here; 0 gives NaN)."""
+    w, x, y, z = (quats / quats.norm(dim=-1, keepdim=True)).unbind(-1)
     rotations = torch.stack(
         [
             *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -223,9 +224,11 @@ def _visible_radii(
     longest_variance = half_trace + (half_trace * half_trace - det).clamp(min=0.01).sqrt()
     radius = (3.0 * longest_variance.sqrt()).ceil()
     x, y = means2d.unbind(-1)
-    visible = (depths >= near_plane) & (depths <= far_plane) & (det > 0) & (radius > radius_clip) & radius.isfinite()
+    visible = (
+        (depths >= near_plane) & (depths <= far_plane) & (det > 0) & (radius > radius_clip) & (radius < MAX_RADIUS)
+    )
     visible &= (x + radius > 0) & (x - radius < width) & (y + radius > 0) & (y - radius < height)
-    return torch.where(visible, radius.clamp(max=MAX_RADIUS), 0.0).to(torch.int32)
+    return torch.where(visible, radius, 0.0).to(torch.int32)
 
 
 def rasterize_to_pixels(
