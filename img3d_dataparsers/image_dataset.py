@@ -13,7 +13,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from img3d_dataparsers.camera_sizes import downscaled
-from img3d_dataparsers.photo_files import read_mask, read_photo
+from img3d_dataparsers.photo_files import read_mask, read_photo, resize, stored_size
 from img3d_dataparsers.undistortion import undistorted, undistortion_of
 
 
@@ -43,9 +43,14 @@ class Img3dImageDataset(InputDataset):
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
         """The photo `[height, width, 3]`, or `[height, width, 4]` if it has alpha and there is no colour behind it."""
-        image = read_photo(self.image_filenames[image_idx], *self._size(image_idx), self._alpha_color)
+        path, (width, height) = self.image_filenames[image_idx], self._size(image_idx)
         undistortion = self._undistortions[image_idx]
-        return image if undistortion is None else undistortion.straighten(image)
+        if undistortion is None:
+            return read_photo(path, width, height, self._alpha_color)
+        # Resampling blurs at the scale of the pixels it is done on: where the file has finer ones, use them.
+        factor = 2 if min(stored_size(path)) >= 2 * min(width, height) else 1
+        image = read_photo(path, factor * width, factor * height, self._alpha_color)
+        return resize(undistortion.at_scale(factor).straighten(image), width, height)
 
     def get_mask(self, image_idx: int) -> npt.NDArray[np.bool_] | None:
         """The mask `[height, width]`, True where the photo is to be used; None to use all of it."""

@@ -102,12 +102,30 @@ def read_photo(
     if drawn.mode == "RGBA" and alpha_color is not None:
         backdrop = Image.new("RGBA", drawn.size, tuple(round(255 * channel) for channel in alpha_color))
         drawn = Image.alpha_composite(backdrop, drawn).convert("RGB")
-    if drawn.size != target:
-        # Pillow's own BOX counts each source pixel in or out, which dislocates edges by up to half a source pixel.
-        premultiplied = drawn.convert("RGBa") if drawn.mode == "RGBA" else drawn
-        resized = np.asarray(cv2.resize(np.asarray(premultiplied), target, interpolation=cv2.INTER_AREA))
-        drawn = Image.frombytes(premultiplied.mode, target, resized.tobytes()).convert(drawn.mode)
-    return np.array(drawn if transpose is None else drawn.transpose(transpose), dtype=np.uint8)
+    pixels = np.array(drawn if transpose is None else drawn.transpose(transpose), dtype=np.uint8)
+    return resize(pixels, width, height)
+
+
+def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Area averages of a picture `[H, W, 3 or 4]`; transparent pixels do not colour their neighbours.
+
+    Pillow's own BOX counts each source pixel in or out, which dislocates edges by up to half a source pixel.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    if image.shape[2] == 3:
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    rgb, alpha = image[..., :3].astype(np.float32), image[..., 3:].astype(np.float32)
+    premultiplied = np.concatenate([rgb * alpha, alpha], axis=-1)
+    averaged = np.asarray(cv2.resize(premultiplied, (width, height), interpolation=cv2.INTER_AREA))
+    rgb = averaged[..., :3] / np.maximum(averaged[..., 3:], 1e-6)
+    return np.round(np.concatenate([rgb, averaged[..., 3:]], axis=-1)).clip(0, 255).astype(np.uint8)
+
+
+def stored_size(path: Path) -> Size:
+    """Width and height of a photo's pixels in its file, without decoding it."""
+    with Image.open(path) as image:
+        return image.size
 
 
 def _decode_reduced(image: Image.Image, target: Size) -> None:

@@ -39,8 +39,8 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     data: Path = Path()
     """The data set's folder, or its transforms.json."""
     max_image_size: int | None = field(default_factory=lambda: 1600 if torch.cuda.is_available() else 800)
-    """Longest side in pixels: larger photos are downscaled when they are read (no images_2 folders needed). None for
-    full size. The default is what the machine trains in reasonable time: 1600 with CUDA, 800 without."""
+    """Longest side in pixels: larger photos are downscaled when they are read, None for full size.
+    The default is what the machine trains in reasonable time: 1600 with CUDA, 800 without."""
     downscale_factor: float | None = None
     """Read the photos at 1/factor of their size, whatever max_image_size says; any factor."""
     scale_factor: float = 1.0
