@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding the pinhole camera that a bundle of rays came from.
+"""Bundles of rays that are a pinhole camera's pixels: finding that camera, and surface normals from depth.
 
 `ns-export` asks NeRF models for rays. Where those are the pixels of one camera, a splat model can rasterise them, which
 is exact and many times faster than following each ray.
@@ -61,3 +61,18 @@ def pinhole_of_bundle(bundle: RayBundle) -> tuple[Float[Tensor, "3 4"], Float[Te
     K[0, 0], K[1, 1], K[0, 2], K[1, 2] = fx, fy, cx, cy
     camera_to_world = torch.stack([x_axis, y_axis, z_axis, origin], dim=-1)
     return camera_to_world.float(), K.float(), width, height
+
+
+def normals_from_distances(
+    origins: Float[Tensor, "H W 3"], directions: Float[Tensor, "H W 3"], distances: Float[Tensor, "H W 1"]
+) -> Float[Tensor, "H W 3"]:
+    """Unit normals, towards the camera, of the surface through the points at `distances` along an image's rays.
+
+    The cross product of the differences between neighbouring points; wrong along silhouettes, where those lie on two
+    surfaces.
+    """
+    points = origins + directions * distances
+    along_u, along_v = torch.gradient(points, dim=(1, 0))
+    normals = torch.nn.functional.normalize(torch.linalg.cross(along_v, along_u), dim=-1)
+    facing_away = (normals * directions).sum(dim=-1, keepdim=True) > 0
+    return torch.where(facing_away, -normals, normals)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +39,17 @@ class ActivatedGaussians:
     sh_degree: int | None
 
 
+class RayRender(NamedTuple):
+    """What rays see."""
+
+    rgb: Float[Tensor, "R 3"]
+    alpha: Float[Tensor, "R 1"]
+    distance: Float[Tensor, "R 1"]
+    """Expected distance along the ray."""
+    normals: Float[Tensor, "R 3"]
+    """Mean of the Gaussians' shortest axes, turned towards the origin; unit length, or 0 where nothing is."""
+
+
 def composite_rays(
     gaussians: ActivatedGaussians,
     origins: Float[Tensor, "R 3"],
@@ -46,8 +58,8 @@ def composite_rays(
     nears: Float[Tensor, "R"] | None = None,
     fars: Float[Tensor, "R"] | None = None,
     pixel_pitch: Float[Tensor, "R"] | None = None,
-) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
-    """Colour, opacity and expected distance along each ray.
+) -> RayRender:
+    """Colour, opacity, expected distance and surface normal of each ray.
 
     Args:
         gaussians: What is seen.
@@ -66,9 +78,12 @@ def composite_rays(
     rotations = _rotation_matrices(gaussians.quats)
     reach = 3 * gaussians.scales.amax(dim=-1)
 
-    rgb = background.expand(num_rays, 3).clone()
-    alpha = torch.zeros(num_rays, 1, device=device)
-    distance = torch.zeros(num_rays, 1, device=device)
+    result = RayRender(
+        background.expand(num_rays, 3).clone(),
+        torch.zeros(num_rays, 1, device=device),
+        torch.zeros(num_rays, 1, device=device),
+        torch.zeros(num_rays, 3, device=device),
+    )
     for packet in _neighbouring_rays(origins, directions).split(RAYS_PER_PACKET):
         near, far = nears[packet].min(), fars[packet].max()
         ids = _gaussians_near(
@@ -76,7 +91,7 @@ def composite_rays(
         )
         if len(ids) == 0:
             continue
-        rgb[packet], alpha[packet], distance[packet] = _composite_packet(
+        rendered = _composite_packet(
             gaussians,
             rotations,
             ids,
@@ -87,7 +102,9 @@ def composite_rays(
             fars[packet],
             pixel_pitch[packet],
         )
-    return rgb, alpha, distance
+        for whole, part in zip(result, rendered, strict=True):
+            whole[packet] = part
+    return result
 
 
 def _neighbouring_rays(origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Int[Tensor, "R"]:
@@ -140,7 +157,7 @@ def _composite_packet(
     nears: Float[Tensor, "R"],
     fars: Float[Tensor, "R"],
     pixel_pitch: Float[Tensor, "R"],
-) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
+) -> RayRender:
     """Blend the Gaussians `ids`, in this order, along each ray of a packet."""
     num_rays = len(origins)
     basis = None if gaussians.sh_degree is None else _spherical_harmonics(directions, gaussians.sh_degree)
@@ -148,6 +165,7 @@ def _composite_packet(
     going_on = torch.ones(num_rays, 1, device=origins.device, dtype=torch.bool)
     rgb = torch.zeros(num_rays, 3, device=origins.device)
     distance = torch.zeros(num_rays, 1, device=origins.device)
+    normals = torch.zeros(num_rays, 3, device=origins.device)
     for block in ids.split(GAUSSIANS_PER_BLOCK):
         offset = gaussians.means[block] - origins[:, None]  # [R, M, 3]
         along = (offset * directions[:, None]).sum(dim=-1)  # [R, M]
@@ -155,10 +173,9 @@ def _composite_packet(
         # In each Gaussian's own axes; the minimum of the quadratic form along the ray.
         local_offset = torch.einsum("rmi,mij->rmj", offset, rotations[block])
         local_direction = torch.einsum("ri,mij->rmj", directions, rotations[block])
-        oo = (local_offset**2 / variance).sum(dim=-1)
-        od = (local_offset * local_direction / variance).sum(dim=-1)
-        dd = (local_direction**2 / variance).sum(dim=-1)
-        alpha = gaussians.opacities[block] * torch.exp(-0.5 * (oo - od**2 / dd).clamp_min(0))
+        peak = (local_offset * local_direction / variance).sum(-1) / (local_direction**2 / variance).sum(-1)
+        closest = local_offset - peak[..., None] * local_direction
+        alpha = gaussians.opacities[block] * torch.exp(-0.5 * (closest**2 / variance).sum(dim=-1))
         seen = (alpha >= 1 / 255) & (along > nears[:, None]) & (along < fars[:, None])
         alpha = torch.where(seen, alpha.clamp_max(0.99), 0.0)
 
@@ -172,13 +189,21 @@ def _composite_packet(
             colors = (torch.einsum("rk,mkc->rmc", basis, coefficients) + 0.5).clamp_min(0)
             rgb += torch.einsum("rm,rmc->rc", weights, colors)
         distance += (weights * along).sum(dim=1, keepdim=True)
+        shortest = gaussians.scales[block].argmin(dim=-1)
+        axes = rotations[block].gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
+        normals -= (weights * torch.sign(directions @ axes.T)) @ axes
         # As in the rasteriser, the Gaussian that would take transmittance to 1e-4 is left out and ends the ray.
         transmittance = (transmittance - weights.sum(dim=1, keepdim=True)).clamp_min(0)
         going_on = going_on & (passing[:, -1:] > 1e-4)
         if not bool(going_on.any()):
             break
     opacity = 1 - transmittance
-    return rgb + transmittance * background, opacity, distance / opacity.clamp_min(1e-10)
+    return RayRender(
+        rgb + transmittance * background,
+        opacity,
+        distance / opacity.clamp_min(1e-10),
+        torch.nn.functional.normalize(normals, dim=-1),
+    )
 
 
 def _rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:

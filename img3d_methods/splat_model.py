@@ -29,7 +29,7 @@ from img3d_methods.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.image_metrics import ImageMetrics
 from img3d_methods.initial_gaussians import initial_gaussians
-from img3d_methods.ray_bundles import pinhole_of_bundle
+from img3d_methods.ray_bundles import normals_from_distances, pinhole_of_bundle
 from img3d_methods.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.training_schedule import TrainingSchedule
 
@@ -236,7 +236,7 @@ class Img3dSplatModel(SplatfactoModel):
         Returns:
             rgb `[H, W, 3]`, accumulation `[H, W, 1]`, background (`[3]` in training, else `[H, W, 3]`), and, except
             in training without `output_depth_during_training`, depth `[H, W, 1]`: the expected depth along the
-            camera's z axis for a camera, the distance along the ray for rays.
+            camera's z axis for a camera, the distance along the ray for rays. For rays also normals.
         """
         if isinstance(camera, RayBundle):
             return self._outputs_for_rays(camera)
@@ -314,14 +314,20 @@ class Img3dSplatModel(SplatfactoModel):
 
     @torch.no_grad()
     def _outputs_for_rays(self, bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays; through the rasteriser where they are those of a pinhole camera. Depth is along the ray."""
+        """Render rays; through the rasteriser where they are those of a pinhole camera.
+
+        Depth is along the ray. There are also normals, mapped from [-1, 1] to [0, 1] as ns-export expects them.
+        """
+        bundle = bundle.to(self.device)
         pinhole = pinhole_of_bundle(bundle)
         if pinhole is not None:
             camera_to_world, K, width, height = pinhole
             outputs = self._rasterize(camera_to_world[None], K[None], width, height)
-            outputs["depth"] = outputs["depth"] * bundle.metadata["directions_norm"].to(self.device)
+            outputs["depth"] = outputs["depth"] * bundle.metadata["directions_norm"]
+            normals = normals_from_distances(bundle.origins, bundle.directions, outputs["depth"])
+            outputs["normals"] = (0.5 * normals + 0.5).clamp(0, 1)
         else:
-            outputs = self._composite(bundle.to(self.device))
+            outputs = self._composite(bundle)
         outputs["depth"] = torch.where(outputs["accumulation"] >= 0.5, outputs["depth"], FAR)
         return outputs
 
@@ -338,7 +344,7 @@ class Img3dSplatModel(SplatfactoModel):
         background = self._get_background_color()
         # A pixel is small; Nerfstudio's texture baking passes areas of 1 that mean nothing.
         pitch = bundle.pixel_area.flatten().sqrt()
-        rgb, alpha, distance = composite_rays(
+        seen = composite_rays(
             gaussians,
             bundle.origins.reshape(-1, 3),
             bundle.directions.reshape(-1, 3),
@@ -348,9 +354,10 @@ class Img3dSplatModel(SplatfactoModel):
             pixel_pitch=torch.where(pitch < 0.5, pitch, 0.0),
         )
         return {
-            "rgb": rgb.clamp(0, 1).reshape(*shape, 3),
-            "depth": distance.reshape(*shape, 1),
-            "accumulation": alpha.reshape(*shape, 1),
+            "rgb": seen.rgb.clamp(0, 1).reshape(*shape, 3),
+            "depth": seen.distance.reshape(*shape, 1),
+            "accumulation": seen.alpha.reshape(*shape, 1),
+            "normals": (0.5 * seen.normals + 0.5).clamp(0, 1).reshape(*shape, 3),
             "background": background.expand(*shape, 3),
         }
 

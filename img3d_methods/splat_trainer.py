@@ -34,6 +34,7 @@ from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanager
 from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.splat_pipeline import Img3dSplatPipeline
+from img3d_methods.threads import leave_threads_to_kernels
 from img3d_methods.training_clock import TrainingClock
 
 
@@ -116,6 +117,8 @@ class Img3dTrainer(Trainer):
                 "give a larger --max-num-iterations to train it further."
             )
         self._init_viewer_state()
+        if self.device == "cpu":
+            leave_threads_to_kernels()
         self.stop_training = False
         self.step = self._start_step - 1
         model = self._model()
