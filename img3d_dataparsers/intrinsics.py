@@ -11,6 +11,9 @@ from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
 from img3d_dataparsers.errors import InputError
 
+MIN_FOCAL, MAX_FOCAL = 1e-2, 1e4
+"""In photo widths: fields of view of 179 degrees and of 20 seconds of arc."""
+
 
 @dataclass(frozen=True)
 class Intrinsics:
@@ -68,10 +71,15 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
     else:
         fl_y = fl_x
     scale_x, scale_y = width / w, height / h
+    fx, fy = fl_x * scale_x, fl_y * scale_y
+    if not (MIN_FOCAL * width < fx < MAX_FOCAL * width and MIN_FOCAL * height < fy < MAX_FOCAL * height):
+        raise InputError(
+            f"{name}: a focal length of {fx:g} x {fy:g} pixels cannot be right for a photo of {width} x {height}"
+        )
     camera_type = _camera_type(values, name)
     return Intrinsics(
-        fx=fl_x * scale_x,
-        fy=fl_y * scale_y,
+        fx=fx,
+        fy=fy,
         cx=_number(values, "cx", name, w / 2) * scale_x,
         cy=_number(values, "cy", name, h / 2) * scale_y,
         width=width,
@@ -83,7 +91,7 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
 
 def _camera_type(values: dict[str, Any], name: str) -> CameraType:
     model = values.get("camera_model", "OPENCV_FISHEYE" if values.get("is_fisheye") else "OPENCV")
-    camera_type = CAMERA_MODEL_TO_TYPE.get(model)
+    camera_type = CAMERA_MODEL_TO_TYPE.get(model) if isinstance(model, str) else None
     if camera_type not in (CameraType.PERSPECTIVE, CameraType.FISHEYE):
         raise InputError(f"{name} has camera_model {model!r}; img3d reads pinhole, OPENCV and OPENCV_FISHEYE cameras")
     return camera_type
@@ -105,7 +113,7 @@ def _distortion(values: dict[str, Any], camera_type: CameraType, name: str) -> t
 def _number(values: dict[str, Any], key: str, name: str, default: float) -> float:
     try:
         number = float(values.get(key, default))
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
         raise InputError(f"{name}: {key} is {values[key]!r}, it must be a finite number")

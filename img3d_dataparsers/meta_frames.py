@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import Frame
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -43,7 +44,7 @@ def frames_of_meta(meta: dict[str, Any], folder: Path) -> list[Frame]:
 def find_image(folder: Path, file_path: str) -> Path:
     """The photo that `file_path` means: Instant-NGP and NeRF-synthetic may leave out the suffix."""
     path = folder / file_path
-    if path.suffix.lower() in IMAGE_SUFFIXES or path.is_file():
+    if not path.name or path.suffix.lower() in IMAGE_SUFFIXES or is_file(path):
         return path
     candidates = [path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES]
-    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+    return next((candidate for candidate in candidates if is_file(candidate)), candidates[0])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.meta_frames import frames_of_meta
+from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import PosedPhotos
 from img3d_dataparsers.transforms_json import load_meta
 
@@ -37,7 +38,7 @@ def read_nerf_synthetic(folder: Path, split: str) -> PosedPhotos:
         found.append(
             PosedPhotos(source=path, folder=folder, frames=frames, is_normalised=True, alpha_color=WHITE),
         )
-        if any(frame.image_path.is_file() for frame in frames):
+        if any(is_file(frame.image_path) for frame in frames):
             return found[-1]
     if not found:
         raise InputError(

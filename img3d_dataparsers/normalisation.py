@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
 
-from img3d_dataparsers.posed_photos import FloatArray
+from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod
 
-OrientationMethod = Literal["pca", "up", "vertical", "none"]
 CenterMethod = Literal["poses", "focus", "none"]
 
 

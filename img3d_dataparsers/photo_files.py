@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,14 @@ EXIF_TRANSPOSE = {
 """The EXIF orientations that swap width and height, and what undoes them."""
 READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises on files that are missing, damaged, forbidden or not pictures."""
+
+
+def is_file(path: Path) -> bool:
+    """Like Path.is_file, but names that the system refuses (too long, with a NUL) are just not there."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def check_photos(paths: Sequence[Path]) -> list[Size | None]:
@@ -76,7 +85,15 @@ def is_turned(path: Path, stored: Size, width: float, height: float) -> bool:
     if abs(np.log(stored[0] * height / (stored[1] * width))) <= abs(np.log(stored[1] * height / (stored[0] * width))):
         return False
     with Image.open(path) as image:
-        return image.getexif().get(EXIF_ORIENTATION, 1) in EXIF_TRANSPOSE
+        return _exif_turn(image) is not None
+
+
+def _exif_turn(image: Image.Image) -> Image.Transpose | None:
+    """What undoes an EXIF orientation that swaps width and height; None if there is none."""
+    try:
+        return EXIF_TRANSPOSE.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    except (*READ_ERRORS, struct.error):  # tags are often damaged where the photo is not
+        return None
 
 
 def read_photo(
@@ -95,7 +112,7 @@ def read_photo(
     """
     with Image.open(path) as image:
         turned = is_turned(path, image.size, width, height)
-        transpose = EXIF_TRANSPOSE[image.getexif()[EXIF_ORIENTATION]] if turned else None
+        transpose = _exif_turn(image) if turned else None
         target = (height, width) if turned else (width, height)
         _decode_reduced(image, target)
         drawn = _to_rgb_or_rgba(image)
@@ -158,7 +175,7 @@ def read_mask(path: Path, width: int, height: int) -> npt.NDArray[np.bool_]:
     """
     with Image.open(path) as image:
         turned = is_turned(path, image.size, width, height)
-        transpose = EXIF_TRANSPOSE[image.getexif()[EXIF_ORIENTATION]] if turned else None
+        transpose = _exif_turn(image) if turned else None
         grey = image if image.mode.startswith("I") else image.convert("L")
         grey = grey.resize((height, width) if turned else (width, height), Image.Resampling.NEAREST)
         values = np.asarray(grey.transpose(transpose) if transpose is not None else grey)

@@ -18,8 +18,8 @@ from img3d_dataparsers.colmap import find_reconstruction, read_colmap
 from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.meta_frames import IMAGE_SUFFIXES
 from img3d_dataparsers.nerf_synthetic import is_nerf_synthetic, read_nerf_synthetic
-from img3d_dataparsers.normalisation import CenterMethod, OrientationMethod, normalise
-from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos
+from img3d_dataparsers.normalisation import CenterMethod, normalise
+from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos
 from img3d_dataparsers.splits import EvalMode, indices_of_split
 from img3d_dataparsers.transforms_json import read_transforms
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
@@ -97,7 +97,7 @@ class Img3dPhotos(DataParser):
         else:
             poses, transform, scale = normalise(
                 poses,
-                cast(OrientationMethod, posed.orientation_method or self.config.orientation_method),
+                posed.orientation_method or self.config.orientation_method,
                 self.config.center_method,
                 self.config.auto_scale_poses,
                 self.config.scale_factor,

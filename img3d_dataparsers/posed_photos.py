@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+OrientationMethod = Literal["pca", "up", "vertical", "none"]
+"""Nerfstudio's ways to find out which way is up."""
 FloatArray = npt.NDArray[np.float64]
 SeedPoints = tuple[FloatArray, npt.NDArray[np.uint8]]
 """Positions `[P, 3]` in the frames' own coordinates, and sRGB colours `[P, 3]`."""
@@ -48,7 +50,7 @@ class PosedPhotos:
     """`[3, 4]`: from the coordinates of the original capture to those of the frames."""
     applied_scale: float = 1.0
     """Scale from the original capture to the frames, applied after `applied_transform`."""
-    orientation_method: str | None = None
+    orientation_method: OrientationMethod | None = None
     """Overrides the user's orientation_method, as Nerfstudio's orientation_override does."""
     is_normalised: bool = False
     """True if the world already is centred, upright and of unit size, and must stay as it is."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from img3d_dataparsers.colmap import find_reconstruction, read_colmap_points
 from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.meta_frames import find_image, frames_of_meta
 from img3d_dataparsers.ply_points import read_ply_points
-from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
+from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 
 LEGACY_APPLIED_TRANSFORM = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], dtype=np.float64)
 """What ns-process-data did to COLMAP's world before it recorded `applied_transform` (nerfstudio_dataparser.py)."""
@@ -65,7 +65,7 @@ def read_transforms(path: Path) -> PosedPhotos:
         },
         applied_transform=applied_transform,
         applied_scale=_scale(meta.get("applied_scale", 1.0), path),
-        orientation_method=meta.get("orientation_override"),
+        orientation_method=_orientation(meta.get("orientation_override"), path),
         read_seed_points=_seed_reader(meta, folder, reconstruction, applied_transform),
     )
 
@@ -73,15 +73,21 @@ def read_transforms(path: Path) -> PosedPhotos:
 def _transform(value: Any, path: Path) -> FloatArray:
     try:
         matrix = np.asarray(value, dtype=np.float64)[:3]
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         matrix = np.empty(0)
-    if matrix.shape != (3, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :3])) < 1e-12:
+    if matrix.shape != (3, 4) or not (np.abs(matrix) < 1e12).all() or abs(np.linalg.det(matrix[:, :3])) < 1e-12:
         raise InputError(f"{path}: applied_transform is not an invertible 3x4 matrix; correct it or take it out")
     return matrix
 
 
+def _orientation(value: Any, path: Path) -> OrientationMethod | None:
+    if value is not None and value not in get_args(OrientationMethod):
+        raise InputError(f"{path}: orientation_override is {value!r}, it must be one of {get_args(OrientationMethod)}")
+    return value
+
+
 def _scale(value: Any, path: Path) -> float:
-    if not isinstance(value, (int, float)) or not np.isfinite(value) or value <= 0:
+    if not isinstance(value, (int, float)) or not 1e-12 < value < 1e12:
         raise InputError(f"{path}: applied_scale is {value!r}, it must be a positive number")
     return float(value)
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
-FloatArray = npt.NDArray[np.float64]
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.intrinsics import MAX_FOCAL, MIN_FOCAL
+from img3d_dataparsers.posed_photos import FloatArray
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ def undistortion_of(camera: Cameras) -> Undistortion | None:
     The new focal lengths and principal point are OpenCV's choice for which the straight photo has no empty border
     (`alpha=0`, `balance=0`), as in Nerfstudio's FullImageDatamanager. Unlike there, nothing is cropped, so photos of
     one size stay of one size (`ns-export tsdf` asks for that), and both are known before any photo is read.
+
+    Raises:
+        InputError: the distortion is so strong that there is no such pinhole camera.
     """
     is_fisheye = int(camera.camera_type.item()) == CameraType.FISHEYE.value
     params = camera.distortion_params
@@ -88,14 +93,22 @@ def undistortion_of(camera: Cameras) -> Undistortion | None:
     K = np.array(
         [[camera.fx.item(), 0, camera.cx.item() - 0.5], [0, camera.fy.item(), camera.cy.item() - 0.5], [0, 0, 1]]
     )
-    if is_fisheye:
-        distortion = np.array([k1, k2, k3, k4])
-        new_K = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
-            K, distortion, (width, height), np.eye(3), balance=0.0
+    size = (width, height)
+    distortion = np.array([k1, k2, k3, k4] if is_fisheye else [k1, k2, p1, p2, k3])
+    try:
+        if is_fisheye:
+            new_K = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(K, distortion, size, np.eye(3), balance=0.0)
+        else:
+            new_K, _ = cv2.getOptimalNewCameraMatrix(K, distortion, size, 0.0)
+    except cv2.error:
+        new_K = np.zeros((3, 3))
+    focal, centre = np.diag(new_K)[:2] / size, new_K[:2, 2] / size
+    usable = (MIN_FOCAL < focal).all() and (focal < MAX_FOCAL).all() and (np.abs(centre) < MAX_FOCAL).all()
+    if not usable:
+        raise InputError(
+            f"no pinhole camera sees what a lens with k1, k2, k3, k4, p1, p2 = {k1:g}, {k2:g}, {k3:g}, {k4:g}, {p1:g}, "
+            f"{p2:g} and focal length {K[0, 0]:g} of a {width} x {height} photo saw; correct the calibration"
         )
-    else:
-        distortion = np.array([k1, k2, p1, p2, k3])
-        new_K, _ = cv2.getOptimalNewCameraMatrix(K, distortion, (width, height), 0.0)
     return Undistortion(K, np.asarray(new_K, dtype=np.float64), distortion, is_fisheye, width, height)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from img3d_dataparsers.errors import InputError, some_names, warn
 from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
-from img3d_dataparsers.photo_files import check_photos, is_turned
+from img3d_dataparsers.photo_files import check_photos, is_file, is_turned
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 
 ROTATION_TOLERANCE = 1e-2
@@ -56,9 +56,9 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     keep(lambda frame: frame.image_path == Path(), "have no file_path")
     keep(lambda frame: frame.camera_to_world is None, "have no transform_matrix")
     keep(lambda frame: matrices[id(frame)].shape != (4, 4), "have a transform_matrix that is not 4x4 numbers")
-    keep(lambda frame: not np.isfinite(matrices[id(frame)]).all(), "have NaN or infinity in transform_matrix")
+    keep(lambda frame: not _is_finite(matrices[id(frame)]), "have NaN or infinity in transform_matrix")
     keep(lambda frame: not _is_rigid(matrices[id(frame)]), "have a transform_matrix that is not a rotation and a shift")
-    keep(lambda frame: not frame.image_path.is_file(), "do not exist")
+    keep(lambda frame: not is_file(frame.image_path), "do not exist")
     keep(lambda frame: frame.image_path in seen or seen.add(frame.image_path) is not None, "are listed more than once")
     paths = [frame.image_path for frame in frames]
     sizes = dict(zip(paths, check_photos(paths), strict=True))
@@ -89,9 +89,14 @@ def _matrix(value: Any) -> FloatArray:
     """A 3x4 or 4x4 matrix as `[4, 4]`; an empty array if it is something else."""
     try:
         matrix = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return np.empty(0)
     return np.vstack([matrix[:3], [[0.0, 0.0, 0.0, 1.0]]]) if matrix.shape in ((3, 4), (4, 4)) else np.empty(0)
+
+
+def _is_finite(matrix: FloatArray) -> bool:
+    """Numbers beyond 1e12 count as infinite: they overflow single precision when they are squared a few times."""
+    return bool((np.abs(matrix) < 1e12).all())
 
 
 def _is_rigid(matrix: FloatArray) -> bool:
@@ -137,7 +142,7 @@ def _mask_beside(image_path: Path, folder: Path) -> Path | None:
     # Nerfstudio's naming (same name, or same stem as PNG) and COLMAP's (name.jpg.png).
     names = [inside.with_name(inside.name + ".png"), inside.with_suffix(".png"), inside]
     candidates = [folder / "masks" / name for name in names]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return next((candidate for candidate in candidates if is_file(candidate)), None)
 
 
 def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:

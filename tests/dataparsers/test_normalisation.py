@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_original_space
 
-from img3d_dataparsers.normalisation import CenterMethod, OrientationMethod, normalise
+from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
+from img3d_dataparsers.posed_photos import OrientationMethod
 
 orientation_methods = st.sampled_from(["pca", "up", "vertical", "none"])
 center_methods = st.sampled_from(["poses", "focus", "none"])
@@ -40,7 +41,7 @@ def poses(draw: st.DrawFn) -> np.ndarray:
     return camera_to_worlds
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(poses(), orientation_methods, center_methods, st.booleans(), st.sampled_from([1.0, 0.3]))
 def test_original_poses_come_back(
     original: np.ndarray,
@@ -58,7 +59,7 @@ def test_original_poses_come_back(
     np.testing.assert_allclose(back[:, :, 3], original[:, :3, 3], atol=1e-5 * extent)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(poses(), orientation_methods, center_methods)
 def test_shape_of_the_capture_stays(original: np.ndarray, orientation: OrientationMethod, center: CenterMethod) -> None:
     normalised, transform, scale = normalise(original.copy(), orientation, center, True, 1.0)
