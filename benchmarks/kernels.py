@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the rasteriser takes: forward, and forward with backward, for each backend, in one run on one scene.
+
+The Gaussians lie where a real capture's do (the garden's point cloud, `garden_points` in the data directory), each as
+large as the distance to its neighbours, half of them opaque; seen by that capture's cameras.
+
+    python benchmarks/kernels.py --gaussians 10000 50000 --sizes 270x480
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from img3d_kernels import rasterization
+from img3d_kernels.rendering import Backend
+
+DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+POINTS = Path("garden_points") / "test_garden.npz"
+SH_DEGREE = 3
+
+
+@dataclass
+class Scene:
+    """Gaussians after activation, and one camera `[1, ...]`."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor
+    viewmats: Tensor
+    Ks: Tensor
+
+
+def load_scene(path: Path, n: int, height: int, width: int) -> Scene:
+    """`n` Gaussians at points of the cloud; where it has fewer, the same again a neighbour's distance away."""
+    with np.load(path) as data:
+        points, rgb = data["means3d"], data["colors"] / 255.0
+        viewmats, Ks, original_width = data["viewmats"], data["Ks"], int(data["width"])
+    rng = np.random.default_rng(0)
+    picks = np.concatenate([rng.permutation(len(points)) for _ in range(-(-n // len(points)))])[:n]
+    means = points[picks]
+    again = np.arange(n) >= len(points)
+    spacing = KDTree(points).query(means[again], k=2)[0][:, 1:]
+    means[again] += spacing * rng.standard_normal((again.sum(), 3))
+    distances = KDTree(means).query(means, k=4)[0][:, 1:].mean(axis=1, keepdims=True)
+
+    K = Ks[0] * (width / original_width)
+    K[0, 2], K[1, 2], K[2, 2] = width / 2, height / 2, 1.0
+    sh = 0.05 * rng.standard_normal((n, (SH_DEGREE + 1) ** 2, 3))
+    sh[:, 0] = (rgb[picks] - 0.5) / 0.28209479177387814
+    quats, opacities = rng.standard_normal((n, 4)), rng.random(n)
+    return Scene(
+        means=_float32(means),
+        quats=_float32(quats),
+        scales=_float32(distances.repeat(3, axis=1)),
+        opacities=_float32(opacities),
+        colors=_float32(sh),
+        viewmats=_float32(viewmats[:1]),
+        Ks=_float32(K[None]),
+    )
+
+
+def _float32(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def milliseconds(scene: Scene, height: int, width: int, backend: Backend, backward: bool, repeats: int) -> float:
+    """Median over `repeats` calls, after one to warm up."""
+    inputs = [scene.means, scene.quats, scene.scales, scene.opacities, scene.colors]
+    inputs = [value.detach().requires_grad_(backward) for value in inputs]
+    means, quats, scales, opacities, colors = inputs
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        with torch.set_grad_enabled(backward):
+            render, _, _ = rasterization(
+                means,
+                quats,
+                scales,
+                opacities,
+                colors,
+                scene.viewmats,
+                scene.Ks,
+                width,
+                height,
+                sh_degree=SH_DEGREE,
+                backend=backend,
+            )
+        if backward:
+            torch.autograd.grad(render.sum(), inputs)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[1:])
+
+
+def describe_machine() -> str:
+    """Processor, cores, threads in use and, where the compiled backend is there, its instruction set."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{model}, {threads}, " + (f"compiled for {isa()}" if isa() else "no compiled backend")
+
+
+def isa() -> str | None:
+    """The compiled backend's instruction set, None where it is not built."""
+    try:
+        from img3d_kernels import cpu_backend
+    except ImportError:
+        return None
+    return cpu_backend.isa()
+
+
+def size(text: str) -> tuple[int, int]:
+    """`HEIGHTxWIDTH` in pixels."""
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 270x480") from None
+    return height, width
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("IMG3D_DATA", DEFAULT_DATA), help="data directory")
+    parser.add_argument("--gaussians", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    parser.add_argument("--sizes", type=size, nargs="+", default=[(270, 480), (540, 960)], metavar="HEIGHTxWIDTH")
+    parser.add_argument("--backends", nargs="+", choices=["cpu", "torch"], default=["cpu", "torch"])
+    parser.add_argument("--torch-max-gaussians", type=int, default=10_000, help="the torch twin is left out above this")
+    parser.add_argument("--repeats", type=int, default=7, help="calls to take the median of")
+    args = parser.parse_args()
+    path = args.data / POINTS
+    if "cpu" in args.backends and isa() is None:
+        sys.exit("The compiled backend is not built: install the package, or choose --backends torch.")
+    if not path.exists():
+        sys.exit(f"{path} is missing: give the data directory by --data or the environment variable IMG3D_DATA.")
+
+    print(f"{describe_machine()}. Milliseconds, median of {args.repeats}; ratio to {args.backends[0]}.\n")
+    print("| Gaussians | image | backend | forward | ratio | forward + backward | ratio |")
+    print("|---:|---|---|---:|---:|---:|---:|")
+    for n in args.gaussians:
+        for height, width in args.sizes:
+            scene = load_scene(path, n, height, width)
+            base: list[float] = []
+            for backend in args.backends:
+                if backend == "torch" and n > args.torch_max_gaussians:
+                    continue
+                times = [milliseconds(scene, height, width, backend, back, args.repeats) for back in (False, True)]
+                base = base or times
+                cells = " | ".join(f"{t:.1f} | {t / b:.1f}×" for t, b in zip(times, base, strict=True))
+                print(f"| {n:,} | {height}×{width} | {backend} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
