@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -190,8 +191,8 @@ def read_posed_photos(data: Path, split: str) -> PosedPhotos:
             "transforms_train.json or sparse/0"
         )
     raise InputError(
-        f"the photos in {folder} have no camera poses, and img3d does not estimate them yet: run "
-        f"`ns-process-data images --data {folder} --output-dir DIR` (it needs COLMAP and ffmpeg), then train on DIR"
+        f"the photos in {folder} have no camera poses, and img3d does not estimate them yet: run `ns-process-data "
+        f"images --data {shlex.quote(str(folder))} --output-dir DIR` (it needs COLMAP and ffmpeg), then train on DIR"
     )
 
 
