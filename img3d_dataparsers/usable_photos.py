@@ -43,7 +43,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     defects: dict[str, list[str]] = {}
     frames = posed.frames
 
-    def keep(has_defect: Callable[[Frame], bool], defect: str) -> None:
+    def leave_out(has_defect: Callable[[Frame], bool], defect: str) -> None:
         nonlocal frames
         bad = [has_defect(frame) for frame in frames]
         if any(bad):
@@ -51,21 +51,29 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
         frames = [frame for frame, is_bad in zip(frames, bad, strict=True) if not is_bad]
 
     seen: set[Path] = set()
+
+    def is_repeated(frame: Frame) -> bool:
+        repeated = frame.image_path in seen
+        seen.add(frame.image_path)
+        return repeated
+
     matrices = {id(frame): _matrix(frame.camera_to_world) for frame in frames}
 
-    keep(lambda frame: frame.image_path == Path(), "have no file_path")
-    keep(lambda frame: frame.camera_to_world is None, "have no transform_matrix")
-    keep(lambda frame: matrices[id(frame)].shape != (4, 4), "have a transform_matrix that is not 4x4 numbers")
-    keep(lambda frame: not _is_finite(matrices[id(frame)]), "have NaN or infinity in transform_matrix")
-    keep(lambda frame: not _is_rigid(matrices[id(frame)]), "have a transform_matrix that is not a rotation and a shift")
-    keep(lambda frame: not is_file(frame.image_path), "do not exist")
-    keep(lambda frame: frame.image_path in seen or seen.add(frame.image_path) is not None, "are listed more than once")
+    leave_out(lambda frame: frame.image_path == Path(), "have no file_path")
+    leave_out(lambda frame: frame.camera_to_world is None, "have no transform_matrix")
+    leave_out(lambda frame: matrices[id(frame)].shape != (4, 4), "have a transform_matrix that is not 4x4 numbers")
+    leave_out(lambda frame: not _is_finite(matrices[id(frame)]), "have NaN or infinity in transform_matrix")
+    leave_out(
+        lambda frame: not _is_rigid(matrices[id(frame)]), "have a transform_matrix that is not a rotation and a shift"
+    )
+    leave_out(lambda frame: not is_file(frame.image_path), "do not exist")
+    leave_out(is_repeated, "are listed more than once")
     paths = [frame.image_path for frame in frames]
     sizes = dict(zip(paths, check_photos(paths), strict=True))
-    keep(lambda frame: sizes[frame.image_path] is None, "are damaged or cannot be read")
+    leave_out(lambda frame: sizes[frame.image_path] is None, "are damaged or cannot be read")
 
     cameras: dict[Path, Intrinsics | None] = {frame.image_path: _fit(frame, sizes) for frame in frames}
-    keep(lambda frame: cameras[frame.image_path] is None, "have another shape than their camera (w, h)")
+    leave_out(lambda frame: cameras[frame.image_path] is None, "have another shape than their camera (w, h)")
 
     total = len(posed.frames)
     sentences = [f"{len(names)} of {total} photos {defect} ({some_names(names)})" for defect, names in defects.items()]
