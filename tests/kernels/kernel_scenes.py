@@ -16,11 +16,14 @@ from torch import Tensor
 from img3d_kernels import rasterization
 
 try:
-    import img3d_kernels._C  # noqa: F401  # pyright: ignore[reportMissingImports]
+    import img3d_kernels._C  # pyright: ignore[reportMissingImports]
 
     HAS_COMPILED = True
 except ImportError:
     HAS_COMPILED = False
+
+if HAS_COMPILED:
+    import img3d_kernels.cpu_backend  # noqa: F401 # takes torch's thread count when imported: before a test lowers it
 
 needs_compiled = pytest.mark.skipif(not HAS_COMPILED, reason="img3d_kernels._C is not built")
 BACKENDS = ["torch", pytest.param("cpu", marks=needs_compiled)]

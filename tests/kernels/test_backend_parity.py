@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import kernel_scenes
 import pytest
 import torch
@@ -21,6 +23,12 @@ of one may fall on either side, and then differs by up to 1/255. Scenes of 1,500
 GRADIENT_TOLERANCE = 5e-4
 """Relative L2 error of a gradient. Single precision gives some 1e-6; one pixel on the other side of a jump some 1e-4;
 a dropped term or a wrong sign 1e-2 and more."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_torch_thread() -> Iterator[None]:
+    with kernel_scenes.one_torch_thread():
+        yield
 
 
 def assert_close(actual: Rendered, expected: Rendered) -> None:

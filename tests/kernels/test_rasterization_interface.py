@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 from typing import Any
@@ -88,6 +89,29 @@ def test_nearer_gaussians_hide_farther_ones(backend: str) -> None:
     assert blue > 0.9 and red < 0.1
     depth, _, _ = render(scene, backend, render_mode="ED")
     assert depth[0, 18, 21, 0].item() == pytest.approx(3.0, abs=0.1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gaussian_reaches_the_tiles_its_radius_touches_and_no_others(backend: str) -> None:
+    """sigma 5.3 pixels, so radius 16, at (16, 16): the first two tiles each way, though 1/255 is further out."""
+    focal = 50.0
+    _, alpha, meta = rasterization(
+        means=torch.tensor([[0.0, 0.0, 1.0]]),
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+        scales=torch.full((1, 3), (5.3**2 - 0.3) ** 0.5 / focal),
+        opacities=torch.tensor([0.99]),
+        colors=torch.ones(1, 3),
+        viewmats=torch.eye(4)[None],
+        Ks=torch.tensor([[[focal, 0.0, 16.0], [0.0, focal, 16.0], [0.0, 0.0, 1.0]]]),
+        width=64,
+        height=48,
+        backend=backend,
+    )
+    assert meta["radii"].flatten()[0] == 16
+    alpha = alpha[0, ..., 0]
+    assert alpha[16, 31] > 1 / 255 and alpha[31, 16] > 1 / 255
+    assert 0.99 * math.exp(-0.5 * (16.5 / 5.3) ** 2) > 1 / 255  # what the next pixel over would get
+    assert not alpha[:, 32:].any() and not alpha[32:].any()
 
 
 @pytest.mark.parametrize(
