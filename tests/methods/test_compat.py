@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each workaround does what it is for, and nothing where it is not needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from nerfstudio.configs.base_config import ViewerConfig
+
+from img3d_methods import compat
+from img3d_methods.splat_model import Img3dSplatModelConfig
+from img3d_methods.splat_trainer import Img3dTrainerConfig
+
+
+def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", list(arguments))
+
+
+class TestFfmpeg:
+    @pytest.fixture
+    def no_ffmpeg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        (tmp_path / "bin").mkdir()
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        return tmp_path
+
+    def test_ns_render_finds_the_packages_binary(self, no_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("imageio_ffmpeg")
+        command_line(monkeypatch, "/somewhere/ns-render", "dataset")
+        for _ in range(2):  # the second time the link is there
+            compat.provide_ffmpeg()
+            found = shutil.which("ffmpeg")
+            assert found is not None and os.access(found, os.X_OK)
+            monkeypatch.setenv("PATH", str(no_ffmpeg / "bin"))
+
+    def test_a_link_whose_target_has_gone_is_renewed(self, no_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("imageio_ffmpeg")
+        command_line(monkeypatch, "ns-render")
+        compat.provide_ffmpeg()
+        (link,) = no_ffmpeg.glob("img3d-ffmpeg-*/ffmpeg*")
+        link.unlink()
+        link.symlink_to(no_ffmpeg / "gone")
+        monkeypatch.setenv("PATH", str(no_ffmpeg / "bin"))
+        compat.provide_ffmpeg()
+        assert shutil.which("ffmpeg") is not None
+
+    def test_other_commands_and_other_ffmpegs_are_left_alone(
+        self, no_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = os.environ["PATH"]
+        command_line(monkeypatch, "ns-train")
+        compat.provide_ffmpeg()
+        own = no_ffmpeg / "bin" / "ffmpeg"
+        own.write_text("#!/bin/sh\n")
+        own.chmod(own.stat().st_mode | stat.S_IXUSR)
+        command_line(monkeypatch, "ns-render")
+        compat.provide_ffmpeg()
+        assert os.environ["PATH"] == before
+
+
+class TestViewer:
+    def test_the_network_is_shut_out_unless_asked_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        command_line(monkeypatch, "ns-viewer", "--load-config", "config.yml")
+        config = Img3dTrainerConfig()
+        assert config.viewer.websocket_host == "127.0.0.1"
+        config.viewer = ViewerConfig()  # what ns-viewer does
+        assert config.viewer.websocket_host == "127.0.0.1"
+
+    @pytest.mark.parametrize("asked", [["--viewer.websocket-host", "0.0.0.0"], ["--viewer.websocket_host=0.0.0.0"]])
+    def test_the_users_choice_of_host_is_kept(self, monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+        command_line(monkeypatch, "ns-viewer", *asked)
+        config = Img3dTrainerConfig()
+        config.viewer = ViewerConfig(websocket_host="0.0.0.0")
+        assert config.viewer.websocket_host == "0.0.0.0"
+
+    def test_a_port_in_use_is_reported_and_a_free_one_is_not(self) -> None:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+            viewer = ViewerConfig(websocket_host="127.0.0.1", websocket_port=server.getsockname()[1])
+            message = compat.taken_port_message(viewer)
+            assert message is not None and str(viewer.websocket_port) in message and "\n" not in message
+        assert compat.taken_port_message(viewer) is None
+        assert compat.taken_port_message(ViewerConfig()) is None
+
+
+def test_marching_cubes_is_told_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        hasattr(Img3dSplatModelConfig(), "sdf_field")
+    assert caught.value.code == 1
+    assert "ns-export tsdf" in capsys.readouterr().out
+
+
+def test_failing_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compat.fail("no such folder [bold]/a/b " + "c" * 300)
+    assert capsys.readouterr().out == "Error: no such folder [bold]/a/b " + "c" * 300 + "\n"
