@@ -18,6 +18,7 @@ TABLE_SIZE = (1.36, 1.04)
 CLOTH_THICKNESS = 0.002
 CLOTH_SIZE = (0.46, 1.02)
 CLOTH_TURN = 62.0
+VARNISH_GLOSS = 0.2
 
 TOP_BOOK_SIZE = (0.150, 0.210, 0.024)
 TOP_BOOK_PLACE = (0.135, 0.045, 0.080, -14.0)
@@ -87,7 +88,16 @@ class SceneParts:
         elif gloss is None:
             surface = {"type": "diffuse", "reflectance": colour}
         else:
-            surface = {"type": "roughplastic", "diffuse_reflectance": colour, "alpha": gloss, "nonlinear": True}
+            # Wax and varnish are thinner than glaze and shine less; at full strength the window's image would wash out
+            # the table's grain in a third of the views.
+            shine = 1.0 if gloss < VARNISH_GLOSS else 0.35
+            surface = {
+                "type": "roughplastic",
+                "diffuse_reflectance": colour,
+                "specular_reflectance": shine,
+                "alpha": gloss,
+                "nonlinear": True,
+            }
         properties = self.mi.Properties()
         properties["bsdf"] = self.mi.load_dict({"type": "twosided", "surface": surface})
         mesh = self.mi.Mesh(
@@ -138,7 +148,7 @@ def add_table(scene: SceneParts) -> None:
     width, depth = TABLE_SIZE
     p = pattern.plane_points(width, depth, (1040, 1360))
     top = pattern.planks(p, 0.13, (0.66, 0.45, 0.27), (0.33, 0.19, 0.10), seed=11)
-    scene.add("table_top", box((width, depth, 0.035), (0, 0, -0.0175), rim=True), top, gloss=0.22)
+    scene.add("table_top", box((width, depth, 0.035), (0, 0, -0.0175), rim=True), top, gloss=0.26)
     legs = [
         box((0.06, 0.06, 0.70), (x * (width / 2 - 0.08), y * (depth / 2 - 0.08), -0.385))
         for x in (-1, 1)
