@@ -61,6 +61,11 @@ numbers and renders them with Mitsuba 3's path tracer. Running the script again 
 
 The cameras are exact: pinhole, no distortion, pixel centres at +0.5, lengths in metres, z up. Every {every}th picture
 is a test view ({tests} of {count}); the rest are for training.
+
+The committed pictures were checked with structure-from-motion (pycolmap 4.2.1: SIFT on the CPU, exhaustive matching,
+incremental mapping, one shared camera): 70 of 70 pictures registered, 7887 points, mean reprojection error 0.45 pixels.
+After a similarity alignment the camera centres found lie 0.84 mm (RMS) from the exact ones, 0.11 % of the cameras' RMS
+distance from their middle (0.74 m); the focal length found was 440.5 pixels, the exact one is 440.
 """
 
 
