@@ -1,8 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the methods run as training does: torch on one thread, our kernels on all."""
+"""Tests of the methods run as training does: torch on one thread, our kernels on all. And one trained run for all."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_lines import CommandLine, TrainedRun
 
 from img3d_methods.threads import leave_threads_to_kernels
 
 leave_threads_to_kernels()
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """Trained once, for 1200 steps; tests must not change it."""
+    cli = CommandLine(tmp_path_factory.mktemp("runs"))
+    result = cli.succeed(*cli.train(tiny_scene, "first", "--max-num-iterations", 1200, "--steps-per-save", 500))
+    return TrainedRun(cli, tiny_scene, cli.run_folder("first"), result.output, steps=1200)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CommandLine:
+    """Commands in a folder of the test's own."""
+    return CommandLine(tmp_path)
