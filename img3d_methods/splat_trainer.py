@@ -282,7 +282,8 @@ class Img3dTrainer(Trainer):
             self.grad_scaler.load_state_dict(state["scalers"])
             self._check_optimizer_shapes()
         except (ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[-1].strip()
+            missing = isinstance(error, KeyError)
+            reason = f"only one of them has {error}" if missing else str(error).splitlines()[-1].strip()
             raise InputError(f"Cannot continue from {path} with these photos and options: {reason}") from error
         self._start_step = state["step"] + 1
         CONSOLE.print(f"Continuing after step {state['step']} of {path}", markup=False, highlight=False, soft_wrap=True)

@@ -115,9 +115,16 @@ def test_ctrl_c_saves_and_the_run_goes_on(cli: CommandLine, tiny_scene: Path) ->
     step, folder = int(said[1]), cli.folder / said[2]
     assert [path.name for path in folder.iterdir()] == [f"step-{step:09d}.ckpt"]
 
-    arguments = cli.train(tiny_scene, "resumed", "--max-num-iterations", 400, vis="tensorboard")
-    output = cli.succeed(*arguments, "--load-dir", folder).output
-    assert f"Continuing after step {step}" in output
-    assert table_rows(output)[0][0] == -(-(step + 1) // 50) * 50
+    # The second half, with a viewer that stays until Ctrl-C once the run is complete.
+    running = cli.start(
+        *cli.train(tiny_scene, "resumed", "--max-num-iterations", 400, "--load-dir", folder, vis="viewer")
+    )
+    running.wait_for("Use ctrl\\+c to quit")
+    running.interrupt()
+    result = running.finish()
+    assert result.code == 0
+    assert "Traceback" not in result.output
+    assert f"Continuing after step {step}" in result.output
+    assert table_rows(result.output)[0][0] == -(-(step + 1) // 50) * 50
     assert (cli.run_folder("resumed") / "nerfstudio_models" / "step-000000399.ckpt").exists()
     assert not cli.network_log.exists()
