@@ -121,6 +121,7 @@ class Img3dTrainer(Trainer):
             leave_threads_to_kernels()
         self.stop_training = False
         self.step = self._start_step - 1
+        self._seconds_beside_training = 0.0
         model = self._model()
         clock = TrainingClock(model.schedule.downscale_factor, config.max_num_iterations)
         with InterruptRequest() as interrupt:
@@ -151,6 +152,7 @@ class Img3dTrainer(Trainer):
                 callback.run_callback_at_location(step, location=TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
         self.step = step
         seconds = time.perf_counter() - began
+        clock.record(step, seconds + self._seconds_beside_training)
         writer.put_time(EventName.ITER_TRAIN_TIME, seconds, step, avg_over_steps=True)
         pixels = self.pipeline.datamanager.get_train_rays_per_batch() / clock.downscale_at(step) ** 2
         writer.put_time(EventName.TRAIN_RAYS_PER_SEC, pixels / max(seconds, 1e-3), step, avg_over_steps=True)
@@ -172,7 +174,7 @@ class Img3dTrainer(Trainer):
         if step_check(step, config.steps_per_save) and (trouble := self._try_to_save(step)):
             warn(f"{trouble}; training goes on and tries again at the next save.")
         writer.write_out_storage()
-        clock.record(step, time.perf_counter() - began)
+        self._seconds_beside_training = time.perf_counter() - began - seconds
 
     def _model(self) -> Img3dSplatModel:
         model = self.pipeline.model

@@ -13,7 +13,7 @@ COST_PER_DOUBLING = 2.5
 """Assumed cost of a step relative to one at half the resolution, while the larger one was not yet measured: pixels grow
 by 4, the work per Gaussian does not grow."""
 MEMORY = 0.02
-"""Weight of the newest step in the running mean (about the last 50 steps)."""
+"""Least weight of the newest step in the running mean, which then covers about the last 50 steps."""
 
 
 class TrainingClock:
@@ -28,6 +28,7 @@ class TrainingClock:
         self.downscale_at = downscale_at
         self.max_steps = max_steps
         self.seconds_per_step: dict[int, float] = {}
+        self._num_recorded: dict[int, int] = {}
         self._steps_by_downscale: dict[int, list[int]] = {}
         for step in range(max_steps):
             self._steps_by_downscale.setdefault(downscale_at(step), []).append(step)
@@ -35,8 +36,13 @@ class TrainingClock:
     def record(self, step: int, seconds: float) -> None:
         """Note that `step` took `seconds` of wall time, everything included."""
         downscale = self.downscale_at(step)
-        mean = self.seconds_per_step.get(downscale)
-        self.seconds_per_step[downscale] = seconds if mean is None else mean + MEMORY * (seconds - mean)
+        count = self._num_recorded.get(downscale, 0)
+        if count <= 1:  # the first step at a size is slow (memory, caches) and stands only until the second
+            self.seconds_per_step[downscale] = seconds
+        else:
+            mean = self.seconds_per_step[downscale]
+            self.seconds_per_step[downscale] = mean + max(MEMORY, 1 / count) * (seconds - mean)
+        self._num_recorded[downscale] = count + 1
 
     def remaining(self, step: int) -> float:
         """Seconds from the end of `step` to the end of the run; 0 before any step was recorded."""

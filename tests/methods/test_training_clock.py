@@ -43,3 +43,11 @@ def test_one_slow_step_hardly_changes_it() -> None:
         clock.record(step, 1.0)
     clock.record(250, 10.0)
     assert clock.remaining(250) < 1.25 * 49
+
+
+def test_the_first_step_at_a_size_stands_only_until_the_second() -> None:
+    clock = TrainingClock(downscale_at, 300)
+    clock.record(200, 50.0)
+    for step in (201, 202, 203):
+        clock.record(step, 1.0)
+    assert clock.remaining(203) == pytest.approx(96.0)
