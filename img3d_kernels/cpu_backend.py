@@ -14,6 +14,9 @@ from torch import Tensor
 
 from img3d_kernels import _C
 
+MAX_CHANNELS = 4
+"""Channels that the blending kernel keeps in registers."""
+
 # The user's setting for torch (torch.set_num_threads, OMP_NUM_THREADS) is meant for us too.
 _C.set_num_threads(torch.get_num_threads())
 
@@ -86,10 +89,30 @@ def rasterize_to_pixels(
     backgrounds: Float[Tensor, "C D"] | None,
     absgrad: bool,
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
-    """Blend projected Gaussians, nearest first; as `torch_backend.rasterize_to_pixels`, for up to 4 channels."""
-    return _Rasterize.apply(
-        means2d, conics, colors, opacities, radii, depths, backgrounds, width, height, means2d if absgrad else None
-    )
+    """Blend projected Gaussians, nearest first; as `torch_backend.rasterize_to_pixels`.
+
+    More channels than the kernel holds are blended in several passes.
+
+    Raises:
+        ValueError: `absgrad` with more channels than one pass takes: the passes' absolute values do not add up.
+    """
+    if absgrad and colors.shape[-1] > MAX_CHANNELS:
+        raise ValueError(f"absgrad takes at most {MAX_CHANNELS} channels on the cpu backend, got {colors.shape[-1]}")
+    renders, alphas = [], []
+    for first in range(0, max(1, colors.shape[-1]), MAX_CHANNELS):
+        channels = slice(first, first + MAX_CHANNELS)
+        background = None if backgrounds is None else backgrounds[:, channels]
+        render, alpha = _Rasterize.apply(
+            means2d, conics, colors[..., channels], opacities, radii, depths, background, width, height, absgrad
+        )
+        renders.append(render)
+        alphas.append(alpha)
+    return (renders[0] if len(renders) == 1 else torch.cat(renders, dim=-1)), alphas[0]
+
+
+def l1_ssim(render: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], ssim_lambda: float) -> Float[Tensor, ""]:
+    """`losses.l1_ssim` in one pass; both sides of the image at least 11 pixels, no gradient for `target`."""
+    return _L1Ssim.apply(render, target, ssim_lambda)
 
 
 def _plain(tensor: Tensor | None) -> Tensor | None:
@@ -170,7 +193,7 @@ class _Rasterize(torch.autograd.Function):
         backgrounds: Tensor | None,
         width: int,
         height: int,
-        absgrad_of: Tensor | None,
+        absgrad: bool,
     ) -> tuple[Tensor, Tensor]:
         c, channels = means2d.shape[0], colors.shape[-1]
         render, alpha = torch.empty(c, height, width, channels), torch.empty(c, height, width, 1)
@@ -181,7 +204,7 @@ class _Rasterize(torch.autograd.Function):
         ]
         ctx.save_for_backward(render, alpha)
         ctx.n = means2d.shape[1]
-        ctx.absgrad_of = absgrad_of
+        ctx.absgrad_of = means2d if absgrad else None
         return render, alpha
 
     @staticmethod
@@ -209,3 +232,16 @@ class _Rasterize(torch.autograd.Function):
             ctx.absgrad_of.absgrad = v_means2d_abs
         v_backgrounds = (v_render * (1.0 - alpha)).sum(dim=(1, 2)) if ctx.needs_input_grad[6] else None
         return v_means2d, v_conics, v_colors, v_opacities, None, None, v_backgrounds, None, None, None
+
+
+class _L1Ssim(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, render: Tensor, target: Tensor, ssim_lambda: float) -> Tensor:
+        v_render = torch.empty(render.shape) if ctx.needs_input_grad[0] else None
+        loss = _C.l1_ssim(_plain(render), _plain(target), ssim_lambda, v_render)
+        ctx.v_render = v_render
+        return torch.tensor(loss)
+
+    @staticmethod
+    def backward(ctx: Any, v_loss: Tensor) -> tuple[Tensor | None, None, None]:
+        return v_loss * ctx.v_render, None, None

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from img3d_kernels.rendering import default_backend
+
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
@@ -44,6 +46,15 @@ def l1_ssim(
             )
         mask = mask.reshape(*render.shape[:2], 1)
         render, target = render * mask, target * mask
+    if (
+        default_backend(render) == "cpu"
+        and target.dtype == render.dtype
+        and min(render.shape[:2]) >= WINDOW_SIZE
+        and not target.requires_grad
+    ):
+        from img3d_kernels import cpu_backend
+
+        return cpu_backend.l1_ssim(render, target, ssim_lambda)
     return _l1_ssim_torch(render, target, ssim_lambda)
 
 

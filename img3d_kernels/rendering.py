@@ -17,14 +17,11 @@ from torch import Tensor
 
 from img3d_kernels import torch_backend
 from img3d_kernels.gsplat_compat import gsplat_radii
+from img3d_kernels.torch_backend import TILE_SIZE
 
 Backend = Literal["gsplat", "cpu", "torch"]
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]
-
-TILE_SIZE = 16
-"""Pixels along a tile's side. Part of the meaning, not only of the speed: as in gsplat, a Gaussian reaches the pixels
-of every tile that its 3-sigma square touches, and no others."""
 
 
 def rasterization(

@@ -28,7 +28,8 @@ FOV_MARGIN = 0.3
 MAX_RADIUS = 1e9
 """In pixels. Radii are int32: what is larger, or not a number, is left out."""
 TILE_SIZE = 16
-"""Pixels along a tile's side; see `rendering.TILE_SIZE`, which says why it is part of the meaning."""
+"""Pixels along a tile's side. Part of the meaning, not only of the speed: as in gsplat, a Gaussian reaches the pixels
+of every tile that its 3-sigma square touches, and no others."""
 
 
 def project_gaussians(

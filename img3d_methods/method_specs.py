@@ -4,11 +4,12 @@ entry point breaks every ns-* command for every method)."""
 
 from __future__ import annotations
 
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.dataparser_specs import img3d_photos
 from img3d_methods.compat import provide_ffmpeg, silence_upstream_warnings
-from img3d_methods.fused_adam import FusedAdamConfig
+from img3d_methods.gaussian_adam import GaussianAdamConfig
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanagerConfig
 from img3d_methods.splat_model import Img3dSplatModelConfig
@@ -30,20 +31,20 @@ img3d_splat = MethodSpecification(
         # several times shorter than 30 000 steps.
         optimizers={
             "means": {
-                "optimizer": FusedAdamConfig(lr=3.2e-4),
+                "optimizer": GaussianAdamConfig(lr=3.2e-4),
                 "scheduler": ExponentialDecayConfig(lr_final=3.2e-6),
             },
-            "features_dc": {"optimizer": FusedAdamConfig(lr=2.5e-3), "scheduler": None},
-            "features_rest": {"optimizer": FusedAdamConfig(lr=2.5e-3 / 20), "scheduler": None},
-            "opacities": {"optimizer": FusedAdamConfig(lr=0.05), "scheduler": None},
-            "scales": {"optimizer": FusedAdamConfig(lr=5e-3), "scheduler": None},
-            "quats": {"optimizer": FusedAdamConfig(lr=1e-3), "scheduler": None},
+            "features_dc": {"optimizer": GaussianAdamConfig(lr=2.5e-3), "scheduler": None},
+            "features_rest": {"optimizer": GaussianAdamConfig(lr=2.5e-3 / 20), "scheduler": None},
+            "opacities": {"optimizer": GaussianAdamConfig(lr=0.05), "scheduler": None},
+            "scales": {"optimizer": GaussianAdamConfig(lr=5e-3), "scheduler": None},
+            "quats": {"optimizer": GaussianAdamConfig(lr=1e-3), "scheduler": None},
             "camera_opt": {
-                "optimizer": FusedAdamConfig(lr=1e-4),
+                "optimizer": AdamOptimizerConfig(lr=1e-4, eps=1e-15),
                 "scheduler": ExponentialDecayConfig(lr_final=5e-7, warmup_fraction=1 / 30),
             },
             "bilateral_grid": {
-                "optimizer": FusedAdamConfig(lr=2e-3),
+                "optimizer": AdamOptimizerConfig(lr=2e-3, eps=1e-15),
                 "scheduler": ExponentialDecayConfig(lr_final=1e-4, warmup_fraction=1 / 30),
             },
         },

@@ -281,6 +281,8 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
           load_lanes(block.scales, lane, scale);
           load_lanes(v_means2d, lane, v_mean2d);
           load_lanes(v_conics, lane, v_conic);
+          // What is out of view may be infinite or NaN, which zero gradients would not silence.
+          for (int i = 0; i < 3; ++i) mean[i] = keep(visible, mean[i]);
           const Projection p(in, cam, mean, quat, scale);
 
           // Inverse covariance to covariance: -P V P, with V the symmetric gradient of the conic P.
@@ -356,7 +358,7 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
             vf v_dir[3] = {};
             sh_basis_vjp(in.sh_degree, dir[0], dir[1], dir[2], weight, v_dir);
             const vf along = v_dir[0] * dir[0] + v_dir[1] * dir[1] + v_dir[2] * dir[2];
-            for (int i = 0; i < 3; ++i) v_dir_world[i] = (v_dir[i] - along * dir[i]) * inv_length;
+            for (int i = 0; i < 3; ++i) v_dir_world[i] = keep(visible, (v_dir[i] - along * dir[i]) * inv_length);
           }
 
           // Back to the world: M = R rot S, mean_c = R mean + t.

@@ -52,6 +52,14 @@ def test_any_number_of_channels(backend: str, n_channels: int) -> None:
         torch.testing.assert_close(image[..., channel : channel + 1], alone, rtol=0, atol=1e-5)
 
 
+def test_absgrad_of_many_channels_is_refused() -> None:
+    pytest.importorskip("img3d_kernels._C", reason="the compiled kernels are not built")
+    scene = random_scene(sh_degree=None)
+    wide = dataclasses.replace(scene, colors=torch.rand(len(scene.means), 5))
+    with pytest.raises(ValueError, match="at most 4 channels"):
+        render(wide, "cpu", absgrad=True)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_gaussian_where_it_should_be(backend: str) -> None:
     """By hand: at depth 2 with focal length 10, (0.5, -0.25) is 2.5 pixels right of and 1.25 above the centre."""

@@ -12,13 +12,9 @@ import torch
 from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci, _spherical_harmonics
 from kernel_scenes import SCENES
 
-from img3d_kernels import rendering, torch_backend
+from img3d_kernels import torch_backend
 
 PROJECTED = ["spherical harmonics", "off the screen", "huge", "needle-thin", "wide angle", "three cameras", "one pixel"]
-
-
-def test_tile_size_is_the_same_everywhere() -> None:
-    assert torch_backend.TILE_SIZE == rendering.TILE_SIZE
 
 
 @pytest.mark.parametrize("antialiased", [False, True])

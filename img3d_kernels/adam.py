@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adam for Gaussians: one compiled pass over each parameter on a CPU, and idle Gaussians cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from img3d_kernels.rendering import default_backend
+
+
+class GaussianAdam(torch.optim.Adam):
+    """`torch.optim.Adam` that leaves a row (a Gaussian) alone, moments included, while its gradient is zero.
+
+    So a Gaussian that the step's camera does not see keeps its place, as with gsplat's SelectiveAdam; with gradients
+    everywhere the result is torch's. Parameters that are not float32 on a CPU are torch's own business. The state has
+    torch's names, for gsplat's strategies and for checkpoints.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Update the parameters; the closure, if any, is evaluated first and its loss returned."""
+        if not all(_is_ours(p) for group in self.param_groups for p in group["params"]):
+            return super().step(closure)
+        from img3d_kernels import _C
+
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None or p.numel() == 0:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["step"] = torch.tensor(0.0)
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["step"] += 1
+                _C.adam_step(
+                    p.detach(),
+                    p.grad.contiguous(),
+                    state["exp_avg"],
+                    state["exp_avg_sq"],
+                    float(group["lr"]),
+                    beta1,
+                    beta2,
+                    group["eps"],
+                    int(state["step"].item()),
+                    True,
+                )
+        return loss
+
+
+def _is_ours(p: Tensor) -> bool:
+    return default_backend(p) == "cpu" and p.dim() > 0 and p.is_contiguous()
