@@ -218,6 +218,16 @@ class Img3dSplatModel(SplatfactoModel):
 
     # ------------------------------------------------------------------------------------------------ rendering
 
+    def _get_background_color(self) -> Float[Tensor, "3"]:
+        """The colour that the data set puts behind its objects, if it does (NeRF-synthetic: white), else the option's.
+
+        A random one would have to be hidden behind Gaussians of that colour.
+        """
+        behind_objects = (self.kwargs.get("metadata") or {}).get("alpha_color")
+        if behind_objects is not None:
+            return behind_objects.to(self.device)
+        return super()._get_background_color()
+
     def _get_downscale_factor(self) -> int:
         return self.schedule.downscale_factor(self.step) if self.training else 1
 

@@ -27,12 +27,9 @@ constexpr uint64_t ALL_BLOCKS = BLOCKS == 64 ? ~uint64_t(0) : (uint64_t(1) << (B
 constexpr int PAIR_GRADS = 12;
 
 struct LaneOffsets {
-  vf x, y;
+  vf index;
   LaneOffsets() {
-    for (int l = 0; l < W; ++l) {
-      x[l] = static_cast<float>(l % BLOCK_WIDTH);
-      y[l] = static_cast<float>(l / BLOCK_WIDTH);
-    }
+    for (int l = 0; l < W; ++l) index[l] = static_cast<float>(l);
   }
 };
 
@@ -50,41 +47,47 @@ inline vf vexp2(vf x) {
   return from_bits(bits(p) + (bits(shifted) << 23));
 }
 
-// For each row of blocks of a tile, which of them a splat's ellipse reaches: [first, last], empty if first > last.
-struct BlockSpans {
-  int32_t first[BLOCKS_Y], last[BLOCKS_Y];
-
-  // (x, y): the splat's centre relative to the centre of the tile's first pixel.
-  BlockSpans(const Splat& s, float x, float y) {
-    alignas(64) int32_t lo[TILE_SIZE], hi[TILE_SIZE];
-    for (int row = 0; row < TILE_SIZE; row += W) {
-      vf v;
-      for (int l = 0; l < W; ++l) v[l] = static_cast<float>(row + l);
-      v -= y;
+// The blocks of a tile that a splat's ellipse reaches, as bits: block by * BLOCKS_X + bx. (x, y): the splat's centre
+// relative to the centre of the tile's first pixel.
+inline uint64_t reached_blocks(const Splat& s, float x, float y, const LaneOffsets& lanes) {
+  uint64_t reached = 0;
+  for (int by = 0; by < BLOCKS_Y; by += W) {  // a lane for each row of blocks
+    vi first = vi{} + TILE_SIZE, last = vi{} - 1;
+    for (int row = 0; row < BLOCK_HEIGHT; ++row) {
+      const vf v = lanes.index * static_cast<float>(BLOCK_HEIGHT) + (by * BLOCK_HEIGHT + row - y);
       const vf reach2 = s.k1 - s.k2 * v * v;
       const vf reach = vsqrt(vmax(reach2, vf{})) + SPAN_MARGIN, middle = x + s.slope * v;
       // Truncation rounds towards zero: shift the range to positive numbers first.
       const vf left = vmin(vmax(middle - reach, splat(-1.0f)), splat(TILE_SIZE)) + 2.0f;
       const vf right = vmin(vmax(middle + reach, splat(-1.0f)), splat(TILE_SIZE)) + 2.0f;
       const vi left_floor = __builtin_convertvector(left, vi);
-      const vi left_ceil = left_floor - (__builtin_convertvector(left_floor, vf) < left ? vi{} - 1 : vi{});
-      vi first_pixel = left_ceil - 2, last_pixel = __builtin_convertvector(right, vi) - 2;
-      // Rows off the ellipse by more than the margin can make up for. A NaN counts as reached.
-      const vi empty = reach2 < -SPAN_MARGIN * (1.0f + vabs(s.k2 * v));
-      first_pixel = empty ? vi{} + TILE_SIZE : first_pixel;
-      last_pixel = empty ? vi{} - 1 : last_pixel;
-      std::memcpy(lo + row, &first_pixel, sizeof first_pixel);
-      std::memcpy(hi + row, &last_pixel, sizeof last_pixel);
+      const vi left_ceil = left_floor - (__builtin_convertvector(left_floor, vf) < left);  // a true lane is -1
+      const vi from = left_ceil - 2, to = __builtin_convertvector(right, vi) - 2;
+      // Rows off the ellipse by more than the margin can make up for, and rows between two pixels. A NaN counts as
+      // reached.
+      const vi empty = (reach2 < -SPAN_MARGIN * (1.0f + vabs(s.k2 * v))) | (from > to);
+      first = ~empty & (from < first) ? from : first;
+      last = ~empty & (to > last) ? to : last;
     }
-    for (int by = 0; by < BLOCKS_Y; ++by) {
-      int32_t f = TILE_SIZE, l = -1;
-      for (int row = by * BLOCK_HEIGHT; row < (by + 1) * BLOCK_HEIGHT; ++row) {
-        if (lo[row] > hi[row]) continue;
-        f = lo[row] < f ? lo[row] : f;
-        l = hi[row] > l ? hi[row] : l;
-      }
-      first[by] = (f < 0 ? 0 : f) / BLOCK_WIDTH;
-      last[by] = l < 0 ? -1 : (l > TILE_SIZE - 1 ? TILE_SIZE - 1 : l) / BLOCK_WIDTH;
+    first = (first < 0 ? vi{} : first) / BLOCK_WIDTH;
+    last = last < 0 ? vi{} - 1 : (last > TILE_SIZE - 1 ? vi{} + (TILE_SIZE - 1) : last) / BLOCK_WIDTH;
+    alignas(64) int32_t row_bits[W];
+    const vi in_row = last >= first ? (vi{} + 2 << last) - (vi{} + 1 << first) : vi{};
+    std::memcpy(row_bits, &in_row, sizeof row_bits);
+    for (int l = 0; l < W && by + l < BLOCKS_Y; ++l)
+      reached |= static_cast<uint64_t>(row_bits[l]) << ((by + l) * BLOCKS_X);
+  }
+  return reached;
+}
+
+// Position of every pixel of a tile relative to its first one, in block order.
+struct BlockPixels {
+  alignas(64) float x[TILE_SIZE * TILE_SIZE], y[TILE_SIZE * TILE_SIZE];
+  BlockPixels() {
+    for (int i = 0; i < TILE_SIZE * TILE_SIZE; ++i) {
+      const int block = i / W, lane = i % W;
+      x[i] = static_cast<float>(block % BLOCKS_X * BLOCK_WIDTH + lane % BLOCK_WIDTH);
+      y[i] = static_cast<float>(block / BLOCKS_X * BLOCK_HEIGHT + lane / BLOCK_WIDTH);
     }
   }
 };
@@ -120,6 +123,7 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
   const TilePair* pairs = scratch.tile_pairs.data<TilePair>();
   const TilePixels pixels(tile, in.width, in.height);
   const LaneOffsets lanes;
+  static const BlockPixels offsets;
   const float min_log2_alpha = std::log2(MIN_ALPHA);
 
   // T is zero once a pixel is finished; its last transmittance is kept in T_final.
@@ -134,33 +138,26 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
     const Splat& s = splats[pairs[k].splat];
     __builtin_prefetch(&splats[pairs[k + 4 < tile_begin[tile + 1] ? k + 4 : k].splat]);
     const float x = s.x - 0.5f - pixels.x0, y = s.y - 0.5f - pixels.y0;
-    const BlockSpans spans(s, x, y);
-    for (int by = 0; by < BLOCKS_Y; ++by) {
-      if (spans.first[by] > spans.last[by]) continue;
-      const vf dy = (y - by * BLOCK_HEIGHT) - lanes.y;
-      const vf b_dy = s.b * dy, c_dy2 = s.c * dy * dy;
-      for (int bx = spans.first[by]; bx <= spans.last[by]; ++bx) {
-        const int block = by * BLOCKS_X + bx;
-        if (!(alive >> block & 1)) continue;
-        const vf dx = (x - bx * BLOCK_WIDTH) - lanes.x;
-        const vf q = dx * (s.a * dx + b_dy) + c_dy2;
-        const vf log2_alpha = s.log2_opacity - q;
-        const vi reached = (log2_alpha >= min_log2_alpha) & (q >= 0.0f);
-        const vf a = keep(reached, vmin(vexp2(log2_alpha), splat(MAX_ALPHA)));
-        const vf t = load(T + block * W);
-        vf weight = a * t, next_t = t - weight;
-        const vi stop = next_t <= MIN_TRANSMITTANCE;
-        if (__builtin_expect(!none(stop), 0)) {
-          const vi now = stop & (t > 0.0f);
-          const vf last = load(T_final + block * W);
-          store(T_final + block * W, now ? t : last);
-          next_t = stop ? vf{} : next_t;
-          weight = stop ? vf{} : weight;
-          if (none(next_t > 0.0f)) alive &= ~(uint64_t(1) << block);
-        }
-        store(T + block * W, next_t);
-        for (int d = 0; d < D; ++d) store(color[d] + block * W, load(color[d] + block * W) + weight * s.color[d]);
+    for (uint64_t left = reached_blocks(s, x, y, lanes) & alive; left; left &= left - 1) {
+      const int block = __builtin_ctzll(left);
+      const vf dx = x - load(offsets.x + block * W), dy = y - load(offsets.y + block * W);
+      const vf q = dx * (s.a * dx + s.b * dy) + s.c * dy * dy;
+      const vf log2_alpha = s.log2_opacity - q;
+      const vi reached = (log2_alpha >= min_log2_alpha) & (q >= 0.0f);
+      const vf a = keep(reached, vmin(vexp2(log2_alpha), splat(MAX_ALPHA)));
+      const vf t = load(T + block * W);
+      vf weight = a * t, next_t = t - weight;
+      const vi stop = next_t <= MIN_TRANSMITTANCE;
+      if (__builtin_expect(!none(stop), 0)) {
+        const vi now = stop & (t > 0.0f);
+        const vf last = load(T_final + block * W);
+        store(T_final + block * W, now ? t : last);
+        next_t = stop ? vf{} : next_t;
+        weight = stop ? vf{} : weight;
+        if (none(next_t > 0.0f)) alive &= ~(uint64_t(1) << block);
       }
+      store(T + block * W, next_t);
+      for (int d = 0; d < D; ++d) store(color[d] + block * W, load(color[d] + block * W) + weight * s.color[d]);
     }
   }
 
@@ -174,13 +171,20 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
 
 // Adds the lanes of four vectors: out[i] = sum(v[i]).
 inline void sum4(const vf* v, float* out) {
-  alignas(64) float parts[4][W];
-  for (int i = 0; i < 4; ++i) store(parts[i], v[i]);
+  typedef float v4 __attribute__((vector_size(16)));
+  v4 folded[4];
   for (int i = 0; i < 4; ++i) {
-    float total = 0.0f;
-    for (int l = 0; l < W; ++l) total += parts[i][l];
-    out[i] = total;
+    v4 parts[W / 4];
+    std::memcpy(parts, v + i, sizeof parts);
+    folded[i] = parts[0];
+    for (int k = 1; k < W / 4; ++k) folded[i] += parts[k];
   }
+  const v4 ab = __builtin_shufflevector(folded[0], folded[1], 0, 4, 1, 5) +
+                __builtin_shufflevector(folded[0], folded[1], 2, 6, 3, 7);
+  const v4 cd = __builtin_shufflevector(folded[2], folded[3], 0, 4, 1, 5) +
+                __builtin_shufflevector(folded[2], folded[3], 2, 6, 3, 7);
+  const v4 total = __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+  std::memcpy(out, &total, sizeof total);
 }
 
 template <int D, bool ABS>
@@ -191,6 +195,7 @@ void blend_tile_vjp(const RasterizeGradients& g, const RasterScratch& scratch, s
   float* pair_grads = scratch.pair_grads.data<float>();
   const TilePixels pixels(tile, g.width, g.height);
   const LaneOffsets lanes;
+  static const BlockPixels offsets;
   const float min_log2_alpha = std::log2(MIN_ALPHA);
 
   alignas(64) float T[TILE_PIXELS], Q[TILE_PIXELS], v_color[D][TILE_PIXELS];
@@ -217,57 +222,46 @@ void blend_tile_vjp(const RasterizeGradients& g, const RasterScratch& scratch, s
     const Splat& s = splats[pairs[k].splat];
     __builtin_prefetch(&splats[pairs[k + 4 < tile_begin[tile + 1] ? k + 4 : k].splat]);
     const float x = s.x - 0.5f - pixels.x0, y = s.y - 0.5f - pixels.y0;
-    const BlockSpans spans(s, x, y);
     vf sums[PAIR_GRADS] = {};
-    for (int by = 0; by < BLOCKS_Y; ++by) {
-      if (spans.first[by] > spans.last[by]) continue;
-      const vf dy = (y - by * BLOCK_HEIGHT) - lanes.y;
-      const vf b_dy = s.b * dy, c_dy2 = s.c * dy * dy;
-      vf row_sum{}, row_dx{};
-      for (int bx = spans.first[by]; bx <= spans.last[by]; ++bx) {
-        const int block = by * BLOCKS_X + bx;
-        if (!(alive >> block & 1)) continue;
-        const vf dx = (x - bx * BLOCK_WIDTH) - lanes.x;
-        const vf q = dx * (s.a * dx + b_dy) + c_dy2;
-        const vf log2_alpha = s.log2_opacity - q;
-        const vf raw_alpha = vexp2(log2_alpha);
-        vf a = keep((log2_alpha >= min_log2_alpha) & (q >= 0.0f), vmin(raw_alpha, splat(MAX_ALPHA)));
-        const vf t = load(T + block * W);
-        vf weight = a * t, next_t = t - weight;
-        const vi stop = next_t <= MIN_TRANSMITTANCE;
-        if (__builtin_expect(!none(stop), 0)) {
-          next_t = stop ? vf{} : next_t;
-          weight = stop ? vf{} : weight;
-          a = stop ? vf{} : a;
-          if (none(next_t > 0.0f)) alive &= ~(uint64_t(1) << block);
-        }
-        store(T + block * W, next_t);
-        vf dot{};
-        for (int d = 0; d < D; ++d) {
-          const vf v = load(v_color[d] + block * W);
-          dot += v * s.color[d];
-          sums[6 + d] += weight * v;
-        }
-        const vf behind = load(Q + block * W) - weight * dot;
-        store(Q + block * W, behind);
-        const vf v_alpha = t * dot - behind / (1.0f - a);
-        // No gradient through the clamp; none at all where alpha is zero.
-        const vf v_sigma = keep(raw_alpha <= MAX_ALPHA, -a * v_alpha);
-        row_sum += v_sigma;
-        const vf v_dx = v_sigma * dx;
-        row_dx += v_dx;
-        sums[3] += v_dx * dx;
-        if (ABS) {
-          sums[10] += vabs(v_sigma * (2.0f * s.a * dx + b_dy));
-          sums[11] += vabs(v_sigma * (s.b * dx + 2.0f * s.c * dy));
-        }
+    for (uint64_t left = reached_blocks(s, x, y, lanes) & alive; left; left &= left - 1) {
+      const int block = __builtin_ctzll(left);
+      const vf dx = x - load(offsets.x + block * W), dy = y - load(offsets.y + block * W);
+      const vf q = dx * (s.a * dx + s.b * dy) + s.c * dy * dy;
+      const vf log2_alpha = s.log2_opacity - q;
+      const vf raw_alpha = vexp2(log2_alpha);
+      vf a = keep((log2_alpha >= min_log2_alpha) & (q >= 0.0f), vmin(raw_alpha, splat(MAX_ALPHA)));
+      const vf t = load(T + block * W);
+      vf weight = a * t, next_t = t - weight;
+      const vi stop = next_t <= MIN_TRANSMITTANCE;
+      if (__builtin_expect(!none(stop), 0)) {
+        next_t = stop ? vf{} : next_t;
+        weight = stop ? vf{} : weight;
+        a = stop ? vf{} : a;
+        if (none(next_t > 0.0f)) alive &= ~(uint64_t(1) << block);
       }
-      const vf row_dy = row_sum * dy;
-      sums[0] += row_sum;
-      sums[1] += row_dx;
-      sums[2] += row_dy;
-      sums[4] += row_dx * dy;
-      sums[5] += row_dy * dy;
+      store(T + block * W, next_t);
+      vf dot{};
+      for (int d = 0; d < D; ++d) {
+        const vf v = load(v_color[d] + block * W);
+        dot += v * s.color[d];
+        sums[6 + d] += weight * v;
+      }
+      const vf behind = load(Q + block * W) - weight * dot;
+      store(Q + block * W, behind);
+      const vf v_alpha = t * dot - behind / (1.0f - a);
+      // No gradient through the clamp; none at all where alpha is zero.
+      const vf v_sigma = keep(raw_alpha <= MAX_ALPHA, -a * v_alpha);
+      const vf v_dx = v_sigma * dx, v_dy = v_sigma * dy;
+      sums[0] += v_sigma;
+      sums[1] += v_dx;
+      sums[2] += v_dy;
+      sums[3] += v_dx * dx;
+      sums[4] += v_dx * dy;
+      sums[5] += v_dy * dy;
+      if (ABS) {
+        sums[10] += vabs(v_sigma * (2.0f * s.a * dx + s.b * dy));
+        sums[11] += vabs(v_sigma * (s.b * dx + 2.0f * s.c * dy));
+      }
     }
     for (int i = 0; i < PAIR_GRADS; i += 4) sum4(sums + i, grads + i);
   }

@@ -32,7 +32,7 @@ def test_agrees_with_torch_where_every_row_has_a_gradient(shape: tuple[int, ...]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert our_state.keys() == their_state.keys()
     for name in our_state:
-        torch.testing.assert_close(our_state[name], their_state[name], rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(our_state[name], their_state[name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_row_without_gradient_keeps_its_place_and_moments() -> None:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good `img3d-splat` is after how long: PSNR and SSIM of the held-out photos along one training run.
+
+What runs is the trainer that `ns-train img3d-splat` runs, with the method's defaults; its clock stands still while the
+held-out photos are measured.
+Schedules follow the number of steps, so a shorter run is not the beginning of a longer one.
+
+    python benchmarks/time_to_quality.py fox --steps 2000
+    python benchmarks/time_to_quality.py chair --steps 5000
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from nerfstudio.engine.trainer import TrainerConfig
+
+from img3d_methods.method_specs import img3d_splat
+from img3d_methods.splat_model import Img3dSplatModel
+from img3d_methods.splat_trainer import Img3dTrainer
+from img3d_methods.training_clock import TrainingClock
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("IMG3D_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A data set and the size it is trained at."""
+
+    folder: Path
+    downscale_factor: float
+
+
+SCENES = {
+    "fox": Scene(DATA / "fox", 4.0),  # 270x480
+    "fox-540x960": Scene(DATA / "fox", 2.0),
+    "chair": Scene(DATA / "chair", 2.0),  # 400x400
+    "sample": Scene(REPOSITORY / "sample" / "still_life", 1.0),  # 400x300
+}
+
+
+class MeasuringTrainer(Img3dTrainer):
+    """Measures the held-out photos at the given steps, off the clock."""
+
+    measure_at: frozenset[int]
+    training_seconds = 0.0
+    curve: list[str]
+
+    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+        began = time.perf_counter()
+        super()._step(step, model, clock)
+        self.training_seconds += time.perf_counter() - began
+        if step + 1 in self.measure_at:
+            metrics = self.pipeline.get_average_eval_image_metrics(step=step)
+            self.curve.append(
+                f"| {step + 1} | {self.training_seconds:.0f} | {model.num_points:,} | {metrics['psnr']:.2f} | "
+                f"{metrics['ssim']:.4f} |"
+            )
+
+
+def main() -> None:
+    """Train on one scene and print the curve as a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", choices=SCENES)
+    parser.add_argument("--steps", type=int, required=True, help="length of the run")
+    parser.add_argument("--points", type=int, default=8, help="rows of the curve")
+    parser.add_argument("--strategy", choices=("mcmc", "default"), help="densification, if not the method's default")
+    parser.add_argument("--max-gaussians", type=int, help="the budget, if not the method's default")
+    arguments = parser.parse_args()
+    scene = SCENES[arguments.scene]
+    if not scene.folder.is_dir():
+        sys.exit(f"No data at {scene.folder}: set IMG3D_DATA to the folder that holds it.")
+
+    config: TrainerConfig = copy.deepcopy(img3d_splat.config)
+    config._target = MeasuringTrainer
+    config.max_num_iterations = arguments.steps
+    config.vis = "tensorboard"
+    config.logging.local_writer.enable = False
+    config.steps_per_eval_image = config.steps_per_eval_all_images = arguments.steps + 1
+    config.data = config.pipeline.datamanager.data = scene.folder
+    config.pipeline.datamanager.dataparser.downscale_factor = scene.downscale_factor  # pyright: ignore
+    for name in ("strategy", "max_gaussians"):
+        if (value := getattr(arguments, name)) is not None:
+            setattr(config.pipeline.model, name, value)
+    with tempfile.TemporaryDirectory() as folder:
+        config.output_dir = Path(folder)
+        config.set_timestamp()
+        torch.manual_seed(config.machine.seed)
+        trainer = config.setup(local_rank=0, world_size=1)
+        trainer.measure_at = frozenset(
+            round(arguments.steps * point / arguments.points) for point in range(1, arguments.points + 1)
+        )
+        trainer.curve = ["| step | training seconds | Gaussians | PSNR dB | SSIM |", "|---|---|---|---|---|"]
+        trainer.setup()
+        cameras = trainer.pipeline.datamanager.train_dataset.cameras
+        print(
+            f"{arguments.scene}, {int(cameras.width[0])}x{int(cameras.height[0])}, {len(cameras)} training photos, "
+            f"{len(trainer.pipeline.datamanager.eval_dataset)} held out; {os.cpu_count()} cores "
+            f"({platform.machine()}), device {trainer.device}\n"
+        )
+        trainer.train()
+        print("\n".join(trainer.curve))
+
+
+if __name__ == "__main__":
+    main()
