@@ -150,7 +150,7 @@ class _Project(torch.autograd.Function):
         return radii, means2d, depths, conics, opacities_2d, colors  # pyright: ignore[reportReturnType]
 
     @staticmethod
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,
         _: Tensor,
         v_means2d: Tensor,
@@ -208,7 +208,9 @@ class _Rasterize(torch.autograd.Function):
         return render, alpha
 
     @staticmethod
-    def backward(ctx: Any, v_render: Tensor, v_alpha: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, v_render: Tensor, v_alpha: Tensor
+    ) -> tuple[Tensor | None, ...]:
         render, alpha = ctx.saved_tensors
         v_render, v_alpha = v_render.contiguous(), v_alpha.contiguous()
         c, n, channels = render.shape[0], ctx.n, render.shape[-1]
@@ -229,7 +231,7 @@ class _Rasterize(torch.autograd.Function):
                 None if v_means2d_abs is None else v_means2d_abs[i],
             )
         if v_means2d_abs is not None:
-            ctx.absgrad_of.absgrad = v_means2d_abs
+            setattr(ctx.absgrad_of, "absgrad", v_means2d_abs)  # noqa: B010 # as gsplat: tensors declare no such attribute
         v_backgrounds = (v_render * (1.0 - alpha)).sum(dim=(1, 2)) if ctx.needs_input_grad[6] else None
         return v_means2d, v_conics, v_colors, v_opacities, None, None, v_backgrounds, None, None, None
 
@@ -243,5 +245,7 @@ class _L1Ssim(torch.autograd.Function):
         return torch.tensor(loss)
 
     @staticmethod
-    def backward(ctx: Any, v_loss: Tensor) -> tuple[Tensor | None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, v_loss: Tensor
+    ) -> tuple[Tensor | None, None, None]:
         return v_loss * ctx.v_render, None, None
