@@ -11,6 +11,8 @@ DEMO := outputs/still_life/img3d-splat/demo
 DEMO_STEPS ?= 3000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Nerfstudio 1.1.5 calls what torch has deprecated; nothing that a user could act on.
+export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
 .PHONY: demo test lint env clean
 .DELETE_ON_ERROR:
