@@ -158,7 +158,7 @@ def developed(light: np.ndarray) -> np.ndarray:
 
 def render_view(mi: Any, scene: Any, sensor: Any, spp: int, seed: int) -> np.ndarray:
     """The linear picture, path traced and denoised."""
-    import pyoidn
+    import pyoidn  # pyright: ignore[reportMissingImports]
 
     path = mi.load_dict({"type": "path", "max_depth": MAX_BOUNCES, "rr_depth": 4})
     surfaces = mi.load_dict({"type": "aov", "aovs": "colour:albedo,facing:sh_normal"})
@@ -176,8 +176,8 @@ def chosen_variant() -> str:
 
 def make_sample(output_dir: Path, width: int, views: int, spp: int, variant: str) -> None:
     try:
-        import mitsuba as mi
-        import pyoidn  # noqa: F401
+        import mitsuba as mi  # pyright: ignore[reportMissingImports]
+        import pyoidn  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         sys.exit(MISSING)
     from sample_scene import build_scene
