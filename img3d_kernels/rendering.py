@@ -9,6 +9,8 @@ cameras (x right, y down, z forward), pixel centres at +0.5, quaternions wxyz.
 from __future__ import annotations
 
 import math
+import warnings
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -178,9 +180,24 @@ def default_backend(means: Tensor) -> Backend:
     """The fastest backend that takes tensors like `means`: by device, then by dtype (the compiled one is float32)."""
     if means.is_cuda:
         return "gsplat"
-    if means.device.type == "cpu" and means.dtype == torch.float32:
+    if means.device.type == "cpu" and means.dtype == torch.float32 and has_compiled_kernels():
         return "cpu"
     return "torch"
+
+
+@lru_cache(maxsize=1)
+def has_compiled_kernels() -> bool:
+    """Whether the compiled backend can be imported; warns once where it can't."""
+    try:
+        from img3d_kernels import _C  # noqa: F401
+    except ImportError as error:
+        warnings.warn(
+            f"img3d's compiled kernels are missing ({error}): rendering takes the torch backend, which is a hundred "
+            "times slower. Reinstall img3d with a C++ compiler present.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _check_shapes(

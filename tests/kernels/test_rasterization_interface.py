@@ -182,3 +182,14 @@ def test_importing_the_package_imports_neither_gsplat_nor_nerfstudio() -> None:
     code = "import sys, img3d_kernels; print([m for m in ('gsplat', 'nerfstudio') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_without_compiled_kernels_rendering_falls_back_to_torch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "img3d_kernels._C", None)  # importing it now fails
+    monkeypatch.delattr("img3d_kernels._C", raising=False)
+    rendering.has_compiled_kernels.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="compiled kernels are missing"):
+            assert rendering.default_backend(torch.zeros(1, 3)) == "torch"
+    finally:
+        rendering.has_compiled_kernels.cache_clear()
