@@ -45,9 +45,10 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Splatfacto's options and ours. A schedule option at 0 follows the run's length (--max-num-iterations)."""
 
     _target: type = field(default_factory=lambda: Img3dSplatModel)
-    strategy: Literal["mcmc", "default"] = "mcmc"
-    """Densification: "mcmc" moves idle Gaussians to where they are needed (arXiv 2404.09591) and needs few of them,
-    which is what a CPU can afford; "default" is 3DGS's splitting and pruning."""
+    strategy: Literal["mcmc", "default"] = "default"
+    """Densification: "default" is 3DGS's splitting and pruning, within the budget; "mcmc" moves idle Gaussians to where
+    they are needed (arXiv 2404.09591). By measurement: splitting was ahead on fox and chair, in less time
+    (benchmarks/RESULTS.md); mcmc on a toy scene of a dozen tiny photos."""
     max_gaussians: int = field(default_factory=lambda: 1_000_000 if torch.cuda.is_available() else 50_000)
     """Hard limit. On a CPU the time of a step grows with it: 50 000 draw a small scene well at about half a megapixel;
     a GPU takes gsplat's customary million."""
