@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +16,12 @@ from nerfstudio.data.scene_box import SceneBox
 
 from img3d_dataparsers.camera_sizes import downscaled
 from img3d_dataparsers.colmap import find_reconstruction, read_colmap
-from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.errors import InputError, warn
 from img3d_dataparsers.meta_frames import IMAGE_SUFFIXES
 from img3d_dataparsers.nerf_synthetic import is_nerf_synthetic, read_nerf_synthetic
 from img3d_dataparsers.normalisation import CenterMethod, normalise
-from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos
+from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
+from img3d_dataparsers.seed_cache import fingerprint, kept_points
 from img3d_dataparsers.splits import EvalMode, indices_of_split
 from img3d_dataparsers.transforms_json import read_transforms
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
@@ -68,6 +69,9 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     """The fraction of photos to train on. Only used when eval_mode is fraction."""
     load_3D_points: bool = True
     """Whether to start from the 3D points of the reconstruction (ply_file_path in transforms.json, or COLMAP's)."""
+    triangulate_points: bool = True
+    """Whether to triangulate 3D points from the training photos where the data brings poses but no points: once, they
+    are kept in the data's folder. Not for NeRF-synthetic, and only with load_3D_points."""
 
 
 @dataclass
@@ -119,12 +123,10 @@ class Img3dPhotos(DataParser):
         metadata: dict[str, Any] = {}
         if alpha_color is not None:
             metadata["alpha_color"] = alpha_color  # models see the metadata, but not DataparserOutputs.alpha_color
-        if self.config.load_3D_points and split == "train":
-            metadata.update(_seed_points(posed, transform, scale))
-
-        return DataparserOutputs(
+        cameras = _cameras(selected, poses[indices, :3])
+        outputs = DataparserOutputs(
             image_filenames=[photo.image_path for photo in selected],
-            cameras=self._downscaled(_cameras(selected, poses[indices, :3])),
+            cameras=self._downscaled(cameras),
             alpha_color=alpha_color,
             scene_box=SceneBox(aabb=torch.tensor([[-box] * 3, [box] * 3], dtype=torch.float32)),
             # A photo without a mask among others that have one is used whole; Nerfstudio's type has no word for it.
@@ -133,6 +135,14 @@ class Img3dPhotos(DataParser):
             dataparser_transform=torch.from_numpy(_from_capture(posed, transform)).float(),
             dataparser_scale=scale * posed.applied_scale,
         )
+        if self.config.load_3D_points and split == "train":
+            points = _some(posed.read_seed_points())
+            # NeRF-synthetic stays with random points, which do well around a single object
+            if points is None and self.config.triangulate_points and not posed.is_normalised:
+                points = _triangulated(posed.folder, selected, replace(outputs, cameras=cameras))
+            if points is not None:
+                metadata.update(_normalised(points, transform, scale))
+        return outputs
 
     def _read_and_check(self, split: str) -> tuple[PosedPhotos, list[UsablePhoto]]:
         posed = read_posed_photos(self.config.data, split)
@@ -152,8 +162,13 @@ class Img3dPhotos(DataParser):
             return cameras
         if max_size < 1:
             raise InputError(f"--max-image-size is {max_size}, it must be positive")
-        longest = torch.maximum(cameras.width, cameras.height)
-        return downscaled(cameras, (longest / max_size).clamp(min=1))
+        return _at_most(cameras, max_size)
+
+
+def _at_most(cameras: Cameras, max_size: int) -> Cameras:
+    """The cameras `[N]`, larger ones downscaled to `max_size` pixels along their longest side."""
+    longest = torch.maximum(cameras.width, cameras.height)
+    return downscaled(cameras, (longest / max_size).clamp(min=1))
 
 
 def read_posed_photos(data: Path, split: str) -> PosedPhotos:
@@ -227,17 +242,42 @@ def _from_capture(posed: PosedPhotos, transform: FloatArray) -> FloatArray:
     return last_scale @ np.vstack([posed.applied_transform, [[0.0, 0.0, 0.0, 1.0]]])
 
 
-def _seed_points(posed: PosedPhotos, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:
-    """The reconstruction's points in normalised coordinates, under the names that Nerfstudio's pipeline looks for."""
-    points = posed.read_seed_points()
+def _some(points: SeedPoints | None) -> SeedPoints | None:
+    """The finite ones of the points, or None if there is none."""
     if points is None:
-        return {}
+        return None
     xyz, rgb = points
-    xyz = (xyz @ transform[:, :3].T + transform[:, 3]) * scale
     finite = np.isfinite(xyz).all(axis=-1)
-    if not finite.any():
-        return {}
+    return (xyz[finite], rgb[finite]) if finite.any() else None
+
+
+def _triangulated(folder: Path, photos: list[UsablePhoto], outputs: DataparserOutputs) -> SeedPoints | None:
+    """Points in the frames' coordinates from the photos; None, with a warning, if they have too little in common.
+
+    Args:
+        folder: the data set's.
+        photos: those to train on.
+        outputs: the same photos with cameras at their full size.
+    """
+    # Imported late: most data sets bring points.
+    from img3d_dataparsers.image_dataset import Img3dImageDataset
+    from img3d_dataparsers.triangulation import ENOUGH_POINTS, IMAGE_SIZE, RECIPE, triangulate
+
+    def make() -> SeedPoints:
+        small = replace(outputs, cameras=_at_most(outputs.cameras, IMAGE_SIZE))
+        return triangulate(Img3dImageDataset(small), np.stack([photo.camera_to_world for photo in photos]))
+
+    points = kept_points(folder, fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make)
+    if len(points[0]) < ENOUGH_POINTS:
+        warn(f"only {len(points[0])} points could be triangulated from the photos; training starts from random points")
+        return None
+    return points
+
+
+def _normalised(points: SeedPoints, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:
+    """Points in normalised coordinates, under the names that Nerfstudio's pipeline looks for."""
+    xyz, rgb = points
     return {
-        "points3D_xyz": torch.from_numpy(xyz[finite]).float(),
-        "points3D_rgb": torch.from_numpy(rgb[finite].copy()),
+        "points3D_xyz": torch.from_numpy((xyz @ transform[:, :3].T + transform[:, 3]) * scale).float(),
+        "points3D_rgb": torch.from_numpy(rgb.copy()),
     }

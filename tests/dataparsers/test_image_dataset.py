@@ -77,7 +77,8 @@ def one_photo_per_point(folder: Path, lens: dict[str, Any]) -> Path:
 
 
 def dataset_of(data: Path, split: str = "train", scale_factor: float = 1.0, **options: Any) -> Img3dImageDataset:
-    outputs = Img3dPhotosDataParserConfig(data=data, **options).setup().get_dataparser_outputs(split)
+    config = Img3dPhotosDataParserConfig(data=data, triangulate_points=False, **options)
+    outputs = config.setup().get_dataparser_outputs(split)
     return Img3dImageDataset(outputs, scale_factor)
 
 

@@ -24,6 +24,7 @@ from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 
 
 def parse(data: Path, split: str = "train", **options: Any) -> DataparserOutputs:
+    options = {"triangulate_points": False, **options}  # the photos are too small for that, which would cost a warning
     return Img3dPhotosDataParserConfig(data=data, **options).setup().get_dataparser_outputs(split)
 
 

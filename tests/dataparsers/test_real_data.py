@@ -16,7 +16,7 @@ from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 
 
 def both_splits(data: Path, factor: float) -> tuple[DataparserOutputs, DataparserOutputs]:
-    parser = Img3dPhotosDataParserConfig(data=data, downscale_factor=factor).setup()
+    parser = Img3dPhotosDataParserConfig(data=data, downscale_factor=factor, triangulate_points=False).setup()
     return parser.get_dataparser_outputs("train"), parser.get_dataparser_outputs("val")
 
 

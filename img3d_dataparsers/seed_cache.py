@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps points that took a while to make: in a file beside the photos, else in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from img3d_dataparsers.errors import warn
+from img3d_dataparsers.posed_photos import SeedPoints
+from img3d_dataparsers.usable_photos import UsablePhoto
+
+READ_ERRORS = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
+"""What numpy raises on damaged files."""
+
+
+def fingerprint(folder: Path, photos: Sequence[UsablePhoto], recipe: str) -> str:
+    """Stands for photos (as files, so that nothing is read), their masks and cameras, and what is made of them.
+
+    Args:
+        folder: what the photos' paths count from, so that a data set may move.
+        photos: in order.
+        recipe: what is made of them.
+    """
+    digest = hashlib.sha256(recipe.encode())
+    for photo in photos:
+        files = [path for path in (photo.image_path, photo.mask_path) if path is not None]
+        stats = [path.stat() for path in files]
+        said = [(os.path.relpath(path, folder), s.st_size, s.st_mtime_ns) for path, s in zip(files, stats, strict=True)]
+        digest.update(repr((said, photo.intrinsics, photo.camera_to_world.tolist())).encode())
+    return digest.hexdigest()[:16]
+
+
+def kept_points(folder: Path, key: str, make: Callable[[], SeedPoints]) -> SeedPoints:
+    """The points that were kept under `key`, else those that `make` makes, which are then kept.
+
+    Args:
+        folder: the data set's.
+        key: stands for all that the points depend on; part of the file's name.
+        make: makes the points.
+    """
+    name = f"seed_points-{key}.npz"
+    paths = [folder / ".img3d" / name, _user_cache() / name]
+    if not folder.stat().st_mode & 0o222:
+        paths.reverse()  # marked read-only, which the system does not hold root to
+    for path in paths:
+        if path.is_file():
+            try:
+                points = _read(path)
+            except READ_ERRORS as error:
+                warn(f"{path} is damaged ({error or type(error).__name__}); its points are made anew")
+                continue
+            CONSOLE.print(f"Seed points: {len(points[0]):,} from the cache {path}", markup=False, soft_wrap=True)
+            return points
+    points = make()
+    for path in paths:
+        try:
+            _write(path, points)
+        except OSError:
+            continue
+        CONSOLE.print(f"Seed points: {len(points[0]):,}, kept in {path}", markup=False, soft_wrap=True)
+        return points
+    warn(f"the seed points could be kept neither in {paths[0].parent} nor in {paths[1].parent}: both are read-only")
+    return points
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img3d"
+
+
+def _read(path: Path) -> SeedPoints:
+    with np.load(path, allow_pickle=False) as arrays:
+        xyz, rgb = arrays["xyz"], arrays["rgb"]
+    if xyz.shape != (len(rgb), 3) or rgb.shape != xyz.shape or xyz.dtype != np.float64 or rgb.dtype != np.uint8:
+        raise ValueError("not points and colours")
+    return xyz, rgb
+
+
+def _write(path: Path, points: SeedPoints) -> None:
+    """Under a name of its own first: other runs see all of the file or none."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, xyz=points[0], rgb=points[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(stream.getvalue())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
