@@ -26,7 +26,7 @@ from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.triangulation import Observations, match, meet, pairs_to_match, triangulate
 
 NUM_PHOTOS = 10
-WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
+WIDTH, HEIGHT, FOCAL = 240, 180, 225.0
 LENSES = {
     "pinhole": {},
     "distorted": {"k1": -0.12, "k2": 0.02, "p1": 0.003, "p2": -0.002},
@@ -53,7 +53,7 @@ def texture(seed: int) -> npt.NDArray[np.uint8]:
     """Blobs of all sizes, 1000 pixels for 4 units of length: what SIFT likes."""
     rng = np.random.default_rng(seed)
     octaves = [
-        cv2.resize(rng.normal(size=(n, n, 3)), (1000, 1000), interpolation=cv2.INTER_CUBIC) for n in (40, 80, 160)
+        cv2.resize(rng.normal(size=(n, n, 3)), (1000, 1000), interpolation=cv2.INTER_CUBIC) for n in (30, 60, 120)
     ]
     return np.clip(128 + 45 * sum(octaves), 0, 255).astype(np.uint8)
 
@@ -69,7 +69,7 @@ def look_up(picture: npt.NDArray[np.uint8], u: FloatArray, v: FloatArray) -> npt
 
 def photograph(pose: FloatArray, lens: dict[str, Any]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """A floor (z = 0) before a wall (y = 1), and which pixels show the wall."""
-    n = 3
+    n = 2
     u, v = np.meshgrid((np.arange(n * WIDTH) + 0.5) / n, (np.arange(n * HEIGHT) + 0.5) / n)
     K = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
     pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2)
