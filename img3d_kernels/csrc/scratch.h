@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace img3d {
 
@@ -39,15 +40,17 @@ struct RasterScratch {
   size_t n_visible = 0;
   Scratch order;        // uint64 [2, n_visible]: depth keys and Gaussian ids, for sorting
   Scratch histogram;    // counts of the radix sort and of the tiles
+  std::vector<std::vector<uint32_t>> reached_tiles;  // tiles that the splats of each chunk reach, splat by splat
   Scratch splats;       // Splat [n_visible], nearest first
   Scratch slot_begin;   // uint64 [n_visible + 1]: the first (splat, tile) pair of each splat
   Scratch tile_begin;   // uint64 [tiles + 1]: the first pair of each tile
   Scratch tile_pairs;   // TilePair [pairs], tile by tile, nearest first
+  Scratch pair_blocks;  // uint64 [pairs], like tile_pairs: the tile's blocks that each pair is blended into
   Scratch pair_grads;   // float [pairs, PAIR_GRADS], splat by splat
 
   size_t bytes() const {
     return order.capacity() + histogram.capacity() + splats.capacity() + slot_begin.capacity() +
-           tile_begin.capacity() + tile_pairs.capacity() + pair_grads.capacity();
+           tile_begin.capacity() + tile_pairs.capacity() + pair_blocks.capacity() + pair_grads.capacity();
   }
 };
 

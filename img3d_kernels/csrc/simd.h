@@ -49,9 +49,48 @@ inline vf from_bits(vi v) {
 // Zero in the lanes that the mask leaves out.
 inline vf keep(vi mask, vf v) { return from_bits(mask & bits(v)); }
 
+#if defined(__AVX512F__)
+inline vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+inline vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+inline vf fnma(vf a, vf b, vf c) { return (vf)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+#elif defined(__AVX2__)
+inline vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+inline vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+inline vf fnma(vf a, vf b, vf c) { return (vf)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+#else
 inline vf vmin(vf a, vf b) { return a < b ? a : b; }
 inline vf vmax(vf a, vf b) { return a > b ? a : b; }
+inline vf fnma(vf a, vf b, vf c) { return c - a * b; }
+#endif
 inline vf vabs(vf v) { return from_bits(bits(v) & 0x7fffffff); }
+
+// U vectors that go through a calculation side by side.
+template <int U>
+struct Vec {
+  vf at[U];
+  vf& operator[](int u) { return at[u]; }
+  const vf& operator[](int u) const { return at[u]; }
+};
+
+// f(u) for each of the vectors.
+template <int U, typename F>
+inline Vec<U> each(const F& f) {
+  Vec<U> r;
+  for (int u = 0; u < U; ++u) r[u] = f(u);
+  return r;
+}
+
+// exp2 on [-126, 126]: integer part into the exponent, a polynomial (relative error 1e-7) for the rest.
+template <int U>
+inline Vec<U> vexp2(const Vec<U>& x) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const Vec<U> shifted = each<U>([&](int u) { return x[u] + magic; });
+  const Vec<U> f = each<U>([&](int u) { return x[u] - (shifted[u] - magic); });
+  Vec<U> p = each<U>([&](int u) { return 0.0013276472454890609f * f[u] + 0.009675541892647743f; });
+  for (float coefficient : {0.05550713092088699f, 0.24022120237350464f, 0.6931469440460205f, 1.0000001192092896f})
+    p = each<U>([&](int u) { return p[u] * f[u] + coefficient; });
+  return each<U>([&](int u) { return from_bits(bits(p[u]) + (bits(shifted[u]) << 23)); });
+}
 
 inline vf vsqrt(vf v) {
   vf r;
@@ -73,6 +112,23 @@ inline bool none(vi mask) {
   int32_t any = 0;
   for (int l = 0; l < W; ++l) any |= mask[l];
   return any == 0;
+#endif
+}
+
+// Bit l is set if lane l of the mask is.
+inline uint32_t lane_bits(vi mask) {
+#if defined(__AVX512F__)
+  __m512i m;
+  std::memcpy(&m, &mask, sizeof m);
+  return _mm512_test_epi32_mask(m, m);
+#elif defined(__AVX2__)
+  __m256 m;
+  std::memcpy(&m, &mask, sizeof m);
+  return _mm256_movemask_ps(m);
+#else
+  uint32_t r = 0;
+  for (int l = 0; l < W; ++l) r |= (mask[l] & 1u) << l;
+  return r;
 #endif
 }
 

@@ -21,7 +21,8 @@ using img3d::RasterizeInputs;
 using img3d::RasterScratch;
 using img3d::TILE_SIZE;
 
-constexpr float LOG2_E = 1.4426950408889634f;
+constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
+constexpr float LOG2_MIN_ALPHA = -7.994353436858858f;
 
 // A projected Gaussian as the blending reads it: one cache line. alpha = exp2(log2_opacity - q) with
 // q = dx (a dx + b dy) + c dy², (dx, dy) from pixel to mean.
@@ -57,7 +58,10 @@ struct TileBox {
   int x0, x1, y0, y1;  // half open
 };
 
-inline int clamp_tile(float v, int n) { return v <= 0.0f ? 0 : v >= static_cast<float>(n) ? n : static_cast<int>(v); }
+// Written so that the compiler finds its minimum and maximum instructions: a branch here is a coin toss.
+inline float at_least(float v, float low) { return v > low ? v : low; }
+inline float at_most(float v, float high) { return v < high ? v : high; }
+inline int clamp_tile(float v, int n) { return static_cast<int>(at_most(at_least(v, 0.0f), static_cast<float>(n))); }
 
 // gsplat's rule, isect_tiles.cu.
 inline TileBox square_tiles(const Splat& s, const TileGrid& grid) {
@@ -76,22 +80,26 @@ inline void for_reached_tiles(const Splat& s, const TileBox& box, const TileGrid
   for (int ty = box.y0; ty < box.y1; ++ty) {
     int x0 = box.x0, x1 = box.x1;
     if (bounded) {
-      float v0 = ty * TILE_SIZE + 0.5f - SPAN_MARGIN - s.y, v1 = v0 + (TILE_SIZE - 1) + 2.0f * SPAN_MARGIN;
-      if (v0 > v_max || v1 < -v_max) continue;
-      v0 = v0 < -v_max ? -v_max : v0;
-      v1 = v1 > v_max ? v_max : v1;
-      const float vr = v_right < v0 ? v0 : v_right > v1 ? v1 : v_right;
-      const float vl = -v_right < v0 ? v0 : -v_right > v1 ? v1 : -v_right;
-      const float dr = s.k1 - s.k2 * vr * vr, dl = s.k1 - s.k2 * vl * vl;
-      const float right = s.x + s.slope * vr + std::sqrt(dr > 0.0f ? dr : 0.0f) + SPAN_MARGIN - 0.5f;
-      const float left = s.x + s.slope * vl - std::sqrt(dl > 0.0f ? dl : 0.0f) - SPAN_MARGIN - 0.5f;
-      const int reach0 = clamp_tile(std::ceil(left) / TILE_SIZE, grid.width);
-      const int reach1 = right < 0.0f ? 0 : clamp_tile(std::floor(right) / TILE_SIZE, grid.width - 1) + 1;
+      const float top = ty * TILE_SIZE + 0.5f - SPAN_MARGIN - s.y, bottom = top + (TILE_SIZE - 1) + 2.0f * SPAN_MARGIN;
+      if (top > v_max || bottom < -v_max) continue;
+      const float v0 = at_least(top, -v_max), v1 = at_most(bottom, v_max);
+      const float vr = at_most(at_least(v_right, v0), v1), vl = at_most(at_least(-v_right, v0), v1);
+      const float right = s.x + s.slope * vr + std::sqrt(at_least(s.k1 - s.k2 * vr * vr, 0.0f)) + SPAN_MARGIN - 0.5f;
+      const float left = s.x + s.slope * vl - std::sqrt(at_least(s.k1 - s.k2 * vl * vl, 0.0f)) - SPAN_MARGIN - 0.5f;
+      const int reach0 = clamp_tile(std::ceil(left) * (1.0f / TILE_SIZE), grid.width);
+      const int reach1 = clamp_tile(std::floor(right) * (1.0f / TILE_SIZE) + 1.0f, grid.width);
       x0 = x0 > reach0 ? x0 : reach0;
       x1 = x1 < reach1 ? x1 : reach1;
     }
     for (int tx = x0; tx < x1; ++tx) f(ty * grid.width + tx);
   }
+}
+
+inline void prefetch_inputs(const RasterizeInputs& in, size_t id) {
+  __builtin_prefetch(in.means2d + 2 * id);
+  __builtin_prefetch(in.conics + 3 * id);
+  __builtin_prefetch(in.colors + in.channels * id);
+  __builtin_prefetch(in.opacities + id);
 }
 
 inline Splat make_splat(const RasterizeInputs& in, uint32_t id) {
@@ -101,12 +109,14 @@ inline Splat make_splat(const RasterizeInputs& in, uint32_t id) {
   s.a = 0.5f * LOG2_E * conic[0], s.b = LOG2_E * conic[1], s.c = 0.5f * LOG2_E * conic[2];
   s.opacity = in.opacities[id];
   s.log2_opacity = std::log2(s.opacity);
-  // In double: the determinant of a needle's conic is a small difference of large numbers.
-  const double a = conic[0], b = conic[1], c = conic[2];
-  const double two_l = 2.0 * std::log(static_cast<double>(s.opacity) / MIN_ALPHA);
-  s.slope = static_cast<float>(-b / a);
-  s.k1 = static_cast<float>(two_l / a);
-  s.k2 = static_cast<float>((a * c - b * b) / (a * a));
+  const float two_l = 2.0f * LN_2 * (s.log2_opacity - LOG2_MIN_ALPHA);
+  // The determinant of a needle's conic is a small difference of large numbers: the second product's rounding error
+  // is added back (Kahan).
+  const float a = conic[0], b = conic[1], c = conic[2], bb = b * b;
+  const float det = std::fma(a, c, -bb) + std::fma(-b, b, bb), inv_a = 1.0f / a;
+  s.slope = -b * inv_a;
+  s.k1 = two_l * inv_a;
+  s.k2 = det * inv_a * inv_a;
   for (int k = 0; k < in.channels; ++k) s.color[k] = in.colors[size_t(id) * in.channels + k];
   s.id = static_cast<int32_t>(id);
   s.radius = static_cast<float>(in.radii[id]);
@@ -166,17 +176,22 @@ inline void bin_splats(const RasterizeInputs& in, RasterScratch& scratch) {
   Splat* splats = scratch.splats.get<Splat>(n);
   uint64_t* slot_begin = scratch.slot_begin.get<uint64_t>(n + 1);
   uint32_t* counts = scratch.histogram.get<uint32_t>(n_chunks * n_tiles);  // [chunk, tile]
+  if (scratch.reached_tiles.size() < n_chunks) scratch.reached_tiles.resize(n_chunks);
   parallel(n_chunks, [&](size_t task) {
     uint32_t* count = counts + task * n_tiles;
     std::memset(count, 0, n_tiles * sizeof(uint32_t));
-    for (size_t i = task * chunk; i < smaller(n, (task + 1) * chunk); ++i) {
+    std::vector<uint32_t>& tiles = scratch.reached_tiles[task];
+    tiles.clear();
+    const size_t end = smaller(n, (task + 1) * chunk);
+    for (size_t i = task * chunk; i < end; ++i) {
+      prefetch_inputs(in, static_cast<uint32_t>(order[smaller(i + 8, end - 1)]));
       splats[i] = make_splat(in, static_cast<uint32_t>(order[i]));
-      uint64_t reached = 0;
+      const size_t before = tiles.size();
       for_reached_tiles(splats[i], square_tiles(splats[i], grid), grid, [&](int tile) {
-        ++reached;
+        tiles.push_back(static_cast<uint32_t>(tile));
         ++count[tile];
       });
-      slot_begin[i + 1] = reached;
+      slot_begin[i + 1] = tiles.size() - before;
     }
   });
   slot_begin[0] = 0;
@@ -186,25 +201,21 @@ inline void bin_splats(const RasterizeInputs& in, RasterScratch& scratch) {
   uint64_t total = 0;
   for (size_t tile = 0; tile < n_tiles; ++tile) {
     tile_begin[tile] = total;
-    uint32_t before = 0;
     for (size_t task = 0; task < n_chunks; ++task) {
       const uint32_t c = counts[task * n_tiles + tile];
-      counts[task * n_tiles + tile] = before;
-      before += c;
+      counts[task * n_tiles + tile] = static_cast<uint32_t>(total);
+      total += c;
     }
-    total += before;
   }
   tile_begin[n_tiles] = total;
 
   TilePair* tile_pairs = scratch.tile_pairs.get<TilePair>(total);
   parallel(n_chunks, [&](size_t task) {
     uint32_t* next = counts + task * n_tiles;
-    for (size_t i = task * chunk; i < smaller(n, (task + 1) * chunk); ++i) {
-      uint32_t slot = static_cast<uint32_t>(slot_begin[i]);
-      for_reached_tiles(splats[i], square_tiles(splats[i], grid), grid, [&](int tile) {
-        tile_pairs[tile_begin[tile] + next[tile]++] = {static_cast<uint32_t>(i), slot++};
-      });
-    }
+    const uint32_t* tile = scratch.reached_tiles[task].data();
+    for (size_t i = task * chunk; i < smaller(n, (task + 1) * chunk); ++i)
+      for (uint64_t slot = slot_begin[i]; slot < slot_begin[i + 1]; ++slot)
+        tile_pairs[next[*tile++]++] = {static_cast<uint32_t>(i), static_cast<uint32_t>(slot)};
   });
 }
 
