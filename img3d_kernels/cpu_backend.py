@@ -31,7 +31,7 @@ def project_gaussians(
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
-    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"],
+    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"] | tuple[Float[Tensor, "N 1 3"], Float[Tensor, "N K-1 3"]],
     viewmats: Float[Tensor, "C 4 4"],
     Ks: Float[Tensor, "C 3 3"],
     width: int,
@@ -59,12 +59,14 @@ def project_gaussians(
     """
     camera_centers = None if sh_degree is None else torch.inverse(viewmats)[:, :3, 3]
     options = (width, height, near_plane, far_plane, radius_clip, eps2d, antialiased)
+    sh, sh_rest = (None, None) if sh_degree is None else colors if isinstance(colors, tuple) else (colors, None)
     radii, means2d, depths, conics, opacities_2d, colors_2d = _Project.apply(
         means,
         quats,
         scales,
         opacities,
-        None if sh_degree is None else colors,
+        sh,
+        sh_rest,
         viewmats,
         camera_centers,
         Ks,
@@ -72,6 +74,7 @@ def project_gaussians(
         options,
     )
     if sh_degree is None:
+        assert isinstance(colors, Tensor)
         colors_2d = colors.expand(viewmats.shape[0], -1, -1)
     return radii, means2d, depths, conics, opacities_2d, colors_2d
 
@@ -129,6 +132,7 @@ class _Project(torch.autograd.Function):
         scales: Tensor,
         opacities: Tensor,
         sh: Tensor | None,
+        sh_rest: Tensor | None,
         viewmats: Tensor,
         camera_centers: Tensor | None,
         Ks: Tensor,
@@ -136,14 +140,14 @@ class _Project(torch.autograd.Function):
         options: tuple[int, int, float, float, float, float, bool],
     ) -> tuple[Tensor, ...]:
         width, height, near_plane, far_plane, radius_clip, eps2d, antialiased = options
-        inputs = [_plain(t) for t in (means, quats, scales, opacities, sh, viewmats, camera_centers, Ks)]
+        inputs = [_plain(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
         n, c = means.shape[0], viewmats.shape[0]
         radii = torch.empty(c, n, dtype=torch.int32)
         means2d, depths, conics = torch.empty(c, n, 2), torch.empty(c, n), torch.empty(c, n, 3)
         opacities_2d = torch.empty(c, n)
         colors = None if sh is None else torch.empty(c, n, 3)
-        m, q, s, o, h, v, cc, k = inputs
-        ctx.call = (m, q, s, o, h, sh_degree, v, cc, k, *options)
+        gaussians, cameras = inputs[:6], inputs[6:]
+        ctx.call = (*gaussians, sh_degree, *cameras, *options)
         _C.project_forward(*ctx.call, radii, means2d, depths, conics, opacities_2d, colors)
         ctx.radii = radii
         ctx.mark_non_differentiable(radii)
@@ -159,12 +163,13 @@ class _Project(torch.autograd.Function):
         v_opacities_2d: Tensor,
         v_colors: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        means, quats, scales, opacities, sh, _, viewmats, camera_centers = ctx.call[:8]
+        means, quats, scales, opacities, sh, sh_rest, _, viewmats, camera_centers = ctx.call[:9]
         v_means, v_quats, v_scales = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
         v_opacities = torch.empty_like(opacities)
         v_sh = None if sh is None else torch.empty_like(sh)
-        v_viewmats = torch.empty_like(viewmats) if ctx.needs_input_grad[5] else None
-        v_centers = torch.empty_like(camera_centers) if ctx.needs_input_grad[6] else None
+        v_sh_rest = None if sh_rest is None else torch.empty_like(sh_rest)
+        v_viewmats = torch.empty_like(viewmats) if ctx.needs_input_grad[6] else None
+        v_centers = torch.empty_like(camera_centers) if ctx.needs_input_grad[7] else None
         _C.project_backward(
             *ctx.call,
             ctx.radii,
@@ -174,10 +179,11 @@ class _Project(torch.autograd.Function):
             v_scales,
             v_opacities,
             v_sh,
+            v_sh_rest,
             v_viewmats,
             v_centers,
         )
-        return v_means, v_quats, v_scales, v_opacities, v_sh, v_viewmats, v_centers, None, None, None
+        return v_means, v_quats, v_scales, v_opacities, v_sh, v_sh_rest, v_viewmats, v_centers, None, None, None
 
 
 class _Rasterize(torch.autograd.Function):
@@ -198,8 +204,11 @@ class _Rasterize(torch.autograd.Function):
         c, channels = means2d.shape[0], colors.shape[-1]
         render, alpha = torch.empty(c, height, width, channels), torch.empty(c, height, width, 1)
         arrays = [_plain(t) for t in (means2d, conics, colors, opacities, radii, depths, backgrounds)]
+        for_backward = any(ctx.needs_input_grad)
         ctx.states = [
-            _C.rasterize_forward(*(None if a is None else a[i] for a in arrays), width, height, render[i], alpha[i])
+            _C.rasterize_forward(
+                *(None if a is None else a[i] for a in arrays), width, height, for_backward, render[i], alpha[i]
+            )
             for i in range(c)
         ]
         ctx.save_for_backward(render, alpha)

@@ -31,7 +31,7 @@ def rasterization(
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
-    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"],
+    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"] | tuple[Float[Tensor, "N 1 3"], Float[Tensor, "N K-1 3"]],
     viewmats: Float[Tensor, "C 4 4"],
     Ks: Float[Tensor, "C 3 3"],
     width: int,
@@ -56,7 +56,8 @@ def rasterization(
         quats: Rotations as quaternions wxyz; normalised inside.
         scales: Standard deviations along the three axes, in world units (after `exp`).
         opacities: In [0, 1] (after `sigmoid`).
-        colors: Colours `[N, D]`, or spherical harmonics coefficients `[N, K, 3]` when `sh_degree` is given.
+        colors: Colours `[N, D]`, or spherical harmonics coefficients `[N, K, 3]` when `sh_degree` is given. These
+            also as a pair, degree 0 `[N, 1, 3]` and the others `[N, K - 1, 3]`, which saves putting them together.
         viewmats: World-to-camera matrices, OpenCV convention.
         Ks: Pinhole intrinsics, in pixels.
         width: Image width in pixels.
@@ -90,6 +91,8 @@ def rasterization(
     if rasterize_mode not in ("classic", "antialiased"):
         raise ValueError(f"rasterize_mode must be classic or antialiased, not {rasterize_mode!r}")
     backend = backend or default_backend(means)
+    if isinstance(colors, tuple) and backend != "cpu":
+        colors = torch.cat(colors, dim=1)
 
     if backend == "gsplat":
         from gsplat import rasterization as gsplat_rasterization
@@ -192,7 +195,7 @@ def has_compiled_kernels() -> bool:
         from img3d_kernels import _C  # noqa: F401
     except ImportError as error:
         warnings.warn(
-            f"img3d's compiled kernels are missing ({error}): rendering takes the torch backend, which is a hundred "
+            f"img3d's compiled kernels are missing ({error}): rendering takes the torch backend, which is many "
             "times slower. Reinstall img3d with a C++ compiler present.",
             stacklevel=2,
         )
@@ -205,7 +208,7 @@ def _check_shapes(
     quats: Tensor,
     scales: Tensor,
     opacities: Tensor,
-    colors: Tensor,
+    colors: Tensor | tuple[Tensor, Tensor],
     viewmats: Tensor,
     Ks: Tensor,
     width: int,
@@ -224,15 +227,25 @@ def _check_shapes(
         "Ks": (Ks, (c, 3, 3)),
     }
     if sh_degree is None:
+        if isinstance(colors, tuple):
+            raise ValueError("colors in two parts are spherical harmonics: give their sh_degree")
         expected["colors"] = (colors, (n, colors.shape[-1]))
         channels = colors.shape[-1]
     else:
-        expected["colors"] = (colors, (n, colors.shape[1] if colors.dim() == 3 else -1, 3))
+        parts = colors if isinstance(colors, tuple) else (colors,)
+        for part in parts:
+            expected["colors" if part is parts[0] else "the second part of colors"] = (
+                part,
+                (n, part.shape[1] if part.dim() == 3 else -1, 3),
+            )
         channels = 3
         if not 0 <= sh_degree <= 3:
             raise ValueError(f"sh_degree must be 0 to 3, not {sh_degree}")
-        if colors.dim() == 3 and colors.shape[1] < (sh_degree + 1) ** 2:
-            raise ValueError(f"sh_degree {sh_degree} needs {(sh_degree + 1) ** 2} coefficients, got {colors.shape[1]}")
+        count = sum(part.shape[1] for part in parts if part.dim() == 3)
+        if all(part.dim() == 3 for part in parts) and count < (sh_degree + 1) ** 2:
+            raise ValueError(f"sh_degree {sh_degree} needs {(sh_degree + 1) ** 2} coefficients, got {count}")
+        if len(parts) == 2 and parts[0].shape[1] != 1:
+            raise ValueError(f"the first part of colors must have shape {[n, 1, 3]}, got {list(parts[0].shape)}")
     if backgrounds is not None:
         expected["backgrounds"] = (backgrounds, (c, channels))
     for name, (tensor, shape) in expected.items():

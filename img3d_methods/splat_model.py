@@ -285,7 +285,7 @@ class Img3dSplatModel(SplatfactoModel):
         background = self._get_background_color()
         with_depth = config.output_depth_during_training or not self.training
         if config.sh_degree > 0:
-            colors = torch.cat([params["features_dc"][:, None], params["features_rest"]], dim=1)
+            colors = (params["features_dc"][:, None], params["features_rest"])
             # Coefficients of degrees not yet trained are 0: a trained model needs no step to be shown right.
             sh_degree = self.schedule.sh_degree(self.step, config.sh_degree) if self.training else config.sh_degree
         else:

@@ -29,6 +29,7 @@ from img3d_dataparsers.errors import InputError, warn
 from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, taken_port_message
 from img3d_methods.interrupts import InterruptRequest
+from img3d_methods.memory import keep_freed_memory
 from img3d_methods.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableConfig
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanager
@@ -119,6 +120,7 @@ class Img3dTrainer(Trainer):
         self._init_viewer_state()
         if self.device == "cpu":
             leave_threads_to_kernels()
+            keep_freed_memory()
         self.stop_training = False
         self.step = self._start_step - 1
         self._seconds_beside_training = 0.0

@@ -93,7 +93,7 @@ struct RasterState {
 };
 
 ProjectInputs project_inputs(const Floats& means, const Floats& quats, const Floats& scales, const Floats& opacities,
-                             const OptionalFloats& sh, int sh_degree, const Floats& viewmats,
+                             const OptionalFloats& sh, const OptionalFloats& sh_rest, int sh_degree, const Floats& viewmats,
                              const OptionalFloats& camera_centers, const Floats& Ks, int width, int height,
                              float near_plane, float far_plane, float radius_clip, float eps2d, bool antialiased) {
   ProjectInputs in{};
@@ -106,11 +106,21 @@ ProjectInputs project_inputs(const Floats& means, const Floats& quats, const Flo
   in.n_gaussians = n, in.n_cameras = c;
   in.means = means.data(), in.quats = quats.data(), in.scales = scales.data(), in.opacities = opacities.data();
   if (sh) {
-    require(sh->ndim() == 3 && sh->shape(0) == n && sh->shape(2) == 3, "sh must have shape [N, K, 3]");
+    require(sh->ndim() == 3 && sh->shape(0) == n && sh->shape(1) >= 1 && sh->shape(2) == 3, "sh must have shape [N, K, 3]");
+    if (sh_rest) {
+      require(sh->shape(1) == 1, "sh beside sh_rest must have shape [N, 1, 3]");
+      require(sh_rest->ndim() == 3 && sh_rest->shape(0) == n && sh_rest->shape(2) == 3,
+              "sh_rest must have shape [N, K - 1, 3]");
+    }
+    const size_t k = sh_rest ? 1 + sh_rest->shape(1) : sh->shape(1);
     require(0 <= sh_degree && sh_degree <= 3, "sh_degree must be 0 to 3");
-    require(static_cast<size_t>((sh_degree + 1) * (sh_degree + 1)) <= sh->shape(1), "sh has too few coefficients");
+    require(static_cast<size_t>((sh_degree + 1) * (sh_degree + 1)) <= k, "sh has too few coefficients");
     require(camera_centers.has_value(), "sh needs camera_centers");
-    in.sh = sh->data(), in.sh_stride = sh->shape(1) * 3, in.sh_degree = sh_degree;
+    in.sh0 = sh->data(), in.sh0_stride = sh->shape(1) * 3;
+    in.sh_rest = sh_rest ? sh_rest->data() : sh->data() + 3;
+    in.sh_rest_stride = sh_rest ? (k - 1) * 3 : k * 3;
+    in.sh_rest_size = static_cast<int>((k - 1) * 3);
+    in.sh_degree = sh_degree;
     in.camera_centers = data_or_null(camera_centers, c * 3, "camera_centers");
   }
   in.viewmats = viewmats.data(), in.Ks = Ks.data();
@@ -121,12 +131,12 @@ ProjectInputs project_inputs(const Floats& means, const Floats& quats, const Flo
 }
 
 void project_forward(const Floats& means, const Floats& quats, const Floats& scales, const Floats& opacities,
-                     const OptionalFloats& sh, int sh_degree, const Floats& viewmats,
+                     const OptionalFloats& sh, const OptionalFloats& sh_rest, int sh_degree, const Floats& viewmats,
                      const OptionalFloats& camera_centers, const Floats& Ks, int width, int height, float near_plane,
                      float far_plane, float radius_clip, float eps2d, bool antialiased, const Array<int32_t>& radii,
                      const FloatsOut& means2d, const FloatsOut& depths, const FloatsOut& conics,
                      const FloatsOut& opacities2d, const OptionalFloatsOut& colors) {
-  const ProjectInputs in = project_inputs(means, quats, scales, opacities, sh, sh_degree, viewmats, camera_centers, Ks,
+  const ProjectInputs in = project_inputs(means, quats, scales, opacities, sh, sh_rest, sh_degree, viewmats, camera_centers, Ks,
                                           width, height, near_plane, far_plane, radius_clip, eps2d, antialiased);
   const size_t n = in.n_gaussians * in.n_cameras;
   require_size(radii, n, "radii");
@@ -142,15 +152,15 @@ void project_forward(const Floats& means, const Floats& quats, const Floats& sca
 }
 
 void project_backward(const Floats& means, const Floats& quats, const Floats& scales, const Floats& opacities,
-                      const OptionalFloats& sh, int sh_degree, const Floats& viewmats,
+                      const OptionalFloats& sh, const OptionalFloats& sh_rest, int sh_degree, const Floats& viewmats,
                       const OptionalFloats& camera_centers, const Floats& Ks, int width, int height, float near_plane,
                       float far_plane, float radius_clip, float eps2d, bool antialiased,
                       const Array<const int32_t>& radii, const Floats& v_means2d, const Floats& v_depths,
                       const Floats& v_conics, const Floats& v_opacities2d, const OptionalFloats& v_colors,
                       const FloatsOut& v_means, const FloatsOut& v_quats, const FloatsOut& v_scales,
-                      const FloatsOut& v_opacities, const OptionalFloatsOut& v_sh, const OptionalFloatsOut& v_viewmats,
-                      const OptionalFloatsOut& v_camera_centers) {
-  const ProjectInputs in = project_inputs(means, quats, scales, opacities, sh, sh_degree, viewmats, camera_centers, Ks,
+                      const FloatsOut& v_opacities, const OptionalFloatsOut& v_sh, const OptionalFloatsOut& v_sh_rest,
+                      const OptionalFloatsOut& v_viewmats, const OptionalFloatsOut& v_camera_centers) {
+  const ProjectInputs in = project_inputs(means, quats, scales, opacities, sh, sh_rest, sh_degree, viewmats, camera_centers, Ks,
                                           width, height, near_plane, far_plane, radius_clip, eps2d, antialiased);
   const size_t n = in.n_gaussians, c = in.n_cameras;
   require_size(radii, c * n, "radii");
@@ -164,13 +174,15 @@ void project_backward(const Floats& means, const Floats& quats, const Floats& sc
   require_size(v_opacities, n, "v_opacities");
   require(sh.has_value() == v_colors.has_value() && sh.has_value() == v_sh.has_value(),
           "sh, v_colors and v_sh go together");
+  require(sh_rest.has_value() == v_sh_rest.has_value(), "sh_rest and v_sh_rest go together");
   ProjectGradients g{};
   g.radii = radii.data(), g.v_means2d = v_means2d.data(), g.v_depths = v_depths.data();
   g.v_conics = v_conics.data(), g.v_opacities = v_opacities2d.data();
   g.v_colors = data_or_null(v_colors, c * n * 3, "v_colors");
   g.v_means = v_means.data(), g.v_quats = v_quats.data(), g.v_scales = v_scales.data();
   g.v_opacities_in = v_opacities.data();
-  g.v_sh = data_or_null(v_sh, n * in.sh_stride, "v_sh");
+  g.v_sh0 = data_or_null(v_sh, n * in.sh0_stride, "v_sh");
+  g.v_sh_rest = v_sh_rest ? data_or_null(v_sh_rest, n * in.sh_rest_stride, "v_sh_rest") : g.v_sh0 ? g.v_sh0 + 3 : nullptr;
   g.v_viewmats = data_or_null(v_viewmats, c * 16, "v_viewmats");
   g.v_camera_centers = data_or_null(v_camera_centers, c * 3, "v_camera_centers");
   BorrowedScratch borrowed;
@@ -181,9 +193,10 @@ void project_backward(const Floats& means, const Floats& quats, const Floats& sc
 // The caller owns what is returned.
 RasterState* rasterize_forward(const Floats& means2d, const Floats& conics, const Floats& colors,
                                const Floats& opacities, const Array<const int32_t>& radii, const Floats& depths,
-                               const OptionalFloats& background, int width, int height, const FloatsOut& render,
-                               const FloatsOut& alpha) {
+                               const OptionalFloats& background, int width, int height, bool for_backward,
+                               const FloatsOut& render, const FloatsOut& alpha) {
   RasterizeInputs in{};
+  in.for_backward = for_backward;
   const size_t n = opacities.size();
   require(colors.ndim() == 2 && colors.shape(0) == n, "colors must have shape [N, channels]");
   in.n_gaussians = n;
@@ -272,16 +285,17 @@ NB_MODULE(_C, m) {
       .def_prop_ro("nbytes", [](const RasterState& s) { return s.scratch->bytes(); });
 
   m.def("project_forward", &project_forward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a.none(),
-        "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
+        "sh_rest"_a.none(), "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
         "far_plane"_a, "radius_clip"_a, "eps2d"_a, "antialiased"_a, "radii"_a, "means2d"_a, "depths"_a, "conics"_a,
         "opacities2d"_a, "colors"_a.none());
   m.def("project_backward", &project_backward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a.none(),
-        "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
+        "sh_rest"_a.none(), "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
         "far_plane"_a, "radius_clip"_a, "eps2d"_a, "antialiased"_a, "radii"_a, "v_means2d"_a, "v_depths"_a,
         "v_conics"_a, "v_opacities2d"_a, "v_colors"_a.none(), "v_means"_a, "v_quats"_a, "v_scales"_a, "v_opacities"_a,
-        "v_sh"_a.none(), "v_viewmats"_a.none(), "v_camera_centers"_a.none());
+        "v_sh"_a.none(), "v_sh_rest"_a.none(), "v_viewmats"_a.none(), "v_camera_centers"_a.none());
   m.def("rasterize_forward", &rasterize_forward, "means2d"_a, "conics"_a, "colors"_a, "opacities"_a, "radii"_a,
-        "depths"_a, "background"_a.none(), "width"_a, "height"_a, "render"_a, "alpha"_a);
+        "depths"_a, "background"_a.none(), "width"_a, "height"_a, "for_backward"_a, "render"_a,
+        "alpha"_a);
   m.def("rasterize_backward", &rasterize_backward, "state"_a, "render"_a, "alpha"_a, "v_render"_a, "v_alpha"_a,
         "v_means2d"_a, "v_conics"_a, "v_colors"_a, "v_opacities"_a, "v_means2d_abs"_a.none());
   m.def("l1_ssim", &l1_ssim, "render"_a, "target"_a, "ssim_lambda"_a, "v_render"_a.none());

@@ -24,8 +24,12 @@ struct ProjectInputs {
   const float* quats;      // [N, 4] wxyz, not normalised
   const float* scales;     // [N, 3]
   const float* opacities;  // [N]
-  const float* sh;         // [N, K, 3], or null: no spherical harmonics
-  size_t sh_stride;        // K * 3
+  // Coefficients of the spherical harmonics: degree 0 [N, 1, 3], or null: none; the others [N, K - 1, 3]. In one array or
+  // in two: hence the strides, in floats, from one Gaussian to the next.
+  const float* sh0;
+  const float* sh_rest;
+  size_t sh0_stride, sh_rest_stride;
+  int sh_rest_size;  // (K - 1) * 3
   int sh_degree;
   const float* viewmats;        // [C, 4, 4]
   const float* camera_centers;  // [C, 3]; with sh
@@ -57,7 +61,8 @@ struct ProjectGradients {
   float* v_quats;
   float* v_scales;
   float* v_opacities_in;
-  float* v_sh;
+  float* v_sh0;  // with the strides of the inputs
+  float* v_sh_rest;
   float* v_viewmats;        // [C, 4, 4] or null
   float* v_camera_centers;  // [C, 3] or null
 };
@@ -72,6 +77,7 @@ struct RasterizeInputs {
   const float* depths;
   int channels, width, height;
   const float* background;  // [channels] or null
+  bool for_backward;        // a backward pass will follow
 };
 
 struct RasterizeGradients {

@@ -27,17 +27,18 @@ struct Rows {
   float at[D][BLOCK];
 
   // Rows past the end repeat the last one, so that no lane computes with garbage.
-  void read(const float* array, size_t first, size_t count, size_t stride = D, int columns = D) {
+  // The array's columns go to, or come from, [begin, end).
+  void read(const float* array, size_t first, size_t count, size_t stride = D, int begin = 0, int end = D) {
     for (size_t i = 0; i < BLOCK; ++i) {
       const float* row = array + (first + (i < count ? i : count - 1)) * stride;
-      for (int d = 0; d < columns; ++d) at[d][i] = row[d];
+      for (int d = begin; d < end; ++d) at[d][i] = row[d - begin];
     }
   }
 
-  void write(float* array, size_t first, size_t count, size_t stride = D, int columns = D) const {
+  void write(float* array, size_t first, size_t count, size_t stride = D, int begin = 0, int end = D) const {
     for (size_t i = 0; i < count; ++i) {
       float* row = array + (first + i) * stride;
-      for (int d = 0; d < columns; ++d) row[d] = at[d][i];
+      for (int d = begin; d < end; ++d) row[d - begin] = at[d][i];
     }
   }
 };
@@ -51,7 +52,7 @@ struct Camera {
     for (int i = 0; i < 3; ++i) {
       for (int j = 0; j < 3; ++j) R[i * 3 + j] = V[i * 4 + j];
       t[i] = V[i * 4 + 3];
-      center[i] = in.sh ? in.camera_centers[c * 3 + i] : 0.0f;
+      center[i] = in.sh0 ? in.camera_centers[c * 3 + i] : 0.0f;
     }
     const float* K = in.Ks + c * 9;
     fx = K[0], fy = K[4], cx = K[2], cy = K[5];
@@ -139,7 +140,9 @@ struct GaussianBlock {
     means.read(in.means, first, count);
     quats.read(in.quats, first, count);
     scales.read(in.scales, first, count);
-    if (in.sh) sh.read(in.sh, first, count, in.sh_stride, 3 * (in.sh_degree + 1) * (in.sh_degree + 1));
+    if (!in.sh0) return;
+    sh.read(in.sh0, first, count, in.sh0_stride, 0, 3);
+    sh.read(in.sh_rest, first, count, in.sh_rest_stride, 3, 3 * (in.sh_degree + 1) * (in.sh_degree + 1));
   }
 };
 
@@ -180,7 +183,7 @@ void project_forward(const ProjectInputs& in, const ProjectOutputs& out) {
         for (int i = 0; i < 2; ++i) store(means2d.at[i] + lane, keep(p.visible, p.mean2d[i]));
         for (int i = 0; i < 3; ++i) store(conics.at[i] + lane, keep(p.visible, p.conic[i]));
         if (in.antialiased) store(compensations.at[0] + lane, keep(p.visible, p.compensation));
-        if (in.sh) {
+        if (in.sh0) {
           vf dir[3], basis[MAX_SH];
           view_direction(cam, mean, dir);
           const int n_basis = sh_basis(in.sh_degree, dir[0], dir[1], dir[2], basis);
@@ -199,7 +202,7 @@ void project_forward(const ProjectInputs& in, const ProjectOutputs& out) {
       depths.write(out.depths, row, count);
       means2d.write(out.means2d, row, count);
       conics.write(out.conics, row, count);
-      if (in.sh) colors.write(out.colors, row, count);
+      if (in.sh0) colors.write(out.colors, row, count);
     }
   });
 }
@@ -226,7 +229,7 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
   const size_t n = in.n_gaussians, tasks = ceil_div(n, GAUSSIANS_PER_TASK);
   const bool camera_grads = g.v_viewmats != nullptr || g.v_camera_centers != nullptr;
   double* partial_sums = camera_grads ? scratch.get<double>(tasks * in.n_cameras * CAMERA_GRADS) : nullptr;
-  const int sh_columns = in.sh ? 3 * (in.sh_degree + 1) * (in.sh_degree + 1) : 0;
+  const int sh_columns = in.sh0 ? 3 * (in.sh_degree + 1) * (in.sh_degree + 1) : 0;
 
   parallel(tasks, [&](size_t task) {
     const size_t begin = task * GAUSSIANS_PER_TASK, end = smaller(begin + GAUSSIANS_PER_TASK, n);
@@ -265,7 +268,7 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
           v_means2d.read(g.v_means2d, row, count);
           v_depths.read(g.v_depths, row, count);
           v_conics.read(g.v_conics, row, count);
-          if (in.sh) v_colors.read(g.v_colors, row, count);
+          if (in.sh0) v_colors.read(g.v_colors, row, count);
         }
 
         for (size_t lane = 0; lane < BLOCK; lane += W) {
@@ -337,7 +340,7 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
           v_mean_c[2] = keep(visible, load(v_depths.at[0] + lane) - v_inv_z * p.inv_z * p.inv_z);
 
           vf v_dir_world[3] = {};
-          if (in.sh) {
+          if (in.sh0) {
             vf dir[3], basis[MAX_SH], weight[MAX_SH];
             const vf inv_length = view_direction(cam, mean, dir);
             const int n_basis = sh_basis(in.sh_degree, dir[0], dir[1], dir[2], basis);
@@ -400,11 +403,12 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
       v_quats.write(g.v_quats, first, count);
       v_scales.write(g.v_scales, first, count);
       v_opacities_in.write(g.v_opacities_in, first, count);
-      if (in.sh) {
-        v_sh.write(g.v_sh, first, count, in.sh_stride, sh_columns);
-        if (sh_columns < static_cast<int>(in.sh_stride))
-          for (size_t i = first; i < first + count; ++i)
-            std::memset(g.v_sh + i * in.sh_stride + sh_columns, 0, (in.sh_stride - sh_columns) * sizeof(float));
+      if (in.sh0) {
+        v_sh.write(g.v_sh0, first, count, in.sh0_stride, 0, 3);
+        v_sh.write(g.v_sh_rest, first, count, in.sh_rest_stride, 3, sh_columns);
+        const int written = sh_columns - 3;
+        for (size_t i = first; i < first + count; ++i)
+          std::memset(g.v_sh_rest + i * in.sh_rest_stride + written, 0, (in.sh_rest_size - written) * sizeof(float));
       }
     }
   });

@@ -121,7 +121,7 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
   const Splat* splats = scratch.splats.data<Splat>();
   const uint64_t* tile_begin = scratch.tile_begin.data<uint64_t>();
   const TilePair* pairs = scratch.tile_pairs.data<TilePair>();
-  uint64_t* pair_blocks = scratch.pair_blocks.data<uint64_t>();
+  uint64_t* pair_blocks = in.for_backward ? scratch.pair_blocks.data<uint64_t>() : nullptr;
   const TilePixels pixels(tile, in.width, in.height);
   const AlphaLimits limits;
   Splat nothing{};  // fills up the last group of a block's splats
@@ -135,7 +135,8 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
   for (float& floor : T_floor) floor = -1.0f;
   pixels.for_each([&](int i, size_t) { T[i] = 1.0f, T_floor[i] = MIN_TRANSMITTANCE; });
   uint64_t alive = ALL_BLOCKS;
-  std::memset(pair_blocks + tile_begin[tile], 0, (tile_begin[tile + 1] - tile_begin[tile]) * sizeof(uint64_t));
+  if (pair_blocks)
+    std::memset(pair_blocks + tile_begin[tile], 0, (tile_begin[tile + 1] - tile_begin[tile]) * sizeof(uint64_t));
   SplatBatch batch;
 
   for (uint64_t k = tile_begin[tile]; k < tile_begin[tile + 1] && alive; k += SplatBatch::SIZE) {
@@ -150,7 +151,7 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
       for (; reaching; reaching &= reaching - 1) {
         const int i = __builtin_ctzll(reaching);
         list[n++] = batch.splats[i];
-        pair_blocks[k + i] |= uint64_t(1) << block;
+        if (pair_blocks) pair_blocks[k + i] |= uint64_t(1) << block;
       }
       for (int u = 0; u < SPLATS_AT_ONCE - 1; ++u) list[n + u] = &nothing;
       vf t = load(T + at), t_floor = load(T_floor + at), c[D];
@@ -373,7 +374,8 @@ void gather_pair_grads(const RasterizeGradients& g, const RasterScratch& scratch
 
 void rasterize_forward(const RasterizeInputs& in, RasterScratch& scratch, float* render, float* alpha) {
   bin_splats(in, scratch);
-  scratch.pair_blocks.get<uint64_t>(scratch.tile_begin.data<uint64_t>()[TileGrid(in.width, in.height).count()]);
+  if (in.for_backward)
+    scratch.pair_blocks.get<uint64_t>(scratch.tile_begin.data<uint64_t>()[TileGrid(in.width, in.height).count()]);
   parallel(TileGrid(in.width, in.height).count(), [&](size_t tile) {
     switch (in.channels) {
       case 1: return blend_tile<1>(in, scratch, tile, render, alpha);

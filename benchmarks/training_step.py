@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training step of `img3d-splat` costs with a given number of Gaussians, and how the cost grows.
+
+The trainer is the one that `ns-train img3d-splat` runs, on fox, from the seed points that it would start from, copied
+with some jitter or thinned out to the number asked for, at full size and degree of spherical harmonics from the first
+step on, and without densification. After 200 steps, 100 are timed. "Compiled" is the share of their time spent
+inside `img3d_kernels._C`.
+
+    python benchmarks/training_step.py
+    python benchmarks/training_step.py --gaussians 10000 30000 100000 300000 1000000 --sizes 270x480 540x960 --fit
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from kernels import describe_machine
+from nerfstudio.engine.trainer import TrainerConfig
+from scipy.spatial import KDTree
+from time_to_quality import SCENES
+
+from img3d_kernels import _C
+from img3d_methods.method_specs import img3d_splat
+from img3d_methods.splat_model import Img3dSplatModel
+from img3d_methods.splat_trainer import Img3dTrainer
+from img3d_methods.training_clock import TrainingClock
+
+WARM_UP = 200
+TIMED = 100
+SIZES = {"270x480": "fox", "540x960": "fox-540x960"}
+KERNELS = ("project_forward", "project_backward", "rasterize_forward", "rasterize_backward", "l1_ssim", "adam_step")
+
+
+class CompiledTime:
+    """Seconds spent in each of the compiled functions since `clear`."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(KERNELS, 0.0)
+
+    def clear(self) -> None:
+        """Start from zero."""
+        self.seconds = dict.fromkeys(KERNELS, 0.0)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Put a clock around the compiled functions."""
+        originals = {name: getattr(_C, name) for name in KERNELS}
+        for name, function in originals.items():
+            setattr(_C, name, self._timed(name, function))
+        try:
+            yield
+        finally:
+            for name, function in originals.items():
+                setattr(_C, name, function)
+
+    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any) -> Any:
+            began = time.perf_counter()
+            result = function(*args)
+            self.seconds[name] += time.perf_counter() - began
+            return result
+
+        return timed
+
+
+class StepTimer(Img3dTrainer):
+    """Keeps the wall time of every step after the warm-up."""
+
+    compiled: CompiledTime
+    step_seconds: list[float]
+
+    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+        if step == WARM_UP:
+            self.compiled.clear()
+        began = time.perf_counter()
+        super()._step(step, model, clock)
+        if step >= WARM_UP:
+            self.step_seconds.append(time.perf_counter() - began)
+
+    def _after_train(self) -> None:
+        """Nothing is saved or measured."""
+
+
+def resampled(points: torch.Tensor, n: int) -> torch.Tensor:
+    """`n` of the points `[M, 3]`; where there are fewer, copies half a neighbour's distance away."""
+    rng = np.random.default_rng(0)
+    xyz = points.numpy().astype(np.float64)
+    picks = np.concatenate([rng.permutation(len(xyz)) for _ in range(-(-n // len(xyz)))])[:n]
+    result = xyz[picks]
+    again = np.arange(n) >= len(xyz)
+    if again.any():
+        spacing = KDTree(xyz).query(result[again], k=2)[0][:, 1:]
+        result[again] += 0.5 * spacing * rng.standard_normal((again.sum(), 3))
+    return torch.from_numpy(result).float()
+
+
+def measure(n: int, size: str, folder: Path) -> tuple[float, CompiledTime, int]:
+    """Median milliseconds of a step, seconds in the compiled functions, and how many Gaussians there were.
+
+    The run writes into `folder`, which must outlive it: Tensorboard's writer goes on in a thread of its own.
+    """
+    scene = SCENES[SIZES[size]]
+    config: TrainerConfig = copy.deepcopy(img3d_splat.config)
+    config._target = StepTimer
+    config.data = config.pipeline.datamanager.data = scene.folder
+    config.pipeline.datamanager.dataparser.downscale_factor = scene.downscale_factor
+    model_config: Any = config.pipeline.model
+    model_config.max_gaussians = n
+    model_config.num_downscales = 0
+    model_config.sh_degree_interval = 1
+    model_config.stop_split_at = 1
+    config.max_num_iterations = WARM_UP + TIMED
+    config.vis = "tensorboard"
+    config.logging.steps_per_log = 50
+    compiled = CompiledTime()
+    config.output_dir = folder
+    config.set_timestamp()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.compiled, trainer.step_seconds = compiled, []
+    trainer.setup()
+    model = trainer.pipeline.model
+    points = resampled(model.means.detach().cpu(), n)
+    model.place_gaussians(points, torch.full_like(points, 0.5))
+    trainer.optimizers = trainer.setup_optimizers()
+    with compiled.counting():
+        trainer.train()
+    return 1e3 * statistics.median(trainer.step_seconds), compiled, model.num_points
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gaussians", type=int, nargs="+", default=[12_000, 50_000, 200_000])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--fit", action="store_true", help="fit step time = c * Gaussians^p for each size")
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for size, n in itertools.product(arguments.sizes, arguments.gaussians):
+            milliseconds, compiled, count = measure(n, size, Path(folder))
+            parts = {name: 1e3 * seconds / TIMED for name, seconds in compiled.seconds.items()}
+            share = sum(parts.values()) / milliseconds
+            cells = " | ".join(f"{parts[name]:.1f}" for name in KERNELS)
+            rows.append(
+                (size, count, milliseconds, f"| {size} | {count:,} | {milliseconds:.1f} | {cells} | {share:.0%} |")
+            )
+    print(f"\n{describe_machine()}. Milliseconds per step: median; of the parts: mean.\n")
+    print(f"| image | Gaussians | step | {' | '.join(name.replace('_', ' ') for name in KERNELS)} | compiled |")
+    print("|---|" + "---:|" * (len(KERNELS) + 3))
+    for *_, row in rows:
+        print(row)
+    if arguments.fit:
+        print()
+        for size in arguments.sizes:
+            of_size = [(count, milliseconds) for s, count, milliseconds, _ in rows if s == size]
+            slope, _ = np.polyfit(*np.log(np.array(of_size).T), 1)
+            print(f"{size}: step time grows with Gaussians^{slope:.2f}")
+
+
+if __name__ == "__main__":
+    main()
