@@ -15,6 +15,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,80 @@ def milliseconds(scene: Scene, height: int, width: int, backend: Backend, backwa
     return statistics.median(times[1:])
 
 
+@dataclass
+class Blending:
+    """What one core does in the blending kernels."""
+
+    pairs: int
+    """Pixels times Gaussians calculated: whole vectors, whether or not each pixel lies in its ellipse."""
+    forward_seconds: float
+    """With sorting and binning."""
+    backward_seconds: float
+
+
+def blending_on_one_core(scene: Scene, height: int, width: int, repeats: int) -> Blending:
+    """Time the compiled blending alone, on one thread; medians."""
+    from img3d_kernels import _C, cpu_backend
+
+    threads = _C.num_threads()
+    _C.set_num_threads(1)
+    radii, means2d, depths, conics, opacities, colors = cpu_backend.project_gaussians(
+        scene.means,
+        scene.quats,
+        scene.scales,
+        scene.opacities,
+        scene.colors,
+        scene.viewmats,
+        scene.Ks,
+        width,
+        height,
+        near_plane=0.01,
+        far_plane=1e10,
+        radius_clip=0.0,
+        eps2d=0.3,
+        sh_degree=SH_DEGREE,
+        antialiased=False,
+    )
+    inputs = [value[0].contiguous() for value in (means2d, conics, colors, opacities)]
+    render, alpha = torch.empty(height, width, 3), torch.empty(height, width)
+    v_render, v_alpha = torch.randn(height, width, 3), torch.zeros(height, width)
+    gradients = [torch.zeros_like(value) for value in inputs]
+    forward, backward, pairs = [], [], 0
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        state = _C.rasterize_forward(*inputs, radii[0], depths[0], None, width, height, True, render, alpha)
+        middle = time.perf_counter()
+        _C.rasterize_backward(state, render, alpha, v_render, v_alpha, *gradients, None)
+        backward.append(time.perf_counter() - middle)
+        forward.append(middle - start)
+        pairs = state.n_pixel_pairs
+    _C.set_num_threads(threads)
+    return Blending(pairs, statistics.median(forward[1:]), statistics.median(backward[1:]))
+
+
+FORWARD_FMAS, BACKWARD_FMAS = 16, 32
+"""Multiplications and fused multiply-adds per pair (csrc/rasterize.h), which share the processor's two such units."""
+
+
+def ceilings() -> tuple[float, float]:
+    """Multiply-adds and exponentials per second on one core: the best of a matrix product, and of exp in the cache."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    n = 768
+    a, b = torch.rand(n, n), torch.rand(n, n)
+    x, out = torch.rand(4096), torch.empty(4096)
+    fmas = max(n**3 / _seconds(lambda: torch.mm(a, b)) for _ in range(20))
+    exps = max(200 * len(x) / _seconds(lambda: [torch.exp(x, out=out) for _ in range(200)]) for _ in range(20))
+    torch.set_num_threads(threads)
+    return fmas, exps
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def describe_machine() -> str:
     """Processor, cores, threads in use and, where the compiled backend is there, its instruction set."""
     model = platform.processor() or platform.machine()
@@ -163,6 +238,24 @@ def main() -> None:
                 base = base or times
                 cells = " | ".join(f"{t:.1f} | {t / b:.1f}×" for t, b in zip(times, base, strict=True))
                 print(f"| {n:,} | {height}×{width} | {backend} | {cells} |", flush=True)
+    if "cpu" in args.backends:
+        fmas, exps = ceilings()
+        print(
+            f"\nBlending on one core, which can do {fmas / 1e9:.1f} G multiply-adds/s (a matrix product) and "
+            f"{exps / 1e9:.2f} G exp/s (torch's, in the cache).\n"
+        )
+        print("| Gaussians | image | pairs | forward pairs/s | of FMA | of exp | backward pairs/s | of FMA | of exp |")
+        print("|---:|---|---:|---:|---:|---:|---:|---:|---:|")
+        for n in args.gaussians:
+            for height, width in args.sizes:
+                b = blending_on_one_core(load_scene(path, n, height, width), height, width, args.repeats)
+                forward, backward = b.pairs / b.forward_seconds, b.pairs / b.backward_seconds
+                print(
+                    f"| {n:,} | {height}×{width} | {b.pairs / 1e6:.1f} M "
+                    f"| {forward / 1e6:.0f} M | {forward * FORWARD_FMAS / fmas:.0%} | {forward / exps:.0%} "
+                    f"| {backward / 1e6:.0f} M | {backward * BACKWARD_FMAS / fmas:.0%} | {backward / exps:.0%} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

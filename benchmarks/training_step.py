@@ -4,7 +4,7 @@
 The trainer is the one that `ns-train img3d-splat` runs, on fox, from the seed points that it would start from, copied
 with some jitter or thinned out to the number asked for, at full size and degree of spherical harmonics from the first
 step on, and without densification. After 200 steps, 100 are timed. "Compiled" is the share of their time spent
-inside `img3d_kernels._C`.
+inside `img3d_kernels._C`. Then frames are rendered (colour, depth and accumulation) as for the viewer and ns-render.
 
     python benchmarks/training_step.py
     python benchmarks/training_step.py --gaussians 10000 30000 100000 300000 1000000 --sizes 270x480 540x960 --fit
@@ -39,7 +39,14 @@ from img3d_methods.training_clock import TrainingClock
 WARM_UP = 200
 TIMED = 100
 SIZES = {"270x480": "fox", "540x960": "fox-540x960"}
-KERNELS = ("project_forward", "project_backward", "rasterize_forward", "rasterize_backward", "l1_ssim", "adam_step")
+KERNELS: tuple[str, ...] = (
+    "project_forward",
+    "project_backward",
+    "rasterize_forward",
+    "rasterize_backward",
+    "l1_ssim",
+    "adam_step",
+)
 
 
 class CompiledTime:
@@ -105,8 +112,8 @@ def resampled(points: torch.Tensor, n: int) -> torch.Tensor:
     return torch.from_numpy(result).float()
 
 
-def measure(n: int, size: str, folder: Path) -> tuple[float, CompiledTime, int]:
-    """Median milliseconds of a step, seconds in the compiled functions, and how many Gaussians there were.
+def measure(n: int, size: str, folder: Path) -> tuple[float, float, CompiledTime, int]:
+    """Median milliseconds of a step and of a rendered frame, seconds in the compiled functions, number of Gaussians.
 
     The run writes into `folder`, which must outlive it: Tensorboard's writer goes on in a thread of its own.
     """
@@ -114,7 +121,7 @@ def measure(n: int, size: str, folder: Path) -> tuple[float, CompiledTime, int]:
     config: TrainerConfig = copy.deepcopy(img3d_splat.config)
     config._target = StepTimer
     config.data = config.pipeline.datamanager.data = scene.folder
-    config.pipeline.datamanager.dataparser.downscale_factor = scene.downscale_factor
+    config.pipeline.datamanager.dataparser.downscale_factor = scene.downscale_factor  # pyright: ignore
     model_config: Any = config.pipeline.model
     model_config.max_gaussians = n
     model_config.num_downscales = 0
@@ -135,7 +142,15 @@ def measure(n: int, size: str, folder: Path) -> tuple[float, CompiledTime, int]:
     trainer.optimizers = trainer.setup_optimizers()
     with compiled.counting():
         trainer.train()
-    return 1e3 * statistics.median(trainer.step_seconds), compiled, model.num_points
+    frame_seconds = []
+    model.eval()
+    cameras = trainer.pipeline.datamanager.train_dataset.cameras
+    for i in range(20):
+        began = time.perf_counter()
+        model.get_outputs_for_camera(cameras[i : i + 1])  # what the viewer and ns-render call
+        frame_seconds.append(time.perf_counter() - began)
+    medians = [1e3 * statistics.median(seconds) for seconds in (trainer.step_seconds, frame_seconds)]
+    return medians[0], medians[1], compiled, model.num_points
 
 
 def main() -> None:
@@ -148,23 +163,31 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for size, n in itertools.product(arguments.sizes, arguments.gaussians):
-            milliseconds, compiled, count = measure(n, size, Path(folder))
+            milliseconds, frame, compiled, count = measure(n, size, Path(folder))
             parts = {name: 1e3 * seconds / TIMED for name, seconds in compiled.seconds.items()}
             share = sum(parts.values()) / milliseconds
             cells = " | ".join(f"{parts[name]:.1f}" for name in KERNELS)
             rows.append(
-                (size, count, milliseconds, f"| {size} | {count:,} | {milliseconds:.1f} | {cells} | {share:.0%} |")
+                (
+                    size,
+                    count,
+                    milliseconds,
+                    f"| {size} | {count:,} | {milliseconds:.1f} | {cells} | {share:.0%} | {1e3 / frame:.0f} |",
+                )
             )
     print(f"\n{describe_machine()}. Milliseconds per step: median; of the parts: mean.\n")
-    print(f"| image | Gaussians | step | {' | '.join(name.replace('_', ' ') for name in KERNELS)} | compiled |")
-    print("|---|" + "---:|" * (len(KERNELS) + 3))
+    print(
+        f"| image | Gaussians | step | {' | '.join(name.replace('_', ' ') for name in KERNELS)} | compiled | frames/s |"
+    )
+    print("|---|" + "---:|" * (len(KERNELS) + 4))
     for *_, row in rows:
         print(row)
     if arguments.fit:
         print()
         for size in arguments.sizes:
             of_size = [(count, milliseconds) for s, count, milliseconds, _ in rows if s == size]
-            slope, _ = np.polyfit(*np.log(np.array(of_size).T), 1)
+            counts, times = np.log(np.array(of_size, dtype=float)).T
+            slope, _ = np.polyfit(counts, times, 1)
             print(f"{size}: step time grows with Gaussians^{slope:.2f}")
 
 

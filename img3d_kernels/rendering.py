@@ -102,7 +102,7 @@ def rasterization(
             quats,
             scales,
             opacities,
-            colors,
+            colors,  # pyright: ignore[reportArgumentType] # in two parts only for the cpu backend
             viewmats,
             Ks,
             width,
@@ -132,7 +132,7 @@ def rasterization(
         quats,
         scales,
         opacities,
-        colors,
+        colors,  # pyright: ignore[reportArgumentType]
         viewmats,
         Ks,
         width,

@@ -49,5 +49,5 @@ img3d_splat = MethodSpecification(
             },
         },
     ),
-    description="Gaussian splats on a CPU or a GPU, from photos with or without poses.",
+    description="Gaussian splats on a CPU or a GPU, from photos with poses.",
 )

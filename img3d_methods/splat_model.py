@@ -29,6 +29,7 @@ from img3d_methods.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.image_metrics import ImageMetrics
 from img3d_methods.initial_gaussians import initial_gaussians
+from img3d_methods.presets import PresetName, preset
 from img3d_methods.ray_bundles import normals_from_distances, pinhole_of_bundle
 from img3d_methods.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.training_schedule import TrainingSchedule
@@ -45,17 +46,19 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Splatfacto's options and ours. A schedule option at 0 follows the run's length (--max-num-iterations)."""
 
     _target: type = field(default_factory=lambda: Img3dSplatModel)
+    preset: PresetName = "balanced"
+    """How much time to spend: sets the run's length (--max-num-iterations) and the number of Gaussians (max_gaussians)
+    where those are left at 0. benchmarks/RESULTS.md shows what each one gives."""
     strategy: Literal["mcmc", "default"] = "default"
     """Densification: "default" is 3DGS's splitting and pruning, within the budget; "mcmc" moves idle Gaussians to where
     they are needed (arXiv 2404.09591). By measurement: splitting was ahead on fox and chair, in less time
     (benchmarks/RESULTS.md); mcmc on a toy scene of a dozen tiny photos."""
-    max_gaussians: int = field(default_factory=lambda: 1_000_000 if torch.cuda.is_available() else 50_000)
-    """Hard limit. On a CPU the time of a step grows with it: 50 000 draw a small scene well at about half a megapixel;
-    a GPU takes gsplat's customary million."""
+    max_gaussians: int = 0
+    """Hard limit on the number of Gaussians; 0: the preset's. Time and memory of a step grow with it."""
     num_random: int = field(default_factory=lambda: 100_000 if torch.cuda.is_available() else 20_000)
     """Gaussians to start with where the data has no seed points, spread over what the cameras see."""
     init_opacity: float = 0.5
-    """Opacity to start with. MCMC's authors use 0.5: it has no opacity reset, so early steps need not be cautious."""
+    """Opacity to start with: MCMC's authors' value. On fox 0.1, which is 3DGS's, ended half a decibel lower."""
     init_scale: float = 0.5
     """Width to start with, in mean distances to the nearest neighbours. 1 would overlap at opacity 0.5."""
     full_resolution_at: float = field(default_factory=lambda: 0.2 if torch.cuda.is_available() else 0.5)
@@ -91,6 +94,7 @@ class Img3dSplatModel(SplatfactoModel):
 
     def populate_modules(self) -> None:
         config = self.config
+        self.max_gaussians = config.max_gaussians or preset(config.preset).max_gaussians
         if self.seed_points is not None and not config.random_init and len(self.seed_points[0]) > 0:
             points, colors = self.seed_points[0], self.seed_points[1].float() / 255
         else:
@@ -121,7 +125,7 @@ class Img3dSplatModel(SplatfactoModel):
     def _initial_gaussians(self, points: Tensor, colors: Tensor) -> dict[str, Tensor]:
         config = self.config
         return initial_gaussians(
-            points, colors, config.sh_degree, config.init_opacity, config.init_scale, config.max_gaussians
+            points, colors, config.sh_degree, config.init_opacity, config.init_scale, self.max_gaussians
         )
 
     def place_gaussians(self, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"]) -> None:
@@ -135,7 +139,7 @@ class Img3dSplatModel(SplatfactoModel):
         self.schedule = schedule = TrainingSchedule.for_run(config, max_steps)
         if config.strategy == "mcmc":
             self.strategy = MCMCStrategy(
-                cap_max=config.max_gaussians,
+                cap_max=self.max_gaussians,
                 noise_lr=config.noise_lr,
                 refine_start_iter=schedule.refine_start,
                 refine_stop_iter=schedule.refine_stop,
@@ -144,7 +148,7 @@ class Img3dSplatModel(SplatfactoModel):
             )
         else:
             self.strategy = BudgetedDefaultStrategy(
-                cap_max=config.max_gaussians,
+                cap_max=self.max_gaussians,
                 prune_opa=config.cull_alpha_thresh,
                 grow_grad2d=config.densify_grad_thresh,
                 grow_scale3d=config.densify_size_thresh,

@@ -30,10 +30,11 @@ from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, re
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, taken_port_message
 from img3d_methods.interrupts import InterruptRequest
 from img3d_methods.memory import keep_freed_memory
+from img3d_methods.presets import preset
 from img3d_methods.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableConfig
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanager
-from img3d_methods.splat_model import Img3dSplatModel
+from img3d_methods.splat_model import Img3dSplatModel, Img3dSplatModelConfig
 from img3d_methods.splat_pipeline import Img3dSplatPipeline
 from img3d_methods.threads import leave_threads_to_kernels
 from img3d_methods.training_clock import TrainingClock
@@ -44,9 +45,8 @@ class Img3dTrainerConfig(TrainerConfig):
     """Training options; defaults suit the device that is found."""
 
     _target: type = field(default_factory=lambda: Img3dTrainer)
-    max_num_iterations: int = field(default_factory=lambda: 30_000 if torch.cuda.is_available() else 7_000)
-    """Length of the whole run, also of a resumed one; all schedules stretch to it. 30 000 is 3DGS's; 7 000 is what
-    a CPU does in minutes, and where 3DGS's authors report intermediate results."""
+    max_num_iterations: int = 0
+    """Length of the whole run, also of a resumed one; all schedules stretch to it. 0: --pipeline.model.preset's."""
     machine: MachineConfig = field(
         default_factory=lambda: MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
     )
@@ -81,6 +81,11 @@ class Img3dTrainer(Trainer):
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
+        model_config = self.config.pipeline.model
+        assert isinstance(model_config, Img3dSplatModelConfig)
+        self.config.max_num_iterations = (
+            self.config.max_num_iterations or preset(model_config.preset).max_num_iterations
+        )
         try:
             if self.config.is_viewer_enabled() and (message := taken_port_message(self.config.viewer)):
                 fail(message)
@@ -95,6 +100,12 @@ class Img3dTrainer(Trainer):
             self._remove_empty_run()
             raise
         self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
+
+    def _set_run_length(self) -> None:
+        model_config = self.config.pipeline.model
+        assert isinstance(model_config, Img3dSplatModelConfig)
+        if self.config.max_num_iterations == 0:
+            self.config.max_num_iterations = preset(model_config.preset).max_num_iterations
 
     def setup_optimizers(self) -> Optimizers:
         """Optimizers whose schedules last as long as the run."""

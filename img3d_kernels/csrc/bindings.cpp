@@ -89,6 +89,18 @@ struct RasterState {
   std::unique_ptr<RasterScratch> scratch = raster_scratches().take();
   int channels = 0, width = 0, height = 0;
   size_t n_gaussians = 0;
+  bool for_backward = false;
+
+  // Pixels times Gaussians that were calculated: whole vectors, whether or not each pixel lies in its ellipse.
+  size_t n_pixel_pairs() const {
+    require(for_backward, "only a forward pass that a backward pass may follow knows its pairs");
+    const size_t tiles = static_cast<size_t>((width + TILE_SIZE - 1) / TILE_SIZE) * ((height + TILE_SIZE - 1) / TILE_SIZE);
+    const uint64_t* blocks = scratch->pair_blocks.data<uint64_t>();
+    const uint64_t* end = blocks + scratch->tile_begin.data<uint64_t>()[tiles];
+    size_t count = 0;
+    for (; blocks < end; ++blocks) count += __builtin_popcountll(*blocks);
+    return count * kernels().lanes;
+  }
   ~RasterState() { raster_scratches().give(std::move(scratch)); }
 };
 
@@ -215,6 +227,7 @@ RasterState* rasterize_forward(const Floats& means2d, const Floats& conics, cons
   in.width = width, in.height = height;
   in.background = data_or_null(background, in.channels, "background");
   auto state = std::make_unique<RasterState>();
+  state->for_backward = for_backward;
   state->channels = in.channels, state->width = width, state->height = height, state->n_gaussians = n;
   nb::gil_scoped_release release;
   kernels().rasterize_forward(in, *state->scratch, render.data(), alpha.data());
@@ -274,6 +287,20 @@ void adam_step(const FloatsOut& param, const Floats& grad, const FloatsOut& exp_
   kernels().adam_step(in);
 }
 
+void add_grad_stats(const Floats& v_means2d, const Array<const int32_t>& radii, float scale_x, float scale_y,
+                    float image_size, const FloatsOut& grad2d, const FloatsOut& count,
+                    const OptionalFloatsOut& max_radii) {
+  const size_t n = grad2d.size();
+  require_size(v_means2d, n * 2, "v_means2d");
+  require_size(radii, n, "radii");
+  require_size(count, n, "count");
+  const GradStats stats{n,          v_means2d.data(), radii.data(), scale_x,
+                        scale_y,    image_size,       grad2d.data(), count.data(),
+                        data_or_null(max_radii, n, "max_radii")};
+  nb::gil_scoped_release release;
+  kernels().add_grad_stats(stats);
+}
+
 }  // namespace
 
 NB_MODULE(_C, m) {
@@ -282,6 +309,7 @@ NB_MODULE(_C, m) {
   m.doc() = "Compiled kernels of img3d_kernels; called through img3d_kernels.cpu_backend.";
   nb::class_<RasterState>(m, "RasterState", "What rasterize_forward keeps for rasterize_backward.")
       .def_prop_ro("n_visible", [](const RasterState& s) { return s.scratch->n_visible; })
+      .def_prop_ro("n_pixel_pairs", &RasterState::n_pixel_pairs)
       .def_prop_ro("nbytes", [](const RasterState& s) { return s.scratch->bytes(); });
 
   m.def("project_forward", &project_forward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a.none(),
@@ -301,6 +329,8 @@ NB_MODULE(_C, m) {
   m.def("l1_ssim", &l1_ssim, "render"_a, "target"_a, "ssim_lambda"_a, "v_render"_a.none());
   m.def("adam_step", &adam_step, "param"_a, "grad"_a, "exp_avg"_a, "exp_avg_sq"_a, "lr"_a, "beta1"_a, "beta2"_a,
         "eps"_a, "step"_a, "skip_zero_rows"_a);
+  m.def("add_grad_stats", &add_grad_stats, "v_means2d"_a, "radii"_a, "scale_x"_a, "scale_y"_a, "image_size"_a,
+        "grad2d"_a, "count"_a, "max_radii"_a.none());
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);

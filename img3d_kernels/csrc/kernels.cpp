@@ -2,10 +2,12 @@
 // All kernels for one instruction set: compiled once per set, with IMG3D_ISA naming its namespace. Everything but the
 // table is in unnamed namespaces, so that no function compiled for one set is ever linked into another.
 #include "adam.h"
+#include "grad_stats.h"
 #include "kernels.h"
 #include "l1_ssim.h"
 #include "project.h"
 #include "rasterize.h"
+#include "simd.h"
 
 #define IMG3D_STRING_(x) #x
 #define IMG3D_STRING(x) IMG3D_STRING_(x)
@@ -15,7 +17,9 @@ namespace IMG3D_ISA {
 extern const img3d::KernelTable table;
 const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
+    W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
+    add_grad_stats,
 };
 
 }  // namespace IMG3D_ISA

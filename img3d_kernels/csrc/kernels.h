@@ -113,14 +113,27 @@ struct AdamInputs {
   bool skip_zero_rows;
 };
 
+struct GradStats {
+  size_t n_gaussians;
+  const float* v_means2d;   // [N, 2], or its absolute values
+  const int32_t* radii;     // [N]: 0 is not in view, and adds nothing
+  float scale_x, scale_y;   // from per pixel to per half image
+  float image_size;         // the longer side, in pixels
+  float* grad2d;            // [N]: += norm
+  float* count;             // [N]: += 1
+  float* max_radii;         // [N]: maximum of the radius over image_size; or null
+};
+
 struct KernelTable {
   const char* isa;
+  int lanes;  // floats in a vector
   void (*project_forward)(const ProjectInputs&, const ProjectOutputs&);
   void (*project_backward)(const ProjectInputs&, const ProjectGradients&, Scratch&);
   void (*rasterize_forward)(const RasterizeInputs&, RasterScratch&, float* render, float* alpha);
   void (*rasterize_backward)(const RasterizeGradients&, RasterScratch&);
   float (*l1_ssim)(const L1SsimInputs&, Scratch&);
   void (*adam_step)(const AdamInputs&);
+  void (*add_grad_stats)(const GradStats&);
 };
 
 const KernelTable& kernels();

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +49,25 @@ def test_calls_from_several_threads_do_not_disturb_each_other() -> None:
         assert torch.equal(result.render, expected[i % 3].render)
         for name, gradient in result.gradients.items():
             assert torch.equal(gradient, expected[i % 3].gradients[name]), name
+
+
+def one_that_covers_everything(for_backward: bool) -> Any:
+    """The state of a forward pass over 32 x 48 pixels, all of them in one Gaussian."""
+    from img3d_kernels import _C
+
+    render, alpha = torch.empty(32, 48, 3), torch.empty(32, 48)
+    inputs = torch.tensor([[24.0, 16.0]]), torch.tensor([[1e-6, 0.0, 1e-6]]), torch.ones(1, 3), torch.tensor([0.5])
+    radii, depths = torch.tensor([3000], dtype=torch.int32), torch.ones(1)
+    return _C.rasterize_forward(*inputs, radii, depths, None, 48, 32, for_backward, render, alpha)
+
+
+def test_the_pairs_of_pixels_and_gaussians_are_counted() -> None:
+    assert one_that_covers_everything(for_backward=True).n_pixel_pairs == 32 * 48
+
+
+def test_a_pass_without_gradients_keeps_nothing_for_a_backward_pass() -> None:
+    with pytest.raises(ValueError, match="backward"):
+        _ = one_that_covers_everything(for_backward=False).n_pixel_pairs
 
 
 def resident_bytes() -> int:

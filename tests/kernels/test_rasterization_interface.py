@@ -19,8 +19,8 @@ from img3d_kernels import gsplat_compat, rasterization, rendering
 def render(scene: Scene, backend: str = "torch", **options: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     with torch.no_grad():
         return rasterization(
-            **scene.tensors(), Ks=scene.Ks, width=scene.width, height=scene.height, backend=backend,
-            **{**scene.options, **options},
+            Ks=scene.Ks, width=scene.width, height=scene.height, backend=backend,
+            **{**scene.tensors(), **scene.options, **options},
         )  # fmt: skip
 
 
@@ -50,6 +50,40 @@ def test_any_number_of_channels(backend: str, n_channels: int) -> None:
     for channel in {0, n_channels - 1}:
         alone, _, _ = render(dataclasses.replace(scene, colors=wide[:, channel : channel + 1]), backend)
         torch.testing.assert_close(image[..., channel : channel + 1], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sh_degree", [0, 2, 3])
+def test_spherical_harmonics_in_two_parts_are_those_in_one(backend: str, sh_degree: int) -> None:
+    scene = random_scene(n=50)
+    whole = scene.tensors(torch.float32)
+    parts = scene.tensors(torch.float32)
+    degree_0, others = (part.detach().requires_grad_() for part in parts.pop("colors").split([1, 15], dim=1))
+    images = []
+    for inputs in (whole, {**parts, "colors": (degree_0, others)}):
+        image, _, _ = rasterization(
+            **inputs, Ks=scene.Ks, width=scene.width, height=scene.height, backend=backend, sh_degree=sh_degree
+        )
+        (image * torch.linspace(-1, 1, image.numel()).reshape(image.shape)).sum().backward()
+        images.append(image.detach())
+    torch.testing.assert_close(images[1], images[0], rtol=0, atol=0)
+    assert degree_0.grad is not None and others.grad is not None
+    torch.testing.assert_close(torch.cat([degree_0.grad, others.grad], dim=1), whole["colors"].grad, rtol=0, atol=0)
+    for name, value in parts.items():
+        torch.testing.assert_close(value.grad, whole[name].grad, rtol=0, atol=0)
+
+
+def test_parts_of_the_wrong_shape_are_refused() -> None:
+    scene = random_scene(n=20)
+    part = scene.colors[:, 1:]
+    for colors, options, message in (
+        ((part, part), {}, "the first part of colors must have shape"),
+        ((scene.colors[:, :1], part[:, :3]), {}, "needs 16 coefficients, got 4"),
+        ((scene.colors[:, :1], part[:-1]), {}, "the second part of colors must have shape"),
+        ((scene.colors[:, :1], part), {"sh_degree": None}, "give their sh_degree"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            render(scene, colors=colors, **options)
 
 
 def test_absgrad_of_many_channels_is_refused() -> None:
