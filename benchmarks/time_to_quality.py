@@ -5,8 +5,8 @@ What runs is the trainer that `ns-train img3d-splat` runs, with the method's def
 held-out photos are measured.
 Schedules follow the number of steps, so a shorter run is not the beginning of a longer one.
 
-    python benchmarks/time_to_quality.py fox --steps 2000
-    python benchmarks/time_to_quality.py chair --steps 5000
+    python benchmarks/time_to_quality.py fox --preset fast
+    python benchmarks/time_to_quality.py chair --steps 3000 --max-gaussians 50000
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
 
 from img3d_methods.method_specs import img3d_splat
+from img3d_methods.presets import PresetName, preset
 from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.splat_trainer import Img3dTrainer
 from img3d_methods.training_clock import TrainingClock
@@ -72,10 +74,11 @@ def main() -> None:
     """Train on one scene and print the curve as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", choices=SCENES)
-    parser.add_argument("--steps", type=int, required=True, help="length of the run")
+    parser.add_argument("--preset", choices=get_args(PresetName), default="balanced")
+    parser.add_argument("--steps", type=int, help="length of the run, if not the preset's")
     parser.add_argument("--points", type=int, default=8, help="rows of the curve")
     parser.add_argument("--strategy", choices=("mcmc", "default"), help="densification, if not the method's default")
-    parser.add_argument("--max-gaussians", type=int, help="the budget, if not the method's default")
+    parser.add_argument("--max-gaussians", type=int, help="the budget, if not the preset's")
     arguments = parser.parse_args()
     scene = SCENES[arguments.scene]
     if not scene.folder.is_dir():
@@ -83,13 +86,14 @@ def main() -> None:
 
     config: TrainerConfig = copy.deepcopy(img3d_splat.config)
     config._target = MeasuringTrainer
-    config.max_num_iterations = arguments.steps
+    steps = arguments.steps or preset(arguments.preset).max_num_iterations
+    config.max_num_iterations = steps
     config.vis = "tensorboard"
     config.logging.local_writer.enable = False
-    config.steps_per_eval_image = config.steps_per_eval_all_images = arguments.steps + 1
+    config.steps_per_eval_image = config.steps_per_eval_all_images = steps + 1
     config.data = config.pipeline.datamanager.data = scene.folder
     config.pipeline.datamanager.dataparser.downscale_factor = scene.downscale_factor  # pyright: ignore
-    for name in ("strategy", "max_gaussians"):
+    for name in ("preset", "strategy", "max_gaussians"):
         if (value := getattr(arguments, name)) is not None:
             setattr(config.pipeline.model, name, value)
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +102,7 @@ def main() -> None:
         torch.manual_seed(config.machine.seed)
         trainer = config.setup(local_rank=0, world_size=1)
         trainer.measure_at = frozenset(
-            round(arguments.steps * point / arguments.points) for point in range(1, arguments.points + 1)
+            round(steps * point / arguments.points) for point in range(1, arguments.points + 1)
         )
         trainer.curve = ["| step | training seconds | Gaussians | PSNR dB | SSIM |", "|---|---|---|---|---|"]
         trainer.setup()

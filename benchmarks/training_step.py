@@ -124,6 +124,7 @@ def measure(n: int, size: str, folder: Path) -> tuple[float, float, CompiledTime
     config.pipeline.datamanager.dataparser.downscale_factor = scene.downscale_factor  # pyright: ignore
     model_config: Any = config.pipeline.model
     model_config.max_gaussians = n
+    model_config.random_init_opacity = model_config.init_opacity
     model_config.num_downscales = 0
     model_config.sh_degree_interval = 1
     model_config.stop_split_at = 1
@@ -138,7 +139,7 @@ def measure(n: int, size: str, folder: Path) -> tuple[float, float, CompiledTime
     trainer.setup()
     model = trainer.pipeline.model
     points = resampled(model.means.detach().cpu(), n)
-    model.place_gaussians(points, torch.full_like(points, 0.5))
+    model.place_random_points(points)
     trainer.optimizers = trainer.setup_optimizers()
     with compiled.counting():
         trainer.train()
@@ -153,8 +154,16 @@ def measure(n: int, size: str, folder: Path) -> tuple[float, float, CompiledTime
     return medians[0], medians[1], compiled, model.num_points
 
 
+def resident_mib(peak: bool) -> float:
+    """Memory of this process in MiB: now, or the most it has had."""
+    field = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
 def main() -> None:
     """Print the table."""
+    after_imports = resident_mib(peak=False)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gaussians", type=int, nargs="+", default=[12_000, 50_000, 200_000])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
@@ -182,6 +191,7 @@ def main() -> None:
     print("|---|" + "---:|" * (len(KERNELS) + 4))
     for *_, row in rows:
         print(row)
+    print(f"\nPeak memory: {resident_mib(peak=True) - after_imports:,.0f} MiB above Python's imports (all runs).")
     if arguments.fit:
         print()
         for size in arguments.sizes:

@@ -58,7 +58,11 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     num_random: int = field(default_factory=lambda: 100_000 if torch.cuda.is_available() else 20_000)
     """Gaussians to start with where the data has no seed points, spread over what the cameras see."""
     init_opacity: float = 0.5
-    """Opacity to start with: MCMC's authors' value. On fox 0.1, which is 3DGS's, ended half a decibel lower."""
+    """Opacity of triangulated points to start with: MCMC's authors' value. On fox, 3DGS's 0.1 ended half a decibel
+    lower."""
+    random_init_opacity: float = 0.01
+    """Opacity of random points to start with. Most are misplaced, and must not hide those that are not: on chair, 0.5
+    ended four decibels lower. ("mcmc" moves them, and starts from `init_opacity`.)"""
     init_scale: float = 0.5
     """Width to start with, in mean distances to the nearest neighbours. 1 would overlap at opacity 0.5."""
     full_resolution_at: float = field(default_factory=lambda: 0.2 if torch.cuda.is_available() else 0.5)
@@ -98,12 +102,11 @@ class Img3dSplatModel(SplatfactoModel):
         if self.seed_points is not None and not config.random_init and len(self.seed_points[0]) > 0:
             points, colors = self.seed_points[0], self.seed_points[1].float() / 255
         else:
-            # Replaced by `place_gaussians` as soon as the pipeline knows the cameras.
+            # Replaced by `place_random_points` as soon as the pipeline knows the cameras.
             points = (torch.rand(config.num_random, 3) - 0.5) * config.random_scale
             colors = torch.full_like(points, 0.5)
-        self.gauss_params = torch.nn.ParameterDict(
-            {name: torch.nn.Parameter(value) for name, value in self._initial_gaussians(points, colors).items()}
-        )
+        initial = self._initial_gaussians(points, colors, config.init_opacity)
+        self.gauss_params = torch.nn.ParameterDict({name: torch.nn.Parameter(value) for name, value in initial.items()})
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if config.use_bilateral_grid:
             grid_x, grid_y, grid_w = config.grid_shape
@@ -122,15 +125,15 @@ class Img3dSplatModel(SplatfactoModel):
         else:
             self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
 
-    def _initial_gaussians(self, points: Tensor, colors: Tensor) -> dict[str, Tensor]:
+    def _initial_gaussians(self, points: Tensor, colors: Tensor, opacity: float) -> dict[str, Tensor]:
         config = self.config
-        return initial_gaussians(
-            points, colors, config.sh_degree, config.init_opacity, config.init_scale, self.max_gaussians
-        )
+        return initial_gaussians(points, colors, config.sh_degree, opacity, config.init_scale, self.max_gaussians)
 
-    def place_gaussians(self, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"]) -> None:
-        """Start from these points (world coordinates) and colours in [0, 1] instead. Before training only."""
-        for name, value in self._initial_gaussians(points, colors).items():
+    def place_random_points(self, points: Float[Tensor, "N 3"]) -> None:
+        """Start from these points (world coordinates), in grey, instead. Before training only."""
+        config = self.config
+        opacity = config.init_opacity if config.strategy == "mcmc" else config.random_init_opacity
+        for name, value in self._initial_gaussians(points, torch.full_like(points, 0.5), opacity).items():
             self.gauss_params[name].data = value.to(self.device)
 
     def _prepare_schedule(self, max_steps: int) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from img3d_dataparsers.errors import InputError
@@ -37,7 +36,7 @@ class Img3dSplatPipeline(VanillaPipeline):
         if model.seed_points is None or model.config.random_init or len(model.seed_points[0]) == 0:
             assert self.datamanager.train_dataset is not None
             points = random_points_in_frusta(self.datamanager.train_dataset.cameras, model.config.num_random)
-            model.place_gaussians(points, torch.full_like(points, 0.5))
+            model.place_random_points(points)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training view's outputs and losses, and its metrics if this step is shown."""

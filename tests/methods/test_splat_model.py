@@ -290,8 +290,9 @@ def test_without_seed_points_a_model_can_be_placed_in_the_scene() -> None:
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=1, seed_points=None
     )
     assert model.num_points == 40
-    model.place_gaussians(torch.rand(25, 3), torch.rand(25, 3))
+    model.place_random_points(torch.rand(25, 3))
     assert model.num_points == 25
+    torch.testing.assert_close(model.opacities.sigmoid(), torch.full((25, 1), model.config.random_init_opacity))
 
 
 @pytest.mark.cuda
