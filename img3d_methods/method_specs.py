@@ -27,8 +27,8 @@ img3d_splat = MethodSpecification(
             datamanager=Img3dSplatDatamanagerConfig(dataparser=img3d_photos.config),
             model=Img3dSplatModelConfig(),
         ),
-        # Splatfacto's rates, which are for poses scaled into [-1, 1]. Positions move twice as fast: a CPU run is
-        # several times shorter than 30 000 steps.
+        # Splatfacto's rates, which are for poses scaled into [-1, 1]. Positions and sizes move twice as fast: a CPU run
+        # is several times shorter than 30 000 steps (sizes: half a decibel on fox, benchmarks/NOTES.md).
         optimizers={
             "means": {
                 "optimizer": GaussianAdamConfig(lr=3.2e-4),
@@ -37,7 +37,7 @@ img3d_splat = MethodSpecification(
             "features_dc": {"optimizer": GaussianAdamConfig(lr=2.5e-3), "scheduler": None},
             "features_rest": {"optimizer": GaussianAdamConfig(lr=2.5e-3 / 20), "scheduler": None},
             "opacities": {"optimizer": GaussianAdamConfig(lr=0.05), "scheduler": None},
-            "scales": {"optimizer": GaussianAdamConfig(lr=5e-3), "scheduler": None},
+            "scales": {"optimizer": GaussianAdamConfig(lr=1e-2), "scheduler": None},
             "quats": {"optimizer": GaussianAdamConfig(lr=1e-3), "scheduler": None},
             "camera_opt": {
                 "optimizer": AdamOptimizerConfig(lr=1e-4, eps=1e-15),

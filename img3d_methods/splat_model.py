@@ -311,7 +311,7 @@ class Img3dSplatModel(SplatfactoModel):
             backgrounds=background[None],
             render_mode="RGB+ED" if with_depth else "RGB",
             sh_degree=sh_degree,
-            absgrad=self.training and isinstance(self.strategy, BudgetedDefaultStrategy) and config.use_absgrad,
+            absgrad=self.training and self._densifies_by_absgrad(),
             rasterize_mode=config.rasterize_mode,
         )
         outputs = {"rgb": render[0, ..., :3], "accumulation": alpha[0]}
@@ -329,6 +329,12 @@ class Img3dSplatModel(SplatfactoModel):
             outputs["rgb"] = outputs["rgb"].clamp(0, 1)
             outputs["background"] = background.expand(height, width, 3)
         return outputs
+
+    def _densifies_by_absgrad(self) -> bool:
+        strategy = self.strategy
+        return (
+            isinstance(strategy, BudgetedDefaultStrategy) and strategy.absgrad and self.step < strategy.refine_stop_iter
+        )
 
     @torch.no_grad()
     def _outputs_for_rays(self, bundle: RayBundle) -> dict[str, Tensor]:
