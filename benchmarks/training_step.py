@@ -36,8 +36,6 @@ from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.splat_trainer import Img3dTrainer
 from img3d_methods.training_clock import TrainingClock
 
-WARM_UP = 200
-TIMED = 100
 SIZES = {"270x480": "fox", "540x960": "fox-540x960"}
 KERNELS: tuple[str, ...] = (
     "project_forward",
@@ -84,15 +82,16 @@ class CompiledTime:
 class StepTimer(Img3dTrainer):
     """Keeps the wall time of every step after the warm-up."""
 
+    warm_up: int
     compiled: CompiledTime
     step_seconds: list[float]
 
     def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
-        if step == WARM_UP:
+        if step == self.warm_up:
             self.compiled.clear()
         began = time.perf_counter()
         super()._step(step, model, clock)
-        if step >= WARM_UP:
+        if step >= self.warm_up:
             self.step_seconds.append(time.perf_counter() - began)
 
     def _after_train(self) -> None:
@@ -112,7 +111,7 @@ def resampled(points: torch.Tensor, n: int) -> torch.Tensor:
     return torch.from_numpy(result).float()
 
 
-def measure(n: int, size: str, folder: Path) -> tuple[float, float, CompiledTime, int]:
+def measure(n: int, size: str, warm_up: int, timed: int, folder: Path) -> tuple[float, float, CompiledTime, int]:
     """Median milliseconds of a step and of a rendered frame, seconds in the compiled functions, number of Gaussians.
 
     The run writes into `folder`, which must outlive it: Tensorboard's writer goes on in a thread of its own.
@@ -128,14 +127,14 @@ def measure(n: int, size: str, folder: Path) -> tuple[float, float, CompiledTime
     model_config.num_downscales = 0
     model_config.sh_degree_interval = 1
     model_config.stop_split_at = 1
-    config.max_num_iterations = WARM_UP + TIMED
+    config.max_num_iterations = warm_up + timed
     config.vis = "tensorboard"
     config.logging.steps_per_log = 50
     compiled = CompiledTime()
     config.output_dir = folder
     config.set_timestamp()
     trainer = config.setup(local_rank=0, world_size=1)
-    trainer.compiled, trainer.step_seconds = compiled, []
+    trainer.warm_up, trainer.compiled, trainer.step_seconds = warm_up, compiled, []
     trainer.setup()
     model = trainer.pipeline.model
     points = resampled(model.means.detach().cpu(), n)
@@ -167,13 +166,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gaussians", type=int, nargs="+", default=[12_000, 50_000, 200_000])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--warm-up", type=int, default=200, help="steps before those that are timed")
+    parser.add_argument("--timed", type=int, default=100, help="steps that are timed")
     parser.add_argument("--fit", action="store_true", help="fit step time = c * Gaussians^p for each size")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for size, n in itertools.product(arguments.sizes, arguments.gaussians):
-            milliseconds, frame, compiled, count = measure(n, size, Path(folder))
-            parts = {name: 1e3 * seconds / TIMED for name, seconds in compiled.seconds.items()}
+            milliseconds, frame, compiled, count = measure(n, size, arguments.warm_up, arguments.timed, Path(folder))
+            parts = {name: 1e3 * seconds / arguments.timed for name, seconds in compiled.seconds.items()}
             share = sum(parts.values()) / milliseconds
             cells = " | ".join(f"{parts[name]:.1f}" for name in KERNELS)
             rows.append(

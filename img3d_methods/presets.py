@@ -22,7 +22,7 @@ class Preset:
 ON_CPU: dict[PresetName, Preset] = {
     "fast": Preset(max_num_iterations=2_000, max_gaussians=50_000),
     "balanced": Preset(max_num_iterations=5_000, max_gaussians=100_000),
-    "best": Preset(max_num_iterations=15_000, max_gaussians=200_000),
+    "best": Preset(max_num_iterations=10_000, max_gaussians=200_000),
 }
 ON_CUDA: dict[PresetName, Preset] = {
     "fast": Preset(max_num_iterations=7_000, max_gaussians=500_000),
