@@ -7,7 +7,7 @@ step on, and without densification. After 200 steps, 100 are timed. "Compiled" i
 inside `img3d_kernels._C`. Then frames are rendered (colour, depth and accumulation) as for the viewer and ns-render.
 
     python benchmarks/training_step.py
-    python benchmarks/training_step.py --gaussians 10000 30000 100000 300000 1000000 --sizes 270x480 540x960 --fit
+    python benchmarks/training_step.py --gaussians 10000 30000 100000 300000 1000000 --warm-up 20 --timed 12 --fit
 """
 
 from __future__ import annotations

@@ -100,15 +100,16 @@ struct SplatBatch {
           const vf k2v = c2 * v;
           const vf reach2 = c1 - k2v * v;
           const vf reach = vsqrt(vmax(reach2, vf{})) + SPAN_MARGIN, middle = cx + m * v;
-          // Rows off the ellipse by more than the margin can make up for. A NaN counts as reached.
+          // Rows off the ellipse by more than the margin can make up for.
           const vi off = reach2 < -SPAN_MARGIN * (1.0f + vabs(k2v));
-          left = vmin(off ? left : middle - reach, left);
-          right = vmax(off ? right : middle + reach, right);
+          // Where the new value is NaN the minimum takes its second argument, and no comparison below turns it away.
+          left = vmin(left, off ? left : middle - reach);
+          right = vmax(right, off ? right : middle + reach);
         }
         for (int bx = 0; bx < BLOCKS_X; ++bx) {
-          const vi in = (left <= static_cast<float>(bx * BLOCK_WIDTH + BLOCK_WIDTH - 1)) &
-                        (right >= static_cast<float>(bx * BLOCK_WIDTH));
-          reaching[by * BLOCKS_X + bx] |= static_cast<uint64_t>(lane_bits(in)) << first;
+          const vi out = (left > static_cast<float>(bx * BLOCK_WIDTH + BLOCK_WIDTH - 1)) |
+                         (right < static_cast<float>(bx * BLOCK_WIDTH));
+          reaching[by * BLOCKS_X + bx] |= static_cast<uint64_t>(lane_bits(~out)) << first;
         }
       }
     }

@@ -49,6 +49,7 @@ inline vf from_bits(vi v) {
 // Zero in the lanes that the mask leaves out.
 inline vf keep(vi mask, vf v) { return from_bits(mask & bits(v)); }
 
+// Where one argument is NaN, the second one.
 #if defined(__AVX512F__)
 inline vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 inline vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -80,7 +81,7 @@ inline Vec<U> each(const F& f) {
   return r;
 }
 
-// exp2 on [-126, 126]: integer part into the exponent, a polynomial (relative error 1e-7) for the rest.
+// exp2 on [-126, 126]: integer part into the exponent, a polynomial (relative error 1e-7) for the rest. Anything beyond.
 template <int U>
 inline Vec<U> vexp2(const Vec<U>& x) {
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
@@ -98,7 +99,7 @@ inline vf vsqrt(vf v) {
   return r;
 }
 
-// No lane of the mask is set. The compiler's vector type has no such test, hence the one use of intrinsics.
+// No lane of the mask is set. The compiler's vector type has no such test, hence the intrinsics.
 inline bool none(vi mask) {
 #if defined(__AVX512F__)
   __m512i m;
