@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--warm-up", type=int, default=200, help="steps before those that are timed")
     parser.add_argument("--timed", type=int, default=100, help="steps that are timed")
-    parser.add_argument("--fit", action="store_true", help="fit step time = c * Gaussians^p for each size")
+    parser.add_argument("--fit", action="store_true", help="fit step time = c * Gaussians^p * pixels^q")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -194,12 +194,12 @@ def main() -> None:
         print(row)
     print(f"\nPeak memory: {resident_mib(peak=True) - after_imports:,.0f} MiB above Python's imports (all runs).")
     if arguments.fit:
-        print()
-        for size in arguments.sizes:
-            of_size = [(count, milliseconds) for s, count, milliseconds, _ in rows if s == size]
-            counts, times = np.log(np.array(of_size, dtype=float)).T
-            slope, _ = np.polyfit(counts, times, 1)
-            print(f"{size}: step time grows with Gaussians^{slope:.2f}")
+        # log(time) = p log(Gaussians) + q log(pixels) + constant, by least squares.
+        pixels = [np.prod([int(side) for side in size.split("x")]) for size, *_ in rows]
+        counts, times = [row[1] for row in rows], [row[2] for row in rows]
+        terms = np.stack([np.log(counts), np.log(pixels), np.ones(len(rows))], axis=1)
+        p, q, _ = np.linalg.lstsq(terms, np.log(times), rcond=None)[0]
+        print(f"\nStep time grows with Gaussians^{p:.2f} and pixels^{q:.2f}.")
 
 
 if __name__ == "__main__":
