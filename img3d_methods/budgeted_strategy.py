@@ -29,10 +29,10 @@ class BudgetedDefaultStrategy(DefaultStrategy):
 
         Upstream lowers them at step 0 too, and so overrules the opacity that Gaussians are meant to start with.
         """
-        if step == 0:
-            self._update_state(params, state, info, packed=packed)
-        else:
+        if step > 0:
             super().step_post_backward(params, optimizers, state, step, info, packed)
+        elif self.refine_stop_iter > 0:
+            self._update_state(params, state, info, packed=packed)
 
     def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
         """Upstream's sums of gradients, numbers of views and greatest radii, in one compiled pass on a CPU."""

@@ -102,3 +102,12 @@ def test_the_first_step_leaves_opacities_as_they_are() -> None:
     torch.testing.assert_close(params["opacities"].detach(), before)
     strategy.step_post_backward(params, optimizers, state, 5, info)
     assert (params["opacities"] < before).all()
+
+
+def test_a_run_too_short_to_densify_needs_no_statistics() -> None:
+    params, optimizers = gaussians(10)
+    strategy = BudgetedDefaultStrategy(refine_stop_iter=0, absgrad=True)
+    state = strategy.initialize_state(scene_scale=1.0)
+    info = {"means2d": torch.zeros(1, 10, 2), "radii": torch.ones(1, 10, dtype=torch.int32), "n_cameras": 1}
+    strategy.step_post_backward(params, optimizers, state, 0, info)
+    assert state["grad2d"] is None
