@@ -15,15 +15,15 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 
 from img3d_dataparsers.camera_sizes import downscaled
-from img3d_dataparsers.colmap import find_reconstruction, read_colmap
 from img3d_dataparsers.errors import InputError, warn
-from img3d_dataparsers.meta_frames import IMAGE_SUFFIXES
-from img3d_dataparsers.nerf_synthetic import is_nerf_synthetic, read_nerf_synthetic
+from img3d_dataparsers.formats.colmap import find_reconstruction, read_colmap
+from img3d_dataparsers.formats.meta_frames import IMAGE_SUFFIXES
+from img3d_dataparsers.formats.nerf_synthetic import is_nerf_synthetic, read_nerf_synthetic
+from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 from img3d_dataparsers.seed_cache import fingerprint, kept_points
 from img3d_dataparsers.splits import EvalMode, indices_of_split
-from img3d_dataparsers.transforms_json import read_transforms
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
 
 MIN_PHOTOS = 3

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from img3d_dataparsers.errors import InputError, warn
-from img3d_dataparsers.meta_frames import frames_of_meta
+from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
 
 if TYPE_CHECKING:

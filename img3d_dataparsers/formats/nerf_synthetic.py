@@ -6,10 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from img3d_dataparsers.errors import InputError
-from img3d_dataparsers.meta_frames import frames_of_meta
+from img3d_dataparsers.formats.meta_frames import frames_of_meta
+from img3d_dataparsers.formats.transforms_json import load_meta
 from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import PosedPhotos
-from img3d_dataparsers.transforms_json import load_meta
 
 WHITE = (1.0, 1.0, 1.0)
 

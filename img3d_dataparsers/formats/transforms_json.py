@@ -10,10 +10,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from img3d_dataparsers.colmap import find_reconstruction, read_colmap_points
 from img3d_dataparsers.errors import InputError
-from img3d_dataparsers.meta_frames import find_image, frames_of_meta
-from img3d_dataparsers.ply_points import read_ply_points
+from img3d_dataparsers.formats.colmap import find_reconstruction, read_colmap_points
+from img3d_dataparsers.formats.meta_frames import find_image, frames_of_meta
+from img3d_dataparsers.formats.ply_points import read_ply_points
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 
 LEGACY_APPLIED_TRANSFORM = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], dtype=np.float64)
