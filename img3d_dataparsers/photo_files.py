@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
-from rich.progress import track
+from pillow_heif import register_heif_opener
+
+from img3d_dataparsers.threaded import in_threads
+
+register_heif_opener()  # iPhones' .heic, which Pillow does not read by itself
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -48,18 +49,7 @@ def check_photos(paths: Sequence[Path]) -> list[Size | None]:
     Returns:
         For each file its stored width and height, or None if it is truncated, damaged or not a picture.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        sizes = executor.map(_size_if_whole, paths)
-        return list(
-            track(
-                sizes,
-                "Checking photos",
-                total=len(paths),
-                console=CONSOLE,
-                transient=True,
-                disable=not CONSOLE.is_terminal,
-            )
-        )
+    return in_threads(_size_if_whole, paths, "Checking photos")
 
 
 def _size_if_whole(path: Path) -> Size | None:
@@ -85,10 +75,10 @@ def is_turned(path: Path, stored: Size, width: float, height: float) -> bool:
     if abs(np.log(stored[0] * height / (stored[1] * width))) <= abs(np.log(stored[1] * height / (stored[0] * width))):
         return False
     with Image.open(path) as image:
-        return _exif_turn(image) is not None
+        return exif_turn(image) is not None
 
 
-def _exif_turn(image: Image.Image) -> Image.Transpose | None:
+def exif_turn(image: Image.Image) -> Image.Transpose | None:
     """What undoes an EXIF orientation that swaps width and height; None if there is none."""
     try:
         return EXIF_TRANSPOSE.get(image.getexif().get(EXIF_ORIENTATION, 1))
@@ -112,7 +102,7 @@ def read_photo(
     """
     with Image.open(path) as image:
         turned = is_turned(path, image.size, width, height)
-        transpose = _exif_turn(image) if turned else None
+        transpose = exif_turn(image) if turned else None
         target = (height, width) if turned else (width, height)
         _decode_reduced(image, target)
         drawn = _to_rgb_or_rgba(image)
@@ -175,7 +165,7 @@ def read_mask(path: Path, width: int, height: int) -> npt.NDArray[np.bool_]:
     """
     with Image.open(path) as image:
         turned = is_turned(path, image.size, width, height)
-        transpose = _exif_turn(image) if turned else None
+        transpose = exif_turn(image) if turned else None
         grey = image if image.mode.startswith("I") else image.convert("L")
         grey = grey.resize((height, width) if turned else (width, height), Image.Resampling.NEAREST)
         values = np.asarray(grey.transpose(transpose) if transpose is not None else grey)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from img3d_dataparsers.atomic_files import cache_folders, write_atomically
 from img3d_dataparsers.errors import warn
 from img3d_dataparsers.posed_photos import SeedPoints
 from img3d_dataparsers.usable_photos import UsablePhoto
@@ -47,9 +47,7 @@ def kept_points(folder: Path, key: str, make: Callable[[], SeedPoints]) -> SeedP
         make: makes the points.
     """
     name = f"seed_points-{key}.npz"
-    paths = [folder / ".img3d" / name, _user_cache() / name]
-    if not folder.stat().st_mode & 0o222:
-        paths.reverse()  # marked read-only, which the system does not hold root to
+    paths = [place / name for place in cache_folders(folder)]
     for path in paths:
         if path.is_file():
             try:
@@ -71,10 +69,6 @@ def kept_points(folder: Path, key: str, make: Callable[[], SeedPoints]) -> SeedP
     return points
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img3d"
-
-
 def _read(path: Path) -> SeedPoints:
     with np.load(path, allow_pickle=False) as arrays:
         xyz, rgb = arrays["xyz"], arrays["rgb"]
@@ -84,13 +78,5 @@ def _read(path: Path) -> SeedPoints:
 
 
 def _write(path: Path, points: SeedPoints) -> None:
-    """Under a name of its own first: other runs see all of the file or none."""
-    stream = io.BytesIO()
-    np.savez_compressed(stream, xyz=points[0], rgb=points[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(stream.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, xyz=points[0], rgb=points[1])

@@ -1,30 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sparse 3D points from photos whose cameras are known: features matched between photos, where their rays meet.
 
-Why not pycolmap: on a CPU its matcher takes 1.6 s for two photos of 3000 features each where one matrix product takes
-0.04 s, and its extractor takes three times as long as OpenCV's. With the cameras known, what remains is linear algebra.
+With the cameras known, what remains after matching is linear algebra.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import track
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
+from img3d_dataparsers.sfm.sift import Features, IntArray, find_features, match
+from img3d_dataparsers.threaded import in_threads
 
 RECIPE = 2
 """To be counted up with every change below that changes the points: points kept from before are then made anew."""
@@ -34,15 +28,12 @@ MAX_PHOTOS = 200
 """Evenly chosen of larger sets: seeds need not come from every photo, and time and memory stay bounded."""
 MAX_FEATURES = 4096
 """Per photo."""
-CONTRAST_THRESHOLD = 0.02
-"""Half of OpenCV's: plain surfaces need seeds too, and the known cameras sort out the doubtful matches."""
 NEIGHBOURS = 12
 """Photos that each photo is matched with; farther ones join through the tracks."""
 MAX_VIEWING_ANGLE = 60.0
 """Degrees between two photos' viewing directions, beyond which SIFT finds no matches."""
 MAX_RATIO = 0.85
-"""Angle between the descriptors of a match, in those of the next best (Lowe's ratio test). Laxer than the usual 0.8:
-the known cameras sort out wrong matches."""
+"""Of Lowe's ratio test; laxer than the usual 0.8: the known cameras sort out wrong matches."""
 MAX_EPIPOLAR_ERROR = 3.0
 """Pixels (Sampson's first-order distance) of a match."""
 MAX_REPROJECTION_ERROR = 2.0
@@ -53,22 +44,6 @@ NEAREST = 1e-6
 """Depth, in camera distances, below which a point counts as behind the camera."""
 ENOUGH_POINTS = 500
 """With fewer from three photos each, points that only two photos see count as well."""
-
-In = TypeVar("In")
-Out = TypeVar("Out")
-IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Features:
-    """What is recognisable in one photo."""
-
-    xy: FloatArray
-    """`[F, 2]`, pixel centres at +0.5."""
-    descriptors: Tensor
-    """`[F, 128]`, float16, of length 1, none negative: RootSIFT (Arandjelović and Zisserman 2012)."""
-    rgb: npt.NDArray[np.uint8]
-    """`[F, 3]`."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +92,11 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
     """
     chosen = np.linspace(0, len(photos) - 1, min(len(photos), MAX_PHOTOS)).round().astype(np.int64)
     CONSOLE.print(f"Triangulating seed points from {len(chosen)} photos")
-    features = _in_threads(lambda i: find_features(photos, i), chosen.tolist(), "Finding features")
+    features = in_threads(
+        lambda i: find_features(photos.get_numpy_image(i), photos.get_mask(i), MAX_FEATURES),
+        chosen.tolist(),
+        "Finding features",
+    )
     K = photos.cameras.get_intrinsics_matrices().double().numpy()[chosen]
     camera_to_worlds = camera_to_worlds[chosen]
     # Around the origin and of unit size, so that the numbers below have one scale whatever the data's is.
@@ -130,12 +109,12 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
 
     def match_pair(pair: tuple[int, int]) -> IntArray:
         first, second = (features[i] for i in pair)
-        matches = match(first.descriptors.float(), second.descriptors.float())
+        matches = match(first.descriptors.float(), second.descriptors.float(), MAX_RATIO)
         F = fundamental_matrix(K[list(pair)], world_to_cameras[list(pair)])
         errors = epipolar_errors(first.xy[matches[:, 0]], second.xy[matches[:, 1]], F)
         return matches[errors < MAX_EPIPOLAR_ERROR]
 
-    matches = _in_threads(match_pair, pairs, "Matching features")
+    matches = in_threads(match_pair, pairs, "Matching features")
     tracks = link(features, pairs, matches)
     xyz, rgb = np.empty((0, 3)), np.empty((0, 3), dtype=np.uint8)
     for min_views in (3, 2):
@@ -143,54 +122,6 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
         if len(xyz) >= ENOUGH_POINTS:
             break
     return xyz * scale + centre, rgb
-
-
-def _in_threads(function: Callable[[In], Out], items: Sequence[In], description: str) -> list[Out]:
-    """`function` of every item, one thread for each core, with a progress bar."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # in each: threads within threads wait for each other
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        results: Iterable[Out] = executor.map(function, items)
-        try:
-            return list(
-                track(
-                    results,
-                    description,
-                    total=len(items),
-                    console=CONSOLE,
-                    transient=True,
-                    disable=not CONSOLE.is_terminal,
-                )
-            )
-        except BaseException:  # Ctrl-C: what has not begun need not
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-        finally:
-            torch.set_num_threads(num_threads)
-
-
-def find_features(photos: Img3dImageDataset, index: int) -> Features:
-    """SIFT features of one photo (Lowe 2004), none where its mask is black or it is transparent."""
-    image = photos.get_numpy_image(index)
-    mask = photos.get_mask(index)
-    if image.shape[2] == 4:
-        opaque = image[..., 3] > 127
-        mask = opaque if mask is None else mask & opaque
-    # Without the precise upscaling all features lie a quarter of a pixel off.
-    sift = cv2.SIFT_create(  # pyright: ignore[reportAttributeAccessIssue]
-        MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
-    )
-    grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
-    keypoints, sifts = sift.detectAndCompute(grey, None if mask is None else mask.astype(np.uint8))
-    if not keypoints:
-        return Features(np.empty((0, 2)), torch.empty(0, 128, dtype=torch.float16), np.empty((0, 3), dtype=np.uint8))
-    xy = np.array([keypoint.pt for keypoint in keypoints], dtype=np.float64)
-    column, row = np.round(xy).astype(np.int64).T  # OpenCV's pixel centres are whole numbers
-    height, width = grey.shape
-    rgb = image[row.clip(0, height - 1), column.clip(0, width - 1), :3]
-    descriptors = torch.from_numpy(sifts)
-    descriptors = (descriptors / descriptors.sum(dim=1, keepdim=True).clamp(min=1)).sqrt()
-    return Features(xy + 0.5, descriptors.half(), rgb)
 
 
 def pairs_to_match(camera_to_worlds: FloatArray) -> list[tuple[int, int]]:
@@ -204,35 +135,6 @@ def pairs_to_match(camera_to_worlds: FloatArray) -> list[tuple[int, int]]:
         (min(i, j), max(i, j)) for i, row in enumerate(nearest.tolist()) for j in row if np.isfinite(distance[i, j])
     }
     return sorted(pairs)
-
-
-def match(first: Tensor, second: Tensor) -> IntArray:
-    """Features of two photos that are each other's most similar, and clearly more so than the next best.
-
-    Args:
-        first: descriptors `[A, 128]`, float32, of length 1.
-        second: descriptors `[B, 128]`.
-
-    Returns:
-        Indices `[M, 2]` into both.
-    """
-    if len(first) < 2 or len(second) < 2:
-        return np.empty((0, 2), dtype=np.int64)
-    in_second = torch.empty(len(first), dtype=torch.int64)
-    best, next_best = torch.empty(len(first)), torch.empty(len(first))
-    best_of_second = torch.full((len(second),), -1.0)
-    block = 256  # rows whose similarities stay in the processor's cache
-    for start in range(0, len(first), block):
-        rows = slice(start, start + block)
-        similarity = first[rows] @ second.T
-        best_of_second = torch.maximum(best_of_second, similarity.amax(dim=0))
-        best[rows] = similarity.amax(dim=1)
-        in_second[rows] = torch.from_numpy(similarity.numpy().argmax(axis=1))  # torch's takes seven times as long
-        next_best[rows] = similarity.scatter_(1, in_second[rows, None], -1.0).amax(dim=1)
-    distinct = torch.arccos(best.clamp(max=1)) < MAX_RATIO * torch.arccos(next_best.clamp(max=1))
-    mutual = best == best_of_second[in_second]
-    index = torch.nonzero(distinct & mutual)[:, 0]
-    return torch.stack([index, in_second[index]], dim=1).numpy()
 
 
 def _world_to_cameras(camera_to_worlds: FloatArray, centre: FloatArray, scale: float) -> FloatArray:

@@ -131,7 +131,7 @@ def _fit(frame: Frame, sizes: dict[Path, tuple[int, int] | None]) -> Intrinsics 
 
 def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
     """The mask of each frame: the one it names, or one of the same name in a `masks/` folder beside the photos."""
-    masks = [frame.mask_path or _mask_beside(frame.image_path, folder) for frame in frames]
+    masks = [frame.mask_path or mask_beside(frame.image_path, folder) for frame in frames]
     named = [mask for mask in masks if mask is not None]
     whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if size is not None}
     bad = [frame.name for frame, mask in zip(frames, masks, strict=True) if mask is not None and mask not in whole]
@@ -140,7 +140,8 @@ def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
     return [mask if mask in whole else None for mask in masks]
 
 
-def _mask_beside(image_path: Path, folder: Path) -> Path | None:
+def mask_beside(image_path: Path, folder: Path) -> Path | None:
+    """The mask of a photo in `masks/`, in Nerfstudio's or COLMAP's naming; None if there is none."""
     try:
         relative = image_path.relative_to(folder)
     except ValueError:

@@ -23,7 +23,8 @@ from img3d_dataparsers import triangulation
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_dataparsers.posed_photos import FloatArray
-from img3d_dataparsers.triangulation import Observations, match, meet, pairs_to_match, triangulate
+from img3d_dataparsers.sfm.sift import match
+from img3d_dataparsers.triangulation import Observations, meet, pairs_to_match, triangulate
 
 NUM_PHOTOS = 10
 WIDTH, HEIGHT, FOCAL = 240, 180, 225.0
@@ -341,13 +342,13 @@ class TestParts:
         second = torch.stack([axes[9], axes[2], axes[0], axes[1] + 0.1 * axes[3], axes[1] + 0.1 * axes[4]])
         unit = torch.nn.functional.normalize
         # 1 could be either of two; 3 looks like 2, whose better match is 0.
-        assert match(unit(first), unit(second)).tolist() == [[0, 2], [2, 1]]
+        assert match(unit(first), unit(second), 0.85).tolist() == [[0, 2], [2, 1]]
 
     def test_matching_is_the_same_in_blocks(self) -> None:
         generator = torch.Generator().manual_seed(0)
         first = torch.nn.functional.normalize(torch.rand(700, 128, generator=generator))
         order = torch.randperm(700, generator=generator)
-        matches = match(first, first[order])
+        matches = match(first, first[order], 0.85)
         assert len(matches) == 700
         np.testing.assert_array_equal(order.numpy()[matches[:, 1]], matches[:, 0])
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that others see whole or not at all, and the folders where img3d keeps what took a while to make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; on success it becomes `path`, on failure it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cache_folders(folder: Path) -> list[Path]:
+    """Where to keep what belongs to a data set: beside it, or in the user's cache; the better place first."""
+    places = [folder / ".img3d", Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img3d"]
+    if not folder.stat().st_mode & 0o222:
+        places.reverse()  # marked read-only, which the system does not hold root to
+    return places

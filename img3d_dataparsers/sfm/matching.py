@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills a COLMAP database with what photos have in common; whatever is in it already is kept, so a run can go on."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+import pycolmap
+import torch
+from PIL import Image
+
+from img3d_dataparsers.atomic_files import write_atomically
+from img3d_dataparsers.photo_files import read_mask, read_photo
+from img3d_dataparsers.posed_photos import FloatArray
+from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
+from img3d_dataparsers.sfm.retrieval import pairs_to_match
+from img3d_dataparsers.sfm.sift import Features, find_features, match
+from img3d_dataparsers.threaded import in_threads
+
+FEATURE_SIZE = 1600
+"""Longest side in pixels of the photos that features are looked for in."""
+MAX_FEATURES, FEW_PHOTOS, MAX_FEATURES_OF_FEW = 4096, 25, 8192
+"""Features of each photo: twice as many where the photos are few, and every one of them counts."""
+MAX_RATIO = 0.8
+"""Of Lowe's ratio test."""
+MIN_MATCHES = 15
+"""Of two photos, below which COLMAP does not consider them either."""
+MAX_TRIALS = 1500
+"""Of RANSAC. COLMAP's 10,000 take six times as long for the same inliers, except in pairs that hardly overlap."""
+GUESSED_FOCAL_LENGTH = 1.2
+"""In longest sides, where EXIF says nothing: COLMAP's guess, 45 degrees."""
+SIMPLE_RADIAL = "SIMPLE_RADIAL"
+"""The camera to start with: focal length, centre and one distortion coefficient. The mapping frees the rest."""
+
+
+def features_of(photo_set: PhotoSet, folder: Path) -> list[Features]:
+    """Features of every photo, in the pixels of the upright photo at full size.
+
+    Args:
+        photo_set: the photos.
+        folder: keeps the features of each photo, and gives those that it holds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    max_features = MAX_FEATURES_OF_FEW if len(photo_set.photos) <= FEW_PHOTOS else MAX_FEATURES
+
+    def features_of_photo(photo: Photo) -> Features:
+        path = features_path(folder, photo)
+        kept = _read_features(path)
+        if kept is None:
+            kept = _find(photo, max_features)
+            with write_atomically(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, xy=kept.xy, descriptors=kept.descriptors.numpy(), rgb=kept.rgb)
+        return kept
+
+    return in_threads(features_of_photo, photo_set.photos, "Finding features")
+
+
+def features_path(folder: Path, photo: Photo) -> Path:
+    """Where the features of a photo are kept."""
+    return folder / f"{photo.digest}.npz"
+
+
+def _read_features(path: Path) -> Features | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Features(arrays["xy"], torch.from_numpy(arrays["descriptors"]), arrays["rgb"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _find(photo: Photo, max_features: int) -> Features:
+    scale = min(1.0, FEATURE_SIZE / max(photo.size))
+    width, height = (round(scale * side) for side in photo.upright_size)
+    image = read_photo(photo.path, width, height)
+    mask = None if photo.mask_path is None else read_mask(photo.mask_path, width, height)
+    features = find_features(image, mask, max_features)
+    return replace(features, xy=features.xy * np.array(photo.upright_size) / (width, height))
+
+
+def write_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Features]) -> None:
+    """Writes cameras, photos and keypoints, in one transaction, unless they are there."""
+    with opened(database_path) as database:
+        if database.num_images() == len(photo_set.photos):
+            return
+        with pycolmap.DatabaseTransaction(database):
+            cameras: dict[str, tuple[int, int]] = {}
+            for i, (photo, of_photo) in enumerate(zip(photo_set.photos, features, strict=True)):
+                if photo.camera not in cameras:
+                    cameras[photo.camera] = _write_camera(database, photo)
+                camera_id, rig_id = cameras[photo.camera]
+                image = pycolmap.Image(name=photo.name, camera_id=camera_id, image_id=i + 1)
+                database.write_image(image, use_image_id=True)
+                frame = pycolmap.Frame()
+                frame.rig_id = rig_id
+                frame.add_data_id(image.data_id)
+                database.write_frame(frame)
+                database.write_keypoints(i + 1, sensor_pixels(of_photo.xy, photo).astype(np.float32))
+
+
+def _write_camera(database: pycolmap.Database, photo: Photo) -> tuple[int, int]:
+    camera = camera_of(photo)
+    camera.camera_id = database.write_camera(camera)
+    rig = pycolmap.Rig()
+    rig.add_ref_sensor(camera.sensor_id)
+    return camera.camera_id, database.write_rig(rig)
+
+
+def camera_of(photo: Photo) -> pycolmap.Camera:
+    """The camera of a photo as far as it is known beforehand."""
+    focal_length = photo.focal_length or GUESSED_FOCAL_LENGTH * max(photo.size)
+    camera = pycolmap.Camera.create_from_model_name(0, SIMPLE_RADIAL, focal_length, *photo.size)
+    camera.has_prior_focal_length = photo.focal_length is not None
+    return camera
+
+
+def sensor_pixels(upright: FloatArray, photo: Photo) -> FloatArray:
+    """Pixels `[N, 2]` of the upright photo as pixels of the photo as it is stored, for one camera to explain both."""
+    x, y = upright.T
+    width, height = photo.size
+    if photo.turn is None:
+        return upright
+    return np.stack([y, height - x] if photo.turn is Image.Transpose.ROTATE_270 else [width - y, x], axis=1)
+
+
+def match_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Features]) -> None:
+    """Matches the photos that look alike and keeps the matches that one camera motion explains.
+
+    Args:
+        database_path: with the photos written; pairs that are in it are not matched again.
+        photo_set: the photos.
+        features: of the photos.
+    """
+    pairs = pairs_to_match([of_photo.descriptors for of_photo in features])
+    with opened(database_path) as database:
+        todo = [(i, j) for i, j in pairs if not database.exists_matches(i + 1, j + 1)]
+        cameras = [camera_of(photo) for photo in photo_set.photos]
+        xy = [sensor_pixels(f.xy, photo) for f, photo in zip(features, photo_set.photos, strict=True)]
+        options = pycolmap.TwoViewGeometryOptions()
+        options.ransac.max_num_trials = MAX_TRIALS
+        options.ransac.random_seed = 0
+        one_at_a_time = Lock()
+
+        def match_pair(pair: tuple[int, int]) -> None:
+            i, j = pair
+            matches = match(features[i].descriptors.float(), features[j].descriptors.float(), MAX_RATIO)
+            geometry = pycolmap.TwoViewGeometry()
+            if len(matches) >= MIN_MATCHES:
+                geometry = pycolmap.estimate_two_view_geometry(
+                    cameras[i], xy[i], cameras[j], xy[j], matches.astype(np.uint32), options
+                )
+            with one_at_a_time, pycolmap.DatabaseTransaction(database):
+                database.write_matches(i + 1, j + 1, matches.astype(np.uint32))
+                database.write_two_view_geometry(i + 1, j + 1, geometry)
+
+        in_threads(match_pair, todo, "Matching photos")
+
+
+def pairs_in_common(database_path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which photos share something: pairs of indices `[P, 2]`, and how many features they share `[P]`."""
+    with opened(database_path) as database:
+        pair_ids, counts = database.read_two_view_geometry_num_inliers()
+    pairs = [pair if isinstance(pair, tuple) else pycolmap.pair_id_to_image_pair(pair) for pair in pair_ids]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2) - 1, np.array(counts, dtype=np.int64)
+
+
+@contextmanager
+def opened(database_path: Path) -> Iterator[pycolmap.Database]:
+    """An open database, closed at the end.
+
+    Raises:
+        OSError: what SQLite says, such as "database or disk is full".
+    """
+    database = None
+    try:
+        database = pycolmap.Database.open(database_path)
+        yield database
+    except RuntimeError as error:
+        if "SQLite" not in str(error):
+            raise
+        raise OSError(str(error).rpartition("SQLite error: ")[2]) from error
+    finally:
+        if database is not None:
+            database.close()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The photos of a folder that structure from motion can use, which camera took each, and why others are left out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+from img3d_dataparsers.formats.meta_frames import IMAGE_SUFFIXES
+from img3d_dataparsers.photo_files import READ_ERRORS, Size, check_photos, exif_turn
+from img3d_dataparsers.threaded import in_threads
+from img3d_dataparsers.usable_photos import mask_beside
+
+MIN_SIDE = 96
+"""Pixels: below, SIFT finds next to nothing."""
+NOT_PHOTOS = re.compile(r"\..*|masks|depths?|outputs|renders|exports|sparse|images_\d+")
+"""Folders beside photos that hold other pictures: masks, results, and the reduced copies of ns-process-data."""
+FULL_FRAME_DIAGONAL = 43.27
+"""Millimetres of 36 x 24, which EXIF's FocalLengthIn35mmFilm refers to (CIPA DCG-001)."""
+QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
+WIDEST, LONGEST = 0.2, 20.0
+"""Focal lengths in diagonals of the photo: beyond, a tag is wrong."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as its camera's sensor saw it: before any EXIF orientation is applied."""
+
+    path: Path
+    name: str
+    """Relative to the folder, with forward slashes."""
+    mask_path: Path | None
+    size: Size
+    """Width and height of the stored pixels."""
+    turn: Image.Transpose | None
+    """What brings the stored pixels upright; only for quarter turns, which most programs apply."""
+    camera: str
+    """What EXIF tells of camera, lens and zoom, and the size: photos for which this is equal share their intrinsics."""
+    focal_length: float | None
+    """Pixels, as far as EXIF tells."""
+    digest: str
+    """Of the file's bytes, and its mask's."""
+
+    @property
+    def upright_size(self) -> Size:
+        """Width and height of the photo as it is looked at."""
+        return self.size if self.turn is None else (self.size[1], self.size[0])
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """What was found in a folder."""
+
+    folder: Path
+    photos: list[Photo]
+    """Sorted by name."""
+    left_out: dict[str, str]
+    """Names of files that can't be used, and why."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The photos in `folder` and its sub-folders, sorted as people number them (2 before 10); masks are not photos."""
+    found = []
+    for path in folder.rglob("*"):
+        parents = path.relative_to(folder).parts[:-1]
+        hidden = path.name.startswith(".") or any(NOT_PHOTOS.fullmatch(part) for part in parents)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file():
+            found.append(path)
+    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+
+
+def find_photos(folder: Path) -> PhotoSet:
+    """Looks at every photo of a folder once.
+
+    Args:
+        folder: photos lie in it, in its `images/`, or in other sub-folders; masks in `masks/`.
+    """
+    paths = image_files(folder)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    sizes = check_photos(paths)
+    left_out: dict[str, str] = {}
+    whole = []
+    for path, name, size in zip(paths, names, sizes, strict=True):
+        if size is None:
+            left_out[name] = "empty" if path.stat().st_size == 0 else "damaged or not a photo"
+        elif min(size) < MIN_SIDE:
+            left_out[name] = f"smaller than {MIN_SIDE} pixels"
+        else:
+            whole.append((path, name, size))
+    photos: list[Photo] = []
+    first_with: dict[str, str] = {}
+    for photo in in_threads(lambda item: _photo(folder, *item), whole, "Reading photos"):
+        if photo.digest in first_with:
+            left_out[photo.name] = f"a copy of {first_with[photo.digest]}"
+        else:
+            first_with[photo.digest] = photo.name
+            photos.append(photo)
+    return PhotoSet(folder, photos, left_out)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _photo(folder: Path, path: Path, name: str, size: Size) -> Photo:
+    mask_path = mask_beside(path, folder)
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
+    if mask_path is not None:
+        digest.update(mask_path.read_bytes())
+    with Image.open(path) as image:
+        turn = exif_turn(image)
+        if turn not in QUARTER_TURNS:  # a mirrored photo has no camera
+            turn = None
+        tags = _exif(image)
+    make = [str(tags.get(tag, "")).strip("\0 ") for tag in _CAMERA_TAGS]
+    return Photo(
+        path=path,
+        name=name,
+        mask_path=mask_path,
+        size=size,
+        turn=turn,
+        camera=" ".join([*make, f"{size[0]}x{size[1]}"]).strip(),
+        focal_length=_focal_length(tags, size),
+        digest=digest.hexdigest(),
+    )
+
+
+_CAMERA_TAGS = (
+    *(ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.LensModel),
+    *(ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm, ExifTags.Base.DigitalZoomRatio),
+)
+
+
+def _exif(image: Image.Image) -> dict[int, object]:
+    try:
+        exif = image.getexif()
+        return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
+    except (*READ_ERRORS, struct.error):  # tags are often damaged where the photo is not
+        return {}
+
+
+def _focal_length(tags: dict[int, object], size: Size) -> float | None:
+    try:
+        millimetres = float(tags[ExifTags.Base.FocalLengthIn35mmFilm])  # pyright: ignore[reportArgumentType]
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    diagonals = millimetres / FULL_FRAME_DIAGONAL
+    return diagonals * (size[0] ** 2 + size[1] ** 2) ** 0.5 if WIDEST < diagonals < LONGEST else None
