@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the raw export ("all data") of the iOS app 3D Scanner App: a photo and a JSON file with ARKit's camera.
+
+Published by example at https://github.com/laanlabs/3dScannerApp_samples. `frame_00000.json` holds
+`cameraPoseARFrame` (16 numbers, row by row: camera to world, OpenGL axes for the sensor's landscape image) and
+`intrinsics` (9 numbers, row by row). There are more cameras than photos: the app keeps the picture of every third.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.formats.capture_files import (
+    ARKIT_TO_Z_UP,
+    finite_numbers,
+    load_json,
+    photos_in,
+    require_cameras,
+    thinned,
+)
+from img3d_dataparsers.formats.ply_points import read_ply_points
+from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos, SeedPoints
+
+PROJECTION_TOLERANCE = 1e-4
+
+
+def is_arkit_frames(folder: Path) -> bool:
+    """Whether a folder has a photo with its camera beside it under the app's names."""
+    return any(photo.with_suffix(".json").is_file() for photo in _photos(folder))
+
+
+def read_arkit_frames(folder: Path) -> PosedPhotos:
+    """Reads the photos' cameras. ARKit knows where up is, and so the world stays upright as it is.
+
+    Raises:
+        InputError: a photo has no camera, or a camera file is damaged.
+    """
+    photos = _photos(folder)
+    camera_paths = [photo.with_suffix(".json") for photo in photos]
+    require_cameras(photos, camera_paths)
+    return PosedPhotos(
+        source=folder,
+        folder=folder,
+        frames=[_frame(photo, path) for photo, path in zip(photos, camera_paths, strict=True)],
+        applied_transform=ARKIT_TO_Z_UP,
+        orientation_method="none",
+        read_seed_points=lambda: _scan_points(folder / "points.ply"),
+    )
+
+
+def _photos(folder: Path) -> list[Path]:
+    # The app also writes depth_00000.png, conf_00000.png and thumb_00000.jpg.
+    return [photo for photo in photos_in(folder) if photo.stem.removeprefix("frame_").isdecimal()]
+
+
+def _frame(photo: Path, path: Path) -> Frame:
+    camera = load_json(path)
+    pose = finite_numbers(camera.get("cameraPoseARFrame"), 16, "cameraPoseARFrame", path).reshape(4, 4)
+    if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-3:
+        raise InputError(f"{path}: the last row of cameraPoseARFrame is not 0 0 0 1; export the capture again")
+    matrix = finite_numbers(camera.get("intrinsics"), 9, "intrinsics", path).reshape(3, 3)
+    # ARKit counts from the centre of the upper left pixel, we from its corner: its projectionMatrix, which lies
+    # beside, has (w - 2 (cx + 1/2)) / w where OpenGL has (w - 2 cx) / w.
+    intrinsics = {
+        "fl_x": float(matrix[0, 0]),
+        "fl_y": float(matrix[1, 1]),
+        "cx": float(matrix[0, 2] + 0.5),
+        "cy": float(matrix[1, 2] + 0.5),
+    }
+    return Frame(
+        name=photo.name,
+        image_path=photo,
+        camera_to_world=ARKIT_TO_Z_UP[:, :3] @ pose[:3],
+        intrinsics={**intrinsics, **_size(camera.get("projectionMatrix"), matrix)},
+    )
+
+
+def _size(projection: Any, matrix: FloatArray) -> dict[str, float]:
+    """The size of the picture that the intrinsics are meant for: the file says so only through its projection matrix.
+
+    Returns:
+        `w` and `h`; empty if the matrix is absent or belongs to something else than the photo (such as the screen).
+    """
+    try:
+        p = np.asarray(projection, dtype=np.float64).reshape(4, 4)
+    except (TypeError, ValueError):
+        return {}
+    if not (np.isfinite(p).all() and min(p[0, 0], p[1, 1], matrix[0, 0], matrix[1, 1]) > 0):
+        return {}
+    w, h = 2 * matrix[0, 0] / p[0, 0], 2 * matrix[1, 1] / p[1, 1]
+    offset = 1 - (2 * matrix[0, 2] + 1) / w, (2 * matrix[1, 2] + 1) / h - 1
+    if np.abs(p[:2, 2] - offset).max() > PROJECTION_TOLERANCE:
+        return {}
+    return {"w": float(round(w)), "h": float(round(h))}
+
+
+def _scan_points(path: Path) -> SeedPoints | None:
+    """The points of the scan, which the app exports in ARKit's world."""
+    points = read_ply_points(path) if path.is_file() else None
+    if points is None:
+        return None
+    xyz, rgb = thinned(points)
+    return xyz @ ARKIT_TO_Z_UP[:, :3].T, rgb

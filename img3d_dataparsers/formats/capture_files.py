@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the readers of capture formats share: the photos in a folder, a JSON file, a row of numbers, a scan's points."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.formats.meta_frames import IMAGE_SUFFIXES
+from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
+
+ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+"""From ARKit's gravity-aligned world (y up) to one with z up, as Nerfstudio's Polycam converter does it."""
+MAX_SCAN_POINTS = 50_000
+"""A scan has millions of points; as seeds, so many suffice (splatfacto starts from as many random ones)."""
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos directly in a folder, sorted by name; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Loads a JSON file that holds one object.
+
+    Raises:
+        InputError: it is missing, cannot be read, is not JSON or is something else than an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (RecursionError, ValueError) as error:  # ValueError: also UnicodeDecodeError
+        raise InputError(f"{path} is not valid JSON ({error}); is it truncated? Export the capture again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object; export the capture again")
+    return value
+
+
+def finite_numbers(value: Any, count: int, what: str, path: Path) -> FloatArray:
+    """`value` as `[count]` finite numbers.
+
+    Args:
+        value: whatever the file has there.
+        count: how many numbers it must be.
+        what: what to call it in the message.
+        path: the file that it comes from, for the message.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (OverflowError, TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise InputError(f"{path}: {what} must be {count} numbers; export the capture again")
+    return numbers
+
+
+def require_cameras(photos: Sequence[Path], cameras: Sequence[Path]) -> None:
+    """Checks that every photo has the file with its camera.
+
+    Args:
+        photos: the photos.
+        cameras: the camera file of each, in the same order; need not exist.
+
+    Raises:
+        InputError: one is missing.
+    """
+    for photo, camera in zip(photos, cameras, strict=True):
+        if not camera.is_file():
+            raise InputError(f"the photo {photo} has no camera: there is no {camera}; restore it, or remove the photo")
+
+
+def thinned(points: SeedPoints) -> SeedPoints:
+    """At most `MAX_SCAN_POINTS` of the points, chosen at random, but always the same ones."""
+    xyz, rgb = points
+    if len(xyz) <= MAX_SCAN_POINTS:
+        return points
+    chosen = np.sort(np.random.default_rng(0).choice(len(xyz), MAX_SCAN_POINTS, replace=False))
+    return xyz[chosen], rgb[chosen]

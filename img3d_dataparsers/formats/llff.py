@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads LLFF's `poses_bounds.npy`, the format of forward-facing captures (Mildenhall et al. 2019).
+
+Published at https://github.com/Fyusion/LLFF ("Using your own poses without running COLMAP").
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.formats.capture_files import photos_in
+from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
+
+POSES_NAME = "poses_bounds.npy"
+
+
+def is_llff(folder: Path) -> bool:
+    """Whether a folder has the format's pose file."""
+    return (folder / POSES_NAME).is_file()
+
+
+def read_llff(folder: Path) -> PosedPhotos:
+    """Reads the cameras; photos belong to them in the order of their names.
+
+    Photos come from `images/`, or from the largest of `images_2/`, `images_4/`, … if only reduced ones are there.
+    The principal point is the middle of the photo: the format has no other.
+
+    Raises:
+        InputError: the file is damaged, there are no photos, or another number of them than of cameras.
+    """
+    path = folder / POSES_NAME
+    rows = _load(path)
+    photos = photos_in(folder / "images") or next(filter(None, map(photos_in, _reduced_folders(folder))), [])
+    if not photos:
+        raise InputError(f"{path} has {len(rows)} cameras, but there are no photos in {folder / 'images'}")
+    if len(photos) != len(rows):
+        raise InputError(
+            f"{path} has {len(rows)} cameras, but there are {len(photos)} photos in {photos[0].parent}: "
+            "LLFF matches them by their order, so restore the missing ones or take away the others"
+        )
+
+    # Each row is a 3x5 matrix: the camera's down, right and back axes in the world, its centre, and (h, w, f).
+    matrices = rows[:, :15].reshape(-1, 3, 5)
+    down, right, back, origin, size = np.moveaxis(matrices, -1, 0)
+    camera_to_worlds = np.stack([right, -down, back, origin], axis=-1)
+    return PosedPhotos(
+        source=path,
+        folder=folder,
+        frames=[
+            Frame(
+                name=photo.name,
+                image_path=photo,
+                camera_to_world=camera_to_world,
+                intrinsics={"fl_x": float(focal), "w": float(width), "h": float(height)},
+            )
+            for photo, camera_to_world, (height, width, focal) in zip(photos, camera_to_worlds, size, strict=True)
+        ],
+    )
+
+
+def _reduced_folders(folder: Path) -> list[Path]:
+    """`images_2`, `images_4`, …: photos at 1/2, 1/4, … of their size, the largest ones first."""
+    folders = [path for path in folder.glob("images_*") if path.name.removeprefix("images_").isdecimal()]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("images_")))
+
+
+def _load(path: Path) -> FloatArray:
+    """The file's rows `[N, 17]`: a 3x5 matrix, then the depths of the nearest and the farthest point."""
+    try:
+        rows = np.load(path, allow_pickle=False)
+        if not isinstance(rows, np.ndarray):  # an .npz archive under this name
+            raise ValueError("it is an archive of arrays")
+        rows = rows.astype(np.float64)
+    except (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read ({reason}); is it truncated? Copy it again") from error
+    if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
+        raise InputError(f"{path} holds an array of shape {rows.shape}; LLFF's has 17 numbers for each photo")
+    return rows

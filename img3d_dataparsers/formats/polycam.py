@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads Polycam's raw export ("developer mode") through Nerfstudio's own converter.
+
+Published at https://github.com/PolyCam/polyform: `keyframes/corrected_images` with `corrected_cameras` where Polycam
+has optimised the poses, else `keyframes/images` with `cameras`; `raw.glb` is the mesh.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from img3d_dataparsers.errors import InputError, warn
+from img3d_dataparsers.formats.capture_files import (
+    ARKIT_TO_Z_UP,
+    finite_numbers,
+    load_json,
+    photos_in,
+    require_cameras,
+    thinned,
+)
+from img3d_dataparsers.formats.meta_frames import frames_of_meta
+from img3d_dataparsers.formats.ply_points import read_ply_points
+from img3d_dataparsers.formats.transforms_json import load_meta
+from img3d_dataparsers.posed_photos import PosedPhotos, SeedPoints
+
+PLACES = (("corrected_images", "corrected_cameras"), ("images", "cameras"))
+"""Folders of photos and of their cameras, better ones first."""
+KEYS = ("fx", "fy", "cx", "cy", "width", "height", *(f"t_{row}{column}" for row in range(3) for column in range(4)))
+
+
+def is_polycam(folder: Path) -> bool:
+    """Whether a folder has keyframes with cameras."""
+    return any((folder / "keyframes" / cameras).is_dir() for _, cameras in PLACES)
+
+
+def read_polycam(folder: Path) -> PosedPhotos:
+    """Reads the cameras. ARKit, which Polycam builds on, knows where up is, and so the world stays upright as it is.
+
+    Raises:
+        InputError: there are no photos, one has no camera, or a camera file is damaged.
+    """
+    for images_name, cameras_name in PLACES:
+        cameras = folder / "keyframes" / cameras_name
+        photos = photos_in(folder / "keyframes" / images_name)
+        if photos and cameras.is_dir():
+            break
+    else:
+        raise InputError(f"{folder / 'keyframes'} has cameras but no photos; export the raw data again")
+    camera_paths = [cameras / f"{photo.stem}.json" for photo in photos]
+    require_cameras(photos, camera_paths)
+    for path in camera_paths:  # the converter's own errors would not say which file is damaged
+        camera = load_json(path)
+        finite_numbers([camera.get(key) for key in KEYS], len(KEYS), f"{KEYS[0]} … {KEYS[-1]}", path)
+
+    meta = _converted(photos, cameras)
+    # The converter numbers the photos, as it expects copies of them; it keeps their order.
+    for frame, photo in zip(meta["frames"], photos, strict=True):
+        frame["file_path"] = photo.relative_to(folder).as_posix()
+    return PosedPhotos(
+        source=cameras,
+        folder=folder,
+        frames=frames_of_meta(meta, folder),
+        applied_transform=ARKIT_TO_Z_UP,
+        orientation_method=meta["orientation_override"],
+        read_seed_points=lambda: _mesh_points(folder, photos[:1], cameras),
+    )
+
+
+def _converted(photos: list[Path], cameras: Path) -> dict[str, Any]:
+    from nerfstudio.process_data.polycam_utils import polycam_to_json
+
+    with TemporaryDirectory() as scratch:
+        polycam_to_json(photos, [], None, cameras, Path(scratch))
+        return load_meta(Path(scratch) / "transforms.json")
+
+
+def _mesh_points(folder: Path, photos: list[Path], cameras: Path) -> SeedPoints | None:
+    """The corners of the mesh's triangles with the colours of its texture, or None without a (readable) mesh."""
+    mesh = folder / "raw.glb"
+    if not (mesh.is_file() and (folder / "mesh_info.json").is_file()):
+        return None
+    from nerfstudio.process_data.polycam_utils import polycam_to_json
+
+    with TemporaryDirectory() as scratch:
+        try:
+            polycam_to_json(photos, [], mesh, cameras, Path(scratch))
+        except Exception as error:  # open3d, NumPy and JSON have many ways to fail on a damaged or textureless mesh
+            warn(f"the mesh {mesh} gives no seed points ({error})")
+            return None
+        points = read_ply_points(Path(scratch) / "point_cloud.ply")
+    return None if points is None else thinned(points)

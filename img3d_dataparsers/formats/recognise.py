@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recognises the pose format of a folder by the names of what lies in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.formats.arkit_frames import is_arkit_frames, read_arkit_frames
+from img3d_dataparsers.formats.colmap import find_reconstruction, is_reconstruction, read_colmap
+from img3d_dataparsers.formats.llff import is_llff, read_llff
+from img3d_dataparsers.formats.nerf_synthetic import is_nerf_synthetic, read_nerf_synthetic
+from img3d_dataparsers.formats.polycam import is_polycam, read_polycam
+from img3d_dataparsers.formats.record3d import is_record3d, read_record3d
+from img3d_dataparsers.formats.strecha import is_strecha, read_strecha
+from img3d_dataparsers.formats.transforms_json import read_transforms
+from img3d_dataparsers.posed_photos import PosedPhotos
+
+OWN_FOLDER = ".img3d"
+"""Where img3d keeps what it has computed about a data set: never a data set itself."""
+
+
+def posed_photos_in(data: Path, split: str) -> PosedPhotos | None:
+    """Reads the poses of a folder; photos are not opened.
+
+    Data sets often bring their poses in several formats. What holds them more completely, or was put there on
+    purpose, comes first:
+
+    1. `transforms.json` (Nerfstudio, Instant-NGP, NeRFCapture, Luma): what `ns-process-data` makes of all the others.
+    2. `transforms_train.json` (NeRF-synthetic).
+    3. COLMAP's `cameras`, `images` and `points3D`: intrinsics with distortion, and points. But where `images/` is
+       missing and LLFF's reduced photos (`images_4/`) are there, COLMAP's names would not be found: then LLFF.
+    4. LLFF's `poses_bounds.npy`, which is derived from COLMAP.
+    5. What capture apps export: Polycam, Record3D, 3D Scanner App.
+    6. Strecha's `.camera` files.
+
+    Args:
+        data: a folder.
+        split: "train", "val" or "test", for formats with a file for each.
+
+    Returns:
+        The poses, or None if the folder has none in any of these formats.
+
+    Raises:
+        InputError: there are poses, but they cannot be read.
+    """
+    try:
+        return None if data.name == OWN_FOLDER else _read(data, split)
+    except OSError as error:
+        raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error
+
+
+def _read(data: Path, split: str) -> PosedPhotos | None:
+    if (data / "transforms.json").is_file():
+        return read_transforms(data / "transforms.json")
+    if is_nerf_synthetic(data):
+        return read_nerf_synthetic(data, split)
+    reconstruction = find_reconstruction(data) or (data if is_reconstruction(data) else None)
+    has_reduced_photos_only = is_llff(data) and not (data / "images").is_dir()
+    if reconstruction is not None and not has_reduced_photos_only:
+        return read_colmap(data, reconstruction)
+    for recognises, read in (
+        (is_llff, read_llff),
+        (is_polycam, read_polycam),
+        (is_record3d, read_record3d),
+        (is_arkit_frames, read_arkit_frames),
+        (is_strecha, read_strecha),
+    ):
+        if recognises(data):
+            return read(data)
+    return None

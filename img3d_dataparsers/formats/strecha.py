@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the `.camera` files of Strecha's multi-view benchmark ("On Benchmarking Camera Calibration …", CVPR 2008).
+
+`NAME.jpg.camera` belongs to the photo `NAME.jpg` and holds, row by row: K `[3, 3]`; three zeros; R `[3, 3]`, whose
+columns are the camera's axes in the world (x right, y down, z forward); the camera's centre; width and height.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.formats.capture_files import finite_numbers, photos_in, require_cameras
+from img3d_dataparsers.formats.meta_frames import IMAGE_SUFFIXES
+from img3d_dataparsers.posed_photos import Frame, PosedPhotos
+
+
+def is_strecha(folder: Path) -> bool:
+    """Whether a folder, or a folder directly in it, has `.camera` files named after photos."""
+    return bool(_camera_folders(folder))
+
+
+def read_strecha(folder: Path) -> PosedPhotos:
+    """Reads the cameras of the photos, which lie beside them, in `images/` or in the folder itself.
+
+    Raises:
+        InputError: there are no photos, one has no camera, several sets of cameras compete, or a file is damaged.
+    """
+    cameras, *others = _camera_folders(folder)
+    if others:
+        raise InputError(f"{folder} has .camera files in both {cameras.name}/ and {others[0].name}/; keep one of them")
+    photos = next(filter(None, map(photos_in, (cameras, folder / "images", folder))), [])
+    if not photos:
+        raise InputError(f"{cameras} has cameras, but there are no photos beside them, in {folder / 'images'} or above")
+    camera_paths = [cameras / f"{photo.name}.camera" for photo in photos]
+    require_cameras(photos, camera_paths)
+    return PosedPhotos(
+        source=cameras,
+        folder=folder,
+        frames=[_frame(photo, path) for photo, path in zip(photos, camera_paths, strict=True)],
+    )
+
+
+def _camera_folders(folder: Path) -> list[Path]:
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [candidate for candidate in (folder, *inside) if any(map(_is_camera, candidate.glob("*.camera")))]
+
+
+def _is_camera(path: Path) -> bool:
+    return Path(path.stem).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _frame(photo: Path, path: Path) -> Frame:
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file; a .camera file has 26 numbers") from error
+    values = finite_numbers(text.split(), 26, "K, 0 0 0, R, centre and size", path)
+    matrix, distortion = values[:9].reshape(3, 3), values[9:12]
+    if distortion.any() or matrix[0, 1] or matrix[1, 0] or matrix[2].tolist() != [0, 0, 1]:
+        raise InputError(f"{path} has distortion or skew; img3d reads .camera files of straightened photos only")
+    axes, centre = values[12:21].reshape(3, 3), values[21:24]
+    width, height = values[24:]
+    return Frame(
+        name=photo.name,
+        image_path=photo,
+        camera_to_world=np.column_stack([axes * [1.0, -1.0, -1.0], centre]),
+        intrinsics={
+            "fl_x": float(matrix[0, 0]),
+            "fl_y": float(matrix[1, 1]),
+            "cx": float(matrix[0, 2]),
+            "cy": float(matrix[1, 2]),
+            "w": float(width),
+            "h": float(height),
+        },
+    )

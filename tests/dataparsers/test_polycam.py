@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Polycam's raw export, made to its published description, gives cameras that see known points where they are."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_scene import KnownCamera, assert_cameras_see_the_points, cameras_of, points_of, write_photo
+from PIL import Image
+
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.formats.polycam import is_polycam, read_polycam
+
+
+def camera_json(camera: KnownCamera) -> dict[str, float]:
+    """polyform's README: ARKit's camera to world as t_ij (row i, column j), and the intrinsics."""
+    rows = camera.opengl_to_world[:3]
+    return {
+        **{f"t_{i}{j}": float(rows[i, j]) for i in range(3) for j in range(4)},
+        **{"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy},
+        **{"width": camera.width, "height": camera.height, "blur_score": 120.5, "timestamp": 1},
+    }
+
+
+def write_polycam(folder: Path, cameras: list[KnownCamera], prefix: str = "corrected_") -> list[str]:
+    """Photos are named by microseconds, whose order is not the alphabet's where their lengths differ."""
+    names = []
+    for i, camera in enumerate(cameras):
+        stem = str(163_000_000 + 1_234_567 * i)
+        names.append(f"keyframes/{prefix}images/{stem}.jpg")
+        write_photo(folder / names[-1], camera.width, camera.height)
+        path = folder / "keyframes" / f"{prefix}cameras" / f"{stem}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(camera_json(camera)))
+    return names
+
+
+def write_mesh(folder: Path) -> None:
+    """A textured square as `raw.glb`, shifted by Polycam's alignment; corners in ARKit's world at z = -1."""
+    import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:32, :32], picture[:32, 32:] = (255, 0, 0), (0, 255, 0)
+    picture[32:, :32], picture[32:, 32:] = (0, 0, 255), (255, 255, 0)
+    alignment = np.array([[0, 0, 1, 5], [0, 1, 0, 6], [-1, 0, 0, 7], [0, 0, 0, 1]], dtype=np.float64)
+    corners = np.array([[0, 0, -1, 1], [1, 0, -1, 1], [0, 1, -1, 1], [1, 1, -1, 1]]) @ alignment.T
+    visual = TextureVisuals(
+        uv=np.array([[0.2, 0.2], [0.8, 0.2], [0.2, 0.8], [0.8, 0.8]]),  # from the picture's lower left corner
+        material=PBRMaterial(baseColorTexture=Image.fromarray(picture)),
+    )
+    mesh = trimesh.Trimesh(corners[:, :3], [[0, 1, 2], [2, 1, 3]], visual=visual, process=False)
+    (folder / "raw.glb").write_bytes(mesh.export(file_type="glb"))
+    column_major = alignment.T.ravel().tolist()
+    (folder / "mesh_info.json").write_text(json.dumps({"alignmentTransform": column_major, "vertexCount": 4}))
+
+
+@pytest.fixture
+def cameras() -> list[KnownCamera]:
+    return cameras_of(np.random.default_rng(1), 4)
+
+
+class TestCameras:
+    @given(seed=st.integers(0, 2**32 - 1))
+    @settings(max_examples=20, deadline=None)
+    def test_they_see_known_points(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        cameras = cameras_of(rng, 3)
+        with tempfile.TemporaryDirectory() as name:
+            photos = write_polycam(Path(name), cameras)
+            assert is_polycam(Path(name))
+            posed = read_polycam(Path(name))
+            assert_cameras_see_the_points(posed, dict(zip(photos, cameras, strict=True)), points_of(rng))
+
+    def test_corrected_photos_win_over_raw_ones(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        write_polycam(tmp_path, cameras[::-1], prefix="")
+        names = write_polycam(tmp_path, cameras)
+        points = points_of(np.random.default_rng(2))
+        assert_cameras_see_the_points(read_polycam(tmp_path), dict(zip(names, cameras, strict=True)), points)
+
+    def test_raw_photos_do_where_polycam_corrected_none(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        names = write_polycam(tmp_path, cameras, prefix="")
+        points = points_of(np.random.default_rng(2))
+        assert_cameras_see_the_points(read_polycam(tmp_path), dict(zip(names, cameras, strict=True)), points)
+
+    def test_the_world_stays_upright_with_z_up(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        write_polycam(tmp_path, cameras)
+        posed = read_polycam(tmp_path)
+        assert posed.orientation_method == "none"
+        up_in_arkit = np.array([0.0, 1.0, 0.0])
+        assert (posed.applied_transform[:, :3] @ up_in_arkit).tolist() == [0, 0, 1]
+
+    def test_nothing_is_written_into_the_export(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        write_polycam(tmp_path, cameras)
+        before = sorted(tmp_path.rglob("*"))
+        read_polycam(tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+class TestSeedPoints:
+    def test_they_are_the_corners_of_the_mesh_in_the_world_of_the_frames(
+        self, tmp_path: Path, cameras: list[KnownCamera]
+    ) -> None:
+        write_polycam(tmp_path, cameras)
+        write_mesh(tmp_path)
+        posed = read_polycam(tmp_path)
+        points = posed.read_seed_points()
+        assert points is not None
+        in_arkit = np.linalg.solve(posed.applied_transform[:, :3], points[0].T).T
+        found = {
+            tuple(xyz): tuple(rgb) for xyz, rgb in zip(in_arkit.round(4).tolist(), points[1].tolist(), strict=True)
+        }
+        assert found == {
+            (0, 0, -1): (0, 0, 255),
+            (1, 0, -1): (255, 255, 0),
+            (0, 1, -1): (255, 0, 0),
+            (1, 1, -1): (0, 255, 0),
+        }
+
+    def test_a_mesh_without_its_alignment_is_left_alone(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        write_polycam(tmp_path, cameras)
+        write_mesh(tmp_path)
+        (tmp_path / "mesh_info.json").unlink()
+        assert read_polycam(tmp_path).read_seed_points() is None
+
+    @pytest.mark.parametrize(("name", "content"), [("raw.glb", b"glTF"), ("mesh_info.json", b"{"), ("raw.glb", b"")])
+    def test_a_damaged_mesh_costs_a_warning(
+        self,
+        tmp_path: Path,
+        cameras: list[KnownCamera],
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+        content: bytes,
+    ) -> None:
+        write_polycam(tmp_path, cameras)
+        write_mesh(tmp_path)
+        (tmp_path / name).write_bytes(content)
+        assert read_polycam(tmp_path).read_seed_points() is None
+        assert capsys.readouterr().out.count("Warning: ") == 1
+
+
+class TestBadInput:
+    def error_of(self, folder: Path) -> str:
+        assert is_polycam(folder)
+        with pytest.raises(InputError) as caught:
+            read_polycam(folder)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def test_a_photo_without_a_camera(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        name = write_polycam(tmp_path, cameras)[1]
+        (tmp_path / "keyframes" / "corrected_cameras" / f"{Path(name).stem}.json").unlink()
+        assert f"{Path(name).name} has no camera" in self.error_of(tmp_path)
+
+    def test_no_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        for name in write_polycam(tmp_path, cameras):
+            (tmp_path / name).unlink()
+        assert "has cameras but no photos" in self.error_of(tmp_path)
+
+    @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00\x01", '{"fx": 1}', '{"fx": "wide"}'])
+    def test_a_damaged_camera_file(self, tmp_path: Path, cameras: list[KnownCamera], content: str) -> None:
+        write_polycam(tmp_path, cameras)
+        path = sorted((tmp_path / "keyframes" / "corrected_cameras").iterdir())[2]
+        path.write_text(content)
+        assert path.name in self.error_of(tmp_path)
