@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks of the object in each photo, for objects on a turntable, whose background stands still while they turn.
+
+The network is U²-Net (Qin et al., "U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection", 2020),
+run by rembg. It is asked for by name: the default of newer rembg may not be used commercially.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image
+from rich.progress import track
+
+from img3d_dataparsers.atomic_files import write_atomically
+from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_dataparsers.photo_files import EXIF_ORIENTATION, READ_ERRORS, read_photo, stored_size
+from img3d_dataparsers.threaded import in_threads
+
+MODEL = "u2net"
+WEIGHTS_URL = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/u2net.onnx"
+WEIGHTS_SIZE = "176 MB"
+WEIGHTS_LICENCE = "Apache-2.0, https://github.com/xuebinqin/U-2-Net"
+INPUT_SIZE = 1024
+"""Longer side in pixels of what the network is given and reduces to 320: large photos need not be read in full."""
+LEAST_OBJECT = 0.001
+"""Share of a photo below which its mask shows nothing."""
+
+Transpose = Image.Transpose
+UPRIGHT = {
+    2: (Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_LEFT_RIGHT),
+    3: (Transpose.ROTATE_180, Transpose.ROTATE_180),
+    4: (Transpose.FLIP_TOP_BOTTOM, Transpose.FLIP_TOP_BOTTOM),
+    5: (Transpose.TRANSPOSE, Transpose.TRANSPOSE),
+    6: (Transpose.ROTATE_270, Transpose.ROTATE_90),
+    7: (Transpose.TRANSVERSE, Transpose.TRANSVERSE),
+    8: (Transpose.ROTATE_90, Transpose.ROTATE_270),
+}
+"""What makes a photo with each EXIF orientation upright, and what undoes that."""
+
+
+class Session(Protocol):
+    """The part of rembg's sessions that is used here."""
+
+    def predict(self, img: Image.Image) -> Sequence[Image.Image]:
+        """Masks of an upright RGB picture, in its size and mode L, 255 where the object is; the first one counts."""
+        ...
+
+
+def remove_backgrounds(
+    photos: Sequence[Path], cache: Path, open_session: Callable[[], Session] | None = None
+) -> list[Path]:
+    """Masks of the object in each photo; those already in the cache are reused, also after an interruption.
+
+    A mask has the stored pixels and the EXIF orientation of its photo, so that whatever reads both alike, with or
+    without regard to the orientation, sees them in register.
+
+    Args:
+        photos: the files; their names and places do not matter, only their content.
+        cache: where to keep the masks, in a folder of their own.
+        open_session: gives what finds the object, if any mask has to be made; None for rembg with U²-Net.
+
+    Returns:
+        One PNG for each photo: mode L, 255 where the object is, 0 elsewhere.
+
+    Raises:
+        InputError: rembg or its weights cannot be had, a photo can't be read, or a mask can't be written.
+    """
+    folder = cache / f"masks-{MODEL}"
+    masks = [folder / f"{digest}.png" for digest in in_threads(_digest, photos, "Looking for masks")]
+    to_make = {mask: photo for photo, mask in zip(photos, masks, strict=True) if not mask.is_file()}
+    if to_make:
+        session = (open_session or open_u2net)()
+        progress = track(
+            to_make.items(),
+            "Removing backgrounds of photos",
+            total=len(to_make),
+            console=CONSOLE,
+            transient=True,
+            disable=not CONSOLE.is_terminal,
+        )
+        empty = [photo.name for mask, photo in progress if _make_mask(session, photo, mask) < LEAST_OBJECT]
+        if empty:
+            warn(f"no object was found in {len(empty)} of {len(to_make)} photos: {some_names(empty)}")
+    kept = len(set(masks)) - len(to_make)
+    CONSOLE.print(f"Masks: {len(to_make)} made, {kept} from the cache {folder}", markup=False, soft_wrap=True)
+    return masks
+
+
+def _digest(photo: Path) -> str:
+    try:
+        return hashlib.sha256(photo.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"{photo} cannot be read: {error.strerror}") from None
+
+
+def _make_mask(session: Session, photo: Path, path: Path) -> float:
+    """Writes a photo's mask; returns the object's share of it."""
+    try:
+        width, height = stored_size(photo)
+        scale = min(1.0, INPUT_SIZE / max(width, height))
+        size = max(1, round(scale * width)), max(1, round(scale * height))
+        picture = Image.fromarray(read_photo(photo, *size, alpha_color=(1.0, 1.0, 1.0)))
+        orientation = _orientation(photo)
+    except READ_ERRORS as error:
+        raise InputError(f"{photo} cannot be read ({error or type(error).__name__}); remove it") from None
+    to_upright, to_stored = UPRIGHT.get(orientation, (None, None))
+    mask = session.predict(picture if to_upright is None else picture.transpose(to_upright))[0].convert("L")
+    if to_stored is not None:
+        mask = mask.transpose(to_stored)
+    soft = np.asarray(mask.resize((width, height), Image.Resampling.BICUBIC))
+    is_object = soft > 127  # sharp: COLMAP takes every pixel that isn't 0
+    exif = Image.Exif()
+    if to_upright is not None:
+        exif[EXIF_ORIENTATION] = orientation
+    try:
+        with write_atomically(path) as temporary:
+            Image.fromarray(255 * is_object.astype(np.uint8)).save(temporary, format="PNG", exif=exif)
+    except OSError as error:
+        raise InputError(
+            f"the mask of {photo} cannot be kept in {path.parent}: {error.strerror or error}; free some space there, "
+            "or give another folder with --cache-dir"
+        ) from None
+    return float(is_object.mean())
+
+
+def _orientation(photo: Path) -> int:
+    with Image.open(photo) as image:
+        return image.getexif().get(EXIF_ORIENTATION, 1)
+
+
+def open_u2net() -> Session:
+    """rembg with U²-Net, whose weights are downloaded if they aren't where rembg keeps them.
+
+    Raises:
+        InputError: rembg is not installed, or the weights can't be downloaded.
+    """
+    missing = [name for name in ("rembg", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"removing backgrounds needs {' and '.join(missing)}, not installed here: pip install 'img3d[background]'"
+        )
+    with CONSOLE.status("Starting rembg: about a minute the first time, when it compiles parts of itself"):
+        from rembg.session_factory import new_session
+        from rembg.sessions.u2net import U2netSession
+
+    weights = Path(U2netSession.u2net_home()) / f"{MODEL}.onnx"
+    if not weights.is_file():
+        CONSOLE.print(
+            f"Removing backgrounds needs the weights of U²-Net ({WEIGHTS_SIZE}; {WEIGHTS_LICENCE}): downloading "
+            f"{WEIGHTS_URL} to {weights}",
+            markup=False,
+            soft_wrap=True,
+        )
+    try:
+        U2netSession.download_models()
+    except (OSError, ValueError) as error:  # no network, no space; another checksum
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the weights of U²-Net cannot be downloaded ({reason}); download {WEIGHTS_URL} elsewhere and put it at "
+            f"{weights}"
+        ) from None
+    return new_session(MODEL)
