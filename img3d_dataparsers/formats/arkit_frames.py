@@ -8,6 +8,7 @@ Published by example at https://github.com/laanlabs/3dScannerApp_samples. `frame
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from img3d_dataparsers.formats.capture_files import (
     ARKIT_TO_Z_UP,
     finite_numbers,
     load_json,
+    may_hold,
     photos_in,
     require_cameras,
     thinned,
@@ -29,8 +31,8 @@ PROJECTION_TOLERANCE = 1e-4
 
 
 def is_arkit_frames(folder: Path) -> bool:
-    """Whether a folder has a photo with its camera beside it under the app's names."""
-    return any(photo.with_suffix(".json").is_file() for photo in _photos(folder))
+    """Whether a folder has a photo with its camera beside it under the app's names, which others use for labels."""
+    return any(may_hold(photo.with_suffix(".json"), "cameraPoseARFrame") for photo in _photos(folder))
 
 
 def read_arkit_frames(folder: Path) -> PosedPhotos:
@@ -54,7 +56,7 @@ def read_arkit_frames(folder: Path) -> PosedPhotos:
 
 def _photos(folder: Path) -> list[Path]:
     # The app also writes depth_00000.png, conf_00000.png and thumb_00000.jpg.
-    return [photo for photo in photos_in(folder) if photo.stem.removeprefix("frame_").isdecimal()]
+    return [photo for photo in photos_in(folder) if re.fullmatch(r"frame_\d+", photo.stem)]
 
 
 def _frame(photo: Path, path: Path) -> Frame:

@@ -46,6 +46,17 @@ def load_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def may_hold(path: Path, key: str) -> bool:
+    """Whether a file of a common name is what its reader looks for: anything but sound JSON without `key`.
+
+    A damaged file counts, so that its reader says so, instead of its poses being passed over.
+    """
+    try:
+        return key in load_json(path)
+    except InputError:
+        return path.is_file()
+
+
 def finite_numbers(value: Any, count: int, what: str, path: Path) -> FloatArray:
     """`value` as `[count]` finite numbers.
 

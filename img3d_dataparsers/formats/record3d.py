@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from img3d_dataparsers.errors import InputError
-from img3d_dataparsers.formats.capture_files import finite_numbers, load_json, photos_in
+from img3d_dataparsers.formats.capture_files import finite_numbers, load_json, may_hold, photos_in
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.transforms_json import load_meta
 from img3d_dataparsers.posed_photos import PosedPhotos
@@ -28,8 +28,8 @@ PHOTO_FOLDERS = ("rgb", "rgbd")
 
 
 def is_record3d(folder: Path) -> bool:
-    """Whether a folder has the app's metadata file and its folder of photos."""
-    return any((folder / name).is_file() for name in METADATA_NAMES) and any(
+    """Whether a folder has the app's metadata file, a name that others use too, and its folder of photos."""
+    return any(may_hold(folder / name, "poses") for name in METADATA_NAMES) and any(
         (folder / name).is_dir() for name in PHOTO_FOLDERS
     )
 
@@ -40,14 +40,17 @@ def read_record3d(folder: Path) -> PosedPhotos:
     Raises:
         InputError: there are no photos, fewer poses than photos, or the metadata is damaged.
     """
-    path = next(folder / name for name in METADATA_NAMES if (folder / name).is_file())
+    path = next(folder / name for name in METADATA_NAMES if may_hold(folder / name, "poses"))
     metadata = load_json(path)
     photos = next(filter(None, (_numbered_photos(folder / name) for name in PHOTO_FOLDERS)), [])
     if not photos:
         raise InputError(f"{path} has cameras, but there are no numbered photos (0.jpg, …) in {folder / 'rgb'}")
     poses = metadata.get("poses")
     if not isinstance(poses, list) or not poses:
-        raise InputError(f"{path} has no poses: Record3D records them with the LiDAR camera only")
+        raise InputError(
+            f"{path} has no poses, which Record3D records with the LiDAR camera only: "
+            f"give --data {photos[0].parent} to solve for them"
+        )
     for i, pose in enumerate(poses):
         if not finite_numbers(pose, 7, f"pose {i}", path)[:4].any():
             raise InputError(f"{path}: the rotation of pose {i} is all zeros; the phone lost track, record it again")

@@ -111,9 +111,16 @@ class TestNoPoses:
             (tmp_path / name).mkdir()
         assert posed_photos_in(tmp_path, "train") is None
 
-    def test_a_photographers_metadata_beside_the_folders(self, tmp_path: Path) -> None:
-        write_photo(tmp_path / "0.jpg")
-        (tmp_path / "metadata.json").write_text("{}")
+    def test_metadata_of_another_program(self, tmp_path: Path) -> None:
+        """Nerfies' data sets have the same names."""
+        write_photo(tmp_path / "rgb" / "0.jpg")
+        (tmp_path / "metadata.json").write_text('{"000001": {"warp_id": 0}}')
+        assert posed_photos_in(tmp_path, "train") is None
+
+    @pytest.mark.parametrize("stem", ["0001", "frame_0001", "frame_a"])
+    def test_labels_beside_photos(self, tmp_path: Path, stem: str) -> None:
+        write_photo(tmp_path / f"{stem}.jpg")
+        (tmp_path / f"{stem}.json").write_text('{"shapes": []}')
         assert posed_photos_in(tmp_path, "train") is None
 
 
@@ -129,6 +136,14 @@ class TestBadInput:
         with pytest.raises(InputError, match="not a rotation") as caught:
             usable_photos(posed, 3)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(("photo", "poses"), [("rgb/0.jpg", "metadata.json"), ("frame_00.jpg", "frame_00.json")])
+    def test_damaged_poses_are_not_passed_over(self, tmp_path: Path, photo: str, poses: str) -> None:
+        write_photo(tmp_path / photo)
+        (tmp_path / poses).write_text('{"po')
+        with pytest.raises(InputError, match="is not valid JSON") as caught:
+            posed_photos_in(tmp_path, "train")
+        assert poses in str(caught.value)
 
     def test_a_folder_that_may_not_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def forbidden(path: Path) -> list[Path]:

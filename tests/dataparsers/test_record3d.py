@@ -126,7 +126,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"poses": []}, "has no poses"),
+            ({"poses": []}, "rgb to solve for them"),
             ({"poses": None}, "has no poses"),
             ({"poses": [[0, 0, 0, 0, 1, 2, 3]] * 12}, "the rotation of pose 0 is all zeros"),
             ({"poses": [[0, 0, 0, 1, 1, 2]] * 12}, "pose 0 must be 7 numbers"),
