@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from img3d_dataparsers.errors import InputError
+
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
@@ -21,9 +23,34 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def cache_folders(folder: Path) -> list[Path]:
-    """Where to keep what belongs to a data set: beside it, or in the user's cache; the better place first."""
+def cache_folders(folder: Path, cache_dir: Path | None) -> list[Path]:
+    """Where to keep what belongs to a data set: where the user says, else beside it or, if that is read-only, in the
+    user's cache; the better place first."""
+    if cache_dir is not None:
+        return [cache_dir]
     places = [folder / ".img3d", Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img3d"]
     if not folder.stat().st_mode & 0o222:
         places.reverse()  # marked read-only, which the system does not hold root to
     return places
+
+
+def writable_cache(folder: Path, cache_dir: Path | None) -> Path:
+    """The first of these places that can be written; it is made.
+
+    Raises:
+        InputError: none can.
+    """
+    places = cache_folders(folder, cache_dir)
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            probe = place / f"{os.getpid()}.tmp"
+            probe.touch()
+            probe.unlink()
+        except OSError:
+            continue
+        return place
+    raise InputError(
+        f"{' and '.join(map(str, places))} cannot be written; --cache-dir DIR says where to keep what is made of "
+        "the data"
+    )

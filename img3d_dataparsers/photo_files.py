@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ register_heif_opener()  # iPhones' .heic, which Pillow does not read by itself
 Size = tuple[int, int]
 """Width and height in pixels."""
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
+NOT_PHOTOS = re.compile(r"\..*|masks|depths?|outputs|renders|exports|sparse|images_\d+")
+"""Folders beside photos that hold other pictures: masks, results, and the reduced copies of ns-process-data."""
 EXIF_ORIENTATION = 0x0112
 EXIF_TRANSPOSE = {
     5: Image.Transpose.TRANSPOSE,
@@ -30,6 +34,21 @@ EXIF_TRANSPOSE = {
 """The EXIF orientations that swap width and height, and what undoes them."""
 READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises on files that are missing, damaged, forbidden or not pictures."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The photos in `folder` and its sub-folders, sorted as people number them (2 before 10); masks are not photos."""
+    found = []
+    for path in folder.rglob("*"):
+        parents = path.relative_to(folder).parts[:-1]
+        hidden = path.name.startswith(".") or any(NOT_PHOTOS.fullmatch(part) for part in parents)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file():
+            found.append(path)
+    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def is_file(path: Path) -> bool:

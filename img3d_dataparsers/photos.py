@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,12 +13,10 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 
+from img3d_dataparsers.atomic_files import cache_folders
 from img3d_dataparsers.camera_sizes import downscaled
 from img3d_dataparsers.errors import InputError, warn
-from img3d_dataparsers.formats.colmap import find_reconstruction, read_colmap
-from img3d_dataparsers.formats.meta_frames import IMAGE_SUFFIXES
-from img3d_dataparsers.formats.nerf_synthetic import is_nerf_synthetic, read_nerf_synthetic
-from img3d_dataparsers.formats.transforms_json import read_transforms
+from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 from img3d_dataparsers.seed_cache import fingerprint, kept_points
@@ -34,12 +31,13 @@ SYNTHETIC_SCENE_BOX = 1.5
 
 @dataclass
 class Img3dPhotosDataParserConfig(DataParserConfig):
-    """Photos with camera poses: transforms.json (Nerfstudio, Instant-NGP), NeRF-synthetic, or COLMAP."""
+    """Photos or a video; poses are solved for, unless the folder brings them (transforms.json, NeRF-synthetic, COLMAP,
+    LLFF, Polycam, Record3D, 3D Scanner App, Strecha)."""
 
     _target: type = field(default_factory=lambda: Img3dPhotos)
     """target class to instantiate"""
     data: Path = Path()
-    """The data set's folder, or its transforms.json."""
+    """A folder of photos, with poses or without, a video, or a transforms.json."""
     max_image_size: int | None = field(default_factory=lambda: 1600 if torch.cuda.is_available() else 800)
     """Longest side in pixels: larger photos are downscaled when they are read, None for full size.
     The default is what the machine trains in reasonable time: 1600 with CUDA, 800 without."""
@@ -72,6 +70,12 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     triangulate_points: bool = True
     """Whether to triangulate 3D points from the training photos where the data brings poses but no points: once, they
     are kept in the data's folder. Not for NeRF-synthetic, and only with load_3D_points."""
+    cache_dir: Path | None = None
+    """Where to keep what is made of the data once (poses, seed points, frames of a video). Default: .img3d in the
+    data's folder, or ~/.cache/img3d if that is read-only."""
+    remove_background: bool = False
+    """Whether to find and mask the background of photos that have no mask, for objects on a turntable (needs rembg:
+    pip install 'img3d[background]'; its network's weights are downloaded when it first runs)."""
 
 
 @dataclass
@@ -140,13 +144,17 @@ class Img3dPhotos(DataParser):
             # Not for NeRF-synthetic: random points do well around one object, and its 100 photos would cost half as
             # much time as training on the chair does (9,000 good points, but none on its smooth legs).
             if points is None and self.config.triangulate_points and not posed.is_normalised:
-                points = _triangulated(posed.folder, selected, replace(outputs, cameras=cameras))
+                points = _triangulated(posed.folder, self.config.cache_dir, selected, replace(outputs, cameras=cameras))
             if points is not None:
                 metadata.update(_normalised(points, transform, scale))
         return outputs
 
     def _read_and_check(self, split: str) -> tuple[PosedPhotos, list[UsablePhoto]]:
-        posed = read_posed_photos(self.config.data, split)
+        # Only NeRF-synthetic has a file for each split.
+        posed = next((posed for posed, _ in self._checked.values() if not posed.is_normalised), None)
+        posed = posed or read_posed_photos(
+            self.config.data, split, self.config.cache_dir, self.config.remove_background
+        )
         if posed.source not in self._checked:
             # A split of its own file (NeRF-synthetic) may hold out as few photos as it likes.
             at_least = 1 if posed.is_normalised and split != "train" else MIN_PHOTOS
@@ -170,50 +178,6 @@ def _at_most(cameras: Cameras, max_size: int) -> Cameras:
     """The cameras `[N]`, larger ones downscaled to `max_size` pixels along their longest side."""
     longest = torch.maximum(cameras.width, cameras.height)
     return downscaled(cameras, (longest / max_size).clamp(min=1))
-
-
-def read_posed_photos(data: Path, split: str) -> PosedPhotos:
-    """Recognises a data set by what lies in it and reads its poses; photos are not opened.
-
-    Args:
-        data: a folder, or a transforms file.
-        split: "train", "val" or "test", for formats with a file for each.
-
-    Raises:
-        InputError: there is nothing there that can be read, with what to do about it.
-    """
-    try:
-        if data.is_file():
-            if data.suffix.lower() != ".json":
-                raise InputError(f"{data} is a file; --data takes a folder of photos with poses, or a transforms.json")
-            if data.name == "transforms_train.json":
-                return read_nerf_synthetic(data.parent, split)
-            return read_transforms(data)
-        if not data.exists():
-            raise InputError(f"there is no folder {data}; check --data")
-        if (data / "transforms.json").is_file():
-            return read_transforms(data / "transforms.json")
-        if is_nerf_synthetic(data):
-            return read_nerf_synthetic(data, split)
-        reconstruction = find_reconstruction(data)
-        if reconstruction is not None:
-            return read_colmap(data, reconstruction)
-        folder = next((folder for folder in (data, data / "images") if _holds_images(folder)), None)
-    except OSError as error:
-        raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error
-    if folder is None:
-        raise InputError(
-            f"there are no photos in {data.absolute()}: --data takes a folder with transforms.json, "
-            "transforms_train.json or sparse/0"
-        )
-    raise InputError(
-        f"the photos in {folder} have no camera poses, and img3d does not estimate them yet: run `ns-process-data "
-        f"images --data {shlex.quote(str(folder))} --output-dir DIR` (it needs COLMAP and ffmpeg), then train on DIR"
-    )
-
-
-def _holds_images(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
 def _cameras(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> Cameras:
@@ -252,11 +216,14 @@ def _some(points: SeedPoints | None) -> SeedPoints | None:
     return (xyz[finite], rgb[finite]) if finite.any() else None
 
 
-def _triangulated(folder: Path, photos: list[UsablePhoto], outputs: DataparserOutputs) -> SeedPoints | None:
+def _triangulated(
+    folder: Path, cache_dir: Path | None, photos: list[UsablePhoto], outputs: DataparserOutputs
+) -> SeedPoints | None:
     """Points in the frames' coordinates from the photos; None, with a warning, if they have too little in common.
 
     Args:
         folder: the data set's.
+        cache_dir: where to keep them, None for beside the data.
         photos: those to train on.
         outputs: the same photos with cameras at their full size.
     """
@@ -268,7 +235,9 @@ def _triangulated(folder: Path, photos: list[UsablePhoto], outputs: DataparserOu
         small = replace(outputs, cameras=_at_most(outputs.cameras, IMAGE_SIZE))
         return triangulate(Img3dImageDataset(small), np.stack([photo.camera_to_world for photo in photos]))
 
-    points = kept_points(folder, fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make)
+    points = kept_points(
+        cache_folders(folder, cache_dir), fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make
+    )
     if len(points[0]) < ENOUGH_POINTS:
         warn(f"only {len(points[0])} points could be triangulated from the photos; training starts from random points")
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_dataparsers.atomic_files import cache_folders, write_atomically
+from img3d_dataparsers.atomic_files import write_atomically
 from img3d_dataparsers.errors import warn
 from img3d_dataparsers.posed_photos import SeedPoints
 from img3d_dataparsers.usable_photos import UsablePhoto
@@ -38,16 +38,16 @@ def fingerprint(folder: Path, photos: Sequence[UsablePhoto], recipe: str) -> str
     return digest.hexdigest()[:16]
 
 
-def kept_points(folder: Path, key: str, make: Callable[[], SeedPoints]) -> SeedPoints:
+def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]) -> SeedPoints:
     """The points that were kept under `key`, else those that `make` makes, which are then kept.
 
     Args:
-        folder: the data set's.
+        places: folders to keep them in; the first that can be written.
         key: stands for all that the points depend on; part of the file's name.
         make: makes the points.
     """
     name = f"seed_points-{key}.npz"
-    paths = [place / name for place in cache_folders(folder)]
+    paths = [place / name for place in places]
     for path in paths:
         if path.is_file():
             try:
@@ -65,7 +65,7 @@ def kept_points(folder: Path, key: str, make: Callable[[], SeedPoints]) -> SeedP
             continue
         CONSOLE.print(f"Seed points: {len(points[0]):,}, kept in {path}", markup=False, soft_wrap=True)
         return points
-    warn(f"the seed points could be kept neither in {paths[0].parent} nor in {paths[1].parent}: both are read-only")
+    warn(f"the seed points could not be kept in {' or '.join(map(str, places))}: read-only or full")
     return points
 
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from img3d_dataparsers.photo_files import is_file
+from img3d_dataparsers.photo_files import IMAGE_SUFFIXES, is_file
 from img3d_dataparsers.posed_photos import Frame
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
 INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params"),

@@ -4,22 +4,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from img3d_dataparsers.formats.meta_frames import IMAGE_SUFFIXES
-from img3d_dataparsers.photo_files import READ_ERRORS, Size, check_photos, exif_turn
+from img3d_dataparsers.photo_files import READ_ERRORS, Size, check_photos, exif_turn, image_files
 from img3d_dataparsers.threaded import in_threads
 from img3d_dataparsers.usable_photos import mask_beside
 
 MIN_SIDE = 96
 """Pixels: below, SIFT finds next to nothing."""
-NOT_PHOTOS = re.compile(r"\..*|masks|depths?|outputs|renders|exports|sparse|images_\d+")
-"""Folders beside photos that hold other pictures: masks, results, and the reduced copies of ns-process-data."""
 FULL_FRAME_DIAGONAL = 43.27
 """Millimetres of 36 x 24, which EXIF's FocalLengthIn35mmFilm refers to (CIPA DCG-001)."""
 QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
@@ -63,17 +59,6 @@ class PhotoSet:
     """Names of files that can't be used, and why."""
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The photos in `folder` and its sub-folders, sorted as people number them (2 before 10); masks are not photos."""
-    found = []
-    for path in folder.rglob("*"):
-        parents = path.relative_to(folder).parts[:-1]
-        hidden = path.name.startswith(".") or any(NOT_PHOTOS.fullmatch(part) for part in parents)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file():
-            found.append(path)
-    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
-
-
 def find_photos(folder: Path) -> PhotoSet:
     """Looks at every photo of a folder once.
 
@@ -101,10 +86,6 @@ def find_photos(folder: Path) -> PhotoSet:
             first_with[photo.digest] = photo.name
             photos.append(photo)
     return PhotoSet(folder, photos, left_out)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _photo(folder: Path, path: Path, name: str, size: Size) -> Photo:

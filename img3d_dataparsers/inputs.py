@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a person has, a folder of photos or a video, with poses or without: what it is, and its posed photos."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from img3d_dataparsers.atomic_files import writable_cache
+from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
+from img3d_dataparsers.formats.recognise import posed_photos_in
+from img3d_dataparsers.formats.transforms_json import read_transforms
+from img3d_dataparsers.photo_files import image_files, is_file
+from img3d_dataparsers.posed_photos import Frame, PosedPhotos
+from img3d_dataparsers.usable_photos import mask_beside
+from img3d_dataparsers.video_frames import VIDEO_SUFFIXES, frames_of_video
+
+
+def read_posed_photos(
+    data: Path, split: str, cache_dir: Path | None = None, remove_background: bool = False
+) -> PosedPhotos:
+    """Recognises a data set by what lies in it and reads its poses; solves for them where there are none.
+
+    Args:
+        data: a folder, a transforms file or a video.
+        split: "train", "val" or "test", for formats with a file for each.
+        cache_dir: where to keep what is made of the data; None for `.img3d` beside it.
+        remove_background: mask what is not the object in photos that have no mask.
+
+    Raises:
+        InputError: there is nothing there that can be used, with what to do about it.
+    """
+    if data.is_file() and data.suffix.lower() == ".json":
+        if data.name == "transforms_train.json":
+            return read_nerf_synthetic(data.parent, split)
+        return read_transforms(data)
+    posed = posed_photos_in(data, split) if data.is_dir() else None
+    if posed is not None:
+        return _with_object_masks(posed, cache_dir) if remove_background else posed
+    # Imported late: data sets with poses need none of it.
+    from img3d_dataparsers.sfm.solve import posed_photos, solve
+
+    return posed_photos(solve(photo_folder(data, cache_dir), cache_dir, remove_background))
+
+
+def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhotos:
+    from img3d_dataparsers.background import remove_backgrounds
+
+    def needs_one(frame: Frame) -> bool:
+        has_mask = frame.mask_path is not None or mask_beside(frame.image_path, posed.folder) is not None
+        return not has_mask and is_file(frame.image_path)
+
+    whole = [frame.image_path for frame in posed.frames if needs_one(frame)]
+    masks = dict(zip(whole, remove_backgrounds(whole, writable_cache(posed.folder, cache_dir)), strict=True))
+    frames = [replace(frame, mask_path=masks.get(frame.image_path, frame.mask_path)) for frame in posed.frames]
+    return replace(posed, frames=frames)
+
+
+def photo_folder(data: Path, cache_dir: Path | None) -> Path:
+    """The folder with photos that `data` is, or that the video that it is, or holds, becomes.
+
+    Raises:
+        InputError: there are no photos and no video.
+    """
+    if data.is_file():
+        if data.suffix.lower() not in VIDEO_SUFFIXES:
+            raise InputError(f"{data} is a file; --data takes a folder of photos, a video or a transforms.json")
+        return frames_of_video(data, writable_cache(data.parent, cache_dir))
+    if not data.exists():
+        raise InputError(f"there is no folder or file {data}; check --data")
+    try:
+        if image_files(data):
+            return data
+        videos = sorted(path for path in data.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    except OSError as error:
+        raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error
+    if len(videos) > 1:
+        raise InputError(f"{data} holds {len(videos)} videos; choose one: --data '{videos[0]}'")
+    if not videos:
+        raise InputError(f"there are no photos in {data.absolute()}: --data takes a folder of photos, or a video")
+    return frames_of_video(videos[0], writable_cache(data, cache_dir))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What structure from motion made of a folder, in figures and in one line of advice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pycolmap
+
+from img3d_dataparsers.errors import some_names
+from img3d_dataparsers.sfm.photo_set import PhotoSet
+
+BLURRED = 0.2
+"""Share of the median number of features below which a photo counts as blurred or plain."""
+BLURRED_OR_PLAIN = "blurred or without detail"
+TOO_LITTLE_OVERLAP = "shares too little with the others"
+
+
+@dataclass
+class Report:
+    """What became of the photos of a folder."""
+
+    left_out: dict[str, str]
+    """Names of files that were not tried, and why."""
+    unregistered: dict[str, str]
+    """Names of photos that were tried in vain, and why."""
+    gaps: list[str]
+    """For each unregistered photo with any, the registered photo that shares most with it."""
+    registered: int
+    """Photos with a pose."""
+    cameras: int
+    """Different cameras, lenses and zooms."""
+    points: int
+    """Points that the photos share."""
+    mean_reprojection_error: float
+    """Pixels of the photos at full size."""
+    mean_track_length: float
+    """Photos that see a point."""
+    coverage: float
+    """Share of the photos' area that lies near a point: of 8 x 8 fields, those that hold one; mean of all photos."""
+    mapper: str
+    """Which of COLMAP's mappers won."""
+    seconds: dict[str, float]
+    """Wall time of each stage of the run that finished it."""
+
+    @property
+    def advice(self) -> str:
+        """One line about what to do."""
+        total = self.registered + len(self.unregistered)
+        if not self.unregistered:
+            return f"All {total} photos registered."
+        blurred = [name for name, why in self.unregistered.items() if why == BLURRED_OR_PLAIN]
+        lonely = [name for name in self.unregistered if name not in blurred]
+        sentences = [f"{self.registered} of {total} photos registered"]
+        if lonely:
+            between = f" near {some_names(self.gaps)}" if self.gaps else ""
+            sentences.append(
+                f"{some_names(lonely)} share too little with the rest: add photos between them and the others{between}"
+            )
+        if blurred:
+            sentences.append(f"{some_names(blurred)} are blurred or show too little detail: take them again")
+        return "; ".join(sentences) + "."
+
+    @property
+    def summary(self) -> str:
+        """How many photos got a pose, and how well it fits."""
+        total = self.registered + len(self.unregistered)
+        return (
+            f"{self.registered} of {total} photos registered, {self.points:,} points, "
+            f"{self.mean_reprojection_error:.2f} px mean reprojection error"
+        )
+
+
+def make_report(
+    photo_set: PhotoSet,
+    model: pycolmap.Reconstruction,
+    counts: npt.NDArray[np.int64],
+    pairs: npt.NDArray[np.int64],
+    shared: npt.NDArray[np.int64],
+    mapper: str,
+    seconds: dict[str, float],
+) -> Report:
+    """Sums a reconstruction up.
+
+    Args:
+        photo_set: the photos; photo `i` is image `i + 1` of the model.
+        model: the reconstruction.
+        counts: features of each photo, `[N]`.
+        pairs: photos that share something, `[P, 2]`.
+        shared: how many features they share, `[P]`.
+        mapper: which mapper made it.
+        seconds: wall time of each stage.
+    """
+    unregistered: dict[str, str] = {}
+    gaps: list[str] = []
+    registered = {image_id - 1 for image_id in model.reg_image_ids()}
+    for i, photo in enumerate(photo_set.photos):
+        if i in registered:
+            continue
+        is_blurred = counts[i] < BLURRED * np.median(counts)
+        unregistered[photo.name] = BLURRED_OR_PLAIN if is_blurred else TOO_LITTLE_OVERLAP
+        neighbours = [
+            (int(n), int(j if k == i else k))
+            for (j, k), n in zip(pairs.tolist(), shared.tolist(), strict=True)
+            if i in (j, k) and (j if k == i else k) in registered
+        ]
+        if neighbours and max(neighbours)[0] > 0:
+            gaps.append(photo_set.photos[max(neighbours)[1]].name)
+    return Report(
+        left_out=photo_set.left_out,
+        unregistered=unregistered,
+        gaps=sorted(set(gaps)),
+        registered=len(registered),
+        cameras=len(model.cameras),
+        points=model.num_points3D(),
+        mean_reprojection_error=model.compute_mean_reprojection_error(),
+        mean_track_length=model.compute_mean_track_length(),
+        coverage=_coverage(model),
+        mapper=mapper,
+        seconds=seconds,
+    )
+
+
+def _coverage(model: pycolmap.Reconstruction) -> float:
+    fields = 8
+    shares = []
+    for image_id in model.reg_image_ids():
+        image = model.images[image_id]
+        camera = model.cameras[image.camera_id]
+        xy = np.array([point.xy for point in image.points2D if point.has_point3D()]).reshape(-1, 2)
+        cells = np.unique((xy * fields / [camera.width, camera.height]).astype(np.int64).clip(0, fields - 1), axis=0)
+        shares.append(len(cells) / fields**2)
+    return float(np.mean(shares))

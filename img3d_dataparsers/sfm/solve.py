@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses for a folder of plain photos: solved once, kept, and gone on with after an interruption."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pycolmap
+from filelock import FileLock
+from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from img3d_dataparsers.atomic_files import cache_folders, writable_cache
+from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
+from img3d_dataparsers.sfm.matching import (
+    features_of,
+    match_photos,
+    pairs_in_common,
+    write_photos,
+)
+from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet, find_photos
+from img3d_dataparsers.sfm.report import Report, make_report
+from img3d_dataparsers.sfm.sift import Features
+
+RECIPE = 1
+"""To be counted up with every change that changes the result: what was kept from before is then made anew."""
+MIN_PHOTOS = 3
+"""Two views leave the depth of most points to chance."""
+MIN_FEATURES = 100
+"""A photo with fewer shows hardly anything that could be found again."""
+IN_COMMON = 30
+"""Features that two photos of the same place share."""
+MIN_SHARE = 0.25
+"""Of the photos that must be registered: fewer are not the scene that was meant."""
+SECOND_PLACE = 0.5
+"""Photos that have nothing to do with the others are a second place when they are at least this many of them."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Poses for the photos of a folder."""
+
+    photo_set: PhotoSet
+    model: pycolmap.Reconstruction
+    report: Report
+    folder: Path
+    """Where it is kept, as a COLMAP model."""
+
+
+def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False) -> Solution:
+    """Poses, intrinsics and points for the photos of a folder, from the photos alone.
+
+    Args:
+        folder: of photos; `masks/` in it are honoured.
+        cache_dir: where to keep the result and, meanwhile, what leads to it; None for `folder/.img3d`, or the user's
+            cache if that can't be written.
+        remove_background: mask what is not the object in photos that have no mask.
+
+    Raises:
+        InputError: the photos do not make a scene, or there is no space to work in.
+    """
+    photo_set = find_photos(folder)
+    _check(photo_set)
+    if remove_background:
+        photo_set = _with_object_masks(photo_set, writable_cache(folder, cache_dir))
+    places = cache_folders(folder, cache_dir)
+    name = f"sfm-{_key(photo_set)}"
+    for place in places:
+        if (place / name / "report.json").is_file():
+            solution = _read(photo_set, place / name)
+            _print(f"Poses: {solution.report.summary}, from the cache {place / name}")
+            return solution
+    place = writable_cache(folder, cache_dir)
+    try:
+        with FileLock(place / f"{name}.lock"):
+            if not (place / name / "report.json").is_file():  # another process may have finished it meanwhile
+                _solve(photo_set, place / name)
+    except OSError as error:
+        full = error.errno == errno.ENOSPC or "full" in str(error)
+        raise InputError(
+            f"the disk of {place} is full: free some space or choose another place with --cache-dir DIR; what is "
+            "finished is kept"
+            if full
+            else f"{place}: {error.strerror or error}; --cache-dir DIR chooses another place"
+        ) from error
+    (place / f"{name}.lock").unlink(missing_ok=True)
+    solution = _read(photo_set, place / name)
+    _print(f"Poses: {solution.report.summary}, kept in {place / name}")
+    return solution
+
+
+def _with_object_masks(photo_set: PhotoSet, cache: Path) -> PhotoSet:
+    from img3d_dataparsers.background import remove_backgrounds
+
+    whole = [photo.path for photo in photo_set.photos if photo.mask_path is None]
+    masks = dict(zip(whole, remove_backgrounds(whole, cache), strict=True))
+    photos = [
+        replace(photo, mask_path=masks[photo.path], digest=f"{photo.digest}-object") if photo.path in masks else photo
+        for photo in photo_set.photos
+    ]
+    return replace(photo_set, photos=photos)
+
+
+def _print(message: str) -> None:
+    CONSOLE.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _check(photo_set: PhotoSet) -> None:
+    if photo_set.left_out and len(photo_set.photos) < MIN_PHOTOS:
+        reasons = [f"{name} is {why}" for name, why in photo_set.left_out.items()]
+        raise InputError(
+            f"{photo_set.folder}: {len(photo_set.photos)} usable photos, at least {MIN_PHOTOS} are needed: "
+            f"{some_names(reasons)}; take photos of the subject from many places"
+        )
+    if len(photo_set.photos) < MIN_PHOTOS:
+        raise InputError(
+            f"{photo_set.folder} holds {len(photo_set.photos)} photos, at least {MIN_PHOTOS} are needed, and 20 or "
+            "more are better: take them from many places, each sharing most of its view with the next"
+        )
+    for why in sorted(set(photo_set.left_out.values())):
+        names = [name for name, reason in photo_set.left_out.items() if reason == why]
+        total = len(photo_set.photos) + len(photo_set.left_out)
+        warn(f"{len(names)} of {total} photos left out ({some_names(names)}): {why}")
+
+
+def _key(photo_set: PhotoSet) -> str:
+    """Stands for the photos' names and contents, and for how they are solved."""
+    said = [RECIPE, *((photo.name, photo.digest) for photo in photo_set.photos)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def _solve(photo_set: PhotoSet, result: Path) -> None:
+    work = result.with_suffix(".work")
+    if work.is_dir():
+        _print(f"Going on with the poses that an earlier run began in {work}")
+    else:
+        work.mkdir(parents=True)
+    count = len(photo_set.photos)
+    _print(f"Solving for the poses of {count} photos (once: they are kept in {result})")
+    seconds: dict[str, float] = {}
+    start = time.monotonic()
+    features = features_of(photo_set, work / "features")
+    seconds["features"] = time.monotonic() - start
+    counts = np.array([len(of_photo.xy) for of_photo in features])
+    if (counts >= MIN_FEATURES).sum() < MIN_PHOTOS:
+        shutil.rmtree(work)
+        raise InputError(
+            f"{count} photos show too little detail to tell where they were taken from (plain walls, blur or "
+            "darkness?): take sharp photos of something with texture"
+        )
+    start = time.monotonic()
+    database_path = work / "database.db"
+    write_photos(database_path, photo_set, features)
+    match_photos(database_path, photo_set, features)
+    seconds["matches"] = time.monotonic() - start
+    start = time.monotonic()
+    _map(work)
+    seconds["mapping"] = time.monotonic() - start
+    pairs, shared = pairs_in_common(database_path)
+    if not (work / "model").is_dir():
+        shutil.rmtree(work)
+        related = int((shared >= IN_COMMON).sum())
+        raise InputError(
+            f"the poses of {count} photos could not be found: {related} pairs of them share a part of their view. Take "
+            "more photos, each from a step further and sharing most of its view with the one before"
+        )
+    model = pycolmap.Reconstruction(work / "model")
+    _check_for_second_place(photo_set, model, pairs[shared >= IN_COMMON], work)
+    if model.num_reg_images() < MIN_SHARE * count:
+        shutil.rmtree(work)
+        raise InputError(
+            f"only {model.num_reg_images()} of {count} photos could be registered, the others share too little with "
+            "them: take more photos in between, each sharing most of its view with the one before"
+        )
+    _colour(model, features)
+    model.write_binary(work / "model")
+    report = make_report(photo_set, model, counts, pairs, shared, (work / "model" / "mapper").read_text(), seconds)
+    (work / "model" / "report.json").write_text(json.dumps(asdict(report), indent=2))
+    shutil.rmtree(result, ignore_errors=True)  # one without a report is unfinished
+    (work / "model").replace(result)
+    shutil.rmtree(work)
+
+
+def _map(work: Path) -> None:
+    """Runs the mapping in a process of its own, and says which stage it is in."""
+    shutil.rmtree(work / "model", ignore_errors=True)
+    with (work / "mapping.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "img3d_dataparsers.sfm.mapping", str(work)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            with CONSOLE.status("Solving for cameras") as status:
+                assert process.stdout is not None  # it is a pipe
+                for stage in process.stdout:
+                    status.update(f"Solving for cameras: {stage.strip()}")
+            failed = process.wait() != 0
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if failed:
+        last = next((line for line in reversed((work / "mapping.log").read_text().splitlines()) if line.strip()), "")
+        if shutil.disk_usage(work).free < 1 << 20:
+            raise OSError(errno.ENOSPC, "disk full")
+        raise InputError(f"solving for cameras failed: {last.strip()} (the whole log: {work / 'mapping.log'})")
+
+
+def _check_for_second_place(
+    photo_set: PhotoSet, model: pycolmap.Reconstruction, pairs: npt.NDArray[np.int64], work: Path
+) -> None:
+    """Stops where a good part of the photos shows something else: what they wanted is not what they would get."""
+    count = len(photo_set.photos)
+    registered = np.zeros(count, dtype=np.bool_)
+    registered[[image_id - 1 for image_id in model.reg_image_ids()]] = True
+    rest = pairs[~registered[pairs].any(axis=1)]
+    graph = coo_matrix((np.ones(len(rest)), rest.T), shape=(count, count))
+    labels = connected_components(graph, directed=False)[1]
+    sizes = np.bincount(labels[~registered], minlength=1)
+    if sizes.max() >= max(MIN_PHOTOS, SECOND_PLACE * registered.sum()):
+        others = [
+            photo.name
+            for photo, label, is_registered in zip(photo_set.photos, labels, registered, strict=True)
+            if label == sizes.argmax() and not is_registered
+        ]
+        shutil.rmtree(work)
+        raise InputError(
+            f"the photos show two places: {len(others)} of {count} ({some_names(others)}) share nothing with the "
+            f"other {int(registered.sum())}. Put each place in a folder of its own, or add photos that lead from one "
+            "to the other"
+        )
+
+
+def _colour(model: pycolmap.Reconstruction, features: Sequence[Features]) -> None:
+    """Gives each point the mean colour of its features."""
+    for point in model.points3D.values():
+        colours = [features[element.image_id - 1].rgb[element.point2D_idx] for element in point.track.elements]
+        point.color = np.mean(colours, axis=0).round().astype(np.uint8)
+
+
+def _read(photo_set: PhotoSet, folder: Path) -> Solution:
+    report = Report(**json.loads((folder / "report.json").read_text()))
+    return Solution(photo_set, pycolmap.Reconstruction(folder), report, folder)
+
+
+def posed_photos(solution: Solution) -> PosedPhotos:
+    """The registered photos, upright, in the world that the mapping chose, with the points they share."""
+    photos = {photo.name: photo for photo in solution.photo_set.photos}
+    model = solution.model
+    frames = []
+    for image_id in sorted(model.reg_image_ids()):
+        image = model.images[image_id]
+        photo = photos[image.name]
+        frames.append(_frame(photo, image, model.cameras[image.camera_id]))
+    xyz = np.array([point.xyz for point in model.points3D.values()], dtype=np.float64).reshape(-1, 3)
+    rgb = np.array([point.color for point in model.points3D.values()], dtype=np.uint8).reshape(-1, 3)
+    points: SeedPoints = xyz, rgb
+    return PosedPhotos(
+        source=solution.folder,
+        folder=solution.photo_set.folder,
+        frames=frames,
+        read_seed_points=lambda: points,
+    )
+
+
+def _frame(photo: Photo, image: pycolmap.Image, camera: pycolmap.Camera) -> Frame:
+    (width, height), focal_length = photo.size, camera.focal_length
+    cx, cy = camera.principal_point_x, camera.principal_point_y
+    x, y, forward = image.cam_from_world().rotation.matrix()  # the camera's axes in the world, OpenCV's
+    if photo.turn is Image.Transpose.ROTATE_270:  # what was left is up
+        x, y, cx, cy = -y, x, height - cy, cx
+    elif photo.turn is Image.Transpose.ROTATE_90:
+        x, y, cx, cy = y, -x, cy, width - cx
+    camera_to_world = np.eye(4)
+    camera_to_world[:3] = np.stack([x, -y, -forward, image.projection_center()], axis=1)
+    w, h = photo.upright_size
+    k1, k2 = camera.params[-2:]
+    return Frame(
+        name=photo.name,
+        image_path=photo.path,
+        camera_to_world=camera_to_world,
+        intrinsics=dict(fl_x=focal_length, fl_y=focal_length, cx=cx, cy=cy, w=w, h=h, k1=k1, k2=k2),
+        mask_path=photo.mask_path,
+    )
