@@ -103,8 +103,8 @@ def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
         picks = thinned(picker.finish(), max_frames)
         if len(picks) < MIN_FRAMES:
             raise InputError(
-                f"{video} shows only {len(picks)} different views in {num_frames} frames: the camera stood still, or "
-                "saw nothing with detail; film while you walk around the scene"
+                f"{video}: different views in its {num_frames} frames: {len(picks)}, needed: {MIN_FRAMES}; the camera "
+                "stood still, or saw nothing with detail: film while you walk around the scene"
             )
         _save_frames(reader, {pick.index for pick in picks}, temporary)
     CONSOLE.print(
@@ -203,7 +203,9 @@ def _report_damage(reader: VideoReader, num_frames: int) -> None:
             "going on with these"
         )
     elif reader.num_damaged:
-        warn(f"{reader.path} is damaged in {reader.num_damaged} places; going on with the {num_frames} whole frames")
+        warn(
+            f"{reader.path} is damaged: pieces lost: {reader.num_damaged}; going on with the {num_frames} whole frames"
+        )
 
 
 def _small_grey(frame: av.VideoFrame, reformatter: VideoReformatter) -> Grey:

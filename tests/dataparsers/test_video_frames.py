@@ -366,7 +366,7 @@ class TestBadInput:
 
     def test_camera_that_stood_still(self, tmp_path: Path) -> None:
         message = error_of(write_video(tmp_path / "a.mp4", [view(100)] * 30))
-        assert "only 1 different views in 30 frames: the camera stood still" in message
+        assert "different views in its 30 frames: 1, needed: 3; the camera stood still" in message
 
     def test_too_short(self, tmp_path: Path) -> None:
         assert "only 2 frames" in error_of(write_video(tmp_path / "a.mp4", PANNED[:2]))
