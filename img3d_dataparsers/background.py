@@ -147,8 +147,8 @@ def open_u2net() -> Session:
             f"removing backgrounds needs {' and '.join(missing)}, not installed here: pip install 'img3d[background]'"
         )
     with CONSOLE.status("Starting rembg: about a minute the first time, when it compiles parts of itself"):
-        from rembg.session_factory import new_session
-        from rembg.sessions.u2net import U2netSession
+        from rembg.session_factory import new_session  # pyright: ignore[reportMissingImports]  # an extra
+        from rembg.sessions.u2net import U2netSession  # pyright: ignore[reportMissingImports]  # an extra
 
     weights = Path(U2netSession.u2net_home()) / f"{MODEL}.onnx"
     if not weights.is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from img3d_dataparsers.errors import InputError
-from img3d_dataparsers.formats.meta_frames import IMAGE_SUFFIXES
+from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 
 ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])

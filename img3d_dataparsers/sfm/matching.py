@@ -50,21 +50,16 @@ def features_of(photo_set: PhotoSet, folder: Path) -> list[Features]:
     folder.mkdir(parents=True, exist_ok=True)
     max_features = MAX_FEATURES_OF_FEW if len(photo_set.photos) <= FEW_PHOTOS else MAX_FEATURES
 
-    def features_of_photo(photo: Photo) -> Features:
-        path = features_path(folder, photo)
+    def keep(photo: Photo) -> Features:
+        path = folder / f"{photo.digest}.npz"
         kept = _read_features(path)
         if kept is None:
-            kept = _find(photo, max_features)
+            kept = features_of_photo(photo, max_features)
             with write_atomically(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, xy=kept.xy, descriptors=kept.descriptors.numpy(), rgb=kept.rgb)
         return kept
 
-    return in_threads(features_of_photo, photo_set.photos, "Finding features")
-
-
-def features_path(folder: Path, photo: Photo) -> Path:
-    """Where the features of a photo are kept."""
-    return folder / f"{photo.digest}.npz"
+    return in_threads(keep, photo_set.photos, "Finding features")
 
 
 def _read_features(path: Path) -> Features | None:
@@ -75,7 +70,8 @@ def _read_features(path: Path) -> Features | None:
         return None
 
 
-def _find(photo: Photo, max_features: int) -> Features:
+def features_of_photo(photo: Photo, max_features: int) -> Features:
+    """Features of one photo, none under its mask's black, in the pixels of the upright photo at full size."""
     scale = min(1.0, FEATURE_SIZE / max(photo.size))
     width, height = (round(scale * side) for side in photo.upright_size)
     image = read_photo(photo.path, width, height)

@@ -38,6 +38,8 @@ from img3d_dataparsers.sfm.sift import Features
 
 RECIPE = 1
 """To be counted up with every change that changes the result: what was kept from before is then made anew."""
+MAPPING = [sys.executable, "-m", "img3d_dataparsers.sfm.mapping"]
+"""The command that solves for cameras."""
 MIN_PHOTOS = 3
 """Two views leave the depth of most points to chance."""
 MIN_FEATURES = 100
@@ -200,7 +202,7 @@ def _map(work: Path) -> None:
     shutil.rmtree(work / "model", ignore_errors=True)
     with (work / "mapping.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "img3d_dataparsers.sfm.mapping", str(work)],
+            [*MAPPING, str(work)],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

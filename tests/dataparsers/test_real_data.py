@@ -81,10 +81,3 @@ class TestChair:
         assert data["image"].shape == (400, 400, 3)
         assert data["image"][:20].min() == 255, "white where the file is transparent"
         assert data["image"][150:250, 150:250].float().mean() < 240
-
-
-def test_plain_photos_say_what_to_run_first(data_dir: Path) -> None:
-    from img3d_dataparsers.errors import InputError
-
-    with pytest.raises(InputError, match="no camera poses.*ns-process-data images"):
-        both_splits(data_dir / "fountain_p11", 1)

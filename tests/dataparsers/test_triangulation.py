@@ -295,7 +295,7 @@ class TestKeeping:
         (scene / ".img3d").touch()
         (tmp_path / "user_cache").touch()
         assert len(points_of(scene)[0]) >= 500
-        assert "could be kept neither in" in capsys.readouterr().out
+        assert "could not be kept in" in capsys.readouterr().out
 
     def test_a_run_that_is_stopped_leaves_nothing(self, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def stop(*_: object) -> None:
