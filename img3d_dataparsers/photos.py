@@ -20,7 +20,7 @@ from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 from img3d_dataparsers.seed_cache import fingerprint, kept_points
-from img3d_dataparsers.splits import EvalMode, indices_of_split
+from img3d_dataparsers.splits import EvalMode, indices_of_split, lists_in
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
 
 MIN_PHOTOS = 3
@@ -55,7 +55,8 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     """Whether to automatically scale the poses to fit in +/- 1 bounding box."""
     eval_mode: EvalMode = "interval"
     """
-    The method to use for splitting the dataset into train and eval, unless the data set brings its own lists.
+    The method to use for splitting the dataset into train and eval, unless the data set brings its own lists (in
+    transforms.json, or as train_list.txt, validation_list.txt, test_list.txt).
     Interval holds out every nth photo: 0, n, 2n, … in the order of their names.
     Fraction holds out evenly spread photos.
     Filename splits based on filenames containing train/eval.
@@ -114,7 +115,7 @@ class Img3dPhotos(DataParser):
             indices = indices_of_split(
                 [photo.image_path for photo in photos],
                 split,
-                posed.splits,
+                posed.splits or lists_in(posed.folder, [photo.image_path for photo in photos]),
                 self.config.eval_mode,
                 self.config.eval_interval,
                 self.config.train_split_fraction,

@@ -15,9 +15,52 @@ from nerfstudio.data.utils.dataparsers_utils import (
     get_train_eval_split_interval,
 )
 
-from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.errors import InputError, some_names
 
 EvalMode = Literal["fraction", "filename", "interval", "all"]
+
+
+LISTS = {"train": "train_list.txt", "val": "validation_list.txt", "test": "test_list.txt"}
+"""Files in a data set's folder that name the photos of a split, one a line, as in Nerfstudio's COLMAP parser."""
+
+
+def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
+    """The splits that the lists in a data set's folder define; empty if there are none.
+
+    Args:
+        folder: the data set's.
+        paths: its photos; a list may name them from the folder, from its `images/`, or by their file name.
+
+    Raises:
+        InputError: a list can't be read, or names a photo that is not there.
+    """
+    splits = {}
+    for split, name in LISTS.items():
+        if not (folder / name).is_file():
+            continue
+        try:
+            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder / name} cannot be read: {error}") from error
+        names = {line.strip() for line in lines if line.strip()}
+        known = {alias: path for path in paths for alias in _aliases(path, folder)}
+        # Those that are there, but can't be used, have been warned about.
+        missing = [n for n in sorted(names - known.keys()) if not any((root / n).is_file() for root in _roots(folder))]
+        if missing:
+            raise InputError(
+                f"{folder / name} names {len(missing)} photos that are not there: {some_names(missing)}; correct the list"
+            )
+        splits[split] = {known[name] for name in names & known.keys()}
+    return splits
+
+
+def _aliases(path: Path, folder: Path) -> list[str]:
+    roots = [root for root in _roots(folder) if path.is_relative_to(root)]
+    return [path.name, *(path.relative_to(root).as_posix() for root in roots)]
+
+
+def _roots(folder: Path) -> tuple[Path, Path]:
+    return folder, folder / "images"
 
 
 def indices_of_split(

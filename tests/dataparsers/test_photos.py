@@ -20,6 +20,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from PIL import Image
 
 from img3d_dataparsers.dataparser_specs import img3d_photos
+from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 
 
@@ -219,6 +220,19 @@ class TestSplits:
         scene = copy_scene()
         edit(scene, lambda meta: meta.update(train_filenames=[f"images/{i:03d}.png" for i in range(12)]))
         assert names(parse(scene, "val")) == ["012.png", "013.png", "014.png", "015.png"]
+
+    @pytest.mark.parametrize("prefix", ["", "images/"])
+    def test_lists_as_files(self, copy_scene: Callable[[], Path], prefix: str) -> None:
+        scene = copy_scene()
+        (scene / "test_list.txt").write_text(f"{prefix}002.png\n{prefix}005.png\n")
+        assert names(parse(scene, "val")) == ["002.png", "005.png"]
+        assert len(names(parse(scene, "train"))) == 14 and "002.png" not in names(parse(scene, "train"))
+
+    def test_a_list_that_names_a_missing_photo(self, copy_scene: Callable[[], Path]) -> None:
+        scene = copy_scene()
+        (scene / "test_list.txt").write_text("002.png\n099.png\n")
+        with pytest.raises(InputError, match="names 1 photos that are not there: 099.png"):
+            parse(scene, "val")
 
     def test_poses_are_normalised_alike_in_all_splits(self, tiny_scene: Path) -> None:
         train, val = parse(tiny_scene), parse(tiny_scene, "val")
