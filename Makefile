@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nerfstudio 1.1.5 calls what torch has deprecated; nothing that a user could act on.
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
-.PHONY: demo test lint env clean
+.PHONY: demo test lint env viewer-page clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
@@ -44,6 +44,10 @@ $(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(wildcard img3d_ker
 	$(BIN)/python -m pip install -q -c constraints.txt cmake nanobind ninja scikit-build-core
 	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[dev]' | grep -v "already satisfied"
 	touch $@
+
+# The renderer in the page of `img3d-export viewer`, from npm. Installing builds it too, where there is Node 18 or later.
+viewer-page:
+	cd img3d_exporters/web && npm install --silent && npm run --silent build
 
 # Nerfstudio writes config.yml before it trains: this file says that it also finished.
 $(DEMO)/.trained: $(INSTALLED)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that people use elsewhere, from any run."""

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A finished run, from its config.yml, as `ns-export` loads it; and its mistakes in one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from img3d_dataparsers.errors import InputError
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.models.base_model import Model
+
+
+@dataclass
+class Run:
+    """What exporters need of a run."""
+
+    name: str
+    """Its experiment's name."""
+    model: Model
+    """Trained, in evaluation mode."""
+    cameras: Cameras
+    """Of the training photos, shape [C], OpenGL camera-to-world, in the model's world (z up)."""
+
+
+def load_run(config_path: Path) -> Run:
+    """Loads the latest checkpoint of a run.
+
+    The file is a pickle of sorts: loading it can run code, so load only your own (as with every `ns-…` command).
+
+    Raises:
+        InputError: There is no such run, or its checkpoint or data cannot be read.
+    """
+    if config_path.is_dir():
+        config_path = config_path / "config.yml"
+    if not config_path.is_file():
+        raise InputError(f"There is no run at {config_path}: --load-config wants the config.yml that ns-train wrote.")
+    import yaml
+    from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
+
+    try:
+        config, pipeline, _, _ = eval_setup(config_path, test_mode="inference")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise InputError(f"{config_path} is not a config.yml that ns-train wrote: {first_line}.") from error
+    except AssertionError as error:
+        reason = str(error) or "it holds no training configuration"
+        raise InputError(f"{config_path} is not a run that can be loaded: {reason}.") from error
+    except KeyError as error:
+        raise InputError(f"{config_path} was trained by {error}, a method that is not installed here.") from error
+    except IndexError as error:
+        raise InputError(f"The run at {config_path} has no checkpoint yet: let it train until it saves one.") from error
+    except OSError as error:
+        raise InputError(
+            f"Something that {config_path} needs cannot be read: {error}. (Relative paths in it are meant from the "
+            "folder that ns-train ran in.)"
+        ) from error
+    dataset = pipeline.datamanager.train_dataset
+    assert dataset is not None
+    return Run(config.experiment_name or config_path.parent.name, pipeline.model, dataset.cameras)

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page: PlayCanvas's SuperSplat viewer, fed with splats that the page itself carries.
+//
+// Nothing is fetched, since browsers refuse fetch() on file://. `img3dScene` says what is to come; each script after
+// this one calls `img3d.part(i, base64)` with a compressed PLY, gzipped. The parts are disjoint: part 0 holds the splats that
+// matter most and is shown as soon as it is there, the others join it.
+import { createViewer } from '@playcanvas/supersplat-viewer/viewer';
+import '@playcanvas/supersplat-viewer/viewer.css';
+import { Asset, Entity } from 'playcanvas';
+import './page.css';
+
+const scene = window.img3dScene;
+const progress = document.getElementById('img3d-progress');
+const message = document.getElementById('img3d-message');
+
+const arrivals = scene.parts.map(() => Promise.withResolvers?.() ?? withResolvers());
+let shown = 0;
+let arrived = 0;
+
+function withResolvers() {
+    let resolve;
+    const promise = new Promise((done) => {
+        resolve = done;
+    });
+    return { promise, resolve };
+}
+
+function decode(base64) {
+    const text = atob(base64);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) {
+        bytes[i] = text.charCodeAt(i);
+    }
+    return bytes;
+}
+
+function fail(reason) {
+    message.hidden = false;
+    message.textContent = `This scene cannot be shown: ${reason}`;
+}
+
+// Half of the bar is for arriving, half for being shown.
+function report() {
+    const total = scene.parts.reduce((sum, part) => sum + part.bytes, 0);
+    progress.style.setProperty('--done', (arrived + shown) / (2 * total));
+    progress.hidden = shown >= total;
+}
+
+function response(gzipped) {
+    return new Response(new Blob([gzipped]).stream().pipeThrough(new DecompressionStream('gzip')));
+}
+
+function show(app, i, bytes) {
+    const name = `part${i}.compressed.ply`;
+    const asset = new Asset(name, 'gsplat', { url: name, filename: name, contents: Promise.resolve(response(bytes)) });
+    return new Promise((resolve, reject) => {
+        asset.on('load', () => {
+            const entity = new Entity(`gsplat ${i}`, app);
+            entity.setLocalEulerAngles(...scene.rotation);
+            entity.addComponent('gsplat', { unified: true, asset }); // unified: sorted together with the other parts
+            app.root.addChild(entity);
+            app.renderNextFrame = true; // the viewer draws only when something changed
+            resolve();
+        });
+        asset.on('error', reject);
+        app.assets.add(asset);
+        app.assets.load(asset);
+    });
+}
+
+async function start() {
+    const first = Promise.withResolvers?.() ?? withResolvers();
+    const viewer = await createViewer({
+        container: document.body,
+        contentUrl: 'part0.compressed.ply',
+        contents: first.promise,
+        settings: scene.settings,
+        noanim: true,
+        renderer: 'webgl' // what the tests draw with; everywhere, unlike WebGPU, and on file:// too
+    });
+    img3d.viewer = viewer;
+    viewer.app.scene.gsplat.antiAlias = scene.antialiased;
+    // The viewer turns what it loads by half a turn about z, from 3DGS's axes (y down); ours are the run's.
+    viewer.app.root.on('childinsert', (node) => {
+        if (node.name === 'gsplat') {
+            node.setLocalEulerAngles(...scene.rotation);
+        }
+    });
+    const loaded = new Promise((resolve) => {
+        viewer.events.once('loaded:changed', resolve);
+    });
+    first.resolve(response(await arrivals[0].promise));
+    await loaded;
+    message.hidden = true;
+    viewer.state.cameraMode = 'orbit'; // it would start in its animation, or flying where the camera is within the scene
+    for (let i = 0; i < scene.parts.length; i++) {
+        if (i > 0) {
+            await show(viewer.app, i, await arrivals[i].promise);
+        }
+        shown += scene.parts[i].bytes;
+        report();
+    }
+    img3d.complete = true;
+}
+
+const img3d = {
+    viewer: null, // the handle of @playcanvas/supersplat-viewer, for scripting the page
+    complete: false, // whether all parts are in the scene
+    part(i, base64) {
+        const bytes = decode(base64);
+        arrived += bytes.length;
+        report();
+        arrivals[i].resolve(bytes);
+    }
+};
+window.img3d = img3d;
+
+if (document.createElement('canvas').getContext('webgl2')) {
+    start().catch((error) => fail(error.message ?? error));
+} else {
+    fail('this browser offers no WebGL 2 (it may be switched off in its settings).');
+}
