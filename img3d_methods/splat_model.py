@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
 from nerfstudio.models.base_model import Model
@@ -29,6 +30,7 @@ from img3d_methods.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.image_metrics import ImageMetrics
 from img3d_methods.initial_gaussians import initial_gaussians
+from img3d_methods.live_view import LiveView
 from img3d_methods.presets import PresetName, preset
 from img3d_methods.ray_bundles import normals_from_distances, pinhole_of_bundle
 from img3d_methods.ray_compositing import ActivatedGaussians, composite_rays
@@ -113,6 +115,7 @@ class Img3dSplatModel(SplatfactoModel):
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=grid_x, grid_Y=grid_y, grid_W=grid_w)
 
         self.image_metrics = ImageMetrics()
+        self.live_view = LiveView(self)
         self.step = 0
         self.crop_box = None
         if config.background_color == "random":
@@ -171,9 +174,11 @@ class Img3dSplatModel(SplatfactoModel):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         trainer = training_callback_attributes.trainer
+        callbacks = super().get_training_callbacks(training_callback_attributes)
         if trainer is not None:
             self._prepare_schedule(trainer.config.max_num_iterations)
-        return super().get_training_callbacks(training_callback_attributes)
+            callbacks += self.live_view.training_callbacks(trainer.config.max_num_iterations)
+        return callbacks
 
     def step_post_backward(self, step: int) -> None:
         """Densify, after the optimizers' step."""
@@ -288,6 +293,7 @@ class Img3dSplatModel(SplatfactoModel):
         if self.crop_box is not None and not self.training:
             inside = self.crop_box.within(self.means.detach())
             params = {name: value[inside] for name, value in params.items()}
+        params = self.live_view.shown(params)
 
         background = self._get_background_color()
         with_depth = config.output_depth_during_training or not self.training
@@ -385,6 +391,11 @@ class Img3dSplatModel(SplatfactoModel):
             "background": background.expand(*shape, 3),
         }
 
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Render inside the box; for the viewer only what it needs, by its sliders."""
+        with self.live_view.frame():
+            return super().get_outputs_for_camera(camera, obb_box)
+
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
         """Render rays of any shape; outputs have the rays' shape. Depth is the distance along the ray."""
@@ -431,6 +442,8 @@ class Img3dSplatModel(SplatfactoModel):
         if self.config.color_corrected_metrics:
             metrics["cc_psnr"] = self.image_metrics.psnr(color_correct(rgb, target), target)
         self.camera_optimizer.get_metrics_dict(metrics)
+        if self.training:
+            self.live_view.measured(float(metrics["psnr"]))
         return metrics
 
     @torch.no_grad()

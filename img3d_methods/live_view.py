@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The viewer's page draws a model's splats itself, so that browsing is smooth however slow this machine renders.
+
+Nerfstudio streams pictures that the trainer renders, which remain for what the page cannot draw: depth, view-dependent
+colours. Nothing of Nerfstudio is patched: the viewer sets up every `ViewerControl` that it finds on a model, and the
+model asks this one before each frame. Without an open page nothing is computed or sent.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
+from nerfstudio.viewer.utils import get_camera
+from nerfstudio.viewer.viewer_elements import ViewerControl
+from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
+from torch import Tensor
+
+from img3d_methods.live_view_panel import LiveViewPanel
+from img3d_methods.splat_packets import ShownGaussians, SplatNode, browser_splats
+from img3d_methods.training_progress import TrainingProgress
+
+if TYPE_CHECKING:
+    from nerfstudio.data.scene_box import OrientedBox
+    from nerfstudio.viewer.viewer import Viewer
+
+    from img3d_methods.splat_model import Img3dSplatModel
+
+SHARE_OF_TIME = 0.03
+"""Most of the training time that refreshing pages may take, as far as it is measured here. Sending is not, and has the
+rest of 5 %."""
+LEAST_SECONDS = 4.0
+"""Least time between two refreshes: viser's page lets new splats grow for half a second, which reads as a flicker."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a refresh showed."""
+
+    step: int
+    shown: ShownGaussians
+    crop: tuple[float, ...] | None
+
+
+class LiveView(ViewerControl):
+    """Sends a model's splats to the viewer's pages, and spares the trainer the frames that they make needless.
+
+    Args:
+        model: The model that it belongs to.
+    """
+
+    def __init__(self, model: Img3dSplatModel) -> None:
+        self.model = model
+        self.panel: LiveViewPanel | None = None
+        """Its controls; None where there is no viewer."""
+        self._content: _Content | None = None
+        self._refreshed_at = 0.0
+        self._refresh_seconds = 0.0
+        self._backdrops: dict[int, tuple[int, ...]] = {}
+        self._adjusting_thread: int | None = None
+        self.progress = TrainingProgress()
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        self._splats = SplatNode(viewer.viser_server)
+        self.panel = LiveViewPanel(self)
+
+    # -------------------------------------------------------------------------------------------------- frames
+
+    @contextmanager
+    def frame(self) -> Generator[None]:
+        """Goes around each render of the model for a camera; the viewer's renders follow the sliders.
+
+        Raises:
+            IOChangeException: The viewer asked, and the page draws this itself. (So Nerfstudio's viewer learns that
+                there is no new picture.)
+        """
+        thread = threading.current_thread()
+        if self.panel is None or not isinstance(thread, RenderStateMachine):
+            yield
+            return
+        in_browser = self._drawn_in_browser()
+        with _uninterrupted():
+            self._splats.visible = in_browser
+        # A page's first picture is rendered here: it comes sooner, and tells the page's menu what can be rendered.
+        if in_browser and thread.output_keys:
+            with _uninterrupted():
+                self._refresh_if_changed()
+                self._send_backdrop(thread)
+            self.viewer.last_move_time = 0  # training need not wait while the camera moves
+            raise IOChangeException
+        self._backdrops.pop(thread.client.client_id, None)
+        with self.adjusted():
+            yield
+
+    @contextmanager
+    def adjusted(self) -> Generator[None]:
+        """What this thread renders follows the viewer's sliders."""
+        self._adjusting_thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._adjusting_thread = None
+
+    def shown(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The Gaussians to render: all, or in the viewer's frames those that its sliders leave."""
+        if self.panel is None or self._adjusting_thread != threading.get_ident():
+            return params
+        return self.panel.shown.of(params)
+
+    def _drawn_in_browser(self) -> bool:
+        """Whether the page is asked to draw, and for something that it can."""
+        assert self.panel is not None
+        control, preview = self.viewer.control_panel, self.viewer.render_tab_state
+        return (
+            self.panel.draws_in_browser
+            and control.output_render in ("rgb", "not set")
+            and not control.split
+            and not (preview.preview_render and preview.preview_camera_type != "Perspective")
+        )
+
+    def _send_backdrop(self, thread: RenderStateMachine) -> None:
+        """One picture of one colour, without depth, behind the splats: nothing more is streamed."""
+        color = tuple((self.model._get_background_color() * 255).round().int().tolist())
+        client = thread.client
+        if self._backdrops.get(client.client_id) != color:
+            self._backdrops[client.client_id] = color
+            client.scene.set_background_image(np.full((8, 8, 3), color, dtype=np.uint8), format="png")
+
+    def rerender(self) -> None:
+        """Have every open page's frame made again."""
+        for client_id, client in self.viewer.viser_server.get_clients().items():
+            if client_id in self.viewer.render_statemachines:
+                action = RenderAction("move", self.viewer.get_camera_state(client))
+                self.viewer.render_statemachines[client_id].action(action)
+
+    # ------------------------------------------------------------------------------------------------- refreshes
+
+    def training_callbacks(self, max_steps: int) -> list[TrainingCallback]:
+        """What the trainer has to call, in a run of `max_steps`."""
+        self.progress.begin(max_steps, self.model.schedule.downscale_factor)
+        return [
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.after_step),
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self.after_training),
+        ]
+
+    def after_step(self, step: int) -> None:
+        """Refresh what open pages show, if it is time. The trainer holds its lock."""
+        self.progress.record(step)
+        if self.panel is None or not self.viewer.render_statemachines:
+            return
+        self.panel.update()
+        if self._splats.visible:
+            self._refresh_if_changed()
+
+    def after_training(self, step: int) -> None:
+        """Show the result."""
+        if self.panel is None or not self.viewer.render_statemachines:
+            return
+        with self.lock():
+            self.panel.update(now=True)
+            self._refreshed_at = -float("inf")
+            if self._splats.visible:
+                self._refresh_if_changed()
+        self.rerender()
+
+    def measured(self, psnr: float) -> None:
+        """A training view's PSNR in dB."""
+        self.progress.record_psnr(psnr)
+
+    def lock(self) -> Any:
+        """What to hold while reading or rendering the model outside the training loop."""
+        return self.viewer.train_lock or nullcontext()
+
+    def crop_box(self) -> OrientedBox | None:
+        """The viewer's crop box, if it is on."""
+        control = self.viewer.control_panel
+        return control.crop_obb if control.crop_viewport else None
+
+    def gaussians(self) -> dict[str, Tensor]:
+        """The model's parameters inside the viewer's crop box, without gradients."""
+        params = {name: param.detach() for name, param in self.model.gauss_params.items()}
+        box = self.crop_box()
+        if box is not None:
+            inside = box.within(params["means"])
+            params = {name: value[inside] for name, value in params.items()}
+        return params
+
+    def _refresh_if_changed(self) -> None:
+        assert self.panel is not None
+        box = self.crop_box()
+        crop = None if box is None else tuple(torch.cat([box.R.flatten(), box.T, box.S]).tolist())
+        content, old = _Content(self.model.step, self.panel.shown, crop), self._content
+        if content == old:
+            return
+        only_trained = old is not None and (content.shown, content.crop) == (old.shown, old.crop)
+        pause = max(LEAST_SECONDS, self._refresh_seconds / SHARE_OF_TIME)
+        if only_trained and time.monotonic() < self._refreshed_at + pause:
+            return
+        began = time.perf_counter()
+        params = content.shown.of(self.gaussians())
+        self._splats.replace(browser_splats(params, self.model.config.sh_degree, self.page_units()))
+        self._content, self._refreshed_at = content, time.monotonic()
+        self._refresh_seconds = time.perf_counter() - began
+        self.panel.sent(len(params["means"]), self._splats.bytes_sent)
+
+    def page_units(self) -> float:
+        """Units of the viewer's page in one world unit."""
+        from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO  # its module imports models
+
+        return VISER_NERFSTUDIO_SCALE_RATIO
+
+    def picture(self, client: Any, height: int) -> Tensor:
+        """What a page looks at, rendered here with all it can: uint8 `[height, W, 3]`."""
+        state = self.viewer.get_camera_state(client)
+        camera = get_camera(state, height, round(height * state.aspect)).to(self.model.device)
+        with self.lock(), torch.no_grad(), self.adjusted():
+            was_training = self.model.training
+            self.model.eval()
+            try:
+                rgb = self.model.get_outputs_for_camera(camera, obb_box=self.crop_box())["rgb"]
+            finally:
+                self.model.train(was_training)
+        return (rgb * 255).round().to(torch.uint8).cpu()
+
+
+@contextmanager
+def _uninterrupted() -> Generator[None]:
+    """Keep Nerfstudio from breaking off a render in the midst of this, which it does from a trace function."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live view's controls in the viewer: what is shown, how training goes, and what can be saved from here."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from img3d_methods.splat_packets import ShownGaussians
+from img3d_methods.splat_ply import write_splat_ply
+
+if TYPE_CHECKING:
+    from img3d_methods.live_view import LiveView
+
+MOST_SHOWN = 200_000
+"""Gaussians that a page is asked to draw to begin with: what a laptop's graphics draw smoothly."""
+LEAST_SHOWN = 1_000
+PICTURE_HEIGHT = 1080
+SECONDS_PER_UPDATE = 1.0
+
+
+class LiveViewPanel:
+    """Two tabs, between the viewer's step counter and its own tabs.
+
+    Args:
+        view: The live view that they control; its viewer is set up.
+    """
+
+    def __init__(self, view: LiveView) -> None:
+        self.view = view
+        self._updated_at = 0.0
+        self._sent = ""
+        most = max(view.model.max_gaussians, view.model.num_points, 2 * LEAST_SHOWN)
+        gui = view.viewer.viser_server.gui
+        tabs = gui.add_tab_group(order=view.viewer.stats_markdown.order + 0.5)
+        with tabs.add_tab("Splats"):
+            self._in_browser = gui.add_checkbox(
+                "Draw splats in the browser",
+                True,
+                hint="Smooth, with one colour for each Gaussian. Off: pictures rendered by the trainer, exact.",
+            )
+            self._limit = gui.add_slider(
+                "Gaussians shown",
+                min=LEAST_SHOWN,
+                max=most,
+                step=LEAST_SHOWN,
+                initial_value=min(MOST_SHOWN, most),
+                hint="Above it, only those with the largest opacity times area.",
+            )
+            self._size = gui.add_slider("Size", min=0.05, max=2.0, step=0.05, initial_value=1.0)
+            self._opacity = gui.add_slider("Opacity", min=0.05, max=1.0, step=0.05, initial_value=1.0)
+            self._numbers = gui.add_markdown(self._text())
+        with tabs.add_tab("Save"):
+            export = gui.add_button("Export splats (PLY)", hint="What is trained so far, inside the crop box.")
+            picture = gui.add_button("Picture of this view", hint=f"Rendered {PICTURE_HEIGHT} pixels high.")
+            self._saved = gui.add_markdown("")
+        for control in (self._in_browser, self._limit, self._size, self._opacity):
+            control.on_update(lambda _: view.rerender())
+        export.on_click(lambda event: self._save(self._export, event))
+        picture.on_click(lambda event: self._save(self._picture, event))
+
+    @property
+    def draws_in_browser(self) -> bool:
+        return self._in_browser.value
+
+    @property
+    def shown(self) -> ShownGaussians:
+        return ShownGaussians(int(self._limit.value), float(self._size.value), float(self._opacity.value))
+
+    def sent(self, num_gaussians: int, num_bytes: int) -> None:
+        """Note what the last refresh sent."""
+        self._sent = f"{num_gaussians:,} in the browser ({num_bytes / 1e6:.1f} MB)"
+        self.update(now=True)
+
+    def update(self, now: bool = False) -> None:
+        """Show the current numbers, about once a second."""
+        if now or time.monotonic() > self._updated_at + SECONDS_PER_UPDATE:
+            self._updated_at = time.monotonic()
+            self._numbers.content = self._text()
+
+    def _text(self) -> str:
+        gaussians = f"**Gaussians** {self.view.model.num_points:,}"
+        lines = [f"{gaussians}, {self._sent}" if self._sent else gaussians, *self.view.progress.lines()]
+        return "  \n".join(lines)
+
+    # --------------------------------------------------------------------------------------------------- saving
+
+    def _save(self, write: Callable[[Any], str], event: Any) -> None:
+        try:
+            self._saved.content = write(event)
+        except OSError as error:
+            self._saved.content = f"Could not write {error.filename or 'it'}: {error.strerror or error}."
+
+    def _export(self, event: Any) -> str:
+        folder = self.view.viewer.log_filename.parent / "exports"
+        with self.view.lock():
+            params = {name: value.cpu().clone() for name, value in self.view.gaussians().items()}
+            path = folder / f"splat_step_{self.view.model.step:06d}.ply"
+        count = write_splat_ply(params, self.view.model.config.sh_degree, path)
+        return f"{count:,} Gaussians written to `{path}`"
+
+    def _picture(self, event: Any) -> str:
+        picture = Image.fromarray(self.view.picture(event.client, PICTURE_HEIGHT).numpy())
+        content = io.BytesIO()
+        picture.save(content, format="PNG")
+        event.client.send_file_download(f"view_step_{self.view.model.step:06d}.png", content.getvalue())
+        return f"A picture of {picture.width} x {picture.height} pixels was sent to your downloads."
