@@ -149,7 +149,7 @@ def solve_here(photos: Path, cache: Path) -> Measured:
 
 @dataclass
 class Memory:
-    """The most that was resident, in bytes, seen every tenth of a second.
+    """The most that was resident, in bytes, seen four times a second.
 
     Not from getrusage: what it says of a child begins with what the parent had when it started the child.
     """
@@ -163,7 +163,7 @@ class Memory:
         """Updates it from what the system says of a process and its children."""
         try:
             own = process.memory_info().rss
-            children = [child.memory_info().rss for child in process.children(recursive=True)]
+            children = [child.memory_info().rss for child in process.children()]
         except psutil.Error:  # one of them has just ended
             return
         self.process = max(self.process, own)
@@ -179,7 +179,7 @@ def solve_in_fresh_process(photos: Path, folder: Path) -> tuple[Measured, Memory
     try:
         while process.poll() is None:
             memory.look(process)
-            time.sleep(0.1)
+            time.sleep(0.25)
     except BaseException:
         process.kill()
         raise
