@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Integer
 
 from img3d_dataparsers.errors import InputError
 
@@ -44,13 +44,13 @@ class Splats:
     def __len__(self) -> int:
         return len(self.means)
 
-    def __getitem__(self, index: Integer[np.ndarray, "M"] | Float[np.ndarray, "N"] | slice) -> Splats:
+    def __getitem__(self, index: Integer[np.ndarray, "M"] | Bool[np.ndarray, "N"] | slice) -> Splats:
         return Splats(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def visible(self) -> Splats:
         """Those that are finite and opaque enough to be drawn."""
-        values = (getattr(self, field.name).reshape(len(self), -1) for field in fields(self))
-        finite = np.logical_and.reduce([np.isfinite(value).all(axis=1) for value in values])
+        values = [getattr(self, field.name) for field in fields(self)]
+        finite = np.logical_and.reduce([np.isfinite(value).all(axis=tuple(range(1, value.ndim))) for value in values])
         return self[finite & (self.opacities >= INVISIBLE) & (np.linalg.norm(self.quats, axis=1) > 0)]
 
     def importance(self) -> Float[np.ndarray, "N"]:

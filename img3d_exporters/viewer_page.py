@@ -25,6 +25,7 @@ import html
 import json
 import math
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,20 +201,27 @@ def page_files(scene: PageScene, single_file: bool) -> dict[str, bytes]:
     style = (ASSETS / "viewer.css").read_bytes()
     licenses = (ASSETS / "LICENSES.txt").read_bytes()
 
-    background = "rgb({:.0f}, {:.0f}, {:.0f})".format(*(255 * channel for channel in scene.background))
-    page = TEMPLATE.read_bytes()
-    page = page.replace(b"<!--title-->", html.escape(scene.title).encode())
-    page = page.replace(b"<!--background-->", background.encode())
+    slots = {
+        "title": html.escape(scene.title).encode(),
+        "background": "rgb({:.0f}, {:.0f}, {:.0f})".format(*(255 * channel for channel in scene.background)).encode(),
+    }
     if not single_file:
-        tags = "\n        ".join(f'<script src="{name}"></script>' for name in scripts)
-        page = page.replace(b"<!--style-->", b'<link rel="stylesheet" href="viewer.css" />')
-        page = page.replace(b"<!--scripts-->", tags.encode())
-        return {"index.html": page, "viewer.css": style, "LICENSES.txt": licenses, **scripts}
-    notice = b"<!--\nThis page contains:\n\n%s\n-->\n" % licenses.replace(b"--", b"- -")
-    page = page.replace(b"<!--style-->", b"<style>" + style + b"</style>")
-    tags = b"\n".join(b"<script>" + script + b"</script>" for script in scripts.values())
-    before, after = page.split(b"<!--scripts-->")
-    return {"index.html": before + tags + b"\n" + notice + after}
+        slots["style"] = b'<link rel="stylesheet" href="viewer.css" />'
+        slots["scripts"] = "\n        ".join(f'<script src="{name}"></script>' for name in scripts).encode()
+        return {"index.html": _fill(slots), "viewer.css": style, "LICENSES.txt": licenses, **scripts}
+    slots["style"] = b"<style>" + style + b"</style>"
+    slots["scripts"] = b"\n".join(
+        [
+            *(b"<script>" + script + b"</script>" for script in scripts.values()),
+            b"<!--\nThis page contains:\n\n" + licenses.replace(b"--", b"- -") + b"\n-->",
+        ]
+    )
+    return {"index.html": _fill(slots)}
+
+
+def _fill(slots: dict[str, bytes]) -> bytes:
+    """The template with `<!--name-->` replaced; all at once, as what goes in may look like a slot itself."""
+    return re.sub(rb"<!--(\w+)-->", lambda match: slots[match[1].decode()], TEMPLATE.read_bytes())
 
 
 def _description(scene: PageScene, parts: list[bytes]) -> dict[str, object]:

@@ -115,6 +115,17 @@ const img3d = {
 };
 window.img3d = img3d;
 
+// Errors of elements do not bubble; a script that is missing would otherwise leave the page waiting for its part.
+window.addEventListener(
+    'error',
+    ({ target }) => {
+        if (target instanceof HTMLScriptElement) {
+            fail(`${target.getAttribute('src')} is missing. It belongs beside this page.`);
+        }
+    },
+    true
+);
+
 if (document.createElement('canvas').getContext('webgl2')) {
     start().catch((error) => fail(error.message ?? error));
 } else {

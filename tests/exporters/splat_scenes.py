@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small sets of Gaussians that tests write, and what our own rasteriser makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from img3d_exporters.splats import Splats
+from img3d_exporters.viewer_page import InitialView
+from img3d_kernels import rasterization
+
+
+def colorful_splats(num: int = 1500, sh_degree: int = 3, seed: int = 0) -> Splats:
+    """A thick shell of opaque Gaussians of many shapes and colours, each of another colour from another side."""
+    rng = np.random.default_rng(seed)
+    directions = rng.normal(size=(num, 3))
+    means = directions / np.linalg.norm(directions, axis=1, keepdims=True) * rng.uniform(0.5, 1, (num, 1))
+    return Splats(
+        means=means.astype(np.float32),
+        quats=rng.normal(size=(num, 4)).astype(np.float32),
+        log_scales=rng.uniform(-3.5, -2, (num, 3)).astype(np.float32),
+        opacities=rng.uniform(-1, 5, num).astype(np.float32),
+        sh_dc=rng.uniform(-1.2, 1.2, (num, 3)).astype(np.float32),
+        sh_rest=rng.normal(0, 0.35, (num, (sh_degree + 1) ** 2 - 1, 3)).astype(np.float32),
+    )
+
+
+def render(
+    splats: Splats,
+    view: InitialView,
+    up: np.ndarray,
+    width: int,
+    height: int,
+    background: tuple[float, float, float],
+    sh_degree: int = 3,
+    antialiased: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Our picture `[H, W, 3]` in [0, 1] of a level camera at `view`, and its opacity `[H, W]`."""
+    forward = view.target - view.position
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])  # x right, y down, z forward
+    viewmat = np.eye(4)
+    viewmat[:3, :3], viewmat[:3, 3] = rotation, -rotation @ view.position
+    focal = max(width, height) / 2 / np.tan(np.radians(view.fov) / 2)
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    colors = np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1)[:, : (sh_degree + 1) ** 2]
+    image, alpha, _ = rasterization(
+        means=torch.from_numpy(splats.means),
+        quats=torch.from_numpy(splats.quats),
+        scales=torch.from_numpy(splats.log_scales).exp(),
+        opacities=torch.from_numpy(splats.opacities).sigmoid(),
+        colors=torch.from_numpy(np.ascontiguousarray(colors)),
+        viewmats=torch.from_numpy(viewmat).float()[None],
+        Ks=torch.from_numpy(K).float()[None],
+        width=width,
+        height=height,
+        backgrounds=torch.tensor([background]),
+        sh_degree=sh_degree,
+        rasterize_mode="antialiased" if antialiased else "classic",
+    )
+    return image[0].clamp(0, 1).numpy(), alpha[0, ..., 0].numpy()
+
+
+def psnr(image: np.ndarray, reference: np.ndarray, where: np.ndarray) -> float:
+    """In decibels, over the pixels that `where` selects; values in [0, 1]."""
+    return float(-10 * np.log10(np.mean((image[where] - reference[where]) ** 2)))
