@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live view: pages draw splats, the trainer renders only what they cannot, and nothing happens without a page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import viser
+from command_lines import free_port
+from gaussian_scenes import pinhole_camera, small_model
+from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.utils import CameraState
+from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
+from PIL import Image
+
+from img3d_methods import live_view
+from img3d_methods.live_view import LEAST_SECONDS, SHARE_OF_TIME
+from img3d_methods.splat_model import Img3dSplatModel
+
+
+class Page:
+    """What the viewer knows of an open page."""
+
+    def __init__(self, client_id: int) -> None:
+        self.client_id = client_id
+        self.camera = SimpleNamespace(position=(0.0, 0.0, 5.0), wxyz=(1.0, 0.0, 0.0, 0.0))
+        self.scene = self
+        self.backgrounds: list[Any] = []
+        self.downloads: dict[str, bytes] = {}
+
+    def set_background_image(self, image: Any, **options: Any) -> None:
+        assert options.get("depth") is None, "a background with depth would hide splats"
+        self.backgrounds.append(image)
+
+    def send_file_download(self, name: str, content: bytes) -> None:
+        self.downloads[name] = content
+
+    @property
+    def has_plain_background(self) -> bool:
+        image = self.backgrounds[-1]
+        return bool((image == image[0, 0]).all())
+
+
+class RenderThread(RenderStateMachine):
+    """Nerfstudio's render thread of a page, that renders one frame when told to."""
+
+    def __init__(self, viewer: Any, page: Page) -> None:
+        super().__init__(viewer, 10.0, page)  # pyright: ignore[reportArgumentType]
+        self.result: Any = None
+
+    def run(self) -> None:
+        with self.viewer.train_lock:  # pyright: ignore[reportOptionalContextManager]
+            try:
+                self.result = self.viewer.model.get_outputs_for_camera(pinhole_camera())  # pyright: ignore
+            except IOChangeException:
+                self.result = "drawn by the page"
+
+
+class Watched:
+    """A model with Nerfstudio's viewer (as far as the live view looks at it), over a real viser server."""
+
+    def __init__(self, server: viser.ViserServer, folder: Path) -> None:
+        self.model = small_model(num_points=3000)
+        self.pages: dict[int, Page] = {}
+        state = CameraState(fov=0.8, aspect=1.5, c2w=torch.eye(4)[:3], camera_type=CameraType.PERSPECTIVE)
+        self.viewer: Any = SimpleNamespace(
+            model=self.model,
+            viser_server=server,
+            stats_markdown=server.gui.add_markdown("Step: 0  \nResolution: 0x0px"),
+            make_stats_markdown=lambda step, resolution: f"Step: 0  \nResolution: {resolution}",
+            control_panel=SimpleNamespace(
+                output_render="rgb", split=False, crop_viewport=False, crop_obb=None, max_res=512
+            ),
+            render_tab_state=SimpleNamespace(preview_render=False, preview_camera_type="Perspective"),
+            render_statemachines={},
+            train_lock=threading.Lock(),
+            last_move_time=time.time(),
+            log_filename=folder / "viewer_log_filename.txt",
+            get_camera_state=lambda page: state,
+        )
+        self.view = self.model.live_view
+        self.view._setup(self.viewer)
+
+    def open_page(self) -> Page:
+        page = Page(len(self.pages))
+        self.pages[page.client_id] = page
+        self.viewer.render_statemachines[page.client_id] = RenderThread(self.viewer, page)
+        return page
+
+    def frame(self, page: Page, first: bool = False) -> Any:
+        """What the viewer gets when it asks for a frame: outputs, or "drawn by the page"."""
+        thread = RenderThread(self.viewer, page)
+        thread.output_keys = {} if first else {"rgb"}  # pyright: ignore[reportAttributeAccessIssue]
+        thread.start()
+        thread.join()
+        self.viewer.render_statemachines[page.client_id].output_keys = {"rgb"}
+        assert thread.result is not None
+        return thread.result
+
+    @property
+    def panel(self) -> Any:
+        return self.view.panel
+
+    def sent(self) -> torch.Tensor | None:
+        """Positions of the splats in the scene, in world units."""
+        handle = self.view._splats._handle
+        if handle is None:
+            return None
+        name, messages = handle._impl.name, self.viewer.viser_server._websock_server._broadcast_buffer.message_from_id
+        (message,) = [m for m in messages.values() if getattr(m, "name", "") == name and hasattr(m, "buffer")]
+        return torch.from_numpy(message.buffer[:, :3].copy()).view(torch.float32) / 10
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Any:
+    server = viser.ViserServer(host="127.0.0.1", port=free_port(), verbose=False)
+    yield Watched(server, tmp_path)
+    server.stop()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that lets time pass for the live view."""
+    offset, real = [0.0], time.monotonic
+    monkeypatch.setattr(live_view.time, "monotonic", lambda: real() + offset[0])
+
+    def pass_time(seconds: float) -> None:
+        offset[0] += seconds
+
+    return pass_time
+
+
+class TestFrames:
+    def test_the_first_picture_is_rendered_then_the_page_draws(self, watched: Watched) -> None:
+        page = watched.open_page()
+        assert "rgb" in watched.frame(page, first=True)
+        assert watched.frame(page) == "drawn by the page"
+        sent = watched.sent()
+        assert sent is not None
+        assert torch.allclose(sent, watched.model.means.detach(), atol=1e-5)
+
+    def test_nothing_is_streamed_once_the_page_draws(self, watched: Watched, clock: Callable[[float], None]) -> None:
+        page = watched.open_page()
+        watched.frame(page, first=True)
+        watched.frame(page)
+        clock(10)
+        watched.frame(page)
+        assert page.has_plain_background
+        count = len(page.backgrounds)
+        for _ in range(5):
+            watched.frame(page)
+        assert len(page.backgrounds) == count
+
+    def test_training_need_not_wait_while_the_camera_moves(self, watched: Watched) -> None:
+        watched.frame(watched.open_page())
+        assert watched.viewer.last_move_time == 0
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda watched: setattr(watched.panel._in_browser, "value", False),
+            lambda watched: setattr(watched.viewer.control_panel, "output_render", "depth"),
+            lambda watched: setattr(watched.viewer.control_panel, "split", True),
+            lambda watched: vars(watched.viewer.render_tab_state).update(
+                preview_render=True, preview_camera_type="Fisheye"
+            ),
+        ],
+        ids=["box unchecked", "depth", "split screen", "fisheye preview"],
+    )
+    def test_the_trainer_renders_what_the_page_cannot(self, watched: Watched, ask: Callable[[Watched], None]) -> None:
+        page = watched.open_page()
+        assert watched.frame(page) == "drawn by the page"
+        ask(watched)
+        assert "depth" in watched.frame(page)
+        assert not watched.view._splats.visible
+
+    def test_pages_are_not_blank_while_new_splats_grow(self, watched: Watched, clock: Callable[[float], None]) -> None:
+        page = watched.open_page()
+        watched.frame(page, first=True)
+        watched.frame(page)
+        assert not page.has_plain_background
+        watched.frame(page)
+        assert not page.has_plain_background
+        page.camera.position = (1.0, 0.0, 5.0)
+        watched.frame(page)
+        assert page.has_plain_background, "a picture from elsewhere must not stay behind the splats"
+
+    def test_evaluation_is_no_business_of_the_viewer(self, watched: Watched) -> None:
+        before = watched.model.get_outputs_for_camera(pinhole_camera())["rgb"]
+        watched.open_page()
+        watched.panel._size.value = 0.3
+        watched.panel._limit.value = 1000
+        assert torch.equal(watched.model.get_outputs_for_camera(pinhole_camera())["rgb"], before)
+
+
+class TestSliders:
+    def test_number_of_gaussians_in_the_page(self, watched: Watched) -> None:
+        page = watched.open_page()
+        watched.panel._limit.value = 1000
+        watched.frame(page)
+        sent = watched.sent()
+        assert sent is not None
+        assert len(sent) == 1000
+
+    def test_number_of_gaussians_in_rendered_frames(self, watched: Watched) -> None:
+        page = watched.open_page()
+        watched.panel._in_browser.value = False
+        full = watched.frame(page)["accumulation"]
+        watched.panel._limit.value = 1000
+        assert watched.frame(page)["accumulation"].sum() < full.sum()
+
+    @pytest.mark.parametrize("slider", ["_size", "_opacity"])
+    def test_size_and_opacity_in_rendered_frames(self, watched: Watched, slider: str) -> None:
+        page = watched.open_page()
+        watched.panel._in_browser.value = False
+        full = watched.frame(page)["accumulation"]
+        getattr(watched.panel, slider).value = 0.05
+        assert watched.frame(page)["accumulation"].sum() < 0.8 * full.sum()
+
+    def test_the_crop_box_crops_the_page(self, watched: Watched) -> None:
+        box = OrientedBox(torch.eye(3), torch.tensor([0.5, 0.0, 0.0]), torch.ones(3))
+        watched.viewer.control_panel.crop_viewport, watched.viewer.control_panel.crop_obb = True, box
+        watched.frame(watched.open_page())
+        sent = watched.sent()
+        assert sent is not None
+        assert torch.equal(torch.tensor(len(sent)), box.within(watched.model.means).sum())
+
+    def test_a_change_shows_at_once(self, watched: Watched) -> None:
+        page = watched.open_page()
+        watched.frame(page)
+        first = watched.view._splats._count
+        watched.panel._opacity.value = 0.5
+        watched.frame(page)
+        assert watched.view._splats._count == first + 1
+
+
+class TestWhileTraining:
+    def test_nothing_is_computed_or_sent_without_a_page(
+        self, watched: Watched, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def never(*args: object) -> None:
+            raise AssertionError("computed splats for nobody")
+
+        monkeypatch.setattr(live_view, "browser_splats", never)
+        page = watched.open_page()
+        watched.view._splats.visible = True
+        del watched.viewer.render_statemachines[page.client_id]
+        watched.model.step = 5
+        watched.view.after_step(5)
+        watched.view.after_training(5)
+
+    def test_pages_are_refreshed_as_often_as_five_percent_of_the_time_allow(
+        self, watched: Watched, clock: Callable[[float], None]
+    ) -> None:
+        page = watched.open_page()
+        watched.frame(page)
+        view, count = watched.view, lambda: watched.view._splats._count
+        first = count()
+        view._refresh_seconds = 1.0
+        pause = 2 * view._refresh_seconds / SHARE_OF_TIME  # making them, and sending them to one page
+        assert pause > LEAST_SECONDS
+        watched.model.step = 1
+        clock(pause - 1)
+        view.after_step(1)
+        assert count() == first
+        clock(1)
+        view.after_step(2)
+        assert count() == first + 1
+
+    def test_an_unchanged_model_is_not_sent_again(self, watched: Watched, clock: Callable[[float], None]) -> None:
+        page = watched.open_page()
+        watched.frame(page)
+        first = watched.view._splats._count
+        clock(1000)
+        watched.frame(page)
+        assert watched.view._splats._count == first
+
+    def test_the_end_is_shown_without_waiting(self, watched: Watched) -> None:
+        page = watched.open_page()
+        watched.frame(page)
+        first = watched.view._splats._count
+        watched.model.step = 100
+        watched.view.after_training(100)
+        assert watched.view._splats._count == first + 1
+
+
+class TestSaving:
+    def test_export_writes_beside_the_runs_config(self, watched: Watched, tmp_path: Path) -> None:
+        watched.model.step = 7
+        watched.panel._save(watched.panel._export, None)
+        assert (tmp_path / "exports" / "splat_step_000007.ply").stat().st_size > 3000 * 4
+        assert "Gaussians written to" in watched.panel._saved.content
+
+    def test_what_cannot_be_written_is_said_in_the_panel(self, watched: Watched, tmp_path: Path) -> None:
+        (tmp_path / "exports").write_text("in the way")
+        watched.panel._save(watched.panel._export, None)
+        assert "Could not write" in watched.panel._saved.content
+
+    def test_a_picture_of_the_view_is_downloaded(self, watched: Watched, tmp_path: Path) -> None:
+        page = watched.open_page()
+        watched.panel._save(watched.panel._picture, SimpleNamespace(client=page))
+        ((name, content),) = page.downloads.items()
+        (tmp_path / name).write_bytes(content)
+        assert Image.open(tmp_path / name).size == (1620, 1080)
+
+
+def test_a_model_without_a_viewer_renders_all(watched: Watched) -> None:
+    model = small_model(num_points=100)
+    assert isinstance(model, Img3dSplatModel)
+    assert model.get_outputs_for_camera(pinhole_camera())["rgb"].shape == (40, 48, 3)
+    model.live_view.after_step(1)
+    model.live_view.after_training(1)

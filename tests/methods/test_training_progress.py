@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lines that tell how a run is going."""
+
+from __future__ import annotations
+
+import pytest
+
+from img3d_methods import training_progress
+from img3d_methods.training_progress import MOST_BARS, TrainingProgress, bars, readable
+
+
+def test_nothing_is_said_where_nothing_is_trained() -> None:
+    assert TrainingProgress().lines() == []
+
+
+def test_time_used_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(training_progress.time, "monotonic", lambda: now)
+    progress = TrainingProgress()
+    progress.begin(11, lambda step: 1)
+    for step in range(6):
+        progress.record(step)
+        now += 2
+    assert progress.lines() == ["**Time** 10 s used, 10 s left"]
+
+
+def test_quality_with_a_chart() -> None:
+    progress = TrainingProgress()
+    for psnr in (10.0, 15.0, 17.04):
+        progress.record_psnr(psnr)
+    assert progress.lines() == ["**Training PSNR** 17.0 dB `▁▆█`"]
+
+
+def test_a_long_run_fits_the_chart() -> None:
+    chart = bars([float(i) for i in range(1000)])
+    assert len(chart) == MOST_BARS
+    assert list(chart) == sorted(chart)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (3700, "1 h 1 min")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert readable(seconds) == text
