@@ -48,7 +48,7 @@ def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
         missing = [n for n in sorted(names - known.keys()) if not any((root / n).is_file() for root in _roots(folder))]
         if missing:
             raise InputError(
-                f"{folder / name} names {len(missing)} photos that are not there: {some_names(missing)}; correct the list"
+                f"{folder / name} names {len(missing)} photos that are not there: {some_names(missing)}; correct it"
             )
         splits[split] = {known[name] for name in names & known.keys()}
     return splits
