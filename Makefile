@@ -38,7 +38,7 @@ lint: $(INSTALLED)
 
 env: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(wildcard img3d_kernels/csrc/*)
+$(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(wildcard img3d_kernels/csrc/* img3d_exporters/web/*.*)
 	@echo "== Environment in $(VENV): about 8 GB and 4 minutes the first time, seconds to bring it up to date"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt cmake nanobind ninja scikit-build-core

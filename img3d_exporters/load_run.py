@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from img3d_dataparsers.errors import InputError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.models.base_model import Model
 
 
@@ -42,7 +44,9 @@ def load_run(config_path: Path) -> Run:
     from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
 
     try:
-        config, pipeline, _, _ = eval_setup(config_path, test_mode="inference")
+        config, pipeline, _, _ = eval_setup(
+            config_path, test_mode="inference", update_config_callback=_with_a_checkpoint
+        )
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
         raise InputError(f"{config_path} is not a config.yml that ns-train wrote: {first_line}.") from error
@@ -51,13 +55,20 @@ def load_run(config_path: Path) -> Run:
         raise InputError(f"{config_path} is not a run that can be loaded: {reason}.") from error
     except KeyError as error:
         raise InputError(f"{config_path} was trained by {error}, a method that is not installed here.") from error
-    except IndexError as error:
-        raise InputError(f"The run at {config_path} has no checkpoint yet: let it train until it saves one.") from error
-    except OSError as error:
-        raise InputError(
-            f"Something that {config_path} needs cannot be read: {error}. (Relative paths in it are meant from the "
-            "folder that ns-train ran in.)"
-        ) from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{config_path} cannot be loaded, its checkpoint or data are damaged: {reason}") from error
     dataset = pipeline.datamanager.train_dataset
     assert dataset is not None
     return Run(config.experiment_name or config_path.parent.name, pipeline.model, dataset.cameras)
+
+
+def _with_a_checkpoint(config: TrainerConfig) -> TrainerConfig:
+    """Refuses a run without one, before its data are read; Nerfstudio would exit with a message of several lines."""
+    folder = config.get_checkpoint_dir()
+    if not any(folder.glob("step-*.ckpt")):
+        raise InputError(
+            f"There are no checkpoints in {folder}: let the run train until it saves one, or, if that path is not "
+            "from here, run this in the folder that ns-train ran in."
+        )
+    return config

@@ -190,7 +190,7 @@ def check_replaceable(output_dir: Path) -> None:
 def page_files(scene: PageScene, single_file: bool) -> dict[str, bytes]:
     """Contents by file name."""
     parts = [
-        gzip.compress(compressed_ply(scene.splats[part]), 6, mtime=0) for part in split_by_importance(scene.splats)
+        gzip.compress(compressed_ply(scene.splats[part]), 4, mtime=0) for part in split_by_importance(scene.splats)
     ]
     scripts = {
         "scene.js": f"window.img3dScene = {_json(_description(scene, parts))};".encode(),
