@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.utils import get_camera
 from nerfstudio.viewer.viewer_elements import ViewerControl
@@ -30,6 +31,7 @@ from img3d_methods.splat_packets import ShownGaussians, SplatNode, browser_splat
 from img3d_methods.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
+    from nerfstudio.configs.base_config import ViewerConfig
     from nerfstudio.data.scene_box import OrientedBox
     from nerfstudio.viewer.viewer import Viewer
 
@@ -76,6 +78,8 @@ class LiveView(ViewerControl):
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
+        if message := open_to_others(viewer.config):
+            CONSOLE.print(message, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
         self._splats = SplatNode(viewer.viser_server)
         self.panel = LiveViewPanel(self)
 
@@ -261,6 +265,18 @@ class LiveView(ViewerControl):
         finally:
             self.model.train(was_training)
         return (rgb * 255).round().to(torch.uint8).cpu()
+
+
+def open_to_others(config: ViewerConfig) -> str | None:
+    """Who else can see the viewer, in one line; None if nobody on another machine can."""
+    who = []
+    if config.websocket_host not in ("127.0.0.1", "localhost", "::1"):
+        who.append("everybody who can reach this machine over the network")
+    if config.make_share_url:
+        who.append("everybody who knows the shared address")
+    if not who:
+        return None
+    return f"The viewer is open to {' and '.join(who)}: they see the photos, and can pause training and export."
 
 
 def _pose(client: Any) -> tuple[float, ...]:

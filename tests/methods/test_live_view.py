@@ -16,6 +16,7 @@ import viser
 from command_lines import free_port
 from gaussian_scenes import pinhole_camera, small_model
 from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from nerfstudio.viewer.utils import CameraState
@@ -23,7 +24,7 @@ from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from PIL import Image
 
 from img3d_methods import live_view
-from img3d_methods.live_view import LEAST_SECONDS, SHARE_OF_TIME
+from img3d_methods.live_view import LEAST_SECONDS, SHARE_OF_TIME, open_to_others
 from img3d_methods.splat_model import Img3dSplatModel
 
 
@@ -74,6 +75,7 @@ class Watched:
         state = CameraState(fov=0.8, aspect=1.5, c2w=torch.eye(4)[:3], camera_type=CameraType.PERSPECTIVE)
         self.viewer: Any = SimpleNamespace(
             model=self.model,
+            config=ViewerConfig(websocket_host="127.0.0.1"),
             viser_server=server,
             stats_markdown=server.gui.add_markdown("Step: 0  \nResolution: 0x0px"),
             make_stats_markdown=lambda step, resolution: f"Step: 0  \nResolution: {resolution}",
@@ -319,3 +321,16 @@ def test_a_model_without_a_viewer_renders_all(watched: Watched) -> None:
     assert model.get_outputs_for_camera(pinhole_camera())["rgb"].shape == (40, 48, 3)
     model.live_view.after_step(1)
     model.live_view.after_training(1)
+
+
+@pytest.mark.parametrize(
+    ("config", "who"),
+    [
+        (ViewerConfig(websocket_host="127.0.0.1"), None),
+        (ViewerConfig(websocket_host="0.0.0.0"), "reach this machine"),
+        (ViewerConfig(websocket_host="127.0.0.1", make_share_url=True), "knows the shared address"),
+    ],
+)
+def test_who_can_see_the_viewer_is_said(config: ViewerConfig, who: str | None) -> None:
+    message = open_to_others(config)
+    assert message is None if who is None else message is not None and who in message
