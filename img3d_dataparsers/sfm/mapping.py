@@ -19,8 +19,11 @@ import pycolmap
 
 SEED = 0
 """Of everything that COLMAP draws."""
+OUTLIER, MAX_OUTLIER = 2e-3, 4.0
+"""Reprojection error of a feature that is a wrong match, in the photo's longest sides, but no more than COLMAP's 4
+pixels. Not less: rolling shutters bend photos by that much, and cameras from the fitting half of a photo are worse."""
 MAX_REPROJECTION_ERROR = 1e-3
-"""Of a feature in the result, in the photo's longest sides: 2 pixels in 2000. COLMAP's 4 pixels, at whatever size."""
+"""Of a feature in the result, in the photo's longest sides: 2 pixels in 2000."""
 MIN_ANGLE = 1.5
 """Degrees between the rays of a point, as COLMAP's."""
 MIN_MODEL_SIZE = 3
@@ -128,7 +131,16 @@ def refine(model: pycolmap.Reconstruction) -> None:
         for camera_id in undetermined:
             model.cameras[camera_id].params = before[camera_id]
         _adjust(model, principal_point=True, constant=undetermined)
+    _drop(model, MAX_REPROJECTION_ERROR * _longest(model))
     model.update_point_3d_errors()
+
+
+def _longest(model: pycolmap.Reconstruction) -> int:
+    return max(max(camera.width, camera.height) for camera in model.cameras.values())
+
+
+def _drop(model: pycolmap.Reconstruction, max_error: float) -> None:
+    pycolmap.ObservationManager(model).filter_all_points3D(max(1.0, max_error), MIN_ANGLE)
 
 
 def _free_distortion(camera: pycolmap.Camera) -> None:
@@ -147,11 +159,11 @@ def _adjust(model: pycolmap.Reconstruction, principal_point: bool, constant: lis
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_principal_point = principal_point
     options.print_summary = False
-    longest = max(max(camera.width, camera.height) for camera in model.cameras.values())
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.HUBER
     for _ in range(2):
         adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, _problem(model, constant, None), model)
         adjuster.solve()
-        pycolmap.ObservationManager(model).filter_all_points3D(max(1.0, MAX_REPROJECTION_ERROR * longest), MIN_ANGLE)
+        _drop(model, min(MAX_OUTLIER, OUTLIER * _longest(model)))
     return _deviations(model, options) if principal_point and not constant else {}
 
 
