@@ -10,14 +10,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pycolmap
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 from scipy.sparse import coo_matrix
@@ -83,12 +84,10 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
     name = f"sfm-{_key(photo_set)}"
     for place in places:
         if (place / name / "report.json").is_file():
-            solution = _read(photo_set, place / name)
-            _print(f"Poses: {solution.report.summary}, from the cache {place / name}")
-            return solution
+            return _read(photo_set, place / name, "from the cache")
     place = writable_cache(folder, cache_dir)
     try:
-        with FileLock(place / f"{name}.lock"):
+        with _alone(place / f"{name}.lock"):
             if not (place / name / "report.json").is_file():  # another process may have finished it meanwhile
                 _solve(photo_set, place / name)
     except OSError as error:
@@ -99,10 +98,23 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
             if full
             else f"{place}: {error.strerror or error}; --cache-dir DIR chooses another place"
         ) from error
-    (place / f"{name}.lock").unlink(missing_ok=True)
-    solution = _read(photo_set, place / name)
-    _print(f"Poses: {solution.report.summary}, kept in {place / name}")
-    return solution
+    return _read(photo_set, place / name, "kept in")
+
+
+@contextmanager
+def _alone(lock_path: Path) -> Iterator[None]:
+    """Waits until no other process solves for the same poses."""
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _print(f"Another process solves for these poses; waiting for it ({lock_path})")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+        lock_path.unlink(missing_ok=True)
 
 
 def _with_object_masks(photo_set: PhotoSet, cache: Path) -> PhotoSet:
@@ -256,8 +268,11 @@ def _colour(model: pycolmap.Reconstruction, features: Sequence[Features]) -> Non
         point.color = np.mean(colours, axis=0).round().astype(np.uint8)
 
 
-def _read(photo_set: PhotoSet, folder: Path) -> Solution:
+def _read(photo_set: PhotoSet, folder: Path, origin: str) -> Solution:
     report = Report(**json.loads((folder / "report.json").read_text()))
+    _print(f"Poses: {report.summary}, {origin} {folder}")
+    if report.unregistered:
+        warn(report.advice)
     return Solution(photo_set, pycolmap.Reconstruction(folder), report, folder)
 
 
