@@ -278,7 +278,7 @@ def table(name: str, measured: Measured, memory: Memory, errors: Errors, scene: 
         "pairs matched": f"{measured.pairs:,} of {n * (n - 1) // 2:,}",
         "points": f"{measured.points:,}",
         "reprojection px": f"{measured.mean_reprojection_error:.2f}",
-        "centres": f"{_in_unit(float(errors.centres.mean()), scene.unit)} ({errors.share:.2%})",
+        "centres": f"{_in_unit(float(errors.centres.mean()), scene.unit)} ({errors.share:.3%})",
         "rotations": f"{errors.rotations.mean():.3f}°",
         "features + matches + mapping s": " + ".join(f"{seconds:.0f}" for seconds in stages.values()),
         "total s": f"{measured.total_seconds:.0f}",
