@@ -191,15 +191,19 @@ def _problem(
 
 
 def _deviations(model: pycolmap.Reconstruction, options: pycolmap.BundleAdjustmentOptions) -> dict[int, float]:
-    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, _problem(model, [], ENOUGH_FOR_COVARIANCE), model)
+    """Standard deviations of the principal points in pixels, from some of the photos if they are many."""
+    some = pycolmap.Reconstruction(model)  # a copy: without the other photos, cameras and points move
+    adjuster = pycolmap.create_default_ceres_bundle_adjuster(
+        options, _problem(some, constant=[], at_most=ENOUGH_FOR_COVARIANCE), some
+    )
     adjuster.solve()
-    covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), model, adjuster)
+    covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), some, adjuster)
     if covariance is None:
         return {}
     model.update_point_3d_errors()
     noise = model.compute_mean_reprojection_error()
     deviations = {}
-    for camera_id, camera in model.cameras.items():
+    for camera_id, camera in some.cameras.items():
         of_camera = covariance.get_other_params_cov(camera.params)
         if of_camera is not None:
             deviations[camera_id] = noise * float(np.sqrt(np.diag(of_camera)[1:3].max()))
