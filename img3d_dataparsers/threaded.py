@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -16,11 +17,20 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """torch with one thread: for what runs in several threads already, and for many small operations."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads within threads wait for each other
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+
+
 def in_threads(function: Callable[[In], Out], items: Sequence[In], description: str) -> list[Out]:
     """`function` of every item, in order."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # in each: threads within threads wait for each other
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
+    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as executor:
         results: Iterable[Out] = executor.map(function, items)
         try:
             return list(
@@ -36,5 +46,3 @@ def in_threads(function: Callable[[In], Out], items: Sequence[In], description: 
         except BaseException:  # Ctrl-C: what has not begun need not
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-        finally:
-            torch.set_num_threads(num_threads)

@@ -126,18 +126,13 @@ def refine(model: pycolmap.Reconstruction) -> None:
     """
     for camera in model.cameras.values():
         _free_distortion(camera)
-    _adjust(model, principal_point=False, constant=[])
     before = {camera_id: list(camera.params) for camera_id, camera in model.cameras.items()}
-    deviations = _adjust(model, principal_point=True, constant=[])
-    undetermined = [
-        camera_id
-        for camera_id, camera in model.cameras.items()
-        if not _is_determined(camera, deviations.get(camera_id))
-    ]
+    deviations = _adjust(model, constant=[])
+    undetermined = [i for i, camera in model.cameras.items() if not _is_determined(camera, deviations.get(i))]
     if undetermined:
         for camera_id in undetermined:
             model.cameras[camera_id].params = before[camera_id]
-        _adjust(model, principal_point=True, constant=undetermined)
+        _adjust(model, constant=undetermined)
     _drop(model, MAX_REPROJECTION_ERROR * _longest(model))
     model.update_point_3d_errors()
 
@@ -157,21 +152,25 @@ def _free_distortion(camera: pycolmap.Camera) -> None:
     camera.params = [f, x, y, k, 0.0]
 
 
-def _adjust(model: pycolmap.Reconstruction, principal_point: bool, constant: list[int]) -> dict[int, float]:
+def _adjust(model: pycolmap.Reconstruction, constant: list[int]) -> dict[int, float]:
     """Bundle adjustment, twice, because points are dropped in between.
+
+    Args:
+        model: the reconstruction.
+        constant: cameras that keep the intrinsics they have.
 
     Returns:
         for each camera the standard deviation of its principal point in pixels, as far as it could be told.
     """
     options = pycolmap.BundleAdjustmentOptions()
-    options.refine_principal_point = principal_point
+    options.refine_principal_point = True
     options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.HUBER
     for _ in range(2):
         adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, _problem(model, constant, None), model)
         adjuster.solve()
         _drop(model, min(MAX_OUTLIER, OUTLIER * _longest(model)))
-    return _deviations(model, options) if principal_point and not constant else {}
+    return {} if constant else _deviations(model, options)
 
 
 def _problem(

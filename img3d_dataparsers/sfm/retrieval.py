@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from img3d_dataparsers.threaded import one_thread_each
+
 ALL_PAIRS = 40
 """Up to this many photos every pair is matched."""
 IN_ORDER = 6
@@ -32,8 +34,9 @@ def pairs_to_match(descriptors: Sequence[Tensor]) -> list[tuple[int, int]]:
     if n <= ALL_PAIRS:
         return [(i, j) for i in range(n) for j in range(i + 1, n)]
     pairs = {(i, j) for i in range(n) for j in range(i + 1, min(i + 1 + IN_ORDER, n))}
-    vectors = global_descriptors(descriptors)
-    similarity = (vectors @ vectors.T).numpy()
+    with one_thread_each():
+        vectors = global_descriptors(descriptors)
+        similarity = (vectors @ vectors.T).numpy()
     np.fill_diagonal(similarity, -np.inf)
     alike = np.argsort(-similarity, axis=1, kind="stable")[:, :ALIKE]
     pairs.update((min(i, j), max(i, j)) for i, row in enumerate(alike.tolist()) for j in row)

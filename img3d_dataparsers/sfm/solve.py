@@ -230,7 +230,9 @@ def _map(work: Path) -> None:
             process.wait()
             raise
     if failed:
-        last = next((line for line in reversed((work / "mapping.log").read_text().splitlines()) if line.strip()), "")
+        lines = (work / "mapping.log").read_text().splitlines()
+        # The global mapper looks for photos to colour its points by, and complains of each.
+        last = next((line for line in reversed(lines) if line.strip() and "Could not read image" not in line), "")
         if shutil.disk_usage(work).free < 1 << 20:
             raise OSError(errno.ENOSPC, "disk full")
         raise InputError(f"solving for cameras failed: {last.strip()} (the whole log: {work / 'mapping.log'})")
