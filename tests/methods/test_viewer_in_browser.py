@@ -192,7 +192,8 @@ class TestNsViewer:
         ns_viewer.draw_in_browser(True)
         ns_viewer.wait_for_text("Resolution: the browser's")
         ns_viewer.page.wait_for_timeout(2000)
-        assert ns_viewer.agreement() >= 20
+        # Less than elsewhere: after two drags the view is one that no photo was taken from.
+        assert ns_viewer.agreement() >= 18
 
     def test_the_export_button_writes_the_splats(
         self, ns_viewer: ViewerPage, trained_sample: tuple[CommandLine, Path]
