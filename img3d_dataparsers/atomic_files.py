@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +14,20 @@ from img3d_dataparsers.errors import InputError
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; on success it becomes `path`, on failure it is removed."""
+    """A temporary name beside `path` to write a file or a folder to.
+
+    On success it becomes `path` (a folder only where there is none, or an empty one); on failure it is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def cache_folders(folder: Path, cache_dir: Path | None) -> list[Path]:

@@ -3,13 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
 
 class InputError(Exception):
     """Bad input; the message is one line for the user, who did nothing that a traceback would explain."""
+
+
+@contextmanager
+def exits_with_one_line(interrupted: str) -> Iterator[None]:
+    """What goes around a command: bad input ends it with one line and status 1, Ctrl-C with `interrupted` and 130."""
+    try:
+        yield
+    except InputError as error:
+        CONSOLE.print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        CONSOLE.print(interrupted, markup=False, highlight=False, soft_wrap=True)
+        sys.exit(130)
 
 
 def warn(message: str) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
-from img3d_dataparsers.errors import InputError, some_names
+from img3d_dataparsers.errors import exits_with_one_line, some_names
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.inputs import photo_folder, read_posed_photos
 from img3d_dataparsers.posed_photos import PosedPhotos
@@ -76,14 +75,8 @@ def _print_posed(posed: PosedPhotos) -> None:
 
 def main() -> None:
     """Entry point of `img3d-photos`."""
-    try:
+    with exits_with_one_line("Interrupted; what is finished is kept, the same command goes on from there."):
         app.cli(prog="img3d-photos", description="Looks at photos before anything is trained on them.")
-    except InputError as error:
-        CONSOLE.print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        CONSOLE.print("Interrupted; what is finished is kept, the same command goes on from there.")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

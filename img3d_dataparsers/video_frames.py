@@ -28,6 +28,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 from rich.progress import track
 
+from img3d_dataparsers.atomic_files import write_atomically
 from img3d_dataparsers.errors import InputError, warn
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
@@ -85,8 +86,7 @@ def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
         max_frames: if more frames are worth keeping, they are thinned evenly along the camera's motion.
 
     Raises:
-        InputError: not a video, too little of it can be decoded, the camera stood still, or the disk is full.
-        OSError: nothing may be written in `cache`.
+        InputError: not a video, too little of it can be decoded, the camera stood still, or `cache` cannot be written.
     """
     folder = cache / f"frames-{_fingerprint(video, max_frames)}"
     num_kept = len(list(folder.glob("frame_*.jpg")))
@@ -95,9 +95,10 @@ def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
         return folder
     reader = VideoReader(video)
     with _written_whole(folder, video) as temporary:
-        picker = FramePicker()
-        for frame in _progress(reader.frames(), "Choosing video frames", reader.num_frames):
-            picker.add(_small_grey(frame, reader.reformatter))
+        picker = _watched(reader)
+        if reader.num_damaged:
+            reader.in_one_thread = True
+            picker = _watched(reader)
         num_frames = picker.num_frames
         _report_damage(reader, num_frames)
         picks = thinned(picker.finish(), max_frames)
@@ -113,6 +114,14 @@ def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
     return folder
 
 
+def _watched(reader: VideoReader) -> FramePicker:
+    """A picker that has seen all frames."""
+    picker = FramePicker()
+    for frame in _progress(reader.frames(), "Choosing video frames", reader.num_frames):
+        picker.add(_small_grey(frame, reader.reformatter))
+    return picker
+
+
 class VideoReader:
     """A video's frames, decoded one after the other in any number of passes; damaged ones are left out.
 
@@ -123,6 +132,8 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reformatter = VideoReformatter()
+        self.in_one_thread = False
+        """Slower, but alike every time: FFmpeg's threads patch up damaged frames with whatever is decoded by then."""
         self.num_damaged = 0
         """Pieces that could not be decoded in the last pass."""
         self.seconds_decoded = 0.0
@@ -150,7 +161,10 @@ class VideoReader:
         with av.open(str(self.path)) as container:
             stream = container.streams.best("video")
             assert stream is not None  # __init__ found it
-            stream.thread_type = "AUTO"
+            if self.in_one_thread:
+                stream.codec_context.thread_count = 1
+            else:
+                stream.thread_type = "AUTO"
             packets = container.demux(stream)
             while True:
                 try:
@@ -445,20 +459,17 @@ def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
         OSError: nothing may be written there.
     """
     _remove_left_behind(folder.parent)
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)  # has fewer than three frames
-        temporary.rename(folder)
+        with write_atomically(folder) as temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            yield temporary
+            shutil.rmtree(folder, ignore_errors=True)  # has fewer than three frames
     except OSError as error:
         raise InputError(
             f"the frames of {video} cannot be kept in {folder.parent}: {error.strerror or error}; free some space "
             "there, or give another folder with --cache-dir"
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _remove_left_behind(cache: Path) -> None:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_dataparsers.errors import InputError
+from img3d_dataparsers.errors import InputError, exits_with_one_line
 from img3d_exporters.splats import Splats, UpAxis, read_ply, splats_of_model
 from img3d_methods.compat import silence_upstream_warnings
 
@@ -96,14 +95,8 @@ def _drawable(splats: Splats, source: Path) -> Splats:
 def main() -> None:
     """Entry point of `img3d-export`."""
     silence_upstream_warnings()
-    try:
+    with exits_with_one_line("Interrupted; nothing was written."):
         app.cli(prog="img3d-export", description="Writes what a run made, in formats used elsewhere.")
-    except InputError as error:
-        CONSOLE.print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        CONSOLE.print("Interrupted; nothing was written.")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

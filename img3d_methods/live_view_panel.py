@@ -56,7 +56,10 @@ class LiveViewPanel:
             self._numbers = gui.add_markdown(self._text())
         with tabs.add_tab("Save"):
             export = gui.add_button("Export splats (PLY)", hint="What is trained so far, inside the crop box.")
-            picture = gui.add_button("Picture of this view", hint=f"Rendered {PICTURE_HEIGHT} pixels high.")
+            self._picture_height = gui.add_number(
+                "Picture height", PICTURE_HEIGHT, min=16, max=4320, step=1, hint="Pixels; the width follows the window."
+            )
+            picture = gui.add_button("Picture of this view", hint="Rendered with all that the model has.")
             self._saved = gui.add_markdown("")
         for control in (self._in_browser, self._limit, self._size, self._opacity):
             control.on_update(lambda _: view.rerender())
@@ -104,7 +107,7 @@ class LiveViewPanel:
         return f"{count:,} Gaussians written to `{path}`"
 
     def _picture(self, event: Any) -> str:
-        picture = Image.fromarray(self.view.picture(event.client, PICTURE_HEIGHT).numpy())
+        picture = Image.fromarray(self.view.picture(event.client, int(self._picture_height.value)).numpy())
         content = io.BytesIO()
         picture.save(content, format="PNG")
         event.client.send_file_download(f"view_step_{self.view.model.step:06d}.png", content.getvalue())

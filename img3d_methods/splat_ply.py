@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from img3d_dataparsers.atomic_files import write_atomically
+
 LEAST_OPACITY_LOGIT = -5.5373
 """logit(1/255): what rasterisers skip and ns-export leaves out."""
 
@@ -47,12 +49,7 @@ def write_splat_ply(params: dict[str, Tensor], sh_degree: int, path: Path) -> in
     table = table[table.isfinite().all(dim=1) & (params["opacities"][:, 0] >= LEAST_OPACITY_LOGIT)].numpy()
     if len(table) == 0:
         raise OSError(0, "no Gaussian is inside the crop box and opaque enough to be seen", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with write_atomically(path) as temporary:
         vertices = OrderedDict(zip(names, table.T, strict=True))
-        ExportGaussianSplat.write_ply(str(partial), len(table), vertices)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        ExportGaussianSplat.write_ply(str(temporary), len(table), vertices)
     return len(table)

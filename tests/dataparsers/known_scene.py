@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+from hypothesis import strategies as st
 from PIL import Image
 
+from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.intrinsics import resolve_intrinsics
 from img3d_dataparsers.posed_photos import PosedPhotos
 
 FloatArray = npt.NDArray[np.float64]
+SEEDS = st.integers(0, 2**32 - 1)
+"""Seeds of random numbers."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +125,39 @@ def assert_cameras_see_the_points(
         seen = np.stack([k.cx + k.fx * x / -z, k.cy - k.fy * y / -z], axis=-1)
         scale = [width / camera.width, height / camera.height]
         np.testing.assert_allclose(seen, camera.pixels(points) * scale, atol=atol, err_msg=frame.name)
+
+
+@dataclass(frozen=True)
+class PosedFormat:
+    """A format that brings poses: how a test writes it, and how img3d recognises and reads it."""
+
+    write: Callable[[Path, list[KnownCamera]], list[str]]
+    """Makes a data set of these cameras in a folder; returns the photos' paths in it."""
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], PosedPhotos]
+
+    def check_known_points(
+        self, seed: int, prepare: Callable[[list[KnownCamera]], list[KnownCamera]] = list, square_pixels: bool = False
+    ) -> None:
+        """Checks that random cameras, written and read again, see random points where they should.
+
+        Args:
+            seed: of the random numbers.
+            prepare: makes cameras such as the format can express.
+            square_pixels: whether that takes square pixels.
+        """
+        rng = np.random.default_rng(seed)
+        cameras = prepare(cameras_of(rng, 3, square_pixels))
+        with tempfile.TemporaryDirectory() as name:
+            photos = self.write(Path(name), cameras)
+            assert self.recognises(Path(name))
+            posed = self.read(Path(name))
+            assert_cameras_see_the_points(posed, dict(zip(photos, cameras, strict=True)), points_of(rng))
+
+    def error_of(self, folder: Path) -> str:
+        """The one line that a damaged data set of this format gets."""
+        assert self.recognises(folder)
+        with pytest.raises(InputError) as caught:
+            self.read(folder)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from known_scene import FloatArray, KnownCamera, assert_cameras_see_the_points, cameras_of, points_of, write_photo
+from known_scene import (
+    SEEDS,
+    FloatArray,
+    KnownCamera,
+    PosedFormat,
+    assert_cameras_see_the_points,
+    points_of,
+    write_photo,
+)
 
-from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.formats import capture_files
 from img3d_dataparsers.formats.arkit_frames import is_arkit_frames, read_arkit_frames
 from img3d_dataparsers.formats.transforms_json import read_transforms
@@ -62,22 +67,14 @@ def write_scan(folder: Path, cameras: list[KnownCamera]) -> list[str]:
     return names
 
 
-@pytest.fixture
-def cameras() -> list[KnownCamera]:
-    return cameras_of(np.random.default_rng(1), 4)
+SCAN = PosedFormat(write_scan, is_arkit_frames, read_arkit_frames)
 
 
 class Test3DScannerApp:
-    @given(seed=st.integers(0, 2**32 - 1))
+    @given(seed=SEEDS)
     @settings(max_examples=20, deadline=None)
     def test_cameras_see_known_points(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        cameras = cameras_of(rng, 3)
-        with tempfile.TemporaryDirectory() as name:
-            photos = write_scan(Path(name), cameras)
-            assert is_arkit_frames(Path(name))
-            posed = read_arkit_frames(Path(name))
-            assert_cameras_see_the_points(posed, dict(zip(photos, cameras, strict=True)), points_of(rng))
+        SCAN.check_known_points(seed)
 
     def test_numbers_of_the_apps_own_sample(self, tmp_path: Path) -> None:
         """From chair_scan/frame_00000.json: its projection matrix says where points fall in 1920x1440 pixels."""
@@ -168,17 +165,10 @@ class TestSeedPoints:
 
 
 class TestBadInput:
-    def error_of(self, folder: Path) -> str:
-        assert is_arkit_frames(folder)
-        with pytest.raises(InputError) as caught:
-            read_arkit_frames(folder)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
     def test_a_photo_without_a_camera(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         write_scan(tmp_path, cameras)
         (tmp_path / "frame_00003.json").unlink()
-        assert "frame_00003.jpg has no camera" in self.error_of(tmp_path)
+        assert "frame_00003.jpg has no camera" in SCAN.error_of(tmp_path)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -197,14 +187,14 @@ class TestBadInput:
         write_scan(tmp_path, cameras)
         path = tmp_path / "frame_00006.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-        error = self.error_of(tmp_path)
+        error = SCAN.error_of(tmp_path)
         assert "frame_00006.json" in error and message in error
 
     @pytest.mark.parametrize("content", ["", "{", "[]", "\ufeff"])
     def test_garbage_for_a_camera(self, tmp_path: Path, cameras: list[KnownCamera], content: str) -> None:
         write_scan(tmp_path, cameras)
         (tmp_path / "frame_00000.json").write_text(content, encoding="utf-8")
-        assert "frame_00000.json" in self.error_of(tmp_path)
+        assert "frame_00000.json" in SCAN.error_of(tmp_path)
 
 
 class TestNeRFCapture:

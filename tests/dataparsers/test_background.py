@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from interruptions import INTERRUPTIONS
 from PIL import Image, ImageOps
 
 from img3d_dataparsers.background import open_u2net, remove_backgrounds
@@ -118,13 +119,7 @@ class TestCache:
         remove_backgrounds([photo], tmp_path, unwanted)
         assert remove_backgrounds([], tmp_path, unwanted) == []
 
-    @pytest.mark.parametrize(
-        ("interruption", "raised", "message"),
-        [
-            (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
-            (OSError(28, "No space left on device"), InputError, "No space left on device; free some space"),
-        ],
-    )
+    @INTERRUPTIONS
     def test_interrupted_run_keeps_what_is_whole_and_goes_on_there(
         self,
         tmp_path: Path,

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_scene import FloatArray, KnownCamera, assert_cameras_see_the_points, cameras_of, points_of, write_photo
+from known_scene import (
+    SEEDS,
+    FloatArray,
+    KnownCamera,
+    assert_cameras_see_the_points,
+    cameras_of,
+    points_of,
+    write_photo,
+)
 from scipy.spatial.transform import Rotation
 
 from img3d_dataparsers.errors import InputError
@@ -57,13 +65,8 @@ def write_data_set(folder: Path, cameras: list[KnownCamera], model: str, photos:
     return paths
 
 
-@pytest.fixture
-def cameras() -> list[KnownCamera]:
-    return cameras_of(np.random.default_rng(1), 4)
-
-
 class TestCameras:
-    @given(seed=st.integers(0, 2**32 - 1), binary=st.booleans())
+    @given(seed=SEEDS, binary=st.booleans())
     @settings(max_examples=10, deadline=None)
     def test_they_see_known_points(self, seed: int, binary: bool) -> None:
         rng = np.random.default_rng(seed)

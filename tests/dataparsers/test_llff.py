@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_scene import (
+    SEEDS,
     FloatArray,
     KnownCamera,
+    PosedFormat,
     assert_cameras_see_the_points,
     cameras_of,
     points_of,
     write_photo,
 )
 
-from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.formats.llff import is_llff, read_llff
 
 
@@ -47,21 +48,19 @@ def write_llff(folder: Path, cameras: list[KnownCamera], images: str = "images",
     return names
 
 
+LLFF = PosedFormat(write_llff, is_llff, read_llff)
+
+
 @pytest.fixture
 def cameras() -> list[KnownCamera]:
     return [centred(camera) for camera in cameras_of(np.random.default_rng(1), 4, square_pixels=True)]
 
 
 class TestCameras:
-    @given(seed=st.integers(0, 2**32 - 1))
+    @given(seed=SEEDS)
     @settings(max_examples=20, deadline=None)
     def test_they_see_known_points(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        cameras = [centred(camera) for camera in cameras_of(rng, 3, square_pixels=True)]
-        with tempfile.TemporaryDirectory() as name:
-            photos = write_llff(Path(name), cameras)
-            posed = read_llff(Path(name))
-            assert_cameras_see_the_points(posed, dict(zip(photos, cameras, strict=True)), points_of(rng))
+        LLFF.check_known_points(seed, lambda cameras: [centred(camera) for camera in cameras], square_pixels=True)
 
     def test_reduced_photos_scale_the_intrinsics(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         write_llff(tmp_path, cameras, "images_8", reduction=8)
@@ -83,27 +82,20 @@ class TestCameras:
 
 
 class TestBadInput:
-    def error_of(self, folder: Path) -> str:
-        assert is_llff(folder)
-        with pytest.raises(InputError) as caught:
-            read_llff(folder)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
     def test_another_number_of_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         names = write_llff(tmp_path, cameras)
         (tmp_path / names[1]).unlink()
-        assert "has 4 cameras, but there are 3 photos" in self.error_of(tmp_path)
+        assert "has 4 cameras, but there are 3 photos" in LLFF.error_of(tmp_path)
 
     def test_no_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         np.save(tmp_path / "poses_bounds.npy", rows_of(cameras))
-        assert "there are no photos in" in self.error_of(tmp_path)
+        assert "there are no photos in" in LLFF.error_of(tmp_path)
 
     @pytest.mark.parametrize("shape", [(4, 15), (4, 3, 5), (17,), (0, 17)])
     def test_another_shape(self, tmp_path: Path, cameras: list[KnownCamera], shape: tuple[int, ...]) -> None:
         write_llff(tmp_path, cameras)
         np.save(tmp_path / "poses_bounds.npy", np.zeros(shape))
-        assert f"of shape {shape}" in self.error_of(tmp_path)
+        assert f"of shape {shape}" in LLFF.error_of(tmp_path)
 
     @given(share=st.floats(0, 0.999))
     @settings(max_examples=20, deadline=None)
@@ -114,13 +106,13 @@ class TestBadInput:
             write_llff(folder, cameras_of(np.random.default_rng(0), 2))
             whole = path.read_bytes()
             path.write_bytes(whole[: int(share * len(whole))])
-            assert "cannot be read" in self.error_of(folder)
+            assert "cannot be read" in LLFF.error_of(folder)
 
     def test_an_array_of_python_objects_is_not_unpickled(self, tmp_path: Path) -> None:
         np.save(tmp_path / "poses_bounds.npy", np.array([{"pose": 1}], dtype=object), allow_pickle=True)
-        assert "cannot be read" in self.error_of(tmp_path)
+        assert "cannot be read" in LLFF.error_of(tmp_path)
 
     def test_an_archive_under_the_files_name(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "poses.npz", poses=np.zeros((4, 17)))
         (tmp_path / "poses.npz").rename(tmp_path / "poses_bounds.npy")
-        assert "archive" in self.error_of(tmp_path)
+        assert "archive" in LLFF.error_of(tmp_path)

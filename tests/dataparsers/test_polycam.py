@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from known_scene import KnownCamera, assert_cameras_see_the_points, cameras_of, points_of, write_photo
+from known_scene import (
+    SEEDS,
+    KnownCamera,
+    PosedFormat,
+    assert_cameras_see_the_points,
+    points_of,
+    write_photo,
+)
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.formats.polycam import is_polycam, read_polycam
 
 
@@ -62,22 +66,14 @@ def write_mesh(folder: Path) -> None:
     (folder / "mesh_info.json").write_text(json.dumps({"alignmentTransform": column_major, "vertexCount": 4}))
 
 
-@pytest.fixture
-def cameras() -> list[KnownCamera]:
-    return cameras_of(np.random.default_rng(1), 4)
+POLYCAM = PosedFormat(write_polycam, is_polycam, read_polycam)
 
 
 class TestCameras:
-    @given(seed=st.integers(0, 2**32 - 1))
+    @given(seed=SEEDS)
     @settings(max_examples=20, deadline=None)
     def test_they_see_known_points(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        cameras = cameras_of(rng, 3)
-        with tempfile.TemporaryDirectory() as name:
-            photos = write_polycam(Path(name), cameras)
-            assert is_polycam(Path(name))
-            posed = read_polycam(Path(name))
-            assert_cameras_see_the_points(posed, dict(zip(photos, cameras, strict=True)), points_of(rng))
+        POLYCAM.check_known_points(seed)
 
     def test_corrected_photos_win_over_raw_ones(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         write_polycam(tmp_path, cameras[::-1], prefix="")
@@ -147,26 +143,19 @@ class TestSeedPoints:
 
 
 class TestBadInput:
-    def error_of(self, folder: Path) -> str:
-        assert is_polycam(folder)
-        with pytest.raises(InputError) as caught:
-            read_polycam(folder)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
     def test_a_photo_without_a_camera(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         name = write_polycam(tmp_path, cameras)[1]
         (tmp_path / "keyframes" / "corrected_cameras" / f"{Path(name).stem}.json").unlink()
-        assert f"{Path(name).name} has no camera" in self.error_of(tmp_path)
+        assert f"{Path(name).name} has no camera" in POLYCAM.error_of(tmp_path)
 
     def test_no_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         for name in write_polycam(tmp_path, cameras):
             (tmp_path / name).unlink()
-        assert "has cameras but no photos" in self.error_of(tmp_path)
+        assert "has cameras but no photos" in POLYCAM.error_of(tmp_path)
 
     @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00\x01", '{"fx": 1}', '{"fx": "wide"}'])
     def test_a_damaged_camera_file(self, tmp_path: Path, cameras: list[KnownCamera], content: str) -> None:
         write_polycam(tmp_path, cameras)
         path = sorted((tmp_path / "keyframes" / "corrected_cameras").iterdir())[2]
         path.write_text(content)
-        assert path.name in self.error_of(tmp_path)
+        assert path.name in POLYCAM.error_of(tmp_path)

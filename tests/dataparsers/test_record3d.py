@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_scene import KnownCamera, assert_cameras_see_the_points, cameras_of, points_of, write_photo
+from known_scene import (
+    SEEDS,
+    KnownCamera,
+    PosedFormat,
+    assert_cameras_see_the_points,
+    cameras_of,
+    points_of,
+    write_photo,
+)
 from scipy.spatial.transform import Rotation
 
-from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.formats.record3d import is_record3d, read_record3d
 
 
@@ -61,6 +69,9 @@ def write_record3d(
     return names
 
 
+RECORD3D = PosedFormat(write_record3d, is_record3d, read_record3d)
+
+
 @pytest.fixture
 def cameras() -> list[KnownCamera]:
     return cameras_of(np.random.default_rng(1), 12)
@@ -70,17 +81,11 @@ POINTS = points_of(np.random.default_rng(2))
 
 
 class TestCameras:
-    @given(seed=st.integers(0, 2**32 - 1), per_frame=st.booleans())
+    @given(seed=SEEDS, per_frame=st.booleans())
     @settings(max_examples=30, deadline=None)
     def test_they_see_known_points(self, seed: int, per_frame: bool) -> None:
-        rng = np.random.default_rng(seed)
-        cameras = cameras_of(rng, 3)
-        cameras = cameras if per_frame else sharing_intrinsics(cameras)
-        with tempfile.TemporaryDirectory() as name:
-            photos = write_record3d(Path(name), cameras, per_frame)
-            assert is_record3d(Path(name))
-            posed = read_record3d(Path(name))
-            assert_cameras_see_the_points(posed, dict(zip(photos, cameras, strict=True)), points_of(rng))
+        written = replace(RECORD3D, write=partial(write_record3d, per_frame=per_frame))
+        written.check_known_points(seed, list if per_frame else sharing_intrinsics)
 
     @pytest.mark.parametrize(("photos", "metadata"), [("rgb", "metadata.json"), ("rgbd", "metadata")])
     def test_photos_are_in_the_order_of_their_numbers(
@@ -116,13 +121,6 @@ class TestCameras:
 
 
 class TestBadInput:
-    def error_of(self, folder: Path) -> str:
-        assert is_record3d(folder)
-        with pytest.raises(InputError) as caught:
-            read_record3d(folder)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -145,7 +143,7 @@ class TestBadInput:
         write_record3d(tmp_path, cameras)
         path = tmp_path / "metadata.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-        assert message in self.error_of(tmp_path)
+        assert message in RECORD3D.error_of(tmp_path)
 
     @given(share=st.floats(0, 0.999))
     @settings(max_examples=10, deadline=None)
@@ -154,9 +152,9 @@ class TestBadInput:
             write_record3d(Path(name), cameras_of(np.random.default_rng(0), 2))
             path = Path(name) / "metadata.json"
             path.write_text(path.read_text()[: int(share * path.stat().st_size)])
-            assert "is not valid JSON" in self.error_of(Path(name))
+            assert "is not valid JSON" in RECORD3D.error_of(Path(name))
 
     def test_no_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         for name in write_record3d(tmp_path, cameras):
             (tmp_path / name).unlink()
-        assert "there are no numbered photos" in self.error_of(tmp_path)
+        assert "there are no numbered photos" in RECORD3D.error_of(tmp_path)

@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from known_scene import (
+    SEEDS,
     FloatArray,
     KnownCamera,
+    PosedFormat,
     assert_cameras_see_the_points,
-    cameras_of,
     points_of,
     write_photo,
 )
 
-from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.formats.strecha import is_strecha, read_strecha
 from img3d_dataparsers.posed_photos import Frame
 
@@ -43,22 +41,14 @@ def write_strecha(
     return names
 
 
-@pytest.fixture
-def cameras() -> list[KnownCamera]:
-    return cameras_of(np.random.default_rng(1), 4)
+STRECHA = PosedFormat(write_strecha, is_strecha, read_strecha)
 
 
 class TestCameras:
-    @given(seed=st.integers(0, 2**32 - 1))
+    @given(seed=SEEDS)
     @settings(max_examples=20, deadline=None)
     def test_they_see_known_points(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        cameras = cameras_of(rng, 3)
-        with tempfile.TemporaryDirectory() as name:
-            photos = write_strecha(Path(name), cameras)
-            assert is_strecha(Path(name))
-            posed = read_strecha(Path(name))
-            assert_cameras_see_the_points(posed, dict(zip(photos, cameras, strict=True)), points_of(rng))
+        STRECHA.check_known_points(seed)
 
     @pytest.mark.parametrize(
         ("photos", "beside"), [("images", "cams"), ("", "."), ("urd", "urd"), ("", "gt"), ("images", ".")]
@@ -86,27 +76,20 @@ class TestCameras:
 
 
 class TestBadInput:
-    def error_of(self, folder: Path) -> str:
-        assert is_strecha(folder)
-        with pytest.raises(InputError) as caught:
-            read_strecha(folder)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
     def test_a_photo_without_a_camera(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         write_strecha(tmp_path, cameras)
         (tmp_path / "gt_dense_cameras" / "0002.jpg.camera").unlink()
-        assert "0002.jpg has no camera" in self.error_of(tmp_path)
+        assert "0002.jpg has no camera" in STRECHA.error_of(tmp_path)
 
     def test_no_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         for name in write_strecha(tmp_path, cameras):
             (tmp_path / name).unlink()
-        assert "there are no photos" in self.error_of(tmp_path)
+        assert "there are no photos" in STRECHA.error_of(tmp_path)
 
     def test_two_sets_of_cameras(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         write_strecha(tmp_path, cameras)
         write_strecha(tmp_path, cameras, beside="estimated")
-        assert "in both estimated/ and gt_dense_cameras/" in self.error_of(tmp_path)
+        assert "in both estimated/ and gt_dense_cameras/" in STRECHA.error_of(tmp_path)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -127,7 +110,7 @@ class TestBadInput:
         path = tmp_path / "gt_dense_cameras" / "0001.jpg.camera"
         assert callable(change)
         path.write_text(change(path.read_text()), encoding="utf-8")
-        error = self.error_of(tmp_path)
+        error = STRECHA.error_of(tmp_path)
         assert "0001.jpg.camera" in error and message in error
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import INTERRUPTIONS
 from PIL import Image
 
 from img3d_dataparsers import video_frames
@@ -274,13 +275,7 @@ class TestCache:
         assert all(Image.open(photo).size == (WIDTH, HEIGHT) for photo in photos_in(folder))
         assert not left.exists() and running.exists()
 
-    @pytest.mark.parametrize(
-        ("interruption", "raised", "message"),
-        [
-            (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
-            (OSError(28, "No space left on device"), InputError, "No space left on device; free some space"),
-        ],
-    )
+    @INTERRUPTIONS
     def test_interrupted_writing_leaves_nothing(
         self,
         panned: Path,
@@ -306,9 +301,9 @@ class TestCache:
         assert photos_in(tmp_path / "cache") == []
         assert len(photos_in(frames_of_video(panned, tmp_path / "cache"))) > 3
 
-    def test_forbidden_place_is_left_to_the_caller(self, panned: Path, tmp_path: Path) -> None:
+    def test_a_place_where_nothing_can_be_written(self, panned: Path, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(OSError, match="Not a directory"):
+        with pytest.raises(InputError, match="Not a directory.*--cache-dir"):
             frames_of_video(panned, tmp_path / "file" / "cache")
 
 
