@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from img3d_dataparsers.errors import InputError
 
@@ -28,6 +33,28 @@ def write_atomically(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
+    """Writes a .npz file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = io.BytesIO()  # NumPy's own file, where the disk is full, complains once more when it is forgotten
+    np.savez(content, allow_pickle=False, **arrays)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def check_disk(folder: Path) -> None:
+    """For programs that do not say why they cannot write.
+
+    Raises:
+        OSError: the disk that holds `folder` is full.
+    """
+    if shutil.disk_usage(folder).free < 1 << 20:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def cache_folders(folder: Path, cache_dir: Path | None) -> list[Path]:

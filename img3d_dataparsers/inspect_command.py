@@ -5,19 +5,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
 from img3d_dataparsers.errors import exits_with_one_line, some_names
-from img3d_dataparsers.formats.recognise import posed_photos_in
-from img3d_dataparsers.inputs import photo_folder, read_posed_photos
-from img3d_dataparsers.posed_photos import PosedPhotos
-from img3d_dataparsers.sfm.report import Report
-from img3d_dataparsers.sfm.solve import solve
-from img3d_dataparsers.usable_photos import usable_photos
+from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
+
+if TYPE_CHECKING:
+    from img3d_dataparsers.posed_photos import PosedPhotos
+    from img3d_dataparsers.sfm.report import Report
 
 app = tyro.extras.SubcommandApp()
 
@@ -35,6 +34,10 @@ def inspect(
         cache_dir: Where to keep the poses; training finds them there. Default: .img3d in the folder.
         remove_background: Whether to mask the background of photos that have no mask.
     """
+    from img3d_dataparsers.formats.recognise import posed_photos_in
+    from img3d_dataparsers.inputs import photo_folder, read_posed_photos
+    from img3d_dataparsers.sfm.solve import solve
+
     posed = posed_photos_in(data, "train") if data.is_dir() else None
     if posed is not None or data.suffix.lower() == ".json":
         _print_posed(posed or read_posed_photos(data, "train"))
@@ -61,6 +64,8 @@ def _table(report: Report) -> Table:
 
 
 def _print_posed(posed: PosedPhotos) -> None:
+    from img3d_dataparsers.usable_photos import usable_photos
+
     photos = usable_photos(posed, at_least=1)
     points = posed.read_seed_points()
     table = Table(show_header=False)
@@ -75,6 +80,7 @@ def _print_posed(posed: PosedPhotos) -> None:
 
 def main() -> None:
     """Entry point of `img3d-photos`."""
+    silence_upstream_warnings()
     with exits_with_one_line("Interrupted; what is finished is kept, the same command goes on from there."):
         app.cli(prog="img3d-photos", description="Looks at photos before anything is trained on them.")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_dataparsers.atomic_files import write_atomically
+from img3d_dataparsers.atomic_files import save_arrays
 from img3d_dataparsers.errors import warn
 from img3d_dataparsers.posed_photos import SeedPoints
 from img3d_dataparsers.usable_photos import UsablePhoto
@@ -60,7 +60,7 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
     points = make()
     for path in paths:
         try:
-            _write(path, points)
+            save_arrays(path, xyz=points[0], rgb=points[1])
         except OSError:
             continue
         CONSOLE.print(f"Seed points: {len(points[0]):,}, kept in {path}", markup=False, soft_wrap=True)
@@ -75,8 +75,3 @@ def _read(path: Path) -> SeedPoints:
     if xyz.shape != (len(rgb), 3) or rgb.shape != xyz.shape or xyz.dtype != np.float64 or rgb.dtype != np.uint8:
         raise ValueError("not points and colours")
     return xyz, rgb
-
-
-def _write(path: Path, points: SeedPoints) -> None:
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, xyz=points[0], rgb=points[1])

@@ -10,8 +10,8 @@ import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from img3d_dataparsers.errors import InputError, exits_with_one_line
+from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_exporters.splats import Splats, UpAxis, read_ply, splats_of_model
-from img3d_methods.compat import silence_upstream_warnings
 
 if TYPE_CHECKING:
     from img3d_exporters.viewer_page import PageScene

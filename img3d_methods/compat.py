@@ -2,7 +2,8 @@
 """Workarounds for Nerfstudio 1.1.5, each with its reason and when it can go. Nothing here is imported by upstream code.
 
 Where subclassing was enough, the reason stands at the subclass instead: CUDA-only calls, LPIPS and resuming in
-splat_model.py, numpy floats in checkpoints in schedulers.py, Ctrl-C and unsafe saving in splat_trainer.py.
+splat_model.py, numpy floats in checkpoints in schedulers.py, Ctrl-C and unsafe saving in splat_trainer.py. Upstream's
+warnings are hidden in img3d_dataparsers/upstream_warnings.py, for commands without a method as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -45,15 +45,6 @@ def provide_ffmpeg() -> None:
     except (OSError, RuntimeError):
         return  # ns-render then says that ffmpeg is missing, which is true
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(folder)])
-
-
-def silence_upstream_warnings() -> None:
-    """Hide torch's FutureWarnings about calls in Nerfstudio (torch.cuda.amp, torch.jit.script: FACTS T2).
-
-    They tell the user nothing that they could act on. Can go with a Nerfstudio written for torch 2.6 or later.
-    """
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(nerfstudio|torch)\.")
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(websockets|viser)\.")
 
 
 def asked_on_command_line(option: str) -> bool:

@@ -27,10 +27,12 @@ from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from torch import Tensor
 
 from img3d_methods.live_view_panel import LiveViewPanel
+from img3d_methods.render_pace import RenderPace
 from img3d_methods.splat_packets import ShownGaussians, SplatNode, browser_splats
 from img3d_methods.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.configs.base_config import ViewerConfig
     from nerfstudio.data.scene_box import OrientedBox
     from nerfstudio.viewer.viewer import Viewer
@@ -74,6 +76,7 @@ class LiveView(ViewerControl):
         self._hold_until = 0.0
         self._hold_timer: threading.Timer | None = None
         self._adjusting_thread: int | None = None
+        self._pace = RenderPace()
         self.progress = TrainingProgress()
 
     def _setup(self, viewer: Viewer) -> None:
@@ -81,13 +84,18 @@ class LiveView(ViewerControl):
         if message := open_to_others(viewer.config):
             CONSOLE.print(message, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
         self._splats = SplatNode(viewer.viser_server)
+        viewer.viser_server.on_client_connect(self._let_training_go_on)
         self.panel = LiveViewPanel(self)
 
     # -------------------------------------------------------------------------------------------------- frames
 
     @contextmanager
-    def frame(self) -> Generator[None]:
+    def frame(self, camera: Cameras) -> Generator[None]:
         """Goes around each render of the model for a camera; the viewer's renders follow the sliders.
+
+        Args:
+            camera: While the viewer's camera moves it is changed to as many pixels as can be rendered smoothly:
+                Nerfstudio asks for 30 rows in `ns-viewer`, whatever the machine.
 
         Raises:
             IOChangeException: The viewer asked, and the page draws this itself. (So Nerfstudio's viewer learns that
@@ -106,11 +114,26 @@ class LiveView(ViewerControl):
             with _uninterrupted():
                 self._refresh_if_changed()
                 self._send_backdrop(thread)
-            self.viewer.last_move_time = 0  # training need not wait while the camera moves
             raise IOChangeException
         self._backdrops[thread.client.client_id] = _pose(thread.client)
+        is_draft = thread.state != "high" and not self.viewer.render_tab_state.preview_render
+        if is_draft:
+            self._pace.resize(camera, thread.client.camera.aspect, self.viewer.control_panel.max_res)
+        began = time.perf_counter()
         with self.adjusted():
             yield
+        if is_draft:
+            self._pace.record(int(camera.width * camera.height), time.perf_counter() - began)
+
+    def _let_training_go_on(self, client: Any) -> None:
+        """Training need not stop while a page's camera moves, as Nerfstudio has it: frames come in between its steps.
+
+        Comes after the viewer's own handler, which notes when the camera moved.
+        """
+
+        @client.camera.on_update
+        def _(_: Any) -> None:
+            self.viewer.last_move_time = 0
 
     @contextmanager
     def adjusted(self) -> Generator[None]:

@@ -8,7 +8,8 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.dataparser_specs import img3d_photos
-from img3d_methods.compat import provide_ffmpeg, silence_upstream_warnings
+from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
+from img3d_methods.compat import provide_ffmpeg
 from img3d_methods.gaussian_adam import GaussianAdamConfig
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanagerConfig

@@ -393,7 +393,7 @@ class Img3dSplatModel(SplatfactoModel):
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Render inside the box; for the viewer only what it needs, by its sliders."""
-        with self.live_view.frame():
+        with self.live_view.frame(camera):
             return super().get_outputs_for_camera(camera, obb_box)
 
     @torch.no_grad()

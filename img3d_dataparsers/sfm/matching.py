@@ -16,7 +16,7 @@ import pycolmap
 import torch
 from PIL import Image
 
-from img3d_dataparsers.atomic_files import write_atomically
+from img3d_dataparsers.atomic_files import check_disk, save_arrays
 from img3d_dataparsers.photo_files import read_mask, read_photo
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
@@ -55,8 +55,7 @@ def features_of(photo_set: PhotoSet, folder: Path) -> list[Features]:
         kept = _read_features(path)
         if kept is None:
             kept = features_of_photo(photo, max_features)
-            with write_atomically(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, xy=kept.xy, descriptors=kept.descriptors.numpy(), rgb=kept.rgb)
+            save_arrays(path, xy=kept.xy, descriptors=kept.descriptors.numpy(), rgb=kept.rgb)
         return kept
 
     return in_threads(keep, photo_set.photos, "Finding features")
@@ -173,6 +172,7 @@ def opened(database_path: Path) -> Iterator[pycolmap.Database]:
     Raises:
         OSError: what SQLite says, such as "database or disk is full".
     """
+    check_disk(database_path.parent)  # SQLite says no more than that it cannot open the file
     database = None
     try:
         database = pycolmap.Database.open(database_path)

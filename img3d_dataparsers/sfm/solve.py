@@ -24,7 +24,7 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from img3d_dataparsers.atomic_files import cache_folders, writable_cache
+from img3d_dataparsers.atomic_files import cache_folders, check_disk, writable_cache
 from img3d_dataparsers.errors import InputError, some_names, warn
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 from img3d_dataparsers.sfm.matching import (
@@ -233,8 +233,7 @@ def _map(work: Path) -> None:
         lines = (work / "mapping.log").read_text().splitlines()
         # The global mapper looks for photos to colour its points by, and complains of each.
         last = next((line for line in reversed(lines) if line.strip() and "Could not read image" not in line), "")
-        if shutil.disk_usage(work).free < 1 << 20:
-            raise OSError(errno.ENOSPC, "disk full")
+        check_disk(work)
         raise InputError(f"solving for cameras failed: {last.strip()} (the whole log: {work / 'mapping.log'})")
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +299,18 @@ def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError("waited for a minute in vain")
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of its own; skips where none may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
 def error_of(folder: Path) -> str:
     with pytest.raises(InputError) as error:
         solve(folder, None)
@@ -376,10 +388,30 @@ class TestBadInput:
         def full(*args: object, **kwargs: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(matching.np, "savez", full)
+        monkeypatch.setattr(matching, "save_arrays", full)
         with pytest.raises(InputError, match="is full: free some space or choose another place with --cache-dir"):
             solve(photos, None)
         assert not list((photos / ".img3d").rglob("*.tmp")) and not list((photos / ".img3d").rglob("*.npz"))
+
+    @pytest.mark.slow
+    def test_a_disk_that_fills_at_any_moment(self, photos: Path, small_disk: Path) -> None:
+        """On a real one, that is full while features are kept, in the database, and when the poses are written."""
+        command = [sys.executable, "-m", "img3d_dataparsers.inspect_command", "inspect", str(photos)]
+        stages = []
+        for megabytes in (1, 2, 3, 4, 5, 200):
+            subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(small_disk)], check=True)
+            result = subprocess.run(
+                [*command, "--cache-dir", str(small_disk)], check=False, capture_output=True, text=True, timeout=300
+            )
+            if result.returncode == 0:
+                break
+            last = result.stdout.strip().splitlines()[-1]
+            assert result.returncode == 1 and "Traceback" not in result.stdout + result.stderr
+            assert last.startswith("Error: ") and "free some space or choose another place with --cache-dir" in last
+            assert not list(small_disk.glob("sfm-*/report.json"))
+            stages.append(len(list(small_disk.rglob("*.npz"))))
+        assert result.returncode == 0 and "All 12 photos registered" in result.stdout
+        assert min(stages) < NUM_PHOTOS == max(stages)
 
     def test_nowhere_to_write(self, photos: Path, user_cache: Path) -> None:
         (photos / ".img3d").touch()

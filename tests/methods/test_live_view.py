@@ -33,7 +33,7 @@ class Page:
 
     def __init__(self, client_id: int) -> None:
         self.client_id = client_id
-        self.camera = SimpleNamespace(position=(0.0, 0.0, 5.0), wxyz=(1.0, 0.0, 0.0, 0.0))
+        self.camera = SimpleNamespace(position=(0.0, 0.0, 5.0), wxyz=(1.0, 0.0, 0.0, 0.0), aspect=1.5)
         self.scene = self
         self.backgrounds: list[Any] = []
         self.downloads: dict[str, bytes] = {}
@@ -98,9 +98,10 @@ class Watched:
         self.viewer.render_statemachines[page.client_id] = RenderThread(self.viewer, page)
         return page
 
-    def frame(self, page: Page, first: bool = False) -> Any:
+    def frame(self, page: Page, first: bool = False, moving: bool = False) -> Any:
         """What the viewer gets when it asks for a frame: outputs, or "drawn by the page"."""
         thread = RenderThread(self.viewer, page)
+        thread.state = "low_move" if moving else "high"
         thread.output_keys = {} if first else {"rgb"}  # pyright: ignore[reportAttributeAccessIssue]
         thread.start()
         thread.join()
@@ -162,8 +163,28 @@ class TestFrames:
             watched.frame(page)
         assert len(page.backgrounds) == count
 
+    def test_a_moving_camera_is_rendered_as_large_as_time_allows_and_the_still_in_full(self, watched: Watched) -> None:
+        page = watched.open_page()
+        watched.panel._in_browser.value = False
+        asked = pinhole_camera()
+        moving = watched.frame(page, moving=True)["rgb"]
+        assert moving.shape[0] * moving.shape[1] > 2 * int(asked.width * asked.height)
+        still = watched.frame(page)["rgb"]
+        assert still.shape[:2] == (int(asked.height), int(asked.width))
+
+    def test_a_preview_keeps_the_size_that_the_viewer_asks_for(self, watched: Watched) -> None:
+        page = watched.open_page()
+        watched.panel._in_browser.value = False
+        watched.viewer.render_tab_state.preview_render = True
+        asked = pinhole_camera()
+        assert watched.frame(page, moving=True)["rgb"].shape[:2] == (int(asked.height), int(asked.width))
+
     def test_training_need_not_wait_while_the_camera_moves(self, watched: Watched) -> None:
-        watched.frame(watched.open_page())
+        page = watched.open_page()
+        (connected,) = watched.viewer.viser_server._client_connect_cb
+        page.camera.on_update = lambda moved: setattr(page, "moved", moved)
+        connected(page)
+        page.moved(page.camera)  # pyright: ignore[reportAttributeAccessIssue]
         assert watched.viewer.last_move_time == 0
 
     @pytest.mark.parametrize(

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hides what Nerfstudio's own code has torch and others warn about: nothing that the user could act on."""
+
+from __future__ import annotations
+
+import warnings
+
+
+def silence_upstream_warnings() -> None:
+    """Hide torch's FutureWarnings about calls in Nerfstudio (torch.cuda.amp, torch.jit.script: FACTS T2).
+
+    Can go with a Nerfstudio written for torch 2.6 or later.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(nerfstudio|torch)\.")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(websockets|viser)\.")
