@@ -27,8 +27,8 @@ demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
 	@echo "Browse it:      $(BIN)/ns-viewer --load-config $(DEMO)/config.yml"
 
 test: $(INSTALLED) lint
-	@echo "== Tests, the real command lines included (about 20 minutes on two cores)"
-	$(BIN)/python -m pytest -m "not cuda"
+	@echo "== Tests, the real command lines included (about 16 minutes on two cores)"
+	$(BIN)/python -m pytest -m "not cuda" -n 2 --dist loadscope
 
 lint: $(INSTALLED)
 	@echo "== Lint, format and types"

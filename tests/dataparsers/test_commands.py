@@ -44,5 +44,5 @@ def test_bad_input_ends_in_one_line(tmp_path: Path) -> None:
     run = ns_train(tmp_path, "--data", "my photos", "--output-dir", str(tmp_path / "out"))
     assert run.returncode == 1
     assert "Traceback" not in run.stdout + run.stderr
-    (line,) = [line for line in (run.stdout + run.stderr).splitlines() if "no camera poses" in line]
-    assert "ns-process-data images --data 'my photos' --output-dir DIR" in line
+    (line,) = [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("Error: ")]
+    assert "my photos: 0 usable photos, at least 3 are needed: a.jpg is smaller than 96 pixels" in line

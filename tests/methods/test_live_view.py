@@ -118,8 +118,14 @@ class Watched:
         handle = self.view._splats._handle
         if handle is None:
             return None
-        name, messages = handle._impl.name, self.viewer.viser_server._websock_server._broadcast_buffer.message_from_id
-        (message,) = [m for m in messages.values() if getattr(m, "name", "") == name and hasattr(m, "buffer")]
+        name, buffer = handle._impl.name, self.viewer.viser_server._websock_server._broadcast_buffer
+        found: list[Any] = []
+        deadline = time.perf_counter() + 20
+        while not found:  # viser's own thread puts it there
+            assert time.perf_counter() < deadline, "nothing was sent"
+            messages = list(buffer.message_from_id.values())
+            found = [m for m in messages if getattr(m, "name", "") == name and hasattr(m, "buffer")]
+        (message,) = found
         return torch.from_numpy(message.buffer[:, :3].copy()).view(torch.float32) / 10
 
 
