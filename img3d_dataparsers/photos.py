@@ -69,8 +69,9 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     load_3D_points: bool = True
     """Whether to start from the 3D points of the reconstruction (ply_file_path in transforms.json, or COLMAP's)."""
     triangulate_points: bool = True
-    """Whether to triangulate 3D points from the training photos where the data brings poses but no points: once, they
-    are kept in the data's folder. Not for NeRF-synthetic, and only with load_3D_points."""
+    """Whether to triangulate 3D points from the training photos where the data brings poses but no points, and in
+    addition to those that solving for poses gave: once, they are kept in the data's folder. Not for NeRF-synthetic,
+    and only with load_3D_points."""
     cache_dir: Path | None = None
     """Where to keep what is made of the data once (poses, seed points, frames of a video). Default: .img3d in the
     data's folder, or ~/.cache/img3d if that is read-only."""
@@ -144,8 +145,10 @@ class Img3dPhotos(DataParser):
             points = _some(posed.read_seed_points())
             # Not for NeRF-synthetic: random points do well around one object, and its 100 photos would cost half as
             # much time as training on the chair does (9,000 good points, but none on its smooth legs).
-            if points is None and self.config.triangulate_points and not posed.is_normalised:
-                points = _triangulated(posed.folder, self.config.cache_dir, selected, replace(outputs, cameras=cameras))
+            too_few = points is None or posed.adds_triangulated_points
+            if too_few and self.config.triangulate_points and not posed.is_normalised:
+                full_size = replace(outputs, cameras=cameras)
+                points = _with_triangulated(points, posed.folder, self.config.cache_dir, selected, full_size)
             if points is not None:
                 metadata.update(_normalised(points, transform, scale))
         return outputs
@@ -217,12 +220,17 @@ def _some(points: SeedPoints | None) -> SeedPoints | None:
     return (xyz[finite], rgb[finite]) if finite.any() else None
 
 
-def _triangulated(
-    folder: Path, cache_dir: Path | None, photos: list[UsablePhoto], outputs: DataparserOutputs
+def _with_triangulated(
+    known: SeedPoints | None,
+    folder: Path,
+    cache_dir: Path | None,
+    photos: list[UsablePhoto],
+    outputs: DataparserOutputs,
 ) -> SeedPoints | None:
-    """Points in the frames' coordinates from the photos; None, with a warning, if they have too little in common.
+    """Points in the frames' coordinates: those known, and those that the photos give unless they share too little.
 
     Args:
+        known: points that the data brings; without them there is a warning where nothing can be triangulated.
         folder: the data set's.
         cache_dir: where to keep them, None for beside the data.
         photos: those to train on.
@@ -240,9 +248,13 @@ def _triangulated(
         cache_folders(folder, cache_dir), fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make
     )
     if len(points[0]) < ENOUGH_POINTS:
-        warn(f"only {len(points[0])} points could be triangulated from the photos; training starts from random points")
-        return None
-    return points
+        if known is None:
+            few = f"only {len(points[0])} points could be triangulated from the photos"
+            warn(f"{few}; training starts from random points")
+        return known
+    if known is None:
+        return points
+    return np.concatenate([known[0], points[0]]), np.concatenate([known[1], points[1]])
 
 
 def _normalised(points: SeedPoints, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:

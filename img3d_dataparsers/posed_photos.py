@@ -58,3 +58,5 @@ class PosedPhotos:
     """The colour behind transparent pixels, if the format defines one."""
     read_seed_points: Callable[[], SeedPoints | None] = lambda: None
     """Reads the sparse points of the reconstruction, if there are any."""
+    adds_triangulated_points: bool = False
+    """Whether its points are for solving poses rather than for seeding: triangulated ones are then seeds, too."""

@@ -294,6 +294,7 @@ def posed_photos(solution: Solution) -> PosedPhotos:
         folder=solution.photo_set.folder,
         frames=frames,
         read_seed_points=lambda: points,
+        adds_triangulated_points=True,
     )
 
 

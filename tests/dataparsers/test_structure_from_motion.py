@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 from alignment import camera_errors
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.formats.strecha import read_strecha
@@ -97,6 +98,19 @@ class TestPoses:
     def test_photos_get_the_poses_they_were_taken_from(self, solved: Solution) -> None:
         assert_right(posed_photos(solved), neighbours(NUM_PHOTOS))
         assert solved.report.mean_reprojection_error < 0.5
+
+    def test_triangulated_points_are_seeds_as_well(self, copy_solved: Path, solved: Solution) -> None:
+        def seeds(triangulate_points: bool) -> FloatArray:
+            config = Img3dPhotosDataParserConfig(
+                data=copy_solved, eval_mode="all", triangulate_points=triangulate_points
+            )
+            return config.setup().get_dataparser_outputs().metadata["points3D_xyz"].double().numpy()
+
+        own, all_of_them = seeds(False), seeds(True)
+        assert len(own) == solved.report.points
+        assert len(all_of_them) > 1.5 * len(own)
+        apart = cKDTree(own).query(all_of_them[len(own) :])[0]
+        assert np.median(apart) < 0.02 * np.ptp(own, axis=0).max(), "on the same surfaces"
 
     def test_intrinsics_are_found(self, solved: Solution) -> None:
         intrinsics = posed_photos(solved).frames[0].intrinsics
