@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import viser
+from headless_chromium import NoChromiumError, headless_chromium
 from kernels import DEFAULT_DATA, POINTS, describe_machine, load_scene
 
 from img3d_exporters.splats import Splats
@@ -35,10 +35,6 @@ from img3d_methods.splat_packets import SplatNode, browser_splats
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM_FLAGS = [
-    *("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
-]
 WIDTH, HEIGHT = 960, 540
 DRAG_SECONDS = 10.0
 PATIENCE = 600.0
@@ -160,34 +156,35 @@ def main() -> None:
     parser.add_argument("--load-config", type=Path, help="a run's config.yml: time ns-viewer instead")
     parser.add_argument("--repeats", type=int, default=3, help="starts of ns-viewer to take the median of")
     args = parser.parse_args()
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    if binary is None:
-        sys.exit("Chromium is missing: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
+    try:
+        with headless_chromium() as browser:
+            measure(args, browser)
+    except NoChromiumError as missing:
+        sys.exit(str(missing))
 
+
+def measure(args: argparse.Namespace, browser: Browser) -> None:
     print(f"{describe_machine()}. WebGL in software, {WIDTH}×{HEIGHT}.\n")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=CHROMIUM_FLAGS)
-        if args.load_config is not None:
-            times = [seconds_to_first_picture(args.load_config, browser) for _ in range(args.repeats)]
-            answered, shown = (statistics.median(column) for column in zip(*times, strict=True))
-            print(f"`ns-viewer`: its page opens after {answered:.1f} s and shows the scene after {shown:.1f} s.")
-            return
-        path = args.data / POINTS
-        if not path.exists():
-            sys.exit(f"{path} is missing: give the data directory by --data or the environment variable IMG3D_DATA.")
-        print("| Gaussians | page | ms per frame | 95 % under | frames/s | ratio | sent |")
-        print("|---:|---|---:|---:|---:|---:|---:|")
-        for n in args.gaussians:
-            splats = gaussians(path, n)
-            base = None
-            for name, opened in (("live", live_page), ("static", static_page)):
-                with opened(splats, browser) as page:
-                    median, slow = milliseconds_per_frame(page)
-                base = base or median
-                sent = f"{32 * n / 1e6:.1f} MB" if name == "live" else "file"
-                speed = f"{median:.0f} | {slow:.0f} | {1000 / median:.1f} | {median / base:.2f}×"
-                print(f"| {n:,} | {name} | {speed} | {sent} |", flush=True)
+    if args.load_config is not None:
+        times = [seconds_to_first_picture(args.load_config, browser) for _ in range(args.repeats)]
+        answered, shown = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"`ns-viewer`: its page opens after {answered:.1f} s and shows the scene after {shown:.1f} s.")
+        return
+    path = args.data / POINTS
+    if not path.exists():
+        sys.exit(f"{path} is missing: give the data directory by --data or the environment variable IMG3D_DATA.")
+    print("| Gaussians | page | ms per frame | 95 % under | frames/s | ratio | sent |")
+    print("|---:|---|---:|---:|---:|---:|---:|")
+    for n in args.gaussians:
+        splats = gaussians(path, n)
+        base = None
+        for name, opened in (("live", live_page), ("static", static_page)):
+            with opened(splats, browser) as page:
+                median, slow = milliseconds_per_frame(page)
+            base = base or median
+            sent = f"{32 * n / 1e6:.1f} MB" if name == "live" else "file"
+            speed = f"{median:.0f} | {slow:.0f} | {1000 / median:.1f} | {median / base:.2f}×"
+            print(f"| {n:,} | {name} | {speed} | {sent} |", flush=True)
 
 
 if __name__ == "__main__":

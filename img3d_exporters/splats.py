@@ -11,15 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer
 
 from img3d_dataparsers.errors import InputError
+from img3d_methods.initial_gaussians import SH_C0
+from img3d_methods.splat_ply import LEAST_OPACITY_LOGIT
 
 if TYPE_CHECKING:
     from nerfstudio.models.splatfacto import SplatfactoModel
 
 UpAxis = Literal["z", "y", "-y"]
-SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic: colour = 0.5 + SH_C0 * sh_dc."""
-INVISIBLE = float(np.log(1 / 254))
-"""Opacity (logit of 1/255) under which rasterisers skip a Gaussian."""
 SH_COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
 """Coefficients per colour channel beyond the constant one, by degree."""
 
@@ -51,7 +49,7 @@ class Splats:
         """Those that are finite and opaque enough to be drawn."""
         values = [getattr(self, field.name) for field in fields(self)]
         finite = np.logical_and.reduce([np.isfinite(value).all(axis=tuple(range(1, value.ndim))) for value in values])
-        return self[finite & (self.opacities >= INVISIBLE) & (np.linalg.norm(self.quats, axis=1) > 0)]
+        return self[finite & (self.opacities >= LEAST_OPACITY_LOGIT) & (np.linalg.norm(self.quats, axis=1) > 0)]
 
     def importance(self) -> Float[np.ndarray, "N"]:
         """Opacity times the area of the Gaussian seen broadside: how much of a picture it may cover."""

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic; the other degrees' means over all directions are 0."""
+from img3d_methods.initial_gaussians import SH_C0
+
 BYTES_PER_SPLAT = 32
 LEAST_OPACITY = 1 / 255
 """Below it nothing is drawn: not by the page, nor by the rasteriser."""
@@ -96,6 +96,7 @@ def browser_splats(params: dict[str, Tensor], sh_degree: int, units: float) -> B
     scales = log_scales.double().exp() * units
     scales = torch.maximum(scales, FLATTEST * scales.amax(dim=1, keepdim=True))
     factor = rotation_matrices(quats.double()) * scales[:, None, :]
+    # The constant harmonic alone: the other degrees' means over all directions are 0.
     rgbs = 0.5 + SH_C0 * features if sh_degree > 0 else features.sigmoid()
     return BrowserSplats(
         centers=(means * units).numpy(),

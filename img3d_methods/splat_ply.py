@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from img3d_dataparsers.atomic_files import write_atomically
+from img3d_methods.initial_gaussians import SH_C0
 
 LEAST_OPACITY_LOGIT = -5.5373
 """logit(1/255): what rasterisers skip and ns-export leaves out."""
@@ -36,7 +37,7 @@ def write_splat_ply(params: dict[str, Tensor], sh_degree: int, path: Path) -> in
 
     dc = params["features_dc"]
     if sh_degree == 0:  # logits of colours: as the spherical harmonic of that colour, which is what readers expect
-        dc = (dc.sigmoid() - 0.5) / 0.28209479177387814
+        dc = (dc.sigmoid() - 0.5) / SH_C0
     columns = {"xyz": params["means"], "normal": torch.zeros_like(params["means"]), "dc": dc}
     if sh_degree > 0:
         columns["rest"] = params["features_rest"].transpose(1, 2).flatten(1)

@@ -13,17 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pytest
+from headless_chromium import NoChromiumError, headless_chromium
 from PIL import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-CHROMIUM_FLAGS = [
-    *("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
-"""Drawing without a GPU and without a network."""
 NUM_PHOTOS = 16
 WIDTH, HEIGHT = 64, 48
 FOCAL = 60.0
@@ -167,12 +162,8 @@ def data_dir() -> Path:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The system's browser; skips where there is none. Playwright runs only one at a time: hence a module's own."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    binary = next(filter(None, map(shutil.which, names)), None)
-    if binary is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
+    try:
+        with headless_chromium() as browser:
+            yield browser
+    except NoChromiumError as missing:
+        pytest.skip(str(missing))
