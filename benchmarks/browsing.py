@@ -28,6 +28,7 @@ import viser
 from headless_chromium import NoChromiumError, headless_chromium
 from kernels import DEFAULT_DATA, POINTS, describe_machine, load_scene
 
+from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_exporters.splats import Splats
 from img3d_exporters.viewer_page import PageScene, view_of_everything, write_page
 from img3d_methods.splat_packets import SplatNode, browser_splats
@@ -74,8 +75,8 @@ def static_page(splats: Splats, browser: Browser) -> Iterator[Page]:
 
 @contextmanager
 def live_page(splats: Splats, browser: Browser) -> Iterator[Page]:
-    """Viser's page with the splats that the live view sends, at the resolution of a graphics card."""
-    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
+    """Viser's page with the splats that the live view sends; it lowers its resolution where drawing is slow."""
+    server = viser.ViserServer(host="127.0.0.1", verbose=False)
     params = {
         "means": splats.means,
         "scales": splats.log_scales,
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--load-config", type=Path, help="a run's config.yml: time ns-viewer instead")
     parser.add_argument("--repeats", type=int, default=3, help="starts of ns-viewer to take the median of")
     args = parser.parse_args()
+    silence_upstream_warnings()
     try:
         with headless_chromium() as browser:
             measure(args, browser)
@@ -173,18 +175,21 @@ def measure(args: argparse.Namespace, browser: Browser) -> None:
     path = args.data / POINTS
     if not path.exists():
         sys.exit(f"{path} is missing: give the data directory by --data or the environment variable IMG3D_DATA.")
-    print("| Gaussians | page | ms per frame | 95 % under | frames/s | ratio | sent |")
-    print("|---:|---|---:|---:|---:|---:|---:|")
+    print("| Gaussians | page | ms per frame | 95 % under | frames/s | ratio | rows drawn | sent |")
+    print("|---:|---|---:|---:|---:|---:|---:|---:|")
     for n in args.gaussians:
         splats = gaussians(path, n)
         base = None
         for name, opened in (("live", live_page), ("static", static_page)):
             with opened(splats, browser) as page:
                 median, slow = milliseconds_per_frame(page)
+                rows = max(page.evaluate("[...document.querySelectorAll('canvas')].map(canvas => canvas.height)"))
+                if name == "live":
+                    rows = page.evaluate("document.querySelector('canvas[data-engine]').height")
             base = base or median
             sent = f"{32 * n / 1e6:.1f} MB" if name == "live" else "file"
             speed = f"{median:.0f} | {slow:.0f} | {1000 / median:.1f} | {median / base:.2f}×"
-            print(f"| {n:,} | {name} | {speed} | {sent} |", flush=True)
+            print(f"| {n:,} | {name} | {speed} | {rows} | {sent} |", flush=True)
 
 
 if __name__ == "__main__":
