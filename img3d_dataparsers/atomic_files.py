@@ -42,7 +42,7 @@ def save_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
         OSError: it cannot be written.
     """
     content = io.BytesIO()  # NumPy's own file, where the disk is full, complains once more when it is forgotten
-    np.savez(content, allow_pickle=False, **arrays)
+    np.savez(content, **arrays)
     with write_atomically(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
