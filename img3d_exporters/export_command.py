@@ -14,6 +14,9 @@ from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_exporters.splats import Splats, UpAxis, read_ply, splats_of_model
 
 if TYPE_CHECKING:
+    from nerfstudio.models.splatfacto import SplatfactoModel
+
+    from img3d_exporters.load_run import Run
     from img3d_exporters.viewer_page import PageScene
 
 app = tyro.extras.SubcommandApp()
@@ -38,8 +41,7 @@ def viewer(
     """
     from img3d_exporters.viewer_page import check_assets, check_replaceable, write_page
 
-    if (load_config is None) == (input is None):
-        raise InputError("Give either --load-config (a run's config.yml) or --input (a splat file).")
+    _check_one_source(load_config, input)
     check_assets()  # before what takes long
     check_replaceable(output_dir)
     if load_config is not None:
@@ -57,22 +59,77 @@ def viewer(
     )
 
 
-def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
+@app.command(name="splat")
+def splat(
+    output: Path,
+    load_config: Path | None = None,
+    input: Path | None = None,
+    original_frame: bool = False,
+    force: bool = False,
+) -> None:
+    """Writes the splats as a 3DGS PLY, which other programs open.
+
+    Args:
+        output: The file to write.
+        load_config: The run's config.yml.
+        input: A splat file (3DGS PLY) instead of a run.
+        original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
+        force: Replace the file if it is there.
+    """
+    from img3d_exporters.splat_file import check_output, write_splats
+
+    _check_one_source(load_config, input)
+    check_output(output, force)
+    if load_config is not None:
+        splats, up = _splats_of_run(load_config, original_frame)
+    elif original_frame:
+        raise InputError("A splat file does not know the frame of its photos: --original-frame needs --load-config.")
+    else:
+        assert input is not None
+        splats, up = read_ply(input)
+        splats = _drawable(splats, input)
+    write_splats(splats, output, up)
+    megabytes = output.stat().st_size / 1e6
+    CONSOLE.print(f"{len(splats):,} Gaussians, {megabytes:.1f} MB: {output}", markup=False, soft_wrap=True)
+
+
+def _check_one_source(load_config: Path | None, input: Path | None) -> None:
+    if (load_config is None) == (input is None):
+        raise InputError("Give either --load-config (a run's config.yml) or --input (a splat file).")
+
+
+def _splats_of_run(load_config: Path, original_frame: bool) -> tuple[Splats, UpAxis | None]:
+    from img3d_exporters.load_run import load_run
+    from img3d_exporters.original_frame import in_original_frame
+
+    run = load_run(load_config)
+    splats = _drawable(splats_of_model(_splat_model(run, load_config)), load_config)
+    if original_frame:
+        return in_original_frame(splats, run.dataparser_transform, run.dataparser_scale), None
+    return splats, "z"
+
+
+def _splat_model(run: Run, load_config: Path) -> SplatfactoModel:
     from nerfstudio.models.splatfacto import SplatfactoModel
 
+    if not isinstance(run.model, SplatfactoModel):
+        raise InputError(f"{load_config} holds a {type(run.model).__name__}: only Gaussian splats can be written so.")
+    return run.model
+
+
+def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
     from img3d_exporters.load_run import load_run
     from img3d_exporters.viewer_page import PageScene, view_of_photo
 
     run = load_run(load_config)
-    if not isinstance(run.model, SplatfactoModel):
-        raise InputError(f"{load_config} holds a {type(run.model).__name__}: the page shows Gaussian splats only.")
+    model = _splat_model(run, load_config)
     return PageScene(
         title=run.name,
-        splats=_drawable(splats_of_model(run.model), load_config),
+        splats=_drawable(splats_of_model(model), load_config),
         up=up_axis or "z",
         view=view_of_photo(run.cameras),
-        background=tuple(run.model._get_background_color().detach().cpu().tolist()),
-        antialiased=run.model.config.rasterize_mode == "antialiased",
+        background=tuple(model._get_background_color().detach().cpu().tolist()),
+        antialiased=model.config.rasterize_mode == "antialiased",
     )
 
 

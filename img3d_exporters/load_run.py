@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Float
+
 from img3d_dataparsers.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ class Run:
     """Trained, in evaluation mode."""
     cameras: Cameras
     """Of the training photos, shape [C], OpenGL camera-to-world, in the model's world (z up)."""
+    dataparser_transform: Float[np.ndarray, "3 4"]
+    """From the world of the original capture to the model's, but for the scale."""
+    dataparser_scale: float
+    """Applied after the transform."""
 
 
 def load_run(config_path: Path) -> Run:
@@ -60,7 +67,14 @@ def load_run(config_path: Path) -> Run:
         raise InputError(f"{config_path} cannot be loaded, its checkpoint or data are damaged: {reason}") from error
     dataset = pipeline.datamanager.train_dataset
     assert dataset is not None
-    return Run(config.experiment_name or config_path.parent.name, pipeline.model, dataset.cameras)
+    outputs = dataset._dataparser_outputs
+    return Run(
+        config.experiment_name or config_path.parent.name,
+        pipeline.model,
+        dataset.cameras,
+        outputs.dataparser_transform.numpy(),
+        outputs.dataparser_scale,
+    )
 
 
 def _with_a_checkpoint(config: TrainerConfig) -> TrainerConfig:

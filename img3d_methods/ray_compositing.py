@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from img3d_methods.initial_gaussians import SH_C0
+from img3d_methods.splat_packets import rotation_matrices
 
 RAYS_PER_PACKET = 256
 GAUSSIANS_PER_BLOCK = 1024
@@ -75,7 +76,7 @@ def composite_rays(
     nears = torch.full((num_rays,), 0.01, device=device) if nears is None else nears
     fars = torch.full((num_rays,), math.inf, device=device) if fars is None else fars
     pixel_pitch = torch.zeros(num_rays, device=device) if pixel_pitch is None else pixel_pitch
-    rotations = _rotation_matrices(gaussians.quats)
+    rotations = rotation_matrices(gaussians.quats)
     reach = 3 * gaussians.scales.amax(dim=-1)
 
     result = RayRender(
@@ -160,7 +161,7 @@ def _composite_packet(
 ) -> RayRender:
     """Blend the Gaussians `ids`, in this order, along each ray of a packet."""
     num_rays = len(origins)
-    basis = None if gaussians.sh_degree is None else _spherical_harmonics(directions, gaussians.sh_degree)
+    basis = None if gaussians.sh_degree is None else spherical_harmonics(directions, gaussians.sh_degree)
     transmittance = torch.ones(num_rays, 1, device=origins.device)
     going_on = torch.ones(num_rays, 1, device=origins.device, dtype=torch.bool)
     rgb = torch.zeros(num_rays, 3, device=origins.device)
@@ -206,18 +207,7 @@ def _composite_packet(
     )
 
 
-def _rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
-    """Rotation matrices of quaternions wxyz; columns are a Gaussian's axes."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(dim=-1)
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
-    ]
-    return torch.stack(rows, dim=-2)
-
-
-def _spherical_harmonics(directions: Float[Tensor, "R 3"], degree: int) -> Float[Tensor, "R K"]:
+def spherical_harmonics(directions: Float[Tensor, "R 3"], degree: int) -> Float[Tensor, "R K"]:
     """Real spherical harmonics in 3DGS's order and signs (Condon-Shortley phase included)."""
     x, y, z = directions.unbind(dim=-1)
     terms = [torch.full_like(x, SH_C0)]

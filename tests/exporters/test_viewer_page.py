@@ -19,6 +19,7 @@ import numpy as np
 import plyfile
 import pytest
 import torch
+from export_commands import failing_export
 from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import colorful_splats
 
@@ -74,18 +75,6 @@ def embedded_counts(contents: str) -> list[int]:
     assert [int(i) for i, _ in parts] == list(range(len(parts)))
     plys = [plyfile.PlyData.read(io.BytesIO(gzip.decompress(base64.b64decode(data)))) for _, data in parts]
     return [ply["vertex"].count for ply in plys]
-
-
-def run_command(*arguments: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """`img3d-export viewer …`, which must fail; its one line."""
-    monkeypatch.setattr(sys, "argv", ["img3d-export", "viewer", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        export_command.main()
-    assert exit_.value.code == 1
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert len(lines) == 1
-    assert lines[0].startswith("Error: ")
-    return lines[0]
 
 
 # ------------------------------------------------------------------------------------------------------ what is written
@@ -310,7 +299,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
 ) -> None:
     arguments, named = bad_inputs(tmp_path)[case]
     before = sorted(tmp_path.rglob("*"))
-    line = run_command(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+    line = failing_export("viewer", *arguments, monkeypatch=monkeypatch, capsys=capsys)
     assert named in line
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -321,7 +310,9 @@ def test_a_page_with_something_added_is_not_replaced(
     path = write_3dgs_ply(tmp_path / "chair.ply", colorful_splats(20))
     write_page(scene_of(colorful_splats(20)), tmp_path / "page", single_file=False)
     (tmp_path / "page" / "portrait.png").write_bytes(b"")
-    line = run_command("--input", path, "--output-dir", tmp_path / "page", monkeypatch=monkeypatch, capsys=capsys)
+    line = failing_export(
+        "viewer", "--input", path, "--output-dir", tmp_path / "page", monkeypatch=monkeypatch, capsys=capsys
+    )
     assert "portrait.png" in line
     assert (tmp_path / "page" / "portrait.png").exists()
 
@@ -331,7 +322,9 @@ def test_without_the_renderer_it_says_how_to_build_it(
 ) -> None:
     (assets / "viewer.js").unlink()
     path = write_3dgs_ply(tmp_path / "chair.ply", colorful_splats(20))
-    line = run_command("--input", path, "--output-dir", tmp_path / "page", monkeypatch=monkeypatch, capsys=capsys)
+    line = failing_export(
+        "viewer", "--input", path, "--output-dir", tmp_path / "page", monkeypatch=monkeypatch, capsys=capsys
+    )
     assert "make viewer-page" in line
 
 

@@ -42,54 +42,78 @@ def is_solid(colors: np.ndarray) -> np.ndarray:
     return (np.abs(colors - [0.75, 0.85, 0.95]).max(axis=-1) > 0.2) & (colors.max(axis=-1) > 0.1)
 
 
-def test_gaussian_splat_looks_the_same_in_another_reader(trained_run: TrainedRun, tmp_path: Path) -> None:
-    trained_run.cli.succeed(
-        "ns-export", "gaussian-splat", "--load-config", trained_run.config, "--output-dir", tmp_path
-    )
-    vertices = PlyData.read(tmp_path / "splat.ply")["vertex"]
+def gaussians_of_file(path: Path) -> dict[str, torch.Tensor]:
+    """What another program reads from a splat file, for the rasteriser."""
+    vertices = PlyData.read(path)["vertex"]
 
     def columns(*names: str) -> torch.Tensor:
-        return torch.from_numpy(np.stack([np.asarray(vertices[name]) for name in names], axis=-1)).float()
+        return torch.from_numpy(np.stack([np.asarray(vertices[name], dtype=np.float32) for name in names], axis=-1))
 
     # The convention of the 3DGS paper's own files: log scales, logit opacities, quaternions wxyz, and coefficients
     # with all of one colour's together.
     rest = columns(*(f"f_rest_{i}" for i in range(45))).reshape(-1, 3, 15).transpose(1, 2)
-    from_file = dict(
+    return dict(
         means=columns("x", "y", "z"),
         quats=columns("rot_0", "rot_1", "rot_2", "rot_3"),
         scales=columns("scale_0", "scale_1", "scale_2").exp(),
         opacities=columns("opacity")[:, 0].sigmoid(),
         colors=torch.cat([columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None], rest], dim=1).contiguous(),
     )
-    state = torch.load(trained_run.checkpoint, weights_only=True)["pipeline"]
+
+
+def gaussians_of_model(run: TrainedRun) -> dict[str, torch.Tensor]:
+    state = torch.load(run.checkpoint, weights_only=True)["pipeline"]
 
     def parameter(name: str) -> torch.Tensor:
         return state[f"_model.gauss_params.{name}"]
 
-    of_model = dict(
+    return dict(
         means=parameter("means"),
         quats=parameter("quats"),
         scales=parameter("scales").exp(),
         opacities=parameter("opacities")[:, 0].sigmoid(),
         colors=torch.cat([parameter("features_dc")[:, None], parameter("features_rest")], dim=1),
     )
-    cameras = Img3dPhotosDataParserConfig(data=trained_run.data).setup().get_dataparser_outputs("train").cameras
+
+
+def assert_looks_the_same(run: TrainedRun, from_file: dict[str, torch.Tensor], camera_to_worlds: torch.Tensor) -> None:
+    """Compares a file, seen by these cameras `[C, 3, 4]` of the training photos, with the model seen by its own."""
+    cameras = Img3dPhotosDataParserConfig(data=run.data).setup().get_dataparser_outputs("train").cameras
     cameras.rescale_output_resolution(4)
+    of_model = gaussians_of_model(run)
     for index in (0, 5, 9):
         images = [
             rasterization(
                 **gaussians,
-                viewmats=world_to_camera(cameras.camera_to_worlds[index : index + 1]),
+                viewmats=world_to_camera(poses[index : index + 1]),
                 Ks=cameras.get_intrinsics_matrices()[index : index + 1],
                 width=256,
                 height=192,
                 sh_degree=3,
             )[0]
-            for gaussians in (from_file, of_model)
+            for gaussians, poses in ((from_file, camera_to_worlds), (of_model, cameras.camera_to_worlds))
         ]
         assert float(images[1].std()) > 0.1
         error = ((images[0] - images[1]) ** 2).mean()
         assert float(-10 * torch.log10(error.clamp_min(1e-12))) >= 45
+
+
+def test_gaussian_splat_looks_the_same_in_another_reader(trained_run: TrainedRun, tmp_path: Path) -> None:
+    export = ("ns-export", "gaussian-splat", "--load-config", trained_run.config, "--output-dir", tmp_path)
+    trained_run.cli.succeed(*export)
+    cameras = Img3dPhotosDataParserConfig(data=trained_run.data).setup().get_dataparser_outputs("train").cameras
+    assert_looks_the_same(trained_run, gaussians_of_file(tmp_path / "splat.ply"), cameras.camera_to_worlds)
+
+
+def test_the_original_frame_is_that_of_the_photos_own_poses(trained_run: TrainedRun, tmp_path: Path) -> None:
+    export = ("img3d-export", "splat", "--load-config", trained_run.config, "--output", tmp_path / "splat.ply")
+    trained_run.cli.succeed(*export, "--original-frame")
+    frames = json.loads((trained_run.data / "transforms.json").read_text())["frames"]
+    outputs = Img3dPhotosDataParserConfig(data=trained_run.data).setup().get_dataparser_outputs("train")
+    poses = {Path(frame["file_path"]).name: frame["transform_matrix"] for frame in frames}
+    own = torch.tensor([poses[path.name] for path in outputs.image_filenames])[:, :3]
+    assert not torch.allclose(own, outputs.cameras.camera_to_worlds, atol=0.1), "normalised"
+    assert_looks_the_same(trained_run, gaussians_of_file(tmp_path / "splat.ply"), own)
 
 
 def test_pointcloud_lies_on_the_scene(trained_run: TrainedRun, tmp_path: Path) -> None:
