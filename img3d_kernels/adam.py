@@ -42,10 +42,10 @@ class GaussianAdam(torch.optim.Adam):
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
                 state["step"] += 1
                 _C.adam_step(
-                    p.detach(),
-                    p.grad.contiguous(),
-                    state["exp_avg"],
-                    state["exp_avg_sq"],
+                    p.detach().numpy(),
+                    p.grad.contiguous().numpy(),
+                    state["exp_avg"].numpy(),
+                    state["exp_avg_sq"].numpy(),
                     float(group["lr"]),
                     beta1,
                     beta2,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -118,9 +119,9 @@ def l1_ssim(render: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], ssim
     return _L1Ssim.apply(render, target, ssim_lambda)
 
 
-def _plain(tensor: Tensor | None) -> Tensor | None:
-    """A contiguous tensor without autograd history, as the extension takes them."""
-    return None if tensor is None else tensor.detach().contiguous()
+def _array(tensor: Tensor | None) -> np.ndarray | None:
+    """The tensor's memory, contiguous, as the extension takes it; a NumPy array is handed over faster than a tensor."""
+    return None if tensor is None else tensor.detach().contiguous().numpy()
 
 
 class _Project(torch.autograd.Function):
@@ -140,7 +141,7 @@ class _Project(torch.autograd.Function):
         options: tuple[int, int, float, float, float, float, bool],
     ) -> tuple[Tensor, ...]:
         width, height, near_plane, far_plane, radius_clip, eps2d, antialiased = options
-        inputs = [_plain(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
+        inputs = [_array(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
         n, c = means.shape[0], viewmats.shape[0]
         radii = torch.empty(c, n, dtype=torch.int32)
         means2d, depths, conics = torch.empty(c, n, 2), torch.empty(c, n), torch.empty(c, n, 3)
@@ -148,8 +149,9 @@ class _Project(torch.autograd.Function):
         colors = None if sh is None else torch.empty(c, n, 3)
         gaussians, cameras = inputs[:6], inputs[6:]
         ctx.call = (*gaussians, sh_degree, *cameras, *options)
-        _C.project_forward(*ctx.call, radii, means2d, depths, conics, opacities_2d, colors)
-        ctx.radii = radii
+        outputs = [_array(t) for t in (radii, means2d, depths, conics, opacities_2d, colors)]
+        _C.project_forward(*ctx.call, *outputs)
+        ctx.radii = outputs[0]
         ctx.mark_non_differentiable(radii)
         return radii, means2d, depths, conics, opacities_2d, colors  # pyright: ignore[reportReturnType]
 
@@ -164,26 +166,27 @@ class _Project(torch.autograd.Function):
         v_colors: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         means, quats, scales, opacities, sh, sh_rest, _, viewmats, camera_centers = ctx.call[:9]
-        v_means, v_quats, v_scales = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
-        v_opacities = torch.empty_like(opacities)
-        v_sh = None if sh is None else torch.empty_like(sh)
-        v_sh_rest = None if sh_rest is None else torch.empty_like(sh_rest)
-        v_viewmats = torch.empty_like(viewmats) if ctx.needs_input_grad[6] else None
-        v_centers = torch.empty_like(camera_centers) if ctx.needs_input_grad[7] else None
+        needs_viewmats, needs_centers = ctx.needs_input_grad[6:8]
+        gradients = [
+            None if array is None else torch.empty(array.shape)
+            for array in (
+                means,
+                quats,
+                scales,
+                opacities,
+                sh,
+                sh_rest,
+                viewmats if needs_viewmats else None,
+                camera_centers if needs_centers else None,
+            )
+        ]
         _C.project_backward(
             *ctx.call,
             ctx.radii,
-            *(_plain(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, None if sh is None else v_colors)),
-            v_means,
-            v_quats,
-            v_scales,
-            v_opacities,
-            v_sh,
-            v_sh_rest,
-            v_viewmats,
-            v_centers,
+            *(_array(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, None if sh is None else v_colors)),
+            *(_array(v) for v in gradients),
         )
-        return v_means, v_quats, v_scales, v_opacities, v_sh, v_sh_rest, v_viewmats, v_centers, None, None, None
+        return *gradients, None, None, None
 
 
 class _Rasterize(torch.autograd.Function):
@@ -203,11 +206,16 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         c, channels = means2d.shape[0], colors.shape[-1]
         render, alpha = torch.empty(c, height, width, channels), torch.empty(c, height, width, 1)
-        arrays = [_plain(t) for t in (means2d, conics, colors, opacities, radii, depths, backgrounds)]
+        arrays = [_array(t) for t in (means2d, conics, colors, opacities, radii, depths, backgrounds)]
         for_backward = any(ctx.needs_input_grad)
         ctx.states = [
             _C.rasterize_forward(
-                *(None if a is None else a[i] for a in arrays), width, height, for_backward, render[i], alpha[i]
+                *(None if a is None else a[i] for a in arrays),
+                width,
+                height,
+                for_backward,
+                render[i].numpy(),
+                alpha[i].numpy(),
             )
             for i in range(c)
         ]
@@ -229,15 +237,8 @@ class _Rasterize(torch.autograd.Function):
         for i, state in enumerate(ctx.states):
             _C.rasterize_backward(
                 state,
-                render[i],
-                alpha[i],
-                v_render[i],
-                v_alpha[i],
-                v_means2d[i],
-                v_conics[i],
-                v_colors[i],
-                v_opacities[i],
-                None if v_means2d_abs is None else v_means2d_abs[i],
+                *(_array(t[i]) for t in (render, alpha, v_render, v_alpha, v_means2d, v_conics, v_colors, v_opacities)),
+                None if v_means2d_abs is None else v_means2d_abs[i].numpy(),
             )
         if v_means2d_abs is not None:
             setattr(ctx.absgrad_of, "absgrad", v_means2d_abs)  # noqa: B010 # as gsplat: tensors declare no such attribute
@@ -249,7 +250,7 @@ class _L1Ssim(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, render: Tensor, target: Tensor, ssim_lambda: float) -> Tensor:
         v_render = torch.empty(render.shape) if ctx.needs_input_grad[0] else None
-        loss = _C.l1_ssim(_plain(render), _plain(target), ssim_lambda, v_render)
+        loss = _C.l1_ssim(_array(render), _array(target), ssim_lambda, _array(v_render))
         ctx.v_render = v_render
         return torch.tensor(loss)
 
