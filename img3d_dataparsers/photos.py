@@ -15,6 +15,7 @@ from nerfstudio.data.scene_box import SceneBox
 
 from img3d_dataparsers.atomic_files import cache_folders
 from img3d_dataparsers.camera_sizes import downscaled
+from img3d_dataparsers.depth_points import points_from_depth
 from img3d_dataparsers.errors import InputError, warn
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
@@ -67,7 +68,8 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     train_split_fraction: float = 0.9
     """The fraction of photos to train on. Only used when eval_mode is fraction."""
     load_3D_points: bool = True
-    """Whether to start from the 3D points of the reconstruction (ply_file_path in transforms.json, or COLMAP's)."""
+    """Whether to start from the 3D points of the reconstruction (ply_file_path in transforms.json, or COLMAP's), else
+    from what its depth maps see."""
     triangulate_points: bool = True
     """Whether to triangulate 3D points from the training photos where the data brings poses but no points, and in
     addition to those that solving for poses gave: once, they are kept in the data's folder. Not for NeRF-synthetic,
@@ -143,6 +145,9 @@ class Img3dPhotos(DataParser):
         )
         if self.config.load_3D_points and split == "train":
             points = _some(posed.read_seed_points())
+            if points is None and not posed.is_normalised:
+                frames = np.stack([photo.camera_to_world[:3] for photo in selected])
+                points = points_from_depth(selected, _cameras(selected, frames))
             # Not for NeRF-synthetic: random points do well around one object, and its 100 photos would cost half as
             # much time as training on the chair does (9,000 good points, but none on its smooth legs).
             too_few = points is None or posed.adds_triangulated_points

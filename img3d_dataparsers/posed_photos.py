@@ -32,6 +32,9 @@ class Frame:
     """Keys as in Nerfstudio's transforms.json: fl_x, fl_y, cx, cy, w, h, camera_angle_x, k1 …, camera_model."""
     mask_path: Path | None = None
     """A mask that the data set names for this photo; need not exist."""
+    depth_path: Path | None = None
+    """A depth map that the data set names for this photo (along the camera's axis, in thousandths of the poses' unit);
+    need not exist."""
 
 
 @dataclass(frozen=True)

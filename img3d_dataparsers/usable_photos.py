@@ -28,6 +28,8 @@ class UsablePhoto:
     camera_to_world: FloatArray
     """`[4, 4]`, OpenGL camera axes."""
     intrinsics: Intrinsics
+    depth_path: Path | None = None
+    """As the data set names it; nothing has been checked yet."""
 
 
 def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
@@ -88,7 +90,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     for frame, mask_path in zip(frames, masks, strict=True):
         intrinsics = cameras[frame.image_path]
         assert intrinsics is not None  # frames without a camera were left out above
-        photos.append(UsablePhoto(frame.image_path, mask_path, matrices[id(frame)], intrinsics))
+        photos.append(UsablePhoto(frame.image_path, mask_path, matrices[id(frame)], intrinsics, frame.depth_path))
     _check_parallax(posed, photos, at_least)
     return photos
 

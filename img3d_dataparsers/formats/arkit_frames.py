@@ -73,11 +73,13 @@ def _frame(photo: Path, path: Path) -> Frame:
         "cx": float(matrix[0, 2] + 0.5),
         "cy": float(matrix[1, 2] + 0.5),
     }
+    depth = photo.with_name(photo.stem.replace("frame", "depth") + ".png")  # only phones with LiDAR have them
     return Frame(
         name=photo.name,
         image_path=photo,
         camera_to_world=ARKIT_TO_Z_UP[:, :3] @ pose[:3],
         intrinsics={**intrinsics, **_size(camera.get("projectionMatrix"), matrix)},
+        depth_path=depth if depth.is_file() else None,
     )
 
 

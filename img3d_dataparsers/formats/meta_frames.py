@@ -27,7 +27,7 @@ def frames_of_meta(meta: dict[str, Any], folder: Path) -> list[Frame]:
     for i, frame in enumerate(meta["frames"]):
         file_path = frame.get("file_path")
         named = isinstance(file_path, str) and file_path != ""
-        mask_path = frame.get("mask_path")
+        mask_path, depth_path = frame.get("mask_path"), frame.get("depth_file_path")
         frames.append(
             Frame(
                 name=file_path if named else f"frame {i}",
@@ -35,6 +35,7 @@ def frames_of_meta(meta: dict[str, Any], folder: Path) -> list[Frame]:
                 camera_to_world=frame.get("transform_matrix"),
                 intrinsics={**shared, **{key: frame[key] for key in INTRINSICS if frame.get(key) is not None}},
                 mask_path=folder / mask_path if isinstance(mask_path, str) and mask_path else None,
+                depth_path=folder / depth_path if isinstance(depth_path, str) and depth_path else None,
             )
         )
     return frames

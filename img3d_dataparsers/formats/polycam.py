@@ -58,6 +58,9 @@ def read_polycam(folder: Path) -> PosedPhotos:
     # The converter numbers the photos, as it expects copies of them; it keeps their order.
     for frame, photo in zip(meta["frames"], photos, strict=True):
         frame["file_path"] = photo.relative_to(folder).as_posix()
+        depth = folder / "keyframes" / "depth" / f"{photo.stem}.png"  # only phones with LiDAR have them
+        if depth.is_file():
+            frame["depth_file_path"] = depth.relative_to(folder).as_posix()
     return PosedPhotos(
         source=cameras,
         folder=folder,

@@ -119,6 +119,12 @@ class Test3DScannerApp:
             path.write_text(json.dumps({**json.loads(path.read_text()), "projectionMatrix": projection}))
         assert_cameras_see_the_points(read_arkit_frames(tmp_path), dict(zip(names, cameras, strict=True)), POINTS)
 
+    def test_depth_maps_are_found_where_the_phone_made_them(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        write_scan(tmp_path, cameras)
+        (tmp_path / "depth_00003.png").unlink()
+        found = [frame.depth_path and frame.depth_path.name for frame in read_arkit_frames(tmp_path).frames]
+        assert found == ["depth_00000.png", None, "depth_00006.png", "depth_00009.png"]
+
     def test_the_world_stays_upright_with_z_up(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         """The sensor lies on its side when the phone is held upright, so the photos don't tell where up is."""
         write_scan(tmp_path, cameras)

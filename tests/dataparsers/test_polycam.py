@@ -86,6 +86,12 @@ class TestCameras:
         points = points_of(np.random.default_rng(2))
         assert_cameras_see_the_points(read_polycam(tmp_path), dict(zip(names, cameras, strict=True)), points)
 
+    def test_depth_maps_are_found_where_the_phone_made_them(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        photos = write_polycam(tmp_path, cameras)
+        depth = tmp_path / "keyframes" / "depth" / f"{Path(photos[1]).stem}.png"
+        write_photo(depth, 8, 6)
+        assert [frame.depth_path for frame in read_polycam(tmp_path).frames] == [None, depth, None, None]
+
     def test_the_world_stays_upright_with_z_up(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         write_polycam(tmp_path, cameras)
         posed = read_polycam(tmp_path)
