@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LGM: the published layouts, the reference's numbers, and what is said of files that are not its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from img3d_dataparsers.errors import InputError
+from img3d_generators.cameras import LGM_FOV
+from img3d_generators.lgm import LGM, LGM_CONFIGS, UNetConfig, activated, load_lgm, network_input
+
+
+def config_of(sidecar: dict[str, Any]) -> UNetConfig:
+    """The architecture that a golden file was made with."""
+    names = ("down_channels", "down_attention", "up_channels", "up_attention")
+    return UNetConfig(**{name: tuple(sidecar["config"][name]) for name in names})
+
+
+def golden_input(seeded_weights: Any, prefix: str, size: int, c2w: np.ndarray) -> torch.Tensor:
+    """The network's input from the sidecar's pictures."""
+    pictures = np.stack([seeded_weights.image(f"{prefix}/view{i}", size, size, seed=7) for i in range(4)])
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    return network_input(images, torch.from_numpy(c2w[:, :3]), LGM_FOV, size)
+
+
+def as_rows(gaussians: Any) -> np.ndarray:
+    """Gaussians in the reference's order of columns."""
+    columns = [gaussians.means, gaussians.opacities[:, None], gaussians.scales, gaussians.quats, gaussians.rgbs]
+    return torch.cat(columns, dim=1).numpy()
+
+
+@pytest.fixture(scope="module")
+def small_config() -> UNetConfig:
+    """A network that runs in milliseconds, with every kind of block."""
+    return UNetConfig(
+        down_channels=(32, 32, 64),
+        down_attention=(False, False, True),
+        up_channels=(64, 32),
+        up_attention=(True, False),
+    )
+
+
+@pytest.fixture
+def small_weights(small_config: UNetConfig, tmp_path: Path) -> Path:
+    """A file of weights of such a network."""
+    torch.manual_seed(0)
+    save_file(LGM(small_config).state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+@pytest.mark.parametrize("size", ["big", "small", "tiny"])
+def test_state_dicts_have_the_published_keys_and_shapes(size: str, published_keys, layout_of) -> None:
+    with torch.device("meta"):
+        model = LGM(LGM_CONFIGS[size])
+    assert layout_of(model) == published_keys(f"lgm_{size}")
+
+
+@torch.no_grad()
+def test_small_network_gives_the_references_numbers(golden, seeded_weights) -> None:
+    arrays, sidecar = golden("lgm_small")
+    model = LGM(config_of(sidecar)).eval()
+    seeded_weights.fill_module(model, seed=sidecar["seed"])
+    views = golden_input(seeded_weights, "lgm_small", 64, arrays["c2w"])
+    np.testing.assert_allclose(views, arrays["input"], atol=1e-5)
+    np.testing.assert_allclose(model(views[None])[0], arrays["raw"], atol=5e-5)
+    np.testing.assert_allclose(as_rows(model.generate(views)), arrays["gaussians"], atol=1e-4)
+
+
+@pytest.mark.slow  # 415 million seeded weights and about 3 GB of memory
+@torch.no_grad()
+def test_big_network_gives_the_references_numbers(golden, seeded_weights) -> None:
+    arrays, sidecar = golden("lgm_big_samples")
+    assert config_of(sidecar) == LGM_CONFIGS["big"]
+    model = LGM(LGM_CONFIGS["big"]).eval()
+    seeded_weights.fill_module(model, seed=sidecar["seed"])
+    views = golden_input(seeded_weights, "lgm_big", 256, arrays["c2w"])
+    raw = model(views[None])[0]
+    gaussians = activated(raw.permute(0, 2, 3, 1).reshape(-1, 14))
+    for name, values, tolerance in (
+        ("input", views.numpy(), 1e-5),
+        ("raw", raw.numpy(), 5e-5),
+        ("gaussians", as_rows(gaussians), 1e-4),
+    ):
+        sampled = values.ravel()[arrays[f"{name}_index"]]
+        np.testing.assert_allclose(sampled, arrays[f"{name}_values"], atol=tolerance)
+
+
+def test_six_views_give_six_views_worth_of_gaussians(small_weights: Path, small_config: UNetConfig) -> None:
+    model = load_lgm(small_weights, small_config)
+    assert len(model.generate(torch.randn(6, 9, 32, 32))) == 6 * 16 * 16
+
+
+def test_views_see_each_other(small_weights: Path, small_config: UNetConfig) -> None:
+    model = load_lgm(small_weights, small_config)
+    views = torch.randn(4, 9, 32, 32)
+    changed = views.clone()
+    changed[3] += 1
+    first_view = slice(0, 16 * 16)
+    before, after = model.generate(views)[first_view], model.generate(changed)[first_view]
+    assert (before.rgbs - after.rgbs).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+def test_half_precision_is_close_to_float32(
+    small_weights: Path, small_config: UNetConfig, dtype: torch.dtype, tolerance: float
+) -> None:
+    views = torch.randn(4, 9, 32, 32, generator=torch.Generator().manual_seed(1))
+    exact = load_lgm(small_weights, small_config).generate(views)
+    half = load_lgm(small_weights, small_config, dtype).generate(views)
+    assert half.means.dtype == torch.float32
+    assert (exact.means - half.means).abs().max() < tolerance
+    assert (exact.rgbs - half.rgbs).abs().max() < tolerance
+
+
+def test_float16_files_are_computed_in_float32(small_weights: Path, small_config: UNetConfig, tmp_path: Path) -> None:
+    model = load_lgm(small_weights, small_config)
+    save_file({key: value.half() for key, value in model.state_dict().items()}, tmp_path / "half.safetensors")
+    loaded = load_lgm(tmp_path / "half.safetensors", small_config)
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model_fp16.safetensors"])
+def test_files_from_before_the_fix_of_rotations_are_refused(
+    name: str, small_weights: Path, small_config: UNetConfig
+) -> None:
+    small_weights.rename(small_weights.with_name(name))
+    with pytest.raises(InputError, match="before its rotations were fixed.*model_fp16_fixrot"):
+        load_lgm(small_weights.with_name(name), small_config)
+
+
+def test_weights_of_another_network_are_refused_by_name(small_weights: Path) -> None:
+    with pytest.raises(InputError, match="another network than LGM: .* such as unet"):
+        load_lgm(small_weights)
+
+
+def test_truncated_weights_are_refused(small_weights: Path, small_config: UNetConfig) -> None:
+    small_weights.write_bytes(small_weights.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="damaged or cut short.*fetch it again"):
+        load_lgm(small_weights, small_config)
+
+
+def test_missing_weights_are_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There are no weights at .*none"):
+        load_lgm(tmp_path / "none.safetensors")
