@@ -54,7 +54,8 @@ def published_keys() -> Callable[[str], dict[str, tuple[int, ...]]]:
     folder = _folder("IMG3D_CHECKPOINTS", SHARED / "checkpoints", "published state-dict layouts")
 
     def load(name: str) -> dict[str, tuple[int, ...]]:
-        layout = json.loads((folder / f"{name}_keys.json").read_text())
+        file = min(folder.glob(f"{name}_keys*.json"))  # "_tf5" where it is one library's version's
+        layout = json.loads(file.read_text())
         return {key: tuple(shape) for key, shape in layout.items()}
 
     return load

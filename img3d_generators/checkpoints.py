@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checkpoints that are known: what they are, where they come from, under which licence. One YAML file for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from img3d_dataparsers.errors import InputError
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """One of a checkpoint's files."""
+
+    path: str
+    """Where it lies in the checkpoint's folder."""
+    size: int | None = None
+    """Bytes, where they are known exactly."""
+    sha256: str = ""
+    """Checksum in hexadecimal digits: as many of the first ones as are known."""
+    repository: str | None = None
+    """On the Hugging Face hub, if not the checkpoint's own."""
+    revision: str | None = None
+    """Its commit there."""
+    source: str | None = None
+    """Where it lies in that repository, if not at `path`."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network that can be fetched, or comes with this package."""
+
+    name: str
+    """As users call it; the YAML file's name."""
+    kind: str
+    """Which network it is for: zero123plus, lgm, …"""
+    title: str
+    """What it does, in one line."""
+    licence: str
+    """Of the weights, as an SPDX identifier."""
+    files: tuple[CheckpointFile, ...]
+    """All that belongs to it."""
+    repository: str | None = None
+    """On the Hugging Face hub; None if the files come with this package, where their paths start at its folder."""
+    revision: str | None = None
+    """The commit in the repository; None for the newest."""
+    licence_url: str = ""
+    """Where the licence can be read."""
+    licence_note: str = ""
+    """What else is to be known about it."""
+    gigabytes: float | None = None
+    """Size of all files, if not each one's is known."""
+    architecture: dict[str, Any] = field(default_factory=dict)
+    """The network's numbers, by the names of its configuration class."""
+    input: dict[str, Any] = field(default_factory=dict)
+    """What its pictures must be like: background, framing, cameras."""
+
+    @property
+    def is_non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return "-NC" in self.licence
+
+    @property
+    def size(self) -> str:
+        """Of all files together, for people."""
+        size = sum(file.size or 0 for file in self.files) if self.gigabytes is None else 1e9 * self.gigabytes
+        return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def configs_folder() -> Path:
+    """The folder of YAML files: inside the package where that is installed, beside it in a checkout."""
+    installed = PACKAGE / "configs"
+    return installed if installed.is_dir() else PACKAGE.parent / "configs"
+
+
+@cache
+def checkpoints() -> dict[str, Checkpoint]:
+    """All checkpoints by name, sorted."""
+    return {path.stem: read_checkpoint(path) for path in sorted(configs_folder().glob("*.yaml"))}
+
+
+def checkpoint(name: str) -> Checkpoint:
+    """The checkpoint of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = checkpoints()
+    if name not in known:
+        raise InputError(f"There is no checkpoint {name}; there are: {', '.join(known)}")
+    return known[name]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads one YAML file. What it doesn't say is taken from the file beside it that it is `like`, if it names one.
+
+    Raises:
+        ValueError: it does not describe a checkpoint.
+    """
+    content = _content(path)
+    try:
+        files = tuple(CheckpointFile(**file) for file in content.pop("files"))
+        described = Checkpoint(files=files, **content)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a checkpoint: {error}") from error
+    wrong = [
+        f"its name is {described.name}" if described.name != path.stem else "",
+        "it has no files" if not files else "",
+        *(
+            f"the sha256 of {file.path} is not text of hexadecimal digits"
+            for file in files
+            if not isinstance(file.sha256, str) or set(file.sha256) - set("0123456789abcdef")
+        ),
+        *(f"{file.path} leaves its folder" for file in files if Path(file.path).is_absolute() or ".." in file.path),
+    ]
+    if any(wrong):
+        raise ValueError(f"{path}: {', '.join(filter(None, wrong))}")
+    return described
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    like = content.pop("like", None)
+    return content if like is None else {**_content(path.with_name(f"{like}.yaml")), **content}

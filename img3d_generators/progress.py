@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a long generation is, and how long it will take: a bar in a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+def steps_with_eta(steps: range, description: str = "Painting the six views") -> Iterator[int]:
+    """The steps, with the progress shown between them.
+
+    Args:
+        steps: what to count.
+        description: what is being done.
+    """
+    if CONSOLE.is_terminal:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=False), console=CONSOLE) as progress:
+            yield from progress.track(steps, description=description)
+        return
+    start = said = time.monotonic()
+    for step in steps:
+        yield step
+        now, done = time.monotonic(), step - steps.start + 1
+        if now - said >= SECONDS_BETWEEN_LINES and done < len(steps):
+            left = (now - start) / done * (len(steps) - done)
+            CONSOLE.print(
+                f"{description}: {done} of {len(steps)} steps, about {_minutes(left)} left", highlight=False
+            )
+            said = now
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

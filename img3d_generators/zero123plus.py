@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zero123++ (Shi et al. 2023, arXiv 2310.15110): one picture of an object → six views of it at known cameras.
+
+A latent diffusion that paints all six as the tiles of one picture, 3 rows of 2. The input conditions it twice: its CLIP
+embedding is added to the empty prompt's tokens, by a ramp that was trained; and its latents, noised like the sample's,
+are seen by the self-attention (see `reference_attention`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from img3d_generators.reference_attention import ReferenceUNet
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPVisionModelWithProjection
+
+TILE_ROWS, TILE_COLUMNS = 3, 2
+GRID_SIZE = (960, 640)
+"""Height and width of the picture with all tiles, which are 320 x 320."""
+LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
+"""The network's latents are (VAE latents - shift) * scale."""
+PIXEL_SCALE = 0.5 / 0.8
+"""What the network's VAE knows as pictures has this much of the contrast of real ones."""
+
+Noise = Callable[[str, tuple[int, ...]], Tensor]
+"""Gives standard normal noise of a shape. Its first argument says what for: "vae_cond" and "vae_negative" (the latents
+of the input and of nothing), "init" (where the sample starts), "cond0", "ancestral0", "cond1", … (added to the input's
+latents and to the sample in each step)."""
+Progress = Callable[[range], Iterable[int]]
+"""Goes around the denoising steps, like tqdm and `steps_with_eta`."""
+
+
+@dataclass(frozen=True)
+class ClipPreprocessing:
+    """What a `preprocessor_config.json` of transformers' CLIPImageProcessor asks for, done with Pillow as it was then.
+
+    Later versions of that class resize with torchvision, whose results differ by 0.015.
+    """
+
+    size: int
+    """Height and width of the result."""
+    resample: Image.Resampling
+    """How it is resized, shorter side first."""
+    mean: tuple[float, ...]
+    """Subtracted from colours in [0, 1]: one number or three."""
+    std: tuple[float, ...]
+    """What they are divided by then."""
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "1 3 S S"]:
+        """The normalised middle square of an RGB picture."""
+        width, height = image.size
+        shorter = min(width, height)
+        width, height = self.size * width // shorter, self.size * height // shorter
+        resized = np.asarray(image.resize((width, height), self.resample), dtype=np.float32) / 255
+        top, left = (height - self.size) // 2, (width - self.size) // 2
+        pixels = torch.from_numpy(resized[top : top + self.size, left : left + self.size])
+        return ((pixels - torch.tensor(self.mean)) / torch.tensor(self.std)).permute(2, 0, 1)[None]
+
+
+@dataclass
+class Zero123Plus:
+    """The published networks and constants, and a sampler of our own. `zero123plus_files.load` reads them from files.
+
+    The networks may be in float32, bfloat16 or float16 and on any device; what happens between them is in float32.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    vision_encoder: CLIPVisionModelWithProjection
+    scheduler: EulerAncestralDiscreteScheduler
+    """Predicts v, with trailing timesteps."""
+    ramp: Float[Tensor, "T"]
+    """How much of the picture's embedding is added to each token of the prompt."""
+    empty_prompt: Int[Tensor, "1 T"]
+    """The tokens of "", the only prompt there is."""
+    vae_preprocessing: ClipPreprocessing
+    clip_preprocessing: ClipPreprocessing
+    background: int = 127
+    """The grey value that the training pictures had behind the object: 127, or 255 for InstantMesh's network."""
+
+    def __post_init__(self) -> None:
+        self._reference_unet = ReferenceUNet(self.unet)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        image: Image.Image,
+        num_steps: int = 28,
+        guidance: float = 4.0,
+        noise: Noise | None = None,
+        size: tuple[int, int] = GRID_SIZE,
+        progress: Progress = iter,
+    ) -> Float[Tensor, "3 H W"]:
+        """Paints the six views of what a picture shows.
+
+        Args:
+            image: RGB, or RGBA to have the background replaced; best square, with the object in the middle.
+            num_steps: of denoising; the authors use 28, and 75 for fine detail.
+            guidance: how far to go beyond the unguided prediction; 1 needs half the time.
+            noise: where all randomness comes from; None for `seeded_noise(0)`. (The authors' code draws the noise on
+                the input's latents from torch's global generator even if it is given another.)
+            size: height and width of the picture with all tiles, multiples of 64.
+            progress: goes around the denoising steps.
+
+        Returns:
+            sRGB in [0, 1] on the CPU; `split_tiles` takes it apart.
+        """
+        noise = noise or seeded_noise(0)
+        picture = on_background(image, self.background)
+        guided = guidance > 1
+        embeds = self._embeds(picture, guided)
+        condition = self._condition_latents(picture, guided, noise)
+
+        self.scheduler.set_timesteps(num_steps)
+        sigmas = self.scheduler.sigmas.tolist()
+        latents = self._noise(noise, "init", (1, 4, size[0] // 8, size[1] // 8)) * sigmas[0]
+        for step in progress(range(num_steps)):
+            sigma, next_sigma = sigmas[step], sigmas[step + 1]
+            input_scale = (sigma**2 + 1) ** -0.5
+            noisy = condition + sigma * self._noise(noise, f"cond{step}", tuple(condition.shape))
+            prediction = self._reference_unet(
+                (input_scale * latents).expand(len(condition), -1, -1, -1).to(self.unet.dtype),
+                (input_scale * noisy).to(self.unet.dtype),
+                self.scheduler.timesteps[step].to(self.unet.device),
+                embeds,
+            ).float()
+            if guided:
+                negative, positive = prediction.split(1)
+                prediction = negative + guidance * (positive - negative)
+            latents = ancestral_step(
+                prediction, latents, sigma, next_sigma, self._noise(noise, f"ancestral{step}", tuple(latents.shape))
+            )
+        return self._decode(latents)
+
+    def _noise(self, noise: Noise, name: str, shape: tuple[int, ...]) -> Tensor:
+        return noise(name, shape).to(self.unet.device, torch.float32)
+
+    def _embeds(self, picture: Image.Image, guided: bool) -> Float[Tensor, "B T D"]:
+        """Tokens for cross-attention: the empty prompt's if guided, then those with the picture's embedding added."""
+        text = self.text_encoder(self.empty_prompt.to(self.text_encoder.device)).last_hidden_state.float()
+        pixels = self.clip_preprocessing(picture).to(self.vision_encoder.device, self.vision_encoder.dtype)
+        seen = self.vision_encoder(pixels).image_embeds.float()
+        prompt = text + seen[:, None] * self.ramp.to(seen)[:, None]
+        return (torch.cat([text, prompt]) if guided else prompt).to(self.unet.dtype)
+
+    def _condition_latents(self, picture: Image.Image, guided: bool, noise: Noise) -> Float[Tensor, "B 4 h w"]:
+        """The VAE's latents, sampled and not scaled: of an all-zero picture if guided, then of the picture."""
+        pixels = self.vae_preprocessing(picture).to(self.vae.device, self.vae.dtype)
+        latents = [self._encode(pixels, "vae_cond", noise)]
+        if guided:
+            latents.insert(0, self._encode(torch.zeros_like(pixels), "vae_negative", noise))
+        return torch.cat(latents)
+
+    def _encode(self, pixels: Float[Tensor, "1 3 S S"], name: str, noise: Noise) -> Float[Tensor, "1 4 s s"]:
+        posterior = self.vae.encode(pixels, return_dict=False)[0]
+        mean, std = posterior.mean.float(), posterior.std.float()
+        return mean + std * self._noise(noise, name, tuple(mean.shape))
+
+    def _decode(self, latents: Float[Tensor, "1 4 h w"]) -> Float[Tensor, "3 H W"]:
+        latents = (latents / LATENT_SCALE + LATENT_SHIFT) / self.vae.config["scaling_factor"]
+        decoded = self.vae.decode(
+            latents.to(self.vae.dtype),  # pyright: ignore[reportArgumentType]  # asks for torch's legacy FloatTensor
+            return_dict=False,
+        )[0][0].float()
+        return (decoded / PIXEL_SCALE / 2 + 0.5).clamp(0, 1).cpu()
+
+
+def ancestral_step(
+    prediction: Tensor, latents: Tensor, sigma: float, next_sigma: float, noise: Tensor
+) -> Float[Tensor, "1 4 h w"]:
+    """One step of the ancestral Euler sampler (Karras et al. 2022, arXiv 2206.00364, as k-diffusion has it).
+
+    The same as diffusers' `EulerAncestralDiscreteScheduler.step`, which draws the noise itself.
+
+    Args:
+        prediction: v, of latents scaled by 1/sqrt(sigma² + 1).
+        latents: at noise level `sigma`.
+        sigma: where they are.
+        next_sigma: where they go.
+        noise: standard normal.
+    """
+    denoised = latents / (sigma**2 + 1) - prediction * sigma / (sigma**2 + 1) ** 0.5
+    added = next_sigma * (1 - (next_sigma / sigma) ** 2) ** 0.5
+    kept = (next_sigma**2 - added**2) ** 0.5
+    return denoised + (latents - denoised) * (kept / sigma) + added * noise
+
+
+def seeded_noise(seed: int | torch.Generator) -> Noise:
+    """Noise from a generator, drawn on its device: from a seed, the same for networks on the CPU and on a GPU."""
+    generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+    return lambda _, shape: torch.randn(shape, generator=generator, device=generator.device)
+
+
+def on_background(image: Image.Image, grey: int) -> Image.Image:
+    """A picture's visible part on grey; pictures without alpha stay as they are."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    backdrop = Image.new("RGB", image.size, (grey, grey, grey))
+    backdrop.paste(image, mask=image.getchannel("A"))
+    return backdrop
+
+
+def split_tiles(grid: Float[Tensor, "3 H W"]) -> Float[Tensor, "6 3 S S"]:
+    """The six views in the order of their cameras: azimuths 30, 90, 150, 210, 270 and 330 degrees."""
+    channels, height, width = grid.shape
+    tiles = grid.view(channels, TILE_ROWS, height // TILE_ROWS, TILE_COLUMNS, width // TILE_COLUMNS)
+    return tiles.permute(1, 3, 0, 2, 4).flatten(0, 1)

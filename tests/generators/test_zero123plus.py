@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zero123++: the reference's numbers at every stage, the sampler's arithmetic, the order of the tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from zero123plus_repositories import (
+    BUILDERS,
+    NETWORKS,
+    picture,
+    preprocessing,
+    published_name,
+    tiny_zero123plus,
+    zero123plus,
+)
+
+from img3d_generators.checkpoints import checkpoint
+from img3d_generators.zero123plus import ancestral_step, on_background, seeded_noise, split_tiles
+
+Golden = Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]
+SIZE = (48, 32)
+"""Height and width of the grid of tiles in tests that only need one."""
+
+
+@dataclass
+class Run:
+    """What one generation made of the golden noise, and what the reference made of it."""
+
+    expected: dict[str, np.ndarray]
+    picture: Image.Image
+    preprocessed: dict[str, Tensor]
+    embeds: Tensor
+    reference_inputs: Tensor
+    inputs: Tensor
+    outputs: Tensor
+    decoder_input: Tensor
+    decoded: Tensor
+    image: Tensor
+
+    def error(self, name: str, actual: Tensor) -> float:
+        """The largest deviation from an array of the reference."""
+        assert actual.shape == self.expected[name].shape
+        return float(np.abs(actual.numpy() - self.expected[name]).max())
+
+
+@pytest.fixture(scope="module", params=["zero123plus_small", "zero123plus_small_noguidance"])
+def run(request: pytest.FixtureRequest, golden: Golden, seeded_weights: Any) -> Run:
+    """Generates from the golden picture, noise and weights; hooks keep what passes between the networks."""
+    arrays, description = golden(request.param)
+    model = zero123plus(description["config"], torch.from_numpy(arrays["ramp"]), torch.from_numpy(arrays["input_ids"]))
+    for name in NETWORKS:
+        seeded_weights.fill_module(
+            getattr(model, name), seed=7, rename=lambda key, name=name: published_name(name, key)
+        )
+    passes: list[tuple[Tensor, Tensor, Tensor]] = []
+    decoder_inputs: list[Tensor] = []
+    decoded: list[Tensor] = []
+
+    def keep_pass(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        passes.append((args[0], kwargs["encoder_hidden_states"], output[0]))
+
+    vae: Any = model.vae
+    model.unet.register_forward_hook(keep_pass, with_kwargs=True)
+    vae.post_quant_conv.register_forward_hook(lambda module, args, output: decoder_inputs.append(args[0]))
+    vae.decoder.register_forward_hook(lambda module, args, output: decoded.append(output))
+
+    def golden_noise(name: str, shape: tuple[int, ...]) -> Tensor:
+        stem = name.rstrip("0123456789")
+        drawn = arrays[f"noise_{stem}"]
+        drawn = drawn[int(name[len(stem) :])] if stem != name else drawn
+        assert drawn.shape == shape
+        return torch.from_numpy(drawn)
+
+    source = Image.fromarray(arrays["image_uint8"])
+    call = description["call"]
+    image = model.generate(
+        source,
+        call["num_inference_steps"],
+        call["guidance_scale"],
+        golden_noise,
+        size=(call["height"], call["width"]),
+    )
+    opaque = on_background(source, 127)
+    return Run(
+        expected=arrays,
+        picture=opaque,
+        preprocessed={"image_vae": model.vae_preprocessing(opaque), "image_clip": model.clip_preprocessing(opaque)},
+        embeds=passes[-1][1],
+        reference_inputs=torch.stack([reference for reference, _, _ in passes[::2]]),
+        inputs=torch.stack([sample for sample, _, _ in passes[1::2]]),
+        outputs=torch.stack([output for _, _, output in passes[1::2]]),
+        decoder_input=decoder_inputs[0],
+        decoded=decoded[0],
+        image=image,
+    )
+
+
+class TestReference:
+    """Tolerances are those of the golden numbers' README; how much a wrong detail shows is said there, too."""
+
+    def test_picture_is_put_on_grey_and_resized_alike(self, run: Run) -> None:
+        np.testing.assert_array_equal(np.asarray(run.picture), run.expected["rgb_grey_uint8"])
+        for name, pixels in run.preprocessed.items():
+            assert run.error(name, pixels) < 1e-6
+
+    def test_embeddings(self, run: Run) -> None:
+        assert run.error("prompt_embeds", run.embeds[-1:]) < 2e-5
+        if len(run.embeds) == 2:
+            assert run.error("text_embeds", run.embeds[:1]) < 2e-5
+
+    def test_condition_latents(self, run: Run) -> None:
+        sigma = float(run.expected["sigmas"][-2])
+        noise = torch.from_numpy(run.expected["noise_cond"][-1])
+        latents = run.reference_inputs[-1] * (sigma**2 + 1) ** 0.5 - sigma * noise
+        assert run.error("cond_lat", latents) < 5e-5
+        assert run.error("noisy_cond_scaled", run.reference_inputs) < 5e-5
+
+    def test_every_output_of_the_network(self, run: Run) -> None:
+        assert run.error("unet_output", run.outputs) < 5e-5
+
+    def test_latents_after_every_step(self, run: Run) -> None:
+        sigmas = torch.from_numpy(run.expected["sigmas"])[:-1].view(-1, 1, 1, 1, 1)
+        latents = run.inputs[:, :1] * (sigmas**2 + 1) ** 0.5
+        last = (run.decoder_input * 0.18215 - 0.22) * 0.75
+        assert run.error("latents", torch.cat([latents, last[None]])) < 1e-4
+
+    def test_picture(self, run: Run) -> None:
+        assert run.error("decoder_input", run.decoder_input) < 5e-4
+        assert run.error("decoded", run.decoded) < 5e-5
+        assert run.error("image", run.image[None]) < 5e-5
+
+
+@pytest.mark.parametrize("background", ["grey", "white"])
+def test_preprocessing_at_the_published_sizes(golden: Golden, background: str) -> None:
+    arrays, description = golden("zero123plus_small")
+    opaque = on_background(Image.fromarray(arrays["image_uint8"]), {"grey": 127, "white": 255}[background])
+    np.testing.assert_array_equal(np.asarray(opaque), arrays[f"rgb_{background}_uint8"])
+    for name, size in (("vae", 512), ("clip", 224)):
+        config = dict(description["config"][f"feature_extractor_{name}"], size={"shortest_edge": size})
+        pixels = preprocessing(config)(opaque)
+        assert pixels.shape == (1, 3, size, size)
+        expected = arrays[f"published_{name}{size}_{background}_values"]
+        actual = pixels.numpy().ravel()[arrays[f"published_{name}{size}_index"]]
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "published", "parameters"),
+    [
+        ("unet", "zero123plus_unet", 865_910_724),
+        ("vae", "zero123plus_vae", 83_653_863),
+        ("text_encoder", "zero123plus_text", 340_387_840),
+        ("vision_encoder", "zero123plus_vision", 632_076_800),
+    ],
+)
+def test_the_architecture_in_configs_has_the_published_layout(
+    network: str,
+    published: str,
+    parameters: int,
+    published_keys: Callable[[str], dict[str, tuple[int, ...]]],
+    layout_of: Callable[[nn.Module], dict[str, tuple[int, ...]]],
+) -> None:
+    architecture = checkpoint("zero123plus-v1.2").architecture[network]
+    with torch.device("meta"):
+        module = BUILDERS[network](architecture)
+    layout = layout_of(module)
+    assert layout == published_keys(published)
+    assert sum(int(np.prod(shape)) for shape in layout.values()) == parameters
+
+
+class TestSampler:
+    def test_ancestral_step_is_that_of_diffusers(self) -> None:
+        scheduler = tiny_zero123plus().scheduler
+        scheduler.set_timesteps(5)
+        generator = torch.Generator().manual_seed(3)
+        latents = torch.randn(1, 4, 6, 4, generator=generator) * scheduler.init_noise_sigma
+        for step, timestep in enumerate(scheduler.timesteps):
+            prediction = torch.randn(latents.shape, generator=generator)
+            sigma, next_sigma = scheduler.sigmas[step : step + 2].tolist()
+            noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
+            ours = ancestral_step(prediction, latents, sigma, next_sigma, noise)
+            scheduler.scale_model_input(latents, timestep)
+            latents = scheduler.step(
+                prediction, timestep, latents, generator=torch.Generator().manual_seed(step), return_dict=False
+            )[0]
+            torch.testing.assert_close(ours, latents, atol=1e-5, rtol=1e-6)
+
+    def test_the_seed_decides(self) -> None:
+        model = tiny_zero123plus()
+
+        def generate(seed: int | torch.Generator) -> Tensor:
+            torch.rand(1)  # whatever the global generator is at
+            return model.generate(picture(), 2, noise=seeded_noise(seed), size=SIZE)
+
+        assert torch.equal(generate(1), generate(1))
+        assert torch.equal(generate(1), generate(torch.Generator().manual_seed(1)))
+        assert not torch.allclose(generate(1), generate(2), atol=0.01)
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
+    def test_half_precision_paints_nearly_the_same(self, dtype: torch.dtype, tolerance: float) -> None:
+        model = tiny_zero123plus()
+        precise = model.generate(picture(), 2, size=SIZE)
+        for network in (model.unet, model.text_encoder, model.vision_encoder):
+            nn.Module.to(network, dtype)
+        assert (model.generate(picture(), 2, size=SIZE) - precise).abs().mean() < tolerance
+
+    def test_progress_goes_around_the_steps(self) -> None:
+        seen: list[int] = []
+
+        def progress(steps: range) -> Any:
+            for step in steps:
+                seen.append(step)
+                yield step
+
+        tiny_zero123plus().generate(picture(), 3, size=SIZE, progress=progress)
+        assert seen == [0, 1, 2]
+
+    @pytest.mark.cuda
+    def test_gpu_paints_what_the_cpu_paints(self) -> None:
+        model = tiny_zero123plus()
+        expected = model.generate(picture(), 3, size=SIZE)
+        for network in (model.unet, model.vae, model.text_encoder, model.vision_encoder):
+            nn.Module.cuda(network)
+        torch.testing.assert_close(model.generate(picture(), 3, size=SIZE), expected, atol=1e-3, rtol=0)
+
+
+def test_tiles_come_row_by_row() -> None:
+    grid = torch.arange(6.0).view(3, 1, 2, 1).expand(3, 4, 2, 4).reshape(1, 12, 8).expand(3, 12, 8)
+    tiles = split_tiles(grid)
+    assert tiles.shape == (6, 3, 4, 4)
+    for index, tile in enumerate(tiles):
+        assert (tile == index).all()
