@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate, normalize, scaled_dot_product_atten
 from img3d_dataparsers.errors import InputError
 from img3d_generators.cameras import plucker_rays
 from img3d_generators.gaussians import Gaussians
+from img3d_generators.state_dicts import load_weights, read_state_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -143,37 +144,8 @@ def load_lgm(path: Path, config: UNetConfig = LGM_CONFIGS["big"], dtype: torch.d
         )
     with torch.device("meta"):
         model = LGM(config)
-    load_weights(model, path, "LGM")
-    return model.to(dtype).eval()
-
-
-def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Replaces all parameters of `model` (which may be on the meta device) by those of a safetensors file.
-
-    Args:
-        model: the network called `name`.
-        path: its weights: exactly its keys and shapes.
-
-    Raises:
-        InputError: the file is missing, damaged or for another network.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"There are no weights at {path}")
-    wanted = {key: list(value.shape) for key, value in model.state_dict().items()}
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
-            different = sorted(key for key in wanted | shapes if wanted.get(key) != shapes.get(key))
-            if different:
-                raise InputError(
-                    f"{path} holds weights of another network than {name}: {len(different)} of {len(wanted)} "
-                    f"tensors are missing, unknown or of another shape, such as {different[0]}"
-                )
-            model.load_state_dict({key: file.get_tensor(key) for key in wanted}, strict=True, assign=True)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or cut short ({error}): fetch it again") from error
+    load_weights(model, read_state_dict(path), path, dtype)
+    return model
 
 
 def _sha256(path: Path) -> str:

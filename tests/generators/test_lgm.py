@@ -135,16 +135,16 @@ def test_files_from_before_the_fix_of_rotations_are_refused(
 
 
 def test_weights_of_another_network_are_refused_by_name(small_weights: Path) -> None:
-    with pytest.raises(InputError, match="another network than LGM: .* such as unet"):
+    with pytest.raises(InputError, match="has other weights than LGM takes, .*unet"):
         load_lgm(small_weights)
 
 
 def test_truncated_weights_are_refused(small_weights: Path, small_config: UNetConfig) -> None:
     small_weights.write_bytes(small_weights.read_bytes()[:-1000])
-    with pytest.raises(InputError, match="damaged or cut short.*fetch it again"):
+    with pytest.raises(InputError, match="damaged.*fetch it again"):
         load_lgm(small_weights, small_config)
 
 
 def test_missing_weights_are_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="There are no weights at .*none"):
+    with pytest.raises(InputError, match="There is no .*none"):
         load_lgm(tmp_path / "none.safetensors")
