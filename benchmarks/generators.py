@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What generating costs: seconds and peak memory of each network, with random weights.
+
+python benchmarks/generators.py
+python benchmarks/generators.py --only lgm-tiny-float32
+
+Every row runs in a process of its own, whose peak memory is that of Python, torch (about 0.4 GiB) and the network. On
+CUDA where there is a device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from kernels import describe_machine
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from img3d_generators.cameras import LGM_FOV, ZERO123PLUS_RIGS, normalised_to_first
+from img3d_generators.lgm import LGM, LGM_CONFIGS, LGM_INPUT_SIZE, network_input
+from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM
+
+Run = Callable[[], object]
+REPEATS = 3
+
+
+@dataclass
+class Cost:
+    """What one run takes."""
+
+    seconds: float
+    """Of the fastest of a few runs."""
+    gibibytes: float
+    """Most memory in use: resident on the CPU, allocated on the device on CUDA."""
+
+
+def device() -> torch.device:
+    """Where the rows are run."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def with_random_weights(make: Callable[[], nn.Module], dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A network as it is after loading, with normal noise of a small size for weights: their values cost nothing."""
+    with torch.device("meta"):
+        module = make().to(dtype)
+    module.to_empty(device=device())
+    for parameter in module.parameters():
+        parameter.requires_grad_(False).normal_(std=0.02)
+    return module.eval()
+
+
+def lgm(size: str, dtype: torch.dtype, num_views: int = 4) -> Run:
+    """LGM from views to Gaussians."""
+    model = with_random_weights(lambda: LGM(LGM_CONFIGS[size]), dtype)
+    assert isinstance(model, LGM)
+    poses, _ = normalised_to_first(ZERO123PLUS_RIGS["v1.1"].camera_to_worlds()[:num_views])
+    images = torch.rand(num_views, 3, LGM_INPUT_SIZE, LGM_INPUT_SIZE)
+    views = network_input(images, poses, LGM_FOV).to(device())
+    return partial(model.generate, views)
+
+
+def img3d_tiny() -> Run:
+    """img3d-tiny from a picture to Gaussians."""
+    model = TinyLGM().to(device()).eval()
+    size = (TINY_INPUT_SIZE, TINY_INPUT_SIZE)
+    return partial(model.generate, torch.rand(3, *size, device=device()), torch.ones(1, *size, device=device()))
+
+
+ROWS: dict[str, Callable[[], Run]] = {
+    "lgm-big-float32": partial(lgm, "big", torch.float32),
+    "lgm-big-bfloat16": partial(lgm, "big", torch.bfloat16),
+    "lgm-big-float32-6-views": partial(lgm, "big", torch.float32, 6),
+    "lgm-tiny-float32": partial(lgm, "tiny", torch.float32),
+    "img3d-tiny": img3d_tiny,
+}
+"""By name, what prepares a run; it may take long and much memory, but not more than the run itself."""
+
+
+def measure(name: str) -> Cost:
+    """Prepare and run one row in this process."""
+    run = ROWS[name]()
+    seconds = []
+    with torch.no_grad():
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            run()
+            if device().type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    if device().type == "cuda":
+        return Cost(min(seconds), torch.cuda.max_memory_allocated() / 2**30)
+    return Cost(min(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), help="rows to measure")
+    arguments = parser.parse_args()
+    table = Table("generator", "seconds", "peak memory, GiB", title=describe_machine())
+    for name in arguments.only:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            cost = pool.apply(measure, (name,))
+        table.add_row(name, f"{cost.seconds:.2f}", f"{cost.gibibytes:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
