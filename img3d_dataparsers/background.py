@@ -20,7 +20,7 @@ from rich.progress import track
 
 from img3d_dataparsers.atomic_files import write_atomically
 from img3d_dataparsers.errors import InputError, some_names, warn
-from img3d_dataparsers.photo_files import EXIF_ORIENTATION, READ_ERRORS, read_photo, stored_size
+from img3d_dataparsers.photo_files import EXIF_ORIENTATION, READ_ERRORS, UPRIGHT, orientation, read_upright
 from img3d_dataparsers.threaded import in_threads
 
 MODEL = "u2net"
@@ -31,18 +31,6 @@ INPUT_SIZE = 1024
 """Longer side in pixels of what the network is given and reduces to 320: large photos need not be read in full."""
 LEAST_OBJECT = 0.001
 """Share of a photo below which its mask shows nothing."""
-
-Transpose = Image.Transpose
-UPRIGHT = {
-    2: (Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_LEFT_RIGHT),
-    3: (Transpose.ROTATE_180, Transpose.ROTATE_180),
-    4: (Transpose.FLIP_TOP_BOTTOM, Transpose.FLIP_TOP_BOTTOM),
-    5: (Transpose.TRANSPOSE, Transpose.TRANSPOSE),
-    6: (Transpose.ROTATE_270, Transpose.ROTATE_90),
-    7: (Transpose.TRANSVERSE, Transpose.TRANSVERSE),
-    8: (Transpose.ROTATE_90, Transpose.ROTATE_270),
-}
-"""What makes a photo with each EXIF orientation upright, and what undoes that."""
 
 
 class Session(Protocol):
@@ -103,22 +91,20 @@ def _digest(photo: Path) -> str:
 def _make_mask(session: Session, photo: Path, path: Path) -> float:
     """Writes a photo's mask; returns the object's share of it."""
     try:
-        width, height = stored_size(photo)
-        scale = min(1.0, INPUT_SIZE / max(width, height))
-        size = max(1, round(scale * width)), max(1, round(scale * height))
-        picture = Image.fromarray(read_photo(photo, *size, alpha_color=(1.0, 1.0, 1.0)))
-        orientation = _orientation(photo)
+        with Image.open(photo) as image:
+            (width, height), turned = image.size, orientation(image)
+        picture = Image.fromarray(read_upright(photo, INPUT_SIZE, alpha_color=(1.0, 1.0, 1.0)))
     except READ_ERRORS as error:
         raise InputError(f"{photo} cannot be read ({error or type(error).__name__}); remove it") from None
-    to_upright, to_stored = UPRIGHT.get(orientation, (None, None))
-    mask = session.predict(picture if to_upright is None else picture.transpose(to_upright))[0].convert("L")
+    _, to_stored = UPRIGHT.get(turned, (None, None))
+    mask = session.predict(picture)[0].convert("L")
     if to_stored is not None:
         mask = mask.transpose(to_stored)
     soft = np.asarray(mask.resize((width, height), Image.Resampling.BICUBIC))
     is_object = soft > 127  # sharp: COLMAP takes every pixel that isn't 0
     exif = Image.Exif()
-    if to_upright is not None:
-        exif[EXIF_ORIENTATION] = orientation
+    if to_stored is not None:
+        exif[EXIF_ORIENTATION] = turned
     try:
         with write_atomically(path) as temporary:
             Image.fromarray(255 * is_object.astype(np.uint8)).save(temporary, format="PNG", exif=exif)
@@ -128,11 +114,6 @@ def _make_mask(session: Session, photo: Path, path: Path) -> float:
             "or give another folder with --cache-dir"
         ) from None
     return float(is_object.mean())
-
-
-def _orientation(photo: Path) -> int:
-    with Image.open(photo) as image:
-        return image.getexif().get(EXIF_ORIENTATION, 1)
 
 
 def open_u2net() -> Session:

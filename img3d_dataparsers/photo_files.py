@@ -25,13 +25,19 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".h
 NOT_PHOTOS = re.compile(r"\..*|masks|depths?|outputs|renders|exports|sparse|images_\d+")
 """Folders beside photos that hold other pictures: masks, results, and the reduced copies of ns-process-data."""
 EXIF_ORIENTATION = 0x0112
-EXIF_TRANSPOSE = {
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+Transpose = Image.Transpose
+UPRIGHT = {
+    2: (Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_LEFT_RIGHT),
+    3: (Transpose.ROTATE_180, Transpose.ROTATE_180),
+    4: (Transpose.FLIP_TOP_BOTTOM, Transpose.FLIP_TOP_BOTTOM),
+    5: (Transpose.TRANSPOSE, Transpose.TRANSPOSE),
+    6: (Transpose.ROTATE_270, Transpose.ROTATE_90),
+    7: (Transpose.TRANSVERSE, Transpose.TRANSVERSE),
+    8: (Transpose.ROTATE_90, Transpose.ROTATE_270),
 }
-"""The EXIF orientations that swap width and height, and what undoes them."""
+"""What makes a photo with each EXIF orientation upright, and what undoes that."""
+SWAPPED = (5, 6, 7, 8)
+"""The EXIF orientations that swap width and height."""
 READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises on files that are missing, damaged, forbidden or not pictures."""
 
@@ -99,10 +105,37 @@ def is_turned(path: Path, stored: Size, width: float, height: float) -> bool:
 
 def exif_turn(image: Image.Image) -> Image.Transpose | None:
     """What undoes an EXIF orientation that swaps width and height; None if there is none."""
+    value = orientation(image)
+    return UPRIGHT[value][0] if value in SWAPPED else None
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a photo; 1, upright, where there is none."""
     try:
-        return EXIF_TRANSPOSE.get(image.getexif().get(EXIF_ORIENTATION, 1))
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
     except (*READ_ERRORS, struct.error):  # tags are often damaged where the photo is not
-        return None
+        return 1
+    return value if value in UPRIGHT else 1
+
+
+def read_upright(
+    path: Path, longest_side: int, alpha_color: tuple[float, float, float] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Reads a photo as people see it, its EXIF orientation applied.
+
+    Args:
+        path: the file.
+        longest_side: larger photos are reduced to that many pixels; large JPEGs are not even decoded in full.
+        alpha_color: the colour behind transparent pixels in [0, 1], or None to keep the alpha channel.
+
+    Returns:
+        As `read_photo`.
+    """
+    with Image.open(path) as image:
+        size, turn = image.size, UPRIGHT.get(orientation(image))
+    scale = min(1.0, longest_side / max(size))
+    pixels = read_photo(path, max(1, round(scale * size[0])), max(1, round(scale * size[1])), alpha_color)
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn[0]))
 
 
 def read_photo(
