@@ -57,12 +57,17 @@ def check_disk(folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def user_cache() -> Path:
+    """img3d's folder among the user's caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img3d"
+
+
 def cache_folders(folder: Path, cache_dir: Path | None) -> list[Path]:
     """Where to keep what belongs to a data set: where the user says, else beside it or, if that is read-only, in the
     user's cache; the better place first."""
     if cache_dir is not None:
         return [cache_dir]
-    places = [folder / ".img3d", Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img3d"]
+    places = [folder / ".img3d", user_cache()]
     if not folder.stat().st_mode & 0o222:
         places.reverse()  # marked read-only, which the system does not hold root to
     return places

@@ -83,7 +83,8 @@ def configs_folder() -> Path:
 @cache
 def checkpoints() -> dict[str, Checkpoint]:
     """All checkpoints by name, sorted."""
-    return {path.stem: read_checkpoint(path) for path in sorted(configs_folder().glob("*.yaml"))}
+    paths = {path.stem: path for path in configs_folder().glob("*.yaml")}
+    return {name: read_checkpoint(paths[name]) for name in sorted(paths)}
 
 
 def checkpoint(name: str) -> Checkpoint:

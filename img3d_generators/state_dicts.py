@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from img3d_dataparsers.errors import InputError, some_names
+
+
+def sha256_of(path: Path) -> str:
+    """A file's checksum in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the weights of checkpoints are on this machine, and how they get there. Nothing is downloaded unasked.
+
+Each checkpoint has a folder, `$IMG3D_WEIGHTS/NAME` or `~/.cache/img3d/weights/NAME`, laid out as its repository. What
+is fetched lies in the Hugging Face hub's own cache, what a user has lies where it is: the folder holds links to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from img3d_dataparsers.atomic_files import user_cache, write_atomically
+from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_generators.checkpoints import PACKAGE, Checkpoint, CheckpointFile, checkpoint
+from img3d_generators.state_dicts import sha256_of
+
+
+def weights_folder() -> Path:
+    """The folder of all checkpoints' folders: IMG3D_WEIGHTS, or one among the user's caches."""
+    return Path(os.environ.get("IMG3D_WEIGHTS") or user_cache() / "weights")
+
+
+def available(name: str) -> Path | None:
+    """The folder with all files of a checkpoint, if they are on this machine; nothing is downloaded.
+
+    Raises:
+        InputError: there is no such checkpoint.
+    """
+    known = checkpoint(name)
+    missing = missing_files(known)
+    cached = {file.path: path for file in missing if (path := _in_hub_cache(known, file)) is not None}
+    if len(cached) < len(missing):
+        return None
+    try:
+        for file in missing:
+            _link(cached[file.path], folder_of(known) / file.path)
+    except OSError:  # a folder that cannot be written
+        return None
+    return folder_of(known)
+
+
+def to_use(name: str) -> Path:
+    """The folder with all files of a checkpoint; says at the first use that a licence is not for commercial purposes.
+
+    Raises:
+        InputError: they are not on this machine.
+    """
+    folder = available(name)
+    if folder is None:
+        raise InputError(f"The weights of {name} are not here.\n{how_to_get(name)}")
+    known = checkpoint(name)
+    said = weights_folder() / f".{name}.licence"
+    if known.is_non_commercial and not said.exists():
+        warn(f"the weights of {name} are under {known.licence}: not for commercial purposes ({known.licence_url})")
+        try:
+            said.touch()
+        except OSError:  # then it is said every time
+            pass
+    return folder
+
+
+def how_to_get(name: str) -> str:
+    """What to run to have a checkpoint, in two lines."""
+    known = checkpoint(name)
+    main = known.files[0].path if len(known.files) == 1 else "a folder with the files of its repository"
+    return (
+        f"img3d-weights fetch {name}   ({known.size}, {known.licence}, from huggingface.co/{known.repository})\n"
+        f"img3d-weights path {name} FILE   (if you have it already: {main})"
+    )
+
+
+def folder_of(known: Checkpoint) -> Path:
+    """Where a checkpoint's files are, or would be."""
+    return PACKAGE if known.repository is None else weights_folder() / known.name
+
+
+def missing_files(known: Checkpoint) -> list[CheckpointFile]:
+    """Files that are not in the checkpoint's folder, or not of their known size."""
+    folder = folder_of(known)
+    return [file for file in known.files if not _has_size(folder / file.path, file)]
+
+
+def fetch(name: str) -> Path:
+    """Downloads what is missing of a checkpoint into the hub's cache, goes on where that stopped, and verifies it.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        InputError: the hub cannot be reached, the disk is full, or a file is not what was published.
+    """
+    known = checkpoint(name)
+    for file in missing_files(known):
+        _link(_download(known, file), folder_of(known) / file.path)
+    return folder_of(known)
+
+
+def register(name: str, path: Path) -> list[CheckpointFile]:
+    """Takes files that the user has for a checkpoint, after verifying them. They stay where they are.
+
+    Args:
+        name: of the checkpoint.
+        path: one of its files, or a folder that has them where its repository has them.
+
+    Returns:
+        The files that were found.
+
+    Raises:
+        InputError: there is no such path, or a file is another one.
+    """
+    known = checkpoint(name)
+    if known.repository is None:
+        raise InputError(f"{name} comes with img3d: there is nothing to register")
+    found = _files_in(known, path)
+    problems = [problem for file, where in found if (problem := problem_of(file, where))]
+    if problems:
+        raise InputError(f"{some_names(problems, 1)}; nothing was registered")
+    try:
+        for file, where in found:
+            _link(where.absolute(), folder_of(known) / file.path)
+    except OSError as error:
+        raise InputError(f"{folder_of(known)} cannot be written: {error.strerror or error}") from None
+    return [file for file, _ in found]
+
+
+def _files_in(known: Checkpoint, path: Path) -> list[tuple[CheckpointFile, Path]]:
+    if path.is_dir():
+        found = [(file, path / file.path) for file in known.files if (path / file.path).is_file()]
+        if not found:
+            raise InputError(f"{path} has none of the files of {known.name}, such as {known.files[-1].path}")
+        return found
+    if not path.is_file():
+        raise InputError(f"There is no {path}")
+    if len(known.files) == 1:
+        return [(known.files[0], path)]
+    named = [file for file in known.files if Path(file.path).name == path.name]
+    beside = [file for file in named if Path(file.path).parent.name == path.absolute().parent.name]
+    own = [file for file in named if file.source is not None]  # the one file of another repository
+    for candidates in (beside, own, named):
+        if len(candidates) == 1:
+            return [(candidates[0], path)]
+    raise InputError(
+        f"{path} could be several of the files of {known.name}, or none: give the folder that holds "
+        f"{some_names([file.path for file in named or known.files[:3]])}"
+    )
+
+
+def problems_of(known: Checkpoint) -> list[str]:
+    """What is wrong with a checkpoint's files, each in one line; those that are not there are left out."""
+    paths = [(file, folder_of(known) / file.path) for file in known.files]
+    return [problem for file, path in paths if path.is_file() and (problem := problem_of(file, path))]
+
+
+def problem_of(file: CheckpointFile, path: Path) -> str | None:
+    """What shows that a file is not the published one, or is cut short; None if nothing does.
+
+    Size and checksum where they are known; for files in the hub's cache the checksum is in the blob's name.
+    """
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        return f"{path} has {size:,} bytes instead of {file.size:,}: it is another file, or cut short"
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return f"{path} is cut short or no safetensors file ({error})"
+    if path.suffix == ".bin" and not zipfile.is_zipfile(path):
+        return f"{path} is cut short or no weights file"
+    blob = path.resolve().name
+    expected = file.sha256 or (blob if len(blob) == 64 and not set(blob) - set("0123456789abcdef") else "")
+    if expected and not (actual := sha256_of(path)).startswith(expected):
+        return f"{path} has another checksum ({actual[:16]}…) than the published file ({expected[:16]}…)"
+    return None
+
+
+def _has_size(path: Path, file: CheckpointFile) -> bool:
+    return path.is_file() and file.size in (None, path.stat().st_size)
+
+
+def _in_hub_cache(known: Checkpoint, file: CheckpointFile) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = file.repository or known.repository
+    if repository is None:
+        return None
+    cached = try_to_load_from_cache(repository, file.source or file.path, revision=file.revision or known.revision)
+    return Path(cached) if isinstance(cached, str) and _has_size(Path(cached), file) else None
+
+
+def _download(known: Checkpoint, file: CheckpointFile) -> Path:
+    """Gets one file into the hub's cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
+    from huggingface_hub.utils.logging import set_verbosity_error
+
+    set_verbosity_error()  # it would report every attempt to reach the hub
+    repository, source = file.repository or known.repository, file.source or file.path
+    assert repository is not None
+    manual = (
+        f"fetch {source} of huggingface.co/{repository} on another machine, then: img3d-weights path {known.name} FILE"
+    )
+    try:
+        path = Path(hf_hub_download(repository, source, revision=file.revision or known.revision))
+    except LocalEntryNotFoundError:
+        raise InputError(f"The Hugging Face hub cannot be reached; {manual}") from None
+    except GatedRepoError:
+        raise InputError(
+            f"huggingface.co/{repository} wants its terms accepted: do so in a browser, then `hf auth login`"
+        ) from None
+    except (EntryNotFoundError, OSError, ValueError) as error:
+        raise InputError(f"{source} of huggingface.co/{repository} cannot be downloaded ({_reason(error)})") from None
+    problem = problem_of(file, path)
+    if problem is not None:
+        path.resolve().unlink()  # the next fetch starts anew
+        path.unlink(missing_ok=True)
+        raise InputError(f"{problem}; it was removed: fetch it again")
+    return path
+
+
+def _reason(error: Exception) -> str:
+    strerror = getattr(error, "strerror", None)
+    return strerror or next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _link(source: Path, path: Path) -> None:
+    """Makes `path` a link to `source`, or a copy where the system has no links."""
+    if path.is_file() and path.samefile(source):
+        return
+    with write_atomically(path) as temporary:
+        try:
+            temporary.symlink_to(source)
+        except OSError:
+            shutil.copyfile(source, temporary)

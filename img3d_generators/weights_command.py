@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `img3d-weights`: the weights of published generators, fetched only when asked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from img3d_dataparsers.errors import InputError, exits_with_one_line
+from img3d_generators.checkpoints import Checkpoint, checkpoint, checkpoints
+from img3d_generators.weights import (
+    available,
+    fetch,
+    folder_of,
+    missing_files,
+    problems_of,
+    register,
+    weights_folder,
+)
+
+app = tyro.extras.SubcommandApp()
+
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+
+
+@app.command(name="list")
+def list_command() -> None:
+    """Lists all checkpoints: size, licence, and whether they are here."""
+    rows = [(known.name, known.size, known.licence, _state(known)) for known in checkpoints().values()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row, known in zip(rows, checkpoints().values(), strict=True):
+        _say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+        _say(f"    {known.title}")
+    if any(known.is_non_commercial for known in checkpoints().values()):
+        _say("Licences with NC (non-commercial) forbid commercial use of the weights.")
+    _say(f"Folder: {weights_folder()} (the environment variable IMG3D_WEIGHTS names another)")
+
+
+@app.command(name="fetch")
+def fetch_command(name: Name, yes: bool = False) -> None:
+    """Downloads a checkpoint from the Hugging Face hub, after showing its size and licence and asking.
+
+    Args:
+        name: Which one; `img3d-weights list` shows all.
+        yes: Do not ask.
+    """
+    known = checkpoint(name)
+    if available(name) is not None:
+        _say(f"{name} is here already: {folder_of(known)}")
+        return
+    _describe(known)
+    if not yes and not _agreed():
+        _say("Nothing was downloaded.")
+        return
+    _say(f"{name} is here: {fetch(name)}")
+
+
+@app.command(name="path")
+def path_command(name: Name, file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]) -> None:
+    """Takes weights that are on this machine already: verifies them and remembers where they are.
+
+    Args:
+        name: Of the checkpoint that they are; `img3d-weights list` shows all.
+        file: One of its files, or a folder with all of them, such as a clone of its repository.
+    """
+    with CONSOLE.status("Verifying"):
+        found = register(name, file)
+    known = checkpoint(name)
+    for taken in found:
+        _say(f"{taken.path}: {'verified' if taken.sha256 else 'whole, as far as can be told without a known checksum'}")
+    missing = missing_files(known)
+    if missing:
+        _say(f"{name} still lacks {', '.join(entry.path for entry in missing)}")
+    else:
+        _say(f"{name} is complete.")
+    if known.is_non_commercial:
+        _say(_licence(known))
+
+
+@app.command(name="verify")
+def verify_command(name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None) -> None:
+    """Checks sizes and checksums of what is here; ends with status 1 if something is wrong.
+
+    Args:
+        name: Which checkpoint; default: all that are here.
+    """
+    if name is not None and available(name) is None:
+        lacking = ", ".join(file.path for file in missing_files(checkpoint(name)))
+        raise InputError(f"{name} is not here, or not complete: {lacking}")
+    here = [known for known in checkpoints().values() if name in (None, known.name) and available(known.name)]
+    wrong = 0
+    for known in here:
+        with CONSOLE.status(f"Verifying {known.name}"):
+            problems = problems_of(known)
+        _say(f"{known.name}: {'all right' if not problems else 'damaged'}")
+        for problem in problems:
+            _say(f"  {problem}")
+        wrong += len(problems)
+    if not here:
+        _say("No weights are here; img3d-weights list shows what there is.")
+    if wrong:
+        raise InputError(f"{wrong} files are wrong: remove them, then img3d-weights fetch")
+
+
+def _state(known: Checkpoint) -> str:
+    if known.repository is None:
+        return "comes with img3d"
+    if available(known.name) is not None:
+        return f"here: {_origin(folder_of(known) / known.files[-1].path)}"
+    missing = len(missing_files(known))
+    return "not here" if missing == len(known.files) else f"{missing} of {len(known.files)} files are missing"
+
+
+def _origin(path: Path) -> str:
+    """Where the file behind a link comes from."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    where = path.readlink() if path.is_symlink() else path
+    return "fetched from the hub" if where.is_relative_to(HF_HUB_CACHE) else str(where.parent)
+
+
+def _describe(known: Checkpoint) -> None:
+    repositories = dict.fromkeys([known.repository, *(file.repository for file in known.files if file.repository)])
+    _say(f"{known.name}: {known.title}")
+    _say(f"From:    {', '.join(f'huggingface.co/{repository}' for repository in repositories)}")
+    _say(f"Size:    {known.size}")
+    _say(_licence(known))
+
+
+def _licence(known: Checkpoint) -> str:
+    parts = [known.licence, known.licence_url, known.licence_note]
+    if known.is_non_commercial:
+        parts.insert(1, "not for commercial purposes")
+    return f"Licence: {'; '.join(filter(None, parts))}"
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("Nobody is there to agree to the download: say --yes if you do.")
+    return CONSOLE.input("Download it? \\[y/N] ").strip().lower() in ("y", "yes")
+
+
+def _say(line: str) -> None:
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of `img3d-weights`."""
+    with exits_with_one_line("Interrupted; what was downloaded is kept, and fetch goes on from there."):
+        app.cli(prog="img3d-weights", description="Weights of published generators, fetched only when asked for.")
+
+
+if __name__ == "__main__":
+    main()
