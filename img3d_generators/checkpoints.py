@@ -126,7 +126,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return described
 
 
+def _tuples(value: Any) -> Any:
+    """Lists in a configuration as tuples, which classes of configurations have."""
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
 def _content(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text())
+    content = _tuples(yaml.safe_load(path.read_text()))
     like = content.pop("like", None)
     return content if like is None else {**_content(path.with_name(f"{like}.yaml")), **content}

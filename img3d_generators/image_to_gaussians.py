@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published networks together: an image → six views (Zero123++) → Gaussians (LGM)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from img3d_dataparsers.background import open_u2net
+from img3d_generators.bridge import DEFAULT_VIEWS, BridgeMode, bridge
+from img3d_generators.cameras import ZERO123PLUS_RIGS
+from img3d_generators.checkpoints import checkpoint
+from img3d_generators.gaussians import Gaussians
+from img3d_generators.image_preparation import OpenSession, matted, prepared_image, to_pil
+from img3d_generators.lgm import LGM, UNetConfig, load_lgm
+from img3d_generators.posed_views import PosedViews
+from img3d_generators.progress import steps_with_eta
+from img3d_generators.weights import to_use
+from img3d_generators.zero123plus import Progress, seeded_noise, split_tiles
+
+WHITE = 255
+
+
+def image_to_views(
+    path: Path,
+    name: str = "zero123plus-v1.2",
+    num_steps: int = 28,
+    guidance: float = 4.0,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    open_session: OpenSession = open_u2net,
+    progress: Progress = steps_with_eta,
+) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
+    """Six views of the object in an image, by Zero123++.
+
+    Args:
+        path: an image file of one object.
+        name: of the checkpoint: zero123plus-v1.1, zero123plus-v1.2 or instantmesh-zero123plus-white.
+        num_steps: of denoising: 28, or up to 75 for fine detail.
+        guidance: how far to go beyond the unguided prediction.
+        seed: of all noise; the same views come of the same seed, on a CPU or a GPU.
+        dtype: what to compute in; None is `default_dtype`.
+        device: where; None is CUDA if there is a device.
+        open_session: gives what finds objects in images without transparency, and in views painted on grey.
+        progress: goes around the denoising steps.
+
+    Returns:
+        The views, on white, and the image as it was given to the network.
+
+    Raises:
+        InputError: the weights are not here, or the image cannot be used.
+    """
+    from img3d_generators.zero123plus_files import load_zero123plus
+
+    known = checkpoint(name)
+    folder = to_use(name)
+    image = prepared_image(path, known.input["border_ratio"], open_session=open_session)
+    background = known.input["background"]
+    session = open_session() if background != WHITE else None  # before what takes long
+    where = default_device() if device is None else torch.device(device)
+    model = load_zero123plus(folder, background, dtype or default_dtype(where), where)
+    grid = model.generate(to_pil(image), num_steps, guidance, seeded_noise(seed), progress=progress)
+    rig = ZERO123PLUS_RIGS[known.input["rig"]]
+    views = PosedViews(split_tiles(grid), rig.camera_to_worlds(), rig.fov)
+    return (views if session is None else matted(views, background, session)), image
+
+
+def published_lgm(
+    name: str = "lgm-big", dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> LGM:
+    """LGM with its published weights.
+
+    Args:
+        name: of the checkpoint: lgm-big or lgm-big-fp32.
+        dtype: what to compute in; None is `default_dtype`.
+        device: where; None is CUDA if there is a device.
+
+    Raises:
+        InputError: the weights are not here, or damaged.
+    """
+    known = checkpoint(name)
+    where = default_device() if device is None else torch.device(device)
+    path = to_use(name) / known.files[0].path
+    return load_lgm(path, UNetConfig(**known.architecture), dtype or default_dtype(where)).to(where)
+
+
+def views_to_gaussians(
+    views: PosedViews, network: LGM, mode: BridgeMode = "rescale", indices: Sequence[int] = DEFAULT_VIEWS
+) -> Gaussians:
+    """Gaussians of the object that Zero123++'s six views show, by LGM from four of them.
+
+    Args:
+        views: all six.
+        network: ready to generate.
+        mode: how views of another lens than LGM's are brought to it: see `bridge`.
+        indices: which views LGM is given; the first one becomes its front.
+
+    Returns:
+        Those that can be seen, on the CPU, in the views' world: +z faces the viewer of the input image.
+    """
+    bridged = bridge(views.pick(indices), mode)
+    gaussians = network.generate(bridged.network_input())
+    return bridged.to_world(Gaussians(*(value.cpu() for value in vars(gaussians).values()))).pruned()
+
+
+def default_device() -> torch.device:
+    """CUDA if there is a device, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """float16 on CUDA; on a CPU bfloat16 if it has instructions for it, else float32."""
+    if device.type == "cuda":
+        return torch.float16
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.11
+    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
