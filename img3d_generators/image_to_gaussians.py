@@ -117,5 +117,5 @@ def default_dtype(device: torch.device) -> torch.dtype:
     """float16 on CUDA; on a CPU bfloat16 if it has instructions for it, else float32."""
     if device.type == "cuda":
         return torch.float16
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.11
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older versions of torch
     return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
