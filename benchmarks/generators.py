@@ -70,8 +70,7 @@ def lgm(size: str, dtype: torch.dtype, num_views: int = 4) -> Run:
 def img3d_tiny() -> Run:
     """img3d-tiny from a picture to Gaussians."""
     model = TinyLGM().to(device()).eval()
-    size = (TINY_INPUT_SIZE, TINY_INPUT_SIZE)
-    return partial(model.generate, torch.rand(3, *size, device=device()), torch.ones(1, *size, device=device()))
+    return partial(model.generate, torch.ones(4, TINY_INPUT_SIZE, TINY_INPUT_SIZE, device=device()))
 
 
 ROWS: dict[str, Callable[[], Run]] = {

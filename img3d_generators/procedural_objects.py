@@ -25,6 +25,8 @@ from img3d_generators.gaussians import Gaussians
 GRID = 48
 """Quadrilaterals along and around a solid, from which surface points are drawn."""
 NUM_GAUSSIANS = 10_000
+NUM_COLOURS = 4
+"""Of an object; its solids share them."""
 LARGEST_RADIUS = 0.5
 """Nothing of an object is farther from the origin."""
 
@@ -40,7 +42,8 @@ def procedural_object(seed: int, split: Split = "train") -> Gaussians:
         split: objects to train on, or others that no training sees.
     """
     rng = _generator(seed, split)
-    parts = [_random_part(rng, i) for i in range(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))]
+    palette = np.stack([_random_colour(rng) for _ in range(NUM_COLOURS)])
+    parts = [_random_part(rng, i, palette) for i in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))]
     upright = rng.random() < 0.6
     pose = Rotation.from_euler("y", rng.uniform(0, 360), degrees=True) if upright else _random_rotation(rng)
     grids = _attached([part.grid for part in parts], rng) @ pose.as_matrix().T
@@ -50,7 +53,7 @@ def procedural_object(seed: int, split: Split = "train") -> Gaussians:
     grids = (grids - middle) * (rng.uniform(0.8, 1.0) * LARGEST_RADIUS / size)
 
     # Equal numbers of points per area over all parts: one Gaussian covers the same area everywhere.
-    cross = np.cross(grids[:, 1:, 1:] - grids[:, :-1, :-1], grids[:, 1:, :-1] - grids[:, :-1, 1:])
+    cross = np.cross(grids[:, 1:, :-1] - grids[:, :-1, 1:], grids[:, 1:, 1:] - grids[:, :-1, :-1])  # outward
     areas = np.linalg.norm(cross, axis=-1) / 2
     evenly = (np.arange(NUM_GAUSSIANS) + rng.random(NUM_GAUSSIANS)) / NUM_GAUSSIANS
     quads = np.searchsorted(np.cumsum(areas) / areas.sum(), evenly).clip(max=areas.size - 1)
@@ -88,6 +91,12 @@ class ObjectViews:
     alpha: Float[Tensor, "V 1 S S"]
     camera_to_worlds: Float[Tensor, "V 3 4"]
     """Look at the origin from LGM's distance with LGM's field of view; y up."""
+
+    def rgba(self, view: int) -> Float[Tensor, "4 S S"]:
+        """A view with its background transparent, not premultiplied."""
+        alpha = self.alpha[view]
+        colour = ((self.rgb[view] - (1 - alpha)) / alpha.clamp(min=1e-3)).clamp(0, 1)
+        return torch.cat([colour, alpha])
 
     def psnr(self, pictures: Float[Tensor, "M 3 S S"], views: Sequence[int]) -> Float[Tensor, "M"]:
         """Of pictures that should be these views."""
@@ -160,7 +169,7 @@ class _Part:
         return self.colours[0] + amount[:, None] * (self.colours[1] - self.colours[0])
 
 
-def _random_part(rng: np.random.Generator, index: int) -> _Part:
+def _random_part(rng: np.random.Generator, index: int, palette: Float[Array, "4 3"]) -> _Part:
     local = _swept(*_random_profile(rng))
     width, height, flatness = rng.uniform(0.45, 1.0, 3)
     depth = width * flatness if rng.random() < 0.3 else width  # most things are as deep as they are wide
@@ -175,7 +184,7 @@ def _random_part(rng: np.random.Generator, index: int) -> _Part:
         local=local,
         grid=(local * stretch) @ turn.as_matrix().T,
         texture=texture,
-        colours=np.stack([_random_colour(rng) for _ in range(4)]),
+        colours=rng.permutation(palette),
         axis=axes[rng.choice(4, p=[0.2, 0.4, 0.2, 0.2])],
         frequency=rng.uniform(1.5, 4.0),
         phases=rng.uniform(0, 2 * np.pi, 6),
@@ -248,7 +257,7 @@ def _between(
 
 
 def _random_colour(rng: np.random.Generator) -> Float[Array, "3"]:
-    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.2, 1.0), rng.uniform(0.25, 1.0)))
+    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.2, 1.0), rng.uniform(0.35, 1.0)))
 
 
 def _random_rotation(rng: np.random.Generator) -> Rotation:
@@ -256,6 +265,7 @@ def _random_rotation(rng: np.random.Generator) -> Rotation:
 
 
 def _power(values: Array, exponent: float) -> Array:
+    values = np.where(np.abs(values) < 1e-9, 0, values)  # sin(pi) is not quite 0, but its 20th root would be large
     return np.sign(values) * np.abs(values) ** exponent
 
 

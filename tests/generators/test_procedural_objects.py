@@ -46,7 +46,7 @@ def test_surfaces_have_no_holes() -> None:
 
 
 def test_the_gaussians_lie_flat_on_the_surface() -> None:
-    """Neighbours on the surface are in the plane of the two long axes: the short one points out of it."""
+    """Neighbours on the surface are in the plane of the two long axes: the short one points outwards."""
     for seed in range(8):
         gaussians = procedural_object(seed)
         w, x, y, z = gaussians.quats.unbind(dim=1)
@@ -57,6 +57,8 @@ def test_the_gaussians_lie_flat_on_the_surface() -> None:
         towards = torch.nn.functional.normalize(offsets.gather(1, nearest[..., None].expand(-1, -1, 3)), dim=2)
         out_of_plane = (towards * normals[chosen, None]).sum(dim=2).abs()
         assert out_of_plane.median() < 0.1
+        outwards = ((gaussians.means - gaussians.means.mean(dim=0)) * normals).sum(dim=1) > 0
+        assert outwards.float().mean() > 0.6  # all of them on one convex solid
 
 
 def test_views_are_from_where_they_are_said_to_be() -> None:
@@ -71,6 +73,12 @@ def test_views_are_from_where_they_are_said_to_be() -> None:
     azimuths = torch.atan2(positions[2:, 0], positions[2:, 2]).rad2deg() % 360
     gaps = azimuths.sort().values.diff()
     assert gaps.max() < 120  # one in each sixth of the circle
+
+
+def test_a_view_with_transparency_gives_the_view_on_white_again() -> None:
+    views = object_views(3, "train", num_inputs=1, num_novel=0)
+    rgb, alpha = views.rgba(0).split([3, 1])
+    assert torch.allclose(rgb * alpha + 1 - alpha, views.rgb[0], atol=2e-3)
 
 
 def test_psnr_is_that_of_the_named_views() -> None:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train img3d-tiny on procedural objects, none of which it sees twice; on CUDA where there is a device.
+
+python tools/train_tiny.py --folder outputs/tiny --steps 8000
+python tools/train_tiny.py --folder outputs/tiny --steps 8000 --export   # then writes the weights that img3d ships
+
+Goes on from where it stopped: the folder holds the last checkpoint and the training curve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from img3d_dataparsers.atomic_files import write_atomically
+from img3d_generators.cameras import LGM_FOV, normalised_to_first
+from img3d_generators.lgm import activated
+from img3d_generators.procedural_objects import ObjectViews, object_views
+from img3d_generators.tiny import TINY_INPUT_SIZE, TINY_WEIGHTS, TinyLGM
+
+OBJECTS_PER_STEP = 4
+INPUTS_PER_OBJECT = 2
+NOVEL_VIEWS = 2
+ALPHA_WEIGHT = 0.5
+PEAK_LR = 1e-3
+WARMUP = 100
+COOLDOWN = 0.3
+"""The last part of the steps, in which the learning rate falls to 0."""
+VALIDATION_SEED = 10**9
+NUM_VALIDATION = 16
+STEPS_PER_REPORT = 100
+
+
+class TrainingObjects(torch.utils.data.Dataset[ObjectViews]):
+    """The object of every seed from `first`; each rendered when asked for."""
+
+    def __init__(self, first: int, end: int) -> None:
+        self.first, self.end = first, end
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __getitem__(self, index: int) -> ObjectViews:
+        torch.set_num_threads(1)  # in a worker process
+        return object_views(self.first + index, "train", INPUTS_PER_OBJECT, NOVEL_VIEWS)
+
+
+def losses(model: TinyLGM, objects: list[ObjectViews], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What to minimise, and the mean PSNR of the other views, over every input view of every object.
+
+    An input view is itself among the views to predict, which keeps the front sharp.
+    """
+    inputs = range(INPUTS_PER_OBJECT)
+    rgb = torch.stack([views.rgb[i] for views in objects for i in inputs]).to(device)
+    alpha = torch.stack([views.alpha[i] for views in objects for i in inputs]).to(device)
+    raw, mask = model(
+        rgb.contiguous(memory_format=torch.channels_last), alpha.contiguous(memory_format=torch.channels_last)
+    )
+    total, psnr = torch.zeros((), device=device), torch.zeros((), device=device)
+    for sample in range(len(raw)):
+        views, i = objects[sample // INPUTS_PER_OBJECT], sample % INPUTS_PER_OBJECT
+        chosen = [i, *(other for other in range(len(views.rgb)) if other != i)]
+        poses, _ = normalised_to_first(views.camera_to_worlds[chosen])
+        render, coverage = activated(raw[sample, mask[sample]]).render(poses.to(device), LGM_FOV, TINY_INPUT_SIZE)
+        render, coverage = render.permute(0, 3, 1, 2), coverage.permute(0, 3, 1, 2)
+        total = total + mse_loss(render, views.rgb[chosen].to(device))
+        total = total + ALPHA_WEIGHT * mse_loss(coverage, views.alpha[chosen].to(device))
+        psnr += views.psnr(render.detach(), chosen)[1:].mean()
+    return total / len(raw), psnr / len(raw)
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Warm-up, a plateau, and a straight line down to 0."""
+    return PEAK_LR * min(1, (step + 1) / WARMUP, (steps - step) / (COOLDOWN * steps))
+
+
+def main() -> None:
+    """Train, report and checkpoint until `--steps`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="checkpoint and training curve")
+    parser.add_argument("--steps", type=int, default=8000, help="steps in all, those of earlier runs included")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of the CPU")
+    parser.add_argument("--export", action="store_true", help=f"write {TINY_WEIGHTS.name} in the end")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint, curve = arguments.folder / "checkpoint.pt", arguments.folder / "curve.csv"
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+
+    torch.manual_seed(0)
+    model = TinyLGM().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    first, seconds = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, seconds = state["step"], state["seconds"]
+    else:
+        curve.write_text("step,seconds,learning_rate,loss,training_psnr,validation_psnr\n")
+
+    validation = [
+        object_views(VALIDATION_SEED + i, "train", INPUTS_PER_OBJECT, NOVEL_VIEWS) for i in range(NUM_VALIDATION)
+    ]
+    loader = torch.utils.data.DataLoader(
+        TrainingObjects(first * OBJECTS_PER_STEP, arguments.steps * OBJECTS_PER_STEP),
+        batch_size=OBJECTS_PER_STEP,
+        num_workers=1,
+        collate_fn=list,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("Training", total=arguments.steps, completed=first)
+        sums, count, started = torch.zeros(2), 0, time.monotonic() - seconds
+        for step, objects in enumerate(loader, start=first):
+            rate = learning_rate(step, arguments.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss, psnr = losses(model, objects, device)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            sums, count = sums + torch.stack([loss.detach(), psnr]).cpu(), count + 1
+            progress.advance(task)
+            if (step + 1) % STEPS_PER_REPORT == 0 or step + 1 == arguments.steps:
+                with torch.no_grad():
+                    _, validation_psnr = losses(model, validation, device)
+                seconds = time.monotonic() - started
+                mean_loss, mean_psnr = (sums / count).tolist()
+                sums, count = torch.zeros(2), 0
+                row = [step + 1, f"{seconds:.0f}", f"{rate:.2e}", f"{mean_loss:.5f}", f"{mean_psnr:.2f}"]
+                with curve.open("a", newline="") as file:
+                    csv.writer(file).writerow([*row, f"{validation_psnr.item():.2f}"])
+                with write_atomically(checkpoint) as temporary:
+                    torch.save(
+                        {
+                            "model": model.state_dict(),
+                            "optimizer": optimizer.state_dict(),
+                            "step": step + 1,
+                            "seconds": seconds,
+                        },
+                        temporary,
+                    )
+    if arguments.export:
+        from safetensors.torch import save_file
+
+        with write_atomically(TINY_WEIGHTS) as temporary:
+            half = {key: value.half().cpu().contiguous() for key, value in model.state_dict().items()}
+            save_file(half, temporary)
+
+
+if __name__ == "__main__":
+    main()
