@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The YAML files of configs/: whole, found wherever the package is, and refused when they make no sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from img3d_dataparsers.errors import InputError
+from img3d_generators import checkpoints as module
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS
+from img3d_generators.checkpoints import checkpoint, checkpoints, configs_folder, read_checkpoint
+from img3d_generators.lgm import LGM_CONFIGS, UNetConfig
+
+PUBLISHED = {
+    "instantmesh-zero123plus-white",
+    "lgm-big",
+    "lgm-big-fp32",
+    "zero123plus-v1.1",
+    "zero123plus-v1.2",
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Path:
+    """A folder with one good file, `one.yaml`."""
+    (tmp_path / "one.yaml").write_text(
+        "name: one\nkind: lgm\ntitle: t\nlicence: MIT\nrepository: a/b\n"
+        "files:\n  - path: w.safetensors\n    size: 1500000\n    sha256: 0abc\narchitecture:\n  channels: [1, [2, 3]]\n"
+    )
+    return tmp_path
+
+
+class TestPublished:
+    def test_all_are_there(self) -> None:
+        assert set(checkpoints()) >= PUBLISHED
+        assert list(checkpoints()) == sorted(checkpoints())
+
+    @pytest.mark.parametrize("name", sorted(PUBLISHED))
+    def test_each_says_what_users_must_know(self, name: str) -> None:
+        known = checkpoint(name)
+        assert known.title and known.licence and known.licence_url.startswith("https://")
+        assert known.repository is not None and known.repository.count("/") == 1
+        assert known.size.endswith(("GB", "MB"))
+        assert known.is_non_commercial == ("zero123plus" in name)
+        assert len({file.path for file in known.files}) == len(known.files)
+
+    def test_what_is_known_of_the_files(self) -> None:
+        assert [(file.path, file.size) for name in ("lgm-big", "lgm-big-fp32") for file in checkpoint(name).files] == [
+            ("model_fp16_fixrot.safetensors", 830_126_160),
+            ("model_fixrot.safetensors", 1_660_212_248),
+        ]
+        (own,) = (file for file in checkpoint("instantmesh-zero123plus-white").files if file.repository)
+        assert (own.path, own.repository) == ("unet/diffusion_pytorch_model.bin", "TencentARC/InstantMesh")
+
+    @pytest.mark.parametrize("name", ["lgm-big", "lgm-big-fp32"])
+    def test_lgm_s_numbers_are_those_of_its_code(self, name: str) -> None:
+        known = checkpoint(name)
+        assert UNetConfig(**known.architecture) == LGM_CONFIGS["big"]
+        assert (known.input["fov"], known.input["radius"]) == (LGM_FOV, LGM_RADIUS)
+
+    @pytest.mark.parametrize("name", sorted(name for name in PUBLISHED if "zero123plus" in name))
+    def test_zero123plus_has_cameras(self, name: str) -> None:
+        assert checkpoint(name).input["rig"] in ZERO123PLUS_RIGS
+        assert checkpoint(name).input["background"] == (255 if name.endswith("white") else 127)
+
+
+class TestReading:
+    def test_a_file(self, write: Path) -> None:
+        known = read_checkpoint(write / "one.yaml")
+        assert (known.name, known.size, known.files[0].sha256) == ("one", "2 MB", "0abc")
+        assert known.architecture == {"channels": (1, (2, 3))}
+
+    def test_one_that_is_like_another(self, write: Path) -> None:
+        (write / "two.yaml").write_text("name: two\nlike: one\nrepository: c/d\ngigabytes: 2.5\n")
+        known = read_checkpoint(write / "two.yaml")
+        assert (known.name, known.kind, known.repository, known.size) == ("two", "lgm", "c/d", "2.50 GB")
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("name: one", "name: other", "its name is other"),
+            ("kind: lgm", "kind: lgm\ncolour: red", "does not describe a checkpoint.*colour"),
+            ("path: w", "folder: w", "does not describe a checkpoint.*folder"),
+            ("sha256: 0abc", "sha256: 12345", "sha256 of w.safetensors is not text"),
+            ("sha256: 0abc", "sha256: 0ABC", "sha256 of w.safetensors is not text"),
+            ("path: w", "path: ../w", "leaves its folder"),
+        ],
+    )
+    def test_nonsense_is_refused(self, write: Path, old: str, new: str, message: str) -> None:
+        path = write / "one.yaml"
+        path.write_text(path.read_text().replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            read_checkpoint(path)
+
+    def test_unknown_name(self) -> None:
+        with pytest.raises(InputError, match=r"There is no checkpoint lgm; there are: .*lgm-big, "):
+            checkpoint("lgm")
+
+
+def test_the_folder_is_in_the_package_where_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel puts configs/ there; in a checkout it lies beside the package."""
+    assert configs_folder() == Path(module.__file__).parents[1] / "configs"
+    monkeypatch.setattr(module, "PACKAGE", tmp_path / "img3d_generators")
+    assert configs_folder() == tmp_path / "configs"
+    (tmp_path / "img3d_generators" / "configs").mkdir(parents=True)
+    assert configs_folder() == tmp_path / "img3d_generators" / "configs"
