@@ -11,7 +11,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from img3d_dataparsers.errors import InputError, exits_with_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
-from img3d_exporters.splats import Splats, UpAxis, read_ply, splats_of_model
+from img3d_exporters.frames import UpAxis
+from img3d_methods.splats import Splats, splats_of_parameters
+
+Point = tuple[float, float, float]
 
 if TYPE_CHECKING:
     from nerfstudio.models.splatfacto import SplatfactoModel
@@ -35,7 +38,7 @@ def viewer(
     Args:
         output_dir: Folder to write; replaced if it is such a page already.
         load_config: The run's config.yml.
-        input: A splat file (3DGS PLY) instead of a run.
+        input: A splat file of any format that `img3d-export splat` reads, instead of a run.
         single_file: Everything in one index.html.
         up_axis: Which axis points up. Default: z for a run; for a file what it says, else -y, as 3DGS has it.
     """
@@ -64,30 +67,37 @@ def splat(
     output: Path,
     load_config: Path | None = None,
     input: Path | None = None,
+    sh_degree: int | None = None,
+    crop_min: Point | None = None,
+    crop_max: Point | None = None,
+    min_opacity: float | None = None,
+    max_splats: int | None = None,
     original_frame: bool = False,
     force: bool = False,
 ) -> None:
-    """Writes the splats as a 3DGS PLY, which other programs open.
+    """Writes the splats in a format of other programs: .ply (3DGS), .compressed.ply and .sog (PlayCanvas), .spz
+    (Niantic), .splat (antimatter15), .glb and .gltf (Khronos). Reads all of them too, and .ksplat.
 
     Args:
-        output: The file to write.
+        output: The file to write; its ending says the format.
         load_config: The run's config.yml.
-        input: A splat file (3DGS PLY) instead of a run.
+        input: A splat file instead of a run; also the meta.json of a SOG that is a folder.
+        sh_degree: Highest degree of spherical harmonics to keep: 0 leaves one colour for all directions.
+        crop_min: Leave out what has its centre below this corner, in the axes of the run or file (or, with
+            --original-frame, in those).
+        crop_max: Leave out what has its centre beyond this corner.
+        min_opacity: Leave out what is less opaque, from 0 to 1.
+        max_splats: Keep so many at most: those that may cover most of a picture.
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace the file if it is there.
     """
-    from img3d_exporters.splat_file import check_output, write_splats
+    from img3d_exporters.selection import select
+    from img3d_exporters.splat_files import check_output, write_splats
 
     _check_one_source(load_config, input)
     check_output(output, force)
-    if load_config is not None:
-        splats, up = _splats_of_run(load_config, original_frame)
-    elif original_frame:
-        raise InputError("A splat file does not know the frame of its photos: --original-frame needs --load-config.")
-    else:
-        assert input is not None
-        splats, up = read_ply(input)
-        splats = _drawable(splats, input)
+    splats, up = _splats_of(load_config, input, original_frame)
+    splats = select(splats, sh_degree, crop_min, crop_max, min_opacity, max_splats)
     write_splats(splats, output, up)
     megabytes = output.stat().st_size / 1e6
     CONSOLE.print(f"{len(splats):,} Gaussians, {megabytes:.1f} MB: {output}", markup=False, soft_wrap=True)
@@ -98,15 +108,34 @@ def _check_one_source(load_config: Path | None, input: Path | None) -> None:
         raise InputError("Give either --load-config (a run's config.yml) or --input (a splat file).")
 
 
-def _splats_of_run(load_config: Path, original_frame: bool) -> tuple[Splats, UpAxis | None]:
+def _splats_of(load_config: Path | None, input: Path | None, original_frame: bool) -> tuple[Splats, UpAxis | None]:
+    """Those of a run or a file, and which axis points up; with `original_frame`, nobody knows."""
+    if load_config is None:
+        assert input is not None
+        if original_frame:
+            raise InputError(
+                "A splat file does not know the frame of its photos: --original-frame needs --load-config."
+            )
+        return _splats_of_file(input)
+    from img3d_exporters.frames import in_original_frame
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.original_frame import in_original_frame
 
     run = load_run(load_config)
-    splats = _drawable(splats_of_model(_splat_model(run, load_config)), load_config)
+    splats = _splats_of_model(_splat_model(run, load_config), load_config)
     if original_frame:
         return in_original_frame(splats, run.dataparser_transform, run.dataparser_scale), None
     return splats, "z"
+
+
+def _splats_of_file(path: Path) -> tuple[Splats, UpAxis]:
+    from img3d_exporters.splat_files import read_splats
+
+    splats, up = read_splats(path)
+    return _drawable(splats, path), up
+
+
+def _splats_of_model(model: SplatfactoModel, load_config: Path) -> Splats:
+    return _drawable(splats_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree), load_config)
 
 
 def _splat_model(run: Run, load_config: Path) -> SplatfactoModel:
@@ -125,7 +154,7 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
     model = _splat_model(run, load_config)
     return PageScene(
         title=run.name,
-        splats=_drawable(splats_of_model(model), load_config),
+        splats=_splats_of_model(model, load_config),
         up=up_axis or "z",
         view=view_of_photo(run.cameras),
         background=tuple(model._get_background_color().detach().cpu().tolist()),
@@ -136,8 +165,7 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
 def _scene_of_file(path: Path, up_axis: UpAxis | None) -> PageScene:
     from img3d_exporters.viewer_page import PageScene, view_of_everything
 
-    splats, up = read_ply(path)
-    splats = _drawable(splats, path)
+    splats, up = _splats_of_file(path)
     up = up_axis or up
     return PageScene(path.stem, splats, up, view_of_everything(splats, up), background=(0.0, 0.0, 0.0))
 

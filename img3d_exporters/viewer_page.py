@@ -35,9 +35,10 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from img3d_dataparsers.errors import InputError
-from img3d_exporters.compressed_ply import compressed_ply
-from img3d_exporters.splats import Splats, UpAxis
+from img3d_exporters.formats.compressed_ply import compressed_ply
+from img3d_exporters.frames import TO_Y_UP, UpAxis
 from img3d_methods.seed_points import point_of_attention
+from img3d_methods.splats import Splats
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -49,14 +50,8 @@ OURS = '<meta name="generator" content="img3d-export viewer" />'
 """What tells a page of ours, which may be replaced, from somebody's own folder."""
 FIRST_PART, PART = 32_768, 131_072
 """Gaussians in the part that is shown first (1.2 MB at most), and in each of the others."""
-TO_PAGE: dict[UpAxis, Float[np.ndarray, "3 3"]] = {
-    "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    "y": np.eye(3),
-    "-y": np.diag([-1.0, -1, 1]),
-}
-"""Rotation from a world with that axis up to the page's (y up)."""
 EULER: dict[UpAxis, tuple[int, int, int]] = {"z": (-90, 0, 0), "y": (0, 0, 0), "-y": (0, 0, 180)}
-"""The same in the renderer's terms: degrees about x, y, z."""
+"""TO_Y_UP in the renderer's terms: degrees about x, y, z."""
 
 
 @dataclass
@@ -110,7 +105,7 @@ def view_of_everything(splats: Splats, up: UpAxis) -> InitialView:
     center = np.median(splats.means, axis=0).astype(np.float64)
     radius = max(float(np.quantile(np.linalg.norm(splats.means - center, axis=1), 0.9)), 1e-3)
     offset = np.array([0.0, 0.3, 1.0]) * (radius / math.sin(math.radians(fov / 2)))
-    return InitialView(center + TO_PAGE[up].T @ offset, center, fov)
+    return InitialView(center + TO_Y_UP[up].T @ offset, center, fov)
 
 
 def split_by_importance(splats: Splats) -> list[Int64[np.ndarray, "M"]]:
@@ -225,7 +220,7 @@ def _fill(slots: dict[str, bytes]) -> bytes:
 
 
 def _description(scene: PageScene, parts: list[bytes]) -> dict[str, object]:
-    to_page = TO_PAGE[scene.up]
+    to_page = TO_Y_UP[scene.up]
     view = {
         "position": (to_page @ scene.view.position).tolist(),
         "target": (to_page @ scene.view.target).tolist(),

@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from img3d_exporters.splats import Splats
 from img3d_exporters.viewer_page import InitialView
 from img3d_kernels import rasterization
+from img3d_methods.splats import Splats
 
 
 def colorful_splats(num: int = 1500, sh_degree: int = 3, seed: int = 0) -> Splats:
@@ -24,6 +24,26 @@ def colorful_splats(num: int = 1500, sh_degree: int = 3, seed: int = 0) -> Splat
         sh_dc=rng.uniform(-1.2, 1.2, (num, 3)).astype(np.float32),
         sh_rest=rng.normal(0, 0.35, (num, (sh_degree + 1) ** 2 - 1, 3)).astype(np.float32),
     )
+
+
+def trained_splats(num: int = 3000, sh_degree: int = 3) -> Splats:
+    """A closed surface as training leaves one: flat Gaussians whose colours differ little from their neighbours'."""
+    splats = colorful_splats(num, sh_degree)
+    directions = splats.means / np.linalg.norm(splats.means, axis=1, keepdims=True)
+    splats.means = (directions * (1 + 0.1 * np.sin(5 * directions[:, :1]))).astype(np.float32)
+    splats.log_scales[:, 0] -= 1.5
+    splats.opacities += 2
+    splats.sh_dc = np.sin(3 * splats.means @ np.random.default_rng(1).normal(size=(3, 3))).astype(np.float32)
+    splats.sh_rest = (0.3 * splats.sh_rest * np.abs(splats.means[:, None])).astype(np.float32)
+    return splats
+
+
+def from_all_sides(splats: Splats, size: int = 96) -> np.ndarray:
+    """Pictures of it side by side, from four cameras around the origin; z is up."""
+    positions = [(2.5, 0.3, 1.0), (-0.5, 2.6, 0.4), (-2.4, -0.8, -1.2), (0.7, -2.3, 1.5)]
+    views = [InitialView(np.array(position), np.zeros(3), 60.0) for position in positions]
+    up = np.array([0.0, 0, 1])
+    return np.concatenate([render(splats, v, up, size, size, (0.2, 0.3, 0.4), splats.sh_degree)[0] for v in views], 1)
 
 
 def render(
@@ -64,6 +84,7 @@ def render(
     return image[0].clamp(0, 1).numpy(), alpha[0, ..., 0].numpy()
 
 
-def psnr(image: np.ndarray, reference: np.ndarray, where: np.ndarray) -> float:
-    """In decibels, over the pixels that `where` selects; values in [0, 1]."""
-    return float(-10 * np.log10(np.mean((image[where] - reference[where]) ** 2)))
+def psnr(image: np.ndarray, reference: np.ndarray, where: np.ndarray | None = None) -> float:
+    """In decibels, over the pixels that `where` selects (all, if None); values in [0, 1]."""
+    where = np.ones(image.shape[:2], bool) if where is None else where
+    return float(-10 * np.log10(max(np.mean((image[where] - reference[where]) ** 2), 1e-20)))

@@ -24,7 +24,7 @@ from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import colorful_splats
 
 from img3d_exporters import export_command, viewer_page
-from img3d_exporters.splats import SH_C0, Splats, read_ply
+from img3d_exporters.formats.ply import read as read_ply
 from img3d_exporters.viewer_page import (
     InitialView,
     PageScene,
@@ -33,6 +33,7 @@ from img3d_exporters.viewer_page import (
     view_of_photo,
     write_page,
 )
+from img3d_methods.splats import Splats, splats_of_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -223,21 +224,16 @@ def test_what_cannot_be_seen_is_left_out() -> None:
 
 
 def test_a_model_without_spherical_harmonics_keeps_its_colours() -> None:
-    from types import SimpleNamespace
-
-    from img3d_exporters.splats import splats_of_model
-
-    model = SimpleNamespace(
-        means=torch.zeros(2, 3),
-        quats=torch.ones(2, 4),
-        scales=torch.zeros(2, 3),
-        opacities=torch.zeros(2, 1),
-        features_dc=torch.tensor([[-1.0, 0, 2], [0, 0, 0]]),
-        features_rest=torch.zeros(2, 0, 3),
-        config=SimpleNamespace(sh_degree=0),
-    )
-    splats = splats_of_model(model)  # pyright: ignore[reportArgumentType]
-    assert 0.5 + SH_C0 * splats.sh_dc == pytest.approx(torch.sigmoid(model.features_dc).numpy())
+    parameters = {
+        "means": torch.zeros(2, 3),
+        "quats": torch.ones(2, 4),
+        "scales": torch.zeros(2, 3),
+        "opacities": torch.zeros(2, 1),
+        "features_dc": torch.tensor([[-1.0, 0, 2], [0, 0, 0]]),
+        "features_rest": torch.zeros(2, 0, 3),
+    }
+    splats = splats_of_parameters(parameters, sh_degree=0)
+    assert splats.colors() == pytest.approx(torch.sigmoid(parameters["features_dc"]).numpy())
 
 
 # ------------------------------------------------------------------------------------------------------ the command

@@ -15,7 +15,7 @@ from browser_pages import OpenedPage, served
 from splat_scenes import colorful_splats, psnr, render
 
 from img3d_exporters import viewer_page
-from img3d_exporters.splats import UpAxis
+from img3d_exporters.frames import UpAxis
 from img3d_exporters.viewer_page import InitialView, PageScene, write_page
 
 if TYPE_CHECKING:
@@ -122,10 +122,10 @@ def test_the_first_part_is_shown_while_the_others_are_on_their_way(
 
 def test_dragging_circles_around_the_target(chromium: Browser, tmp_path: Path) -> None:
     write_page(scene(), tmp_path / "page", single_file=True)
-    target = viewer_page.TO_PAGE["z"] @ VIEW.target
+    target = viewer_page.TO_Y_UP["z"] @ VIEW.target
     with OpenedPage(chromium, (tmp_path / "page" / "index.html").as_uri(), WIDTH, HEIGHT) as opened:
         before, start = opened.complete().settled(), opened.camera()
-        assert start == pytest.approx(viewer_page.TO_PAGE["z"] @ VIEW.position, abs=1e-3)
+        assert start == pytest.approx(viewer_page.TO_Y_UP["z"] @ VIEW.position, abs=1e-3)
         opened.drag(120, 20)
         after, end = opened.settled(), opened.camera()
         assert np.abs(after - before).mean() > 0.02
@@ -139,7 +139,7 @@ def test_dragging_circles_around_the_target(chromium: Browser, tmp_path: Path) -
 
 def test_one_can_fly_with_the_keyboard(chromium: Browser, tmp_path: Path) -> None:
     write_page(scene(), tmp_path / "page", single_file=True)
-    forward = viewer_page.TO_PAGE["z"] @ (VIEW.target - VIEW.position)
+    forward = viewer_page.TO_Y_UP["z"] @ (VIEW.target - VIEW.position)
     with OpenedPage(chromium, (tmp_path / "page" / "index.html").as_uri(), WIDTH, HEIGHT) as opened:
         opened.complete().settled()
         start = opened.camera()
@@ -183,19 +183,19 @@ def test_the_bundled_sample_from_training_to_page(chromium: Browser, tmp_path: P
     run("img3d-export", "viewer", "--load-config", config, "--output-dir", tmp_path / "page", "--single-file")
 
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.splats import splats_of_model
+    from img3d_methods.splats import splats_of_parameters
 
     loaded = load_run(config)
     page = (tmp_path / "page" / "index.html").read_text()
     described, _ = json.JSONDecoder().raw_decode(page.split("window.img3dScene = ")[1])
     page_view = described["settings"]["cameras"][0]
-    to_world = viewer_page.TO_PAGE["z"].T
+    to_world = viewer_page.TO_Y_UP["z"].T
     view = InitialView(
         *(to_world @ page_view["initial"][name] for name in ("position", "target")), fov=page_view["initial"]["fov"]
     )
     assert view.position == pytest.approx(loaded.cameras.camera_to_worlds[0, :, 3].numpy(), abs=1e-5)
     background = tuple(loaded.model.background_color.tolist())  # pyright: ignore
-    splats = splats_of_model(loaded.model)  # pyright: ignore
+    splats = splats_of_parameters(dict(loaded.model.gauss_params.items()), loaded.model.config.sh_degree)  # pyright: ignore
     expected, alpha = render(splats, view, ABOVE, WIDTH, HEIGHT, background)
     url = (tmp_path / "page" / "index.html").as_uri()
     with OpenedPage(chromium, url, WIDTH, HEIGHT) as opened:

@@ -3,26 +3,13 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import files_limited_to
 
 from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
-
-
-@contextmanager
-def files_limited_to(num_bytes: int) -> Iterator[None]:
-    """The system refuses to let any file grow further, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

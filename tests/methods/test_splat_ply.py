@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import files_limited_to
 from gaussian_scenes import small_model
 from plyfile import PlyData
 
@@ -45,14 +46,7 @@ def test_nothing_to_write_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.ply*"))
 
 
-def test_a_full_disk_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nerfstudio.scripts.exporter import ExportGaussianSplat
-
-    def full(filename: str, count: int, vertices: object) -> None:
-        Path(filename).write_bytes(b"ply")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(ExportGaussianSplat, "write_ply", staticmethod(full))
-    with pytest.raises(OSError, match="No space"):
+def test_a_full_disk_leaves_no_partial_file(tmp_path: Path) -> None:
+    with files_limited_to(1000), pytest.raises(OSError, match="File too large"):
         write_splat_ply(params_of(small_model(num_points=5)), 3, tmp_path / "splat.ply")
     assert not list(tmp_path.iterdir())

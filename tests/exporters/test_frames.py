@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from splat_scenes import colorful_splats, psnr, render
 
-from img3d_exporters.original_frame import in_original_frame, rotated_harmonics
+from img3d_exporters.frames import in_original_frame, rotated_harmonics
 from img3d_exporters.viewer_page import InitialView
 from img3d_methods.ray_compositing import spherical_harmonics
 

@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussians in the frame of the original capture, which training normalises: its axes, its origin, its units."""
+"""Gaussians in other axes and units: those of the original capture, and those that a file format prescribes."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from img3d_exporters.splats import SH_COEFFICIENTS, Splats
 from img3d_methods.ray_compositing import spherical_harmonics
+from img3d_methods.splats import Splats
 
+UpAxis = Literal["z", "y", "-y"]
+TO_Y_UP: dict[UpAxis, Float[np.ndarray, "3 3"]] = {
+    "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "y": np.eye(3),
+    "-y": np.diag([-1.0, -1, 1]),
+}
+"""Rotation from a world with that axis up to one with y up, as glTF has it and the viewer page."""
 NUM_DIRECTIONS = 400
 """Enough to tell the 16 spherical harmonics of degree 3 apart without loss of digits."""
 
@@ -25,19 +35,26 @@ def in_original_frame(
         dataparser_transform: Nerfstudio's, from the original frame; its left part is orthogonal.
         dataparser_scale: Nerfstudio's, applied after the transform.
     """
-    rotation, translation = dataparser_transform[:, :3].astype(np.float64), dataparser_transform[:, 3]
-    back = rotation.T
-    # A Gaussian is its own mirror image through its centre: of a reflection the proper rotation does as well.
-    proper = Rotation.from_matrix(back * np.sign(np.linalg.det(back)))
-    quats = (proper * Rotation.from_quat(splats.quats, scalar_first=True)).as_quat(scalar_first=True)
-    degree = next(d for d, count in SH_COEFFICIENTS.items() if count == splats.sh_rest.shape[1])
-    return Splats(
-        means=((splats.means / dataparser_scale - translation) @ rotation).astype(np.float32),
-        quats=quats.astype(np.float32),
+    unscaled = replace(
+        splats,
+        means=splats.means / dataparser_scale - dataparser_transform[:, 3],
         log_scales=splats.log_scales - np.float32(np.log(dataparser_scale)),
-        opacities=splats.opacities,
-        sh_dc=splats.sh_dc,
-        sh_rest=np.einsum("ij,njc->nic", rotated_harmonics(back, degree), splats.sh_rest).astype(np.float32),
+    )
+    return rotated(unscaled, dataparser_transform[:, :3].T)
+
+
+def rotated(splats: Splats, rotation: Float[np.ndarray, "3 3"]) -> Splats:
+    """The splats turned (or mirrored) about the origin, with the colours that they show to each side."""
+    rotation = rotation.astype(np.float64)
+    # A Gaussian is its own mirror image through its centre: of a reflection the proper rotation does as well.
+    proper = Rotation.from_matrix(rotation * np.sign(np.linalg.det(rotation)))
+    quats = (proper * Rotation.from_quat(splats.quats, scalar_first=True)).as_quat(scalar_first=True)
+    harmonics = rotated_harmonics(rotation, splats.sh_degree).astype(np.float32)
+    return replace(
+        splats,
+        means=(splats.means @ rotation.T).astype(np.float32),
+        quats=quats.astype(np.float32),
+        sh_rest=(harmonics @ splats.sh_rest).astype(np.float32, copy=False),
     )
 
 

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mkkellogg's .ksplat, read only: its author points to other formats now, and files of it are still about.
+
+The layout is that of GaussianSplats3D's `SplatBuffer.js`, version 0.1: a header, headers of sections, then for each
+section buckets of Gaussians whose positions count from the bucket's centre. No library for it exists in Python.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from img3d_exporters.formats.quantised import logits
+from img3d_methods.initial_gaussians import SH_C0
+from img3d_methods.splats import SH_COEFFICIENTS, Splats
+
+HEADER, SECTION_HEADER = 4096, 1024
+FLOATS = {0: "<f4", 1: "<f2", 2: "<f2"}
+"""Of scales and rotations, by compression level."""
+HARMONICS = {0: "<f4", 1: "<f2", 2: "u1"}
+DEFAULT_BUCKET_RANGE = 32767
+"""Steps of positions on each side of a bucket's centre, where the header has 0."""
+SMALLEST_SCALE = 1e-20
+
+
+@dataclass
+class Section:
+    """One section's part of the headers."""
+
+    count: int
+    capacity: int
+    """Gaussians that there is room for."""
+    bucket_size: int
+    num_buckets: int
+    block_size: float
+    bucket_bytes: int
+    bucket_range: int
+    num_full: int
+    num_partial: int
+    sh_degree: int
+
+
+def read(path: Path) -> Splats:
+    """The Gaussians.
+
+    Raises:
+        ValueError: It is another kind of file, or cut off.
+    """
+    contents = path.read_bytes()
+    if len(contents) < HEADER or contents[0] != 0 or contents[1] < 1:
+        raise ValueError("it does not begin as a .ksplat file does")
+    num_sections, _, _, num = struct.unpack_from("<4I", contents, 4)
+    level = struct.unpack_from("<H", contents, 20)[0]
+    lowest, highest = struct.unpack_from("<2f", contents, 36)
+    if level not in FLOATS or HEADER + num_sections * SECTION_HEADER > len(contents):
+        raise ValueError(f"its header is damaged: {num_sections} sections, compression level {level}")
+    sh_range = (lowest or -1.5, highest or 1.5)
+
+    parts, start = [], HEADER + num_sections * SECTION_HEADER
+    for i in range(num_sections):
+        section = _section(contents, HEADER + i * SECTION_HEADER)
+        part, start = _splats(contents, start, section, level, sh_range)
+        parts.append(part)
+    splats = _joined([part for part in parts if len(part)])
+    if len(splats) != num:
+        raise ValueError(f"it is damaged: {len(splats)} Gaussians instead of {num}")
+    return splats
+
+
+def _section(contents: bytes, offset: int) -> Section:
+    count, capacity, bucket_size, num_buckets = struct.unpack_from("<4I", contents, offset)
+    block_size, bucket_bytes, bucket_range = struct.unpack_from("<fH2xI", contents, offset + 16)
+    num_full, num_partial, sh_degree = struct.unpack_from("<2IH", contents, offset + 32)
+    if sh_degree > 3 or count > capacity:
+        raise ValueError(f"a section's header is damaged: {count} of {capacity} Gaussians, degree {sh_degree}")
+    return Section(
+        *(count, capacity, bucket_size, num_buckets, block_size, bucket_bytes),
+        *(bucket_range or DEFAULT_BUCKET_RANGE, num_full, num_partial, sh_degree),
+    )
+
+
+def _splats(
+    contents: bytes, start: int, section: Section, level: int, sh_range: tuple[float, float]
+) -> tuple[Splats, int]:
+    """A section's Gaussians, and where the next section begins."""
+    num_coefficients = SH_COEFFICIENTS[section.sh_degree]
+    row = np.dtype(
+        [
+            ("mean", "<f4" if level == 0 else "<u2", 3),
+            ("scale", FLOATS[level], 3),
+            ("quat", FLOATS[level], 4),
+            ("color", "u1", 4),
+            ("sh", HARMONICS[level], 3 * num_coefficients),
+        ]
+    )
+    sizes = np.frombuffer(contents, "<u4", section.num_partial, start)
+    centers = start + 4 * section.num_partial
+    table = centers + section.bucket_bytes * section.num_buckets
+    rows = np.frombuffer(contents, row, section.count, table)
+    means = rows["mean"].astype(np.float64)
+    if level > 0:
+        step = section.block_size / 2 / section.bucket_range
+        floats = np.frombuffer(contents, "<f4", 3 * section.num_buckets, centers).reshape(-1, 3)
+        means = (means - section.bucket_range) * step + floats[_buckets(section, sizes)]
+    sh = rows["sh"].astype(np.float32)
+    if level == 2:
+        sh = sh_range[0] + sh / 255 * (sh_range[1] - sh_range[0])
+    colors = rows["color"] / 255
+    splats = Splats(
+        means.astype(np.float32),
+        rows["quat"].astype(np.float32),
+        np.log(np.maximum(rows["scale"].astype(np.float32), SMALLEST_SCALE)),
+        logits(colors[:, 3]).astype(np.float32),
+        ((colors[:, :3] - 0.5) / SH_C0).astype(np.float32),
+        _by_degree(sh, section.sh_degree),
+    )
+    return splats, table + row.itemsize * section.capacity
+
+
+def _buckets(section: Section, partial_sizes: Integer[np.ndarray, "P"]) -> Integer[np.ndarray, "N"]:
+    """Which bucket each Gaussian is in: the full ones come first."""
+    sizes = np.concatenate([np.full(section.num_full, section.bucket_size), partial_sizes]).astype(np.int64)
+    if sizes.sum() < section.count or len(sizes) > section.num_buckets:
+        raise ValueError(f"it is damaged: {len(sizes)} buckets for {section.count} Gaussians")
+    return np.searchsorted(np.cumsum(sizes), np.arange(section.count), side="right")
+
+
+def _by_degree(sh: Float[np.ndarray, "N C"], sh_degree: int) -> Float[np.ndarray, "N K 3"]:
+    """Of each degree the file has one colour channel after another."""
+    parts, start = [np.zeros((len(sh), 0, 3), np.float32)], 0
+    for degree in range(1, sh_degree + 1):
+        count = 2 * degree + 1
+        parts.append(sh[:, start : start + 3 * count].reshape(-1, 3, count).transpose(0, 2, 1))
+        start += 3 * count
+    return np.concatenate(parts, axis=1)
+
+
+def _joined(parts: list[Splats]) -> Splats:
+    """All sections; one with fewer coefficients than another has zeros for them."""
+    if not parts:
+        raise ValueError("it has no Gaussians")
+    most = max(part.sh_rest.shape[1] for part in parts)
+    for part in parts:
+        part.sh_rest = np.pad(part.sh_rest, ((0, 0), (0, most - part.sh_rest.shape[1]), (0, 0)))
+    return Splats.joined(parts)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How splat formats make numbers small: fractions as integers, opacities as bytes, three numbers of a quaternion."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Integer, UInt8, UInt32
+
+OTHERS = np.array([[j for j in range(4) if j != i] for i in range(4)])
+"""The components of a quaternion beside component i."""
+LEAST_ALPHA = 1e-6
+"""Bytes say 0 and 1, whose logits are infinite: this far from them is meant."""
+
+
+def levels(fractions: Float[np.ndarray, "..."], bits: int = 8) -> UInt32[np.ndarray, "..."]:
+    """Values in [0, 1] as the nearest integers of so many bits; what is outside becomes the nearest."""
+    largest = 2**bits - 1
+    return np.clip(np.floor(np.asarray(fractions, np.float64) * largest + 0.5), 0, largest).astype(np.uint32)
+
+
+def logits(alphas: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    """What the sigmoid makes these opacities of."""
+    alphas = np.clip(np.asarray(alphas, np.float64), LEAST_ALPHA, 1 - LEAST_ALPHA)
+    return np.log(alphas / (1 - alphas))
+
+
+def bytes_of(fractions: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """Values in [0, 1] as bytes."""
+    return levels(fractions).astype(np.uint8)
+
+
+def smallest_three(quats: Float[np.ndarray, "N 4"]) -> tuple[Integer[np.ndarray, "N"], Float[np.ndarray, "N 3"]]:
+    """Which component of each rotation is largest, and the others in their order, within ±1/√2.
+
+    The largest one follows from them, as the length is 1 and the sign is free: -q is the same rotation.
+    """
+    quats = quats.astype(np.float64) / np.linalg.norm(quats, axis=1, keepdims=True)
+    largest = np.abs(quats).argmax(axis=1)
+    sign = np.where(np.take_along_axis(quats, largest[:, None], axis=1) < 0, -1.0, 1.0)
+    return largest, np.take_along_axis(quats * sign, OTHERS[largest], axis=1)
+
+
+def from_smallest_three(largest: Integer[np.ndarray, "N"], rest: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 4"]:
+    """Unit quaternions, the inverse of `smallest_three`."""
+    quats = np.empty((len(rest), 4))
+    np.put_along_axis(quats, OTHERS[largest], rest, axis=1)
+    left = np.sqrt(np.maximum(0, 1 - (rest**2).sum(axis=1, keepdims=True)))
+    np.put_along_axis(quats, largest[:, None].astype(np.int64), left, axis=1)
+    return quats

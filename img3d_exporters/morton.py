@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points in an order in which neighbours in a list are neighbours in space: what compression of positions lives on."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+
+def morton_order(means: Float[np.ndarray, "N 3"]) -> Int64[np.ndarray, "N"]:
+    """Indices along a Z-shaped curve through space: a point's neighbours on it are mostly its neighbours in space."""
+    low, high = means.min(axis=0).astype(np.float64), means.max(axis=0).astype(np.float64)
+    cells = ((means - low) / np.maximum(high - low, 1e-30) * (2**21 - 1)).astype(np.uint64)
+    # Spread the 21 bits of a coordinate to every third of 63.
+    for shift, mask in ((32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
+                        (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249)):  # fmt: skip
+        cells = (cells | (cells << np.uint64(shift))) & np.uint64(mask)
+    return np.argsort(cells[:, 0] | (cells[:, 1] << np.uint64(1)) | (cells[:, 2] << np.uint64(2)), kind="stable")

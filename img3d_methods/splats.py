@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gaussians as the 3DGS files hold them: what every splat format is written from, and read into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Integer
+from torch import Tensor
+
+from img3d_methods.initial_gaussians import SH_C0
+
+LEAST_OPACITY_LOGIT = -5.5373
+"""logit(1/255): what rasterisers skip and ns-export leaves out."""
+SH_COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
+"""Coefficients per colour channel beyond the constant one, by degree."""
+
+
+@dataclass
+class Splats:
+    """N Gaussians, before their activations, in the layout of the 3DGS PLY (Kerbl et al. 2023)."""
+
+    means: Float32[np.ndarray, "N 3"]
+    """Centres, world coordinates."""
+    quats: Float32[np.ndarray, "N 4"]
+    """Rotations as w, x, y, z; of any length."""
+    log_scales: Float32[np.ndarray, "N 3"]
+    """Logarithms of the standard deviations along the rotated axes."""
+    opacities: Float32[np.ndarray, "N"]
+    """Logits."""
+    sh_dc: Float32[np.ndarray, "N 3"]
+    """Constant spherical harmonics coefficients."""
+    sh_rest: Float32[np.ndarray, "N K 3"]
+    """The other coefficients; K is 0, 3, 8 or 15 for degree 0 to 3."""
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def __getitem__(self, index: Integer[np.ndarray, "M"] | Bool[np.ndarray, "N"] | slice) -> Splats:
+        return Splats(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @staticmethod
+    def joined(parts: Sequence[Splats]) -> Splats:
+        """All of these, which have the same degree."""
+        return Splats(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Splats)))
+
+    @property
+    def sh_degree(self) -> int:
+        """Of the spherical harmonics."""
+        return next(degree for degree, count in SH_COEFFICIENTS.items() if count == self.sh_rest.shape[1])
+
+    def alphas(self) -> Float[np.ndarray, "N"]:
+        """Opacities in [0, 1]."""
+        return 1 / (1 + np.exp(-self.opacities.astype(np.float64)))
+
+    def colors(self) -> Float[np.ndarray, "N 3"]:
+        """RGB without what depends on the view; mostly, but not always, within [0, 1]."""
+        return 0.5 + SH_C0 * self.sh_dc.astype(np.float64)
+
+    def visible(self) -> Splats:
+        """Those that are finite and opaque enough to be drawn."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        finite = np.logical_and.reduce([np.isfinite(value).all(axis=tuple(range(1, value.ndim))) for value in values])
+        drawn = finite & (self.opacities >= LEAST_OPACITY_LOGIT) & (np.linalg.norm(self.quats, axis=1) > 0)
+        return self if drawn.all() else self[drawn]
+
+    def importance(self) -> Float[np.ndarray, "N"]:
+        """Opacity times the area of the Gaussian seen broadside: how much of a picture it may cover."""
+        widest = np.sort(self.log_scales, axis=1)[:, 1:].sum(axis=1)
+        return np.exp(np.minimum(widest, 80)) * self.alphas()
+
+
+def splats_of_parameters(params: Mapping[str, Tensor], sh_degree: int) -> Splats:
+    """The Gaussians of a model of splatfacto's family.
+
+    Args:
+        params: Its `gauss_params`: "means" `[N, 3]`, "features_dc" `[N, 3]`, "features_rest" `[N, K, 3]`,
+            "opacities" `[N, 1]`, "scales" `[N, 3]`, "quats" `[N, 4]`.
+        sh_degree: Its degree of the spherical harmonics; with 0, splatfacto's colours are the sigmoids of the features.
+    """
+
+    def array(name: str) -> Float32[np.ndarray, "..."]:
+        return np.ascontiguousarray(params[name].detach().float().cpu().numpy())
+
+    sh_dc, sh_rest = array("features_dc"), array("features_rest")
+    if sh_degree == 0:
+        sh_dc = ((1 / (1 + np.exp(-sh_dc)) - 0.5) / SH_C0).astype(np.float32)
+        sh_rest = np.zeros((len(sh_dc), 0, 3), np.float32)
+    return Splats(array("means"), array("quats"), array("scales"), array("opacities")[:, 0], sh_dc, sh_rest)
