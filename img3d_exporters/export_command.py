@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -99,8 +99,56 @@ def splat(
     splats, up = _splats_of(load_config, input, original_frame)
     splats = select(splats, sh_degree, crop_min, crop_max, min_opacity, max_splats)
     write_splats(splats, output, up)
-    megabytes = output.stat().st_size / 1e6
-    CONSOLE.print(f"{len(splats):,} Gaussians, {megabytes:.1f} MB: {output}", markup=False, soft_wrap=True)
+    _print_written(f"{len(splats):,} Gaussians", output)
+
+
+@app.command(name="pointcloud")
+def pointcloud(
+    output: Path,
+    load_config: Path | None = None,
+    input: Path | None = None,
+    num_points: int = 500_000,
+    source: Literal["gaussians", "depth"] = "gaussians",
+    original_frame: bool = False,
+    force: bool = False,
+) -> None:
+    """Writes points with colours and normals: .ply, .pcd, .xyz (text) or .las.
+
+    Args:
+        output: The file to write; its ending says the format.
+        load_config: The run's config.yml.
+        input: A splat file instead of a run.
+        num_points: How many points.
+        source: What they are drawn from: the Gaussians, as many on each as it is opaque and large; or the depth that
+            the model renders for its training cameras, which works for any method.
+        original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
+        force: Replace the file if it is there.
+    """
+    from img3d_exporters.load_run import load_run
+    from img3d_exporters.point_cloud import points_of_depth, points_on_gaussians
+    from img3d_exporters.point_cloud_files import check_output, write_point_cloud
+
+    _check_one_source(load_config, input)
+    check_output(output, force)
+    if num_points < 1:
+        raise InputError(f"--num-points is {num_points}: it must be at least 1.")
+    if load_config is None:
+        assert input is not None
+        if source == "depth":
+            raise InputError("A splat file has no training cameras: --source depth needs --load-config.")
+        _check_frame_known(original_frame)
+        cloud = points_on_gaussians(_splats_of_file(input)[0], num_points)
+    else:
+        run = load_run(load_config)
+        if source == "depth":
+            cloud = points_of_depth(run.model, run.cameras, num_points)
+        else:
+            splats = _splats_of_model(_splat_model(run, load_config), load_config)
+            cloud = points_on_gaussians(splats, num_points, run.cameras.camera_to_worlds[:, :3, 3].cpu().numpy())
+        if original_frame:
+            cloud = cloud.in_original_frame(run.dataparser_transform, run.dataparser_scale)
+    write_point_cloud(cloud, output)
+    _print_written(f"{len(cloud):,} points", output)
 
 
 def _check_one_source(load_config: Path | None, input: Path | None) -> None:
@@ -108,14 +156,20 @@ def _check_one_source(load_config: Path | None, input: Path | None) -> None:
         raise InputError("Give either --load-config (a run's config.yml) or --input (a splat file).")
 
 
+def _check_frame_known(original_frame: bool) -> None:
+    if original_frame:
+        raise InputError("A splat file does not know its photos' frame: --original-frame needs --load-config.")
+
+
+def _print_written(what: str, path: Path) -> None:
+    CONSOLE.print(f"{what}, {path.stat().st_size / 1e6:.1f} MB: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
 def _splats_of(load_config: Path | None, input: Path | None, original_frame: bool) -> tuple[Splats, UpAxis | None]:
     """Those of a run or a file, and which axis points up; with `original_frame`, nobody knows."""
     if load_config is None:
         assert input is not None
-        if original_frame:
-            raise InputError(
-                "A splat file does not know the frame of its photos: --original-frame needs --load-config."
-            )
+        _check_frame_known(original_frame)
         return _splats_of_file(input)
     from img3d_exporters.frames import in_original_frame
     from img3d_exporters.load_run import load_run

@@ -18,10 +18,10 @@ from typing import BinaryIO
 import plyfile
 import zstandard
 
-from img3d_dataparsers.atomic_files import write_atomically
 from img3d_dataparsers.errors import InputError
 from img3d_exporters.formats import antimatter_splat, compressed_ply, gltf, ksplat, ply, sog, spz
 from img3d_exporters.frames import TO_Y_UP, UpAxis, rotated
+from img3d_exporters.output_files import check_free, written_whole
 from img3d_methods.splats import Splats
 
 DAMAGED = (
@@ -82,8 +82,7 @@ def check_output(path: Path, force: bool) -> None:
     if not name.endswith(PLY) and (format_ is None or format_.write is None):
         written = _endings({ending: each for ending, each in FORMATS.items() if each.write})
         raise InputError(f"{path} has an ending that img3d-export splat does not write: it writes {written}.")
-    if path.is_dir() or (path.exists() and not force):
-        raise InputError(f"{path} is there already: choose another name{'' if path.is_dir() else ', or give --force'}.")
+    check_free(path, force)
 
 
 def write_splats(splats: Splats, path: Path, up: UpAxis | None) -> None:
@@ -102,15 +101,12 @@ def write_splats(splats: Splats, path: Path, up: UpAxis | None) -> None:
     format_ = _format(path.name.lower())
     if format_ is not None and up not in (None, "-y"):
         splats = rotated(splats, TO_Y_UP["-y"].T @ TO_Y_UP[up])
-    try:
-        with write_atomically(path) as temporary, temporary.open("wb") as file:
-            if format_ is None:
-                ply.write(splats, file, up)
-            else:
-                assert format_.write is not None  # check_output says so
-                format_.write(splats, file)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        if format_ is None:
+            ply.write(splats, file, up)
+        else:
+            assert format_.write is not None  # check_output says so
+            format_.write(splats, file)
 
 
 def _format(name: str) -> Format | None:

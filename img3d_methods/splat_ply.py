@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gaussians as a 3DGS PLY (Kerbl et al. 2023), the file that `ns-export gaussian-splat` makes, and many times faster.
 
-The table of numbers goes to the file as it is; plyfile, which the tests read it with, would copy it column by column.
+Rows of numbers go to the file as they are in memory; plyfile, which the tests read it with, copies column by column.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from img3d_dataparsers.atomic_files import write_atomically
 from img3d_methods.splats import Splats, splats_of_parameters
+
+ROWS = 8192
+"""Put together at once: what is in the processor's cache is several times faster."""
 
 
 def write_splat_ply(params: dict[str, Tensor], sh_degree: int, path: Path) -> int:
@@ -41,19 +44,16 @@ def write_splat_ply(params: dict[str, Tensor], sh_degree: int, path: Path) -> in
 
 def write_ply(splats: Splats, file: BinaryIO, comments: Sequence[str] = ()) -> None:
     """Write N Gaussians, with these comments in the header."""
-    rest = splats.sh_rest.transpose(0, 2, 1).reshape(len(splats), -1)  # one channel after another
-    columns = {
-        ("x", "y", "z"): splats.means,
-        ("nx", "ny", "nz"): np.zeros_like(splats.means),
-        tuple(f"f_dc_{i}" for i in range(3)): splats.sh_dc,
-        tuple(f"f_rest_{i}" for i in range(rest.shape[1])): rest,
-        ("opacity",): splats.opacities[:, None],
-        tuple(f"scale_{i}" for i in range(3)): splats.log_scales,
-        tuple(f"rot_{i}" for i in range(4)): splats.quats,
-    }
+    num_rest = 3 * splats.sh_rest.shape[1]
+    names = [*("x", "y", "z", "nx", "ny", "nz"), *(f"f_dc_{i}" for i in range(3))]
+    names += [*(f"f_rest_{i}" for i in range(num_rest)), "opacity"]
+    names += [*(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
     header = ["ply", "format binary_little_endian 1.0", *(f"comment {comment}" for comment in comments)]
-    header += [f"element vertex {len(splats)}", *(f"property float {name}" for names in columns for name in names)]
+    header += [f"element vertex {len(splats)}", *(f"property float {name}" for name in names)]
     file.write("\n".join([*header, "end_header", ""]).encode("ascii"))
-    table = np.empty((len(splats), sum(map(len, columns))), "<f4")
-    np.concatenate(list(columns.values()), axis=1, out=table)
-    file.write(table.data)
+    for start in range(0, len(splats), ROWS):
+        part = splats[start : start + ROWS]
+        rest = part.sh_rest.transpose(0, 2, 1).reshape(len(part), num_rest)  # one channel after another
+        columns = [part.means, np.zeros_like(part.means), part.sh_dc, rest, part.opacities[:, None]]
+        table = np.concatenate([*columns, part.log_scales, part.quats], axis=1, dtype="<f4")
+        file.write(table.data)

@@ -37,8 +37,8 @@ COLOR_SCALE = 0.15
 FEWEST_FRACTIONAL_BITS, LARGEST_POSITION = 12, 2**23 - 1
 STEPS_PER_WIDTH = 16
 SH_STEP = 4
-"""Of 128: what harmonics are rounded to so that they compress. Niantic's program has 8 for degree 1 and 16 beyond: files
-are a fifth smaller, and pictures of a trained scene 12 dB worse (31 instead of 43)."""
+"""Of 128: what harmonics are rounded to so that they compress. Niantic's program has 8 for degree 1 and 16 beyond:
+files are a fifth smaller, and pictures of a trained scene 12 dB worse (31 instead of 43)."""
 
 
 def write(splats: Splats, file: BinaryIO) -> None:

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that a user asks for: refused before the work where something is already, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from img3d_dataparsers.atomic_files import write_atomically
+from img3d_dataparsers.errors import InputError
+
+
+def check_free(path: Path, force: bool) -> None:
+    """Raises InputError where something is that may not be replaced."""
+    if path.is_dir() or (path.exists() and not force):
+        raise InputError(f"{path} is there already: choose another name{'' if path.is_dir() else ', or give --force'}.")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, that becomes `path`, whose folder is made.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        with write_atomically(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points with colours and normals: drawn from the Gaussians themselves, or from what the training cameras see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Integer
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.models.base_model import Model
+from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from img3d_dataparsers.errors import InputError
+from img3d_methods.ray_compositing import spherical_harmonics
+from img3d_methods.splat_packets import rotation_matrices
+from img3d_methods.splats import Splats
+
+LEAST_ALPHA = 0.2
+"""Of Gaussians that points are drawn from: fainter ones are haze rather than surface."""
+REACH = 1.5
+"""Standard deviations from a Gaussian's centre to its farthest points."""
+LEAST_ACCUMULATION = 0.8
+"""Of pixels that points are made of."""
+LARGEST_STEP = 0.05
+"""Between the depths of neighbouring pixels, relative to them, on one surface."""
+
+
+@dataclass
+class PointCloud:
+    """N points of a surface."""
+
+    points: Float[np.ndarray, "N 3"]
+    """World coordinates."""
+    colors: Float32[np.ndarray, "N 3"]
+    """RGB in [0, 1]."""
+    normals: Float32[np.ndarray, "N 3"]
+    """Unit vectors that point away from the surface."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: Integer[np.ndarray, "M"] | Bool[np.ndarray, "N"]) -> PointCloud:
+        return PointCloud(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def in_original_frame(self, dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float) -> PointCloud:
+        """As `frames.in_original_frame` of Gaussians."""
+        rotation = dataparser_transform[:, :3].astype(np.float64)
+        points = (self.points / dataparser_scale - dataparser_transform[:, 3]) @ rotation
+        return PointCloud(points, self.colors, (self.normals @ rotation).astype(np.float32))
+
+
+def points_on_gaussians(
+    splats: Splats, num_points: int, viewpoints: Float[np.ndarray, "C 3"] | None = None, seed: int = 0
+) -> PointCloud:
+    """Points on the Gaussians, as many on each as it is opaque and large.
+
+    Args:
+        splats: At least one, all finite.
+        num_points: How many.
+        viewpoints: Where it was seen from, to colour points as from the nearest and to turn normals towards it; None:
+            colours without what depends on the view, normals away from the middle.
+        seed: Of the random choice.
+
+    Raises:
+        InputError: All Gaussians are too faint.
+    """
+    splats = splats[splats.alphas() >= LEAST_ALPHA]
+    if len(splats) == 0:
+        raise InputError(f"No Gaussian is more opaque than {LEAST_ALPHA}: there is no surface to take points from.")
+    rng = np.random.default_rng(seed)
+    weights = splats.importance()
+    drawn = np.sort(rng.choice(len(splats), num_points, p=weights / weights.sum()))
+    axes = rotation_matrices(torch.from_numpy(splats.quats)).numpy()
+    normals = np.take_along_axis(axes, splats.log_scales.argmin(axis=1)[:, None, None], axis=2)[..., 0]
+
+    if viewpoints is None:
+        outward = splats.means - np.median(splats.means, axis=0)
+        colors = splats.colors()
+    else:
+        outward = viewpoints[KDTree(viewpoints).query(splats.means)[1]] - splats.means
+        directions = -outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-12)
+        basis = spherical_harmonics(torch.from_numpy(directions), splats.sh_degree).numpy()[:, 1:]
+        colors = splats.colors() + (basis[:, :, None] * splats.sh_rest).sum(axis=1)
+    normals = np.where((normals * outward).sum(axis=1, keepdims=True) < 0, -normals, normals)
+
+    offsets = _within_reach(rng, num_points) * np.exp(splats.log_scales[drawn])
+    points = splats.means[drawn] + (axes[drawn] @ offsets[..., None])[..., 0]
+    return PointCloud(
+        points.astype(np.float64), colors.clip(0, 1).astype(np.float32)[drawn], normals.astype(np.float32)[drawn]
+    )
+
+
+def _within_reach(rng: np.random.Generator, count: int) -> Float[np.ndarray, "N 3"]:
+    """Normally distributed, what is too far out drawn again."""
+    offsets = rng.standard_normal((count, 3))
+    while (far := np.linalg.norm(offsets, axis=1) > REACH).any():
+        offsets[far] = rng.standard_normal((int(far.sum()), 3))
+    return offsets
+
+
+@torch.no_grad()
+def points_of_depth(model: Model, cameras: Cameras, num_points: int, seed: int = 0) -> PointCloud:
+    """Points where the pixels of the cameras' pictures end, at the depth that the model renders.
+
+    Args:
+        model: Of any kind that renders "rgb", "depth" and "accumulation".
+        cameras: Shape [C].
+        num_points: How many, if the pictures have as many pixels with something in them.
+        seed: Of the random choice among them.
+
+    Raises:
+        InputError: The pictures show nothing.
+    """
+    rng = np.random.default_rng(seed)
+    share = -(-num_points // len(cameras))
+    progress = track(
+        range(len(cameras)), "Depth of each photo", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
+    )
+    clouds = [_points_of_picture(model, cameras[i : i + 1], 2 * share, rng) for i in progress]
+    cloud = PointCloud(
+        *(np.concatenate([getattr(each, field.name) for each in clouds]) for field in fields(PointCloud))
+    )
+    if len(cloud) == 0:
+        raise InputError("The training cameras see no surface in what the model renders.")
+    return cloud[np.sort(rng.permutation(len(cloud))[:num_points])]
+
+
+def _points_of_picture(model: Model, camera: Cameras, at_most: int, rng: np.random.Generator) -> PointCloud:
+    outputs = model.get_outputs_for_camera(camera)
+    rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+    distance = outputs["depth"].cpu()
+    if isinstance(model, SplatfactoModel):  # its depth is along the optical axis, others' along the ray
+        distance = distance * rays.metadata["directions_norm"].cpu()
+    points = rays.origins.cpu() + rays.directions.cpu() * distance
+    right, down = _step(points, 1), _step(points, 0)
+    normals = torch.nn.functional.normalize(torch.linalg.cross(right, down), dim=-1)
+    towards = (normals * rays.directions.cpu()).sum(dim=-1, keepdim=True)
+    normals = torch.where(towards > 0, -normals, normals)
+    usable = (outputs["accumulation"].cpu() >= LEAST_ACCUMULATION)[..., 0] & (towards[..., 0] != 0)
+    for axis in (0, 1):
+        usable &= (_step(distance, axis).abs() <= LARGEST_STEP * distance)[..., 0]
+    chosen = usable.flatten().nonzero()[:, 0].numpy()
+    chosen = rng.permutation(chosen)[:at_most]
+    values = (points.double(), outputs["rgb"].cpu().clamp(0, 1), normals)
+    return PointCloud(*(value.reshape(-1, 3).numpy()[chosen] for value in values))
+
+
+def _step(values: Tensor, axis: int) -> Tensor:
+    """From each pixel to the next; at the end, from the one before."""
+    step = torch.diff(values, dim=axis)
+    return torch.cat([step, step.narrow(axis, step.shape[axis] - 1, 1)], dim=axis)

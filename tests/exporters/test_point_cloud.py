@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-export pointcloud`: points on the surface, coloured, normals outward, in files that other programs read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import laspy
+import numpy as np
+import open3d
+import plyfile
+import pytest
+import torch
+import trimesh
+from export_commands import failing_export, run_export
+from full_disk import files_limited_to
+from nerfstudio.cameras.cameras import Cameras
+from splat_scenes import trained_splats
+
+from img3d_dataparsers.errors import InputError
+from img3d_exporters.point_cloud import PointCloud, points_of_depth, points_on_gaussians
+from img3d_exporters.point_cloud_files import WRITERS, write_point_cloud
+from img3d_exporters.splat_files import write_splats
+from img3d_methods.splats import Splats
+
+ENDINGS = list(WRITERS)
+
+
+def sphere_of_gaussians(num: int = 2000) -> Splats:
+    """A unit sphere of discs, red above and blue below."""
+    directions = np.random.default_rng(0).normal(size=(num, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    splats = trained_splats(num, 0)
+    half = directions + [1, 0, 0]  # turns x, the thin axis, to the direction: half way between the two, by half a turn
+    splats.quats = np.concatenate([np.zeros((num, 1)), half], axis=1).astype(np.float32)
+    splats.means = directions.astype(np.float32)
+    splats.log_scales = np.tile(np.log([0.001, 0.04, 0.04]), (num, 1)).astype(np.float32)
+    splats.sh_dc = np.where(directions[:, 2:] > 0, [[1.7, -1.7, -1.7]], [[-1.7, -1.7, 1.7]]).astype(np.float32)
+    return splats
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, colours of 255 and normals, by a program that is not ours."""
+    if path.suffix == ".las":
+        las = laspy.read(path)
+        colors = np.stack([las.red, las.green, las.blue], axis=1) / 257
+        return las.xyz, colors, np.stack([las[f"Normal{axis}"] for axis in "XYZ"], axis=1)
+    if path.suffix == ".xyz":
+        table = np.loadtxt(path)
+        return table[:, :3], table[:, 3:6], table[:, 6:]
+    cloud = open3d.io.read_point_cloud(str(path))
+    return np.asarray(cloud.points), np.asarray(cloud.colors) * 255, np.asarray(cloud.normals)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("center", [0.0, 1e5])
+def test_other_programs_read_what_was_written(tmp_path: Path, ending: str, center: float) -> None:
+    cloud = points_on_gaussians(sphere_of_gaussians(), 1000)
+    cloud.points += center
+    write_point_cloud(cloud, tmp_path / "new" / f"a{ending}")
+    points, colors, normals = read(tmp_path / "new" / f"a{ending}")
+    exact = ending in (".xyz", ".las")
+    np.testing.assert_allclose(points, cloud.points, atol=1e-5 if exact or center == 0 else 0.01)
+    np.testing.assert_allclose(colors, cloud.colors * 255, atol=0.6)
+    np.testing.assert_allclose(normals, cloud.normals, atol=1e-4)
+
+
+def test_a_ply_opens_in_trimesh(tmp_path: Path) -> None:
+    cloud = points_on_gaussians(sphere_of_gaussians(), 100)
+    write_point_cloud(cloud, tmp_path / "a.ply")
+    loaded = trimesh.load(tmp_path / "a.ply")
+    np.testing.assert_allclose(loaded.vertices, cloud.points, atol=1e-5)
+    assert plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]["red"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("seen_from", ["outside", "nowhere"])
+def test_points_of_gaussians_lie_on_the_surface(seen_from: str) -> None:
+    viewpoints = np.array([[4.0, 0, 0], [-4, 0, 0], [0, 4, 0], [0, -4, 0], [0, 0, 4], [0, 0, -4]])
+    cloud = points_on_gaussians(sphere_of_gaussians(), 5000, viewpoints if seen_from == "outside" else None)
+    assert len(cloud) == 5000
+    radii = np.linalg.norm(cloud.points, axis=1)
+    assert np.abs(radii - 1).max() < 0.01
+    assert (cloud.normals * cloud.points).sum(axis=1).min() > 0.95
+    up = cloud.points[:, 2] > 0.1
+    assert np.allclose(cloud.colors[up].mean(axis=0), [0.98, 0.02, 0.02], atol=0.03)
+    assert np.abs(cloud.points.mean(axis=0)).max() < 0.06  # evenly on all sides
+
+
+def test_large_opaque_gaussians_get_more_points() -> None:
+    splats = sphere_of_gaussians(3)
+    splats.means = np.array([[0, 0, 0], [10, 0, 0], [20, 0, 0]], np.float32)
+    splats.log_scales[1] += np.float32(np.log(2))  # four times the area
+    splats.opacities = np.array([9, 9, -3], np.float32)
+    cloud = points_on_gaussians(splats, 10_000)
+    counts = np.bincount(np.round(cloud.points[:, 0] / 10).astype(int), minlength=3)
+    assert counts[1] / counts[0] == pytest.approx(4, rel=0.1)
+    assert counts[2] == 0  # haze
+    with pytest.raises(InputError, match="no surface"):
+        points_on_gaussians(splats[2:], 10)
+
+
+def test_colours_are_those_of_the_nearest_view() -> None:
+    splats = sphere_of_gaussians(1)
+    splats.sh_dc[:] = 0
+    splats.sh_rest = np.zeros((1, 3, 3), np.float32)
+    splats.sh_rest[0, 2, 0] = -1  # the redder, the more x the view direction has
+    views = {side: splats.means.astype(np.float64) + [[side, 0, 0]] for side in (-2.0, 2.0)}
+    left, right = (points_on_gaussians(splats, 1, views[side]).colors[0] for side in (-2.0, 2.0))
+    assert left == pytest.approx([0.9886, 0.5, 0.5], abs=1e-3)
+    assert right == pytest.approx([0.0114, 0.5, 0.5], abs=1e-3)
+
+
+class WallModel:
+    """Renders a wall at y = 2, whose lower half is missing; depth along the rays, as NeRFs have it."""
+
+    def get_outputs_for_camera(self, camera: Cameras) -> dict[str, torch.Tensor]:
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+        distance = (2 - rays.origins[..., 1:2]) / rays.directions[..., 1:2]
+        there = rays.origins[..., 2:] + distance * rays.directions[..., 2:] > 0
+        return {"depth": distance, "accumulation": there.float(), "rgb": torch.full((*there.shape[:2], 3), 0.25)}
+
+
+def cameras_that_look_along_y(num: int) -> Cameras:
+    poses = torch.zeros(num, 3, 4)
+    poses[:, :, :3] = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    poses[:, 0, 3] = torch.linspace(-1, 1, num)
+    return Cameras(poses, fx=40.0, fy=40.0, cx=32.0, cy=24.0, width=64, height=48)
+
+
+def test_points_of_depth_lie_where_rays_end() -> None:
+    cloud = points_of_depth(WallModel(), cameras_that_look_along_y(3), 2000)  # pyright: ignore[reportArgumentType]
+    assert len(cloud) == 2000
+    np.testing.assert_allclose(cloud.points[:, 1], 2, atol=1e-5)
+    assert cloud.points[:, 2].min() > -1e-6
+    np.testing.assert_allclose(cloud.normals, np.tile([0, -1, 0], (2000, 1)), atol=1e-4)
+    np.testing.assert_allclose(cloud.colors, 0.25)
+
+
+def test_nothing_in_view_is_one_line() -> None:
+    nothing = SimpleNamespace(
+        get_outputs_for_camera=lambda camera: {
+            **WallModel().get_outputs_for_camera(camera),
+            "accumulation": torch.zeros(48, 64, 1),
+        }
+    )
+    with pytest.raises(InputError, match="see no surface"):
+        points_of_depth(nothing, cameras_that_look_along_y(2), 10)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_original_frame_undoes_the_normalisation() -> None:
+    cloud = points_on_gaussians(sphere_of_gaussians(), 100)
+    rotation, translation, scale = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]), np.array([1.0, 2, 3]), 0.25
+    transform = np.concatenate([rotation, translation[:, None]], axis=1)
+    original = cloud.in_original_frame(transform, scale)
+    np.testing.assert_allclose((original.points @ rotation.T + translation) * scale, cloud.points, atol=1e-6)
+    np.testing.assert_allclose(original.normals @ rotation.T, cloud.normals, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a{ending}"
+    cloud = PointCloud(np.random.default_rng(0).normal(size=(2000, 3)), *(np.full((2, 2000, 3), 0.5, np.float32)))
+    write_point_cloud(cloud[:10], path)
+    before = path.read_bytes()
+    with files_limited_to(5000), pytest.raises(InputError, match="cannot be written: File too large"):
+        write_point_cloud(cloud, path)
+    assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == before
+
+
+def test_a_splat_file_may_be_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_splats(sphere_of_gaussians(), tmp_path / "a.ply", "z")
+    arguments = ("pointcloud", "--input", tmp_path / "a.ply", "--output", tmp_path / "b.pcd", "--num-points", 700)
+    assert "700 points" in run_export(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+    assert len(read(tmp_path / "b.pcd")[0]) == 700
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--input", "a.ply", "--output", "b.obj"), "does not write: it writes .ply, .pcd, .xyz, .las"),
+        (("--input", "a.ply", "--output", "a.ply"), "is there already"),
+        (("--input", "a.ply", "--output", "b.las", "--num-points", "0"), "it must be at least 1"),
+        (("--input", "a.ply", "--output", "b.las", "--source", "depth"), "--source depth needs --load-config"),
+        (("--input", "a.ply", "--output", "b.las", "--original-frame"), "--original-frame needs --load-config"),
+        (("--output", "b.las"), "Give either --load-config"),
+    ],
+)
+def test_bad_input_costs_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_splats(sphere_of_gaussians(10), Path("a.ply"), "z")
+    assert message in failing_export("pointcloud", *options, monkeypatch=monkeypatch, capsys=capsys)
+    assert os.listdir(tmp_path) == ["a.ply"]
