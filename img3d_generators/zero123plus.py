@@ -99,7 +99,7 @@ class Zero123Plus:
         num_steps: int = 28,
         guidance: float = 4.0,
         noise: Noise | None = None,
-        size: tuple[int, int] = GRID_SIZE,
+        size: tuple[int, int] | None = None,
         progress: Progress = iter,
     ) -> Float[Tensor, "3 H W"]:
         """Paints the six views of what a picture shows.
@@ -110,13 +110,13 @@ class Zero123Plus:
             guidance: how far to go beyond the unguided prediction; 1 needs half the time.
             noise: where all randomness comes from; None for `seeded_noise(0)`. (The authors' code draws the noise on
                 the input's latents from torch's global generator even if it is given another.)
-            size: height and width of the picture with all tiles, multiples of 64.
+            size: height and width of the picture with all tiles, multiples of 64; None is `GRID_SIZE`, the trained one.
             progress: goes around the denoising steps.
 
         Returns:
             sRGB in [0, 1] on the CPU; `split_tiles` takes it apart.
         """
-        noise = noise or seeded_noise(0)
+        noise, size = noise or seeded_noise(0), size or GRID_SIZE
         picture = on_background(image, self.background)
         guided = guidance > 1
         embeds = self._embeds(picture, guided)
