@@ -7,7 +7,6 @@ Nothing in the network depends on how many views there are: the published weight
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch.nn.functional import interpolate, normalize, scaled_dot_product_atten
 from img3d_dataparsers.errors import InputError
 from img3d_generators.cameras import plucker_rays
 from img3d_generators.gaussians import Gaussians
-from img3d_generators.state_dicts import load_weights, read_state_dict
+from img3d_generators.state_dicts import load_weights, read_state_dict, sha256_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -137,7 +136,7 @@ def load_lgm(path: Path, config: UNetConfig = LGM_CONFIGS["big"], dtype: torch.d
     Raises:
         InputError: the file is missing, damaged, for another network, or from before the fix of rotations.
     """
-    if path.name in PRE_FIX_NAMES and path.is_file() and not _sha256(path).startswith(FIXED_SHA256):
+    if path.name in PRE_FIX_NAMES and path.is_file() and not sha256_of(path).startswith(FIXED_SHA256):
         raise InputError(
             f"{path} is LGM from before its rotations were fixed, and would give wrong Gaussians: use "
             "model_fp16_fixrot.safetensors of the same repository (or rename the file if it is a training of your own)"
@@ -146,14 +145,6 @@ def load_lgm(path: Path, config: UNetConfig = LGM_CONFIGS["big"], dtype: torch.d
         model = LGM(config)
     load_weights(model, read_state_dict(path), path, dtype)
     return model
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class UNet(nn.Module):
