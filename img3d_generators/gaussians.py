@@ -78,6 +78,11 @@ class Gaussians:
         return render, alpha
 
 
+def without_white(on_white: Float[Tensor, "*V 3 S S"], alpha: Float[Tensor, "*V 1 S S"]) -> Float[Tensor, "*V 3 S S"]:
+    """The object's own colours in pictures on white that it covers in part."""
+    return ((on_white - (1 - alpha)) / alpha.clamp(min=1 / 255)).clamp(0, 1)
+
+
 def quaternion(transform: Float[Tensor, "4 4"]) -> Float[Tensor, "4"]:
     """The rotation of a rigid transform as a unit quaternion w, x, y, z."""
     matrix = transform[:3, :3].detach().cpu().double().numpy()

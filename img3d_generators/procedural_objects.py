@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simple textured objects, made from a seed: what img3d-tiny was trained on and is measured with.
 
-An object is one solid or a few that touch. Each solid is a profile swept around an axis, which gives ellipsoids, boxes,
-cylinders, superquadrics, cones, pyramids, capsules, rings and vases; each has a solid texture of a few colours; one
-soft light is baked in. The surface is covered with flat Gaussians, so that our own kernels render it.
+An object stands upright; it is one solid or a few that touch. Each solid is a profile swept around an axis, which gives
+ellipsoids, boxes, cylinders, superquadrics, cones, pyramids, capsules, rings and vases; each has a solid texture of a
+few colours; one soft light from above is baked in. The surface is covered with flat Gaussians, so that our own kernels
+render it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
-from img3d_generators.gaussians import Gaussians
+from img3d_generators.gaussians import Gaussians, without_white
 
 GRID = 48
 """Quadrilaterals along and around a solid, from which surface points are drawn."""
@@ -44,8 +45,7 @@ def procedural_object(seed: int, split: Split = "train") -> Gaussians:
     rng = _generator(seed, split)
     palette = np.stack([_random_colour(rng) for _ in range(NUM_COLOURS)])
     parts = [_random_part(rng, i, palette) for i in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))]
-    upright = rng.random() < 0.6
-    pose = Rotation.from_euler("y", rng.uniform(0, 360), degrees=True) if upright else _random_rotation(rng)
+    pose = Rotation.from_euler("yx", [rng.uniform(0, 360), rng.uniform(-5, 5)], degrees=True)
     grids = _attached([part.grid for part in parts], rng) @ pose.as_matrix().T
     corners = grids.reshape(-1, 3)
     middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
@@ -91,12 +91,12 @@ class ObjectViews:
     alpha: Float[Tensor, "V 1 S S"]
     camera_to_worlds: Float[Tensor, "V 3 4"]
     """Look at the origin from LGM's distance with LGM's field of view; y up."""
+    surface: Float[Tensor, "N 3"]
+    """Points all over the object."""
 
     def rgba(self, view: int) -> Float[Tensor, "4 S S"]:
         """A view with its background transparent, not premultiplied."""
-        alpha = self.alpha[view]
-        colour = ((self.rgb[view] - (1 - alpha)) / alpha.clamp(min=1e-3)).clamp(0, 1)
-        return torch.cat([colour, alpha])
+        return torch.cat([without_white(self.rgb[view], self.alpha[view]), self.alpha[view]])
 
     def psnr(self, pictures: Float[Tensor, "M 3 S S"], views: Sequence[int]) -> Float[Tensor, "M"]:
         """Of pictures that should be these views."""
@@ -123,8 +123,9 @@ def object_views(seed: int, split: Split, num_inputs: int, num_novel: int, size:
     azimuths = np.concatenate([rng.uniform(0, 360, num_inputs), around])
     elevations = np.concatenate([rng.uniform(-5, 25, num_inputs), rng.uniform(-20, 45, num_novel)])
     poses = orbit_camera_to_worlds(torch.from_numpy(azimuths), torch.from_numpy(elevations), LGM_RADIUS)
-    rgb, alpha = procedural_object(seed, split).render(poses, LGM_FOV, size)
-    return ObjectViews(rgb.clamp(0, 1).permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2), poses)
+    gaussians = procedural_object(seed, split)
+    rgb, alpha = gaussians.render(poses, LGM_FOV, size)
+    return ObjectViews(rgb.clamp(0, 1).permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2), poses, gaussians.means)
 
 
 @dataclass
@@ -172,9 +173,9 @@ class _Part:
 def _random_part(rng: np.random.Generator, index: int, palette: Float[Array, "4 3"]) -> _Part:
     local = _swept(*_random_profile(rng))
     width, height, flatness = rng.uniform(0.45, 1.0, 3)
-    depth = width * flatness if rng.random() < 0.3 else width  # most things are as deep as they are wide
+    depth = width * flatness if rng.random() < 0.2 else width  # most things are as deep as they are wide
     stretch = np.array([width, height, depth]) * (1.0 if index == 0 else rng.uniform(0.4, 0.9))
-    turn = _random_rotation(rng) if index and rng.random() < 0.5 else Rotation.identity()
+    turn = _random_rotation(rng) if index and rng.random() < 0.25 else Rotation.identity()
     texture = rng.choice(
         ["plain", "gradient", "halves", "stripes", "checks", "dots", "marble", "bands"],
         p=[0.22, 0.12, 0.08, 0.18, 0.1, 0.08, 0.12, 0.1],
@@ -242,7 +243,7 @@ def _attached(grids: list[Float[Array, "G H 3"]], rng: np.random.Generator) -> F
     for grid in grids[1:]:
         corners = grids[0].reshape(-1, 3)
         top = np.array([0, corners[:, 1].max(), 0])
-        place = top if rng.random() < 0.4 else rng.choice(corners)
+        place = top if rng.random() < 0.5 else rng.choice(corners)
         moved.append(grid + place * rng.uniform(0.8, 1.1))
     return np.stack(moved)
 

@@ -14,22 +14,28 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle
 
-from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, plucker_rays
-from img3d_generators.gaussians import Gaussians
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS, plucker_rays
+from img3d_generators.gaussians import Gaussians, without_white
+from img3d_generators.image_preparation import prepared_image
 from img3d_generators.lgm import VALUES_PER_GAUSSIAN, UNet, UNetConfig, activated
+from img3d_generators.posed_views import PosedViews
 from img3d_generators.state_dicts import load_weights, read_state_dict
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny_weights.safetensors")
 TINY_INPUT_SIZE = 128
+TINY_BORDER_RATIO = 0.4
+"""Share of the picture's width that is free beside the object, as in training, where it is 0.25 to 0.55."""
 CELL = 4
 """Height and width in pixels of what one of the U-Net's pixels sees."""
 SPLIT = 2
 """Each of the U-Net's pixels gives SPLIT x SPLIT columns of Gaussians."""
-LAYERS = (0.25, 0.08, -0.08, -0.25)
-"""z of the anchors in a column; +z is towards the viewer."""
+NUM_LAYERS = 4
+"""Gaussians in a column: the first on the object's front, the last on its back, the others at equal steps between."""
+ANCHOR_DEPTH = 0.25
+"""How far before and behind the middle the front's and the back's anchors are."""
 OFFSET_UNIT = 0.25
-"""World units that an output of 1 moves an anchor by."""
-ANCHOR_OPACITY = 1.0
+"""World units that an output of 1 moves a Gaussian by."""
+ANCHOR_OPACITY = 2.0
 """Logit."""
 ANCHOR_SCALE = -1.5
 """Before LGM's activation, which makes 0.02 of it: about the distance between columns."""
@@ -51,14 +57,14 @@ class TinyLGM(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.unet = UNet(TINY_CONFIG)
-        self.conv = nn.Conv2d(TINY_CONFIG.out_channels, SPLIT**2 * len(LAYERS) * VALUES_PER_GAUSSIAN, 1)
+        self.conv = nn.Conv2d(TINY_CONFIG.out_channels, SPLIT**2 * NUM_LAYERS * VALUES_PER_GAUSSIAN, 1)
         nn.init.zeros_(self.conv.weight)  # training starts from the anchors as they are
         nn.init.zeros_(self.conv.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(
         self, rgb: Float[Tensor, "B 3 S S"], alpha: Float[Tensor, "B 1 S S"]
     ) -> tuple[Float[Tensor, "B N 14"], Bool[Tensor, "B N"]]:
-        """Gaussians before LGM's activations, and which of them belong to pixels of the object.
+        """Gaussians before LGM's activations, layer by layer, and which of them belong to pixels of the object.
 
         Args:
             rgb: pictures on white, `TINY_INPUT_SIZE` square, in [0, 1].
@@ -70,22 +76,30 @@ class TinyLGM(nn.Module):
         rays = plucker_rays(pose, LGM_FOV, TINY_INPUT_SIZE // CELL).expand(batch, -1, -1, -1)
         pixels = pixel_unshuffle(2 * torch.cat([rgb, alpha], dim=1) - 1, CELL)
         change = self.conv(self.unet(torch.cat([pixels, rays], dim=1), num_views=1))
-        change = pixel_shuffle(change, SPLIT).unflatten(1, (len(LAYERS), VALUES_PER_GAUSSIAN))
+        change = pixel_shuffle(change, SPLIT).unflatten(1, (NUM_LAYERS, VALUES_PER_GAUSSIAN))
 
         coverage = avg_pool2d(alpha, CELL // SPLIT)
-        colour = (avg_pool2d(rgb, CELL // SPLIT) - (1 - coverage)) / coverage.clamp(min=1e-3)  # without the white
+        colour = without_white(avg_pool2d(rgb, CELL // SPLIT), coverage)
         raw_colour = torch.atanh(2 * colour.clamp(0.02, 0.98) - 1)
-        directions = plucker_rays(pose, LGM_FOV, TINY_INPUT_SIZE * SPLIT // CELL)[0, 3:]
-        depths = LGM_RADIUS - torch.tensor(LAYERS, device=device)
-        positions = directions / -directions[2] * depths[:, None, None, None] + pose[0, :, 3, None, None]
+        rays = plucker_rays(pose, LGM_FOV, TINY_INPUT_SIZE * SPLIT // CELL)[0, 3:]
+        rays = rays / -rays[2:]
+        offset = OFFSET_UNIT * change[:, :, :3]
+        front, back = ANCHOR_DEPTH + offset[:, :1, 2:], -ANCHOR_DEPTH + offset[:, -1:, 2:]
+        between = torch.linspace(0, 1, NUM_LAYERS, device=device)[:, None, None, None]
+        z = front + between * (back - front) + ((between > 0) & (between < 1)) * offset[:, :, 2:]
+        xy = rays[:2] * (LGM_RADIUS - z) + offset[:, :, :2]
 
-        moved = positions + OFFSET_UNIT * change[:, :, :3]
-        opacity = ANCHOR_OPACITY + change[:, :, 3:4]
-        scale = ANCHOR_SCALE + change[:, :, 4:7]
-        rotation = torch.tensor([1.0, 0, 0, 0], device=device)[:, None, None] + change[:, :, 7:11]
-        rgb_out = raw_colour[:, None] + change[:, :, 11:]
-        raw = torch.cat([moved, opacity, scale, rotation, rgb_out], dim=2)
-        mask = (coverage > 0.02).expand(-1, len(LAYERS), -1, -1)
+        raw = torch.cat(
+            [
+                *(xy, z),
+                ANCHOR_OPACITY + change[:, :, 3:4],
+                ANCHOR_SCALE + change[:, :, 4:7],
+                torch.tensor([1.0, 0, 0, 0], device=device)[:, None, None] + change[:, :, 7:11],
+                raw_colour[:, None] + change[:, :, 11:],
+            ],
+            dim=2,
+        )
+        mask = (coverage > 0.02).expand(-1, NUM_LAYERS, -1, -1)
         return raw.permute(0, 1, 3, 4, 2).flatten(1, 3), mask.flatten(1)
 
     @torch.no_grad()
@@ -93,8 +107,7 @@ class TinyLGM(nn.Module):
         """The object's Gaussians, y up, with +z towards the viewer of the picture.
 
         Args:
-            image: RGBA in [0, 1], not premultiplied, of any size; the longer side of the object should take about
-                six tenths of its width, as in training.
+            image: RGBA in [0, 1], not premultiplied, of any size, framed as `TINY_BORDER_RATIO` says.
         """
         alpha = image[3:]
         on_white = torch.cat([image[:3] * alpha + 1 - alpha, alpha])[None].to(self.conv.weight)
@@ -113,3 +126,23 @@ def load_tiny(path: Path = TINY_WEIGHTS) -> TinyLGM:
     model = TinyLGM()
     load_weights(model, read_state_dict(path), path, torch.float32)
     return model
+
+
+def views_by_tiny(path: Path, size: int) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
+    """Six views of the object in an image: its Gaussians, rendered by the cameras of Zero123++ v1.1.
+
+    Args:
+        path: an image file of one object.
+        size: height and width of the views in pixels.
+
+    Returns:
+        The views, on white with their alpha, and the image as it was given to the network.
+
+    Raises:
+        InputError: the image cannot be used.
+    """
+    image = prepared_image(path, TINY_BORDER_RATIO)
+    rig = ZERO123PLUS_RIGS["v1.1"]
+    rgb, alpha = load_tiny().generate(image).render(rig.camera_to_worlds(), rig.fov, size)
+    pictures, alphas = rgb.clamp(0, 1).permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
+    return PosedViews(pictures, rig.camera_to_worlds(), rig.fov, alphas), image

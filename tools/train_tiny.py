@@ -15,21 +15,23 @@ import time
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from img3d_dataparsers.atomic_files import write_atomically
-from img3d_generators.cameras import LGM_FOV, normalised_to_first
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, focal_length, normalised_to_first
 from img3d_generators.lgm import activated
 from img3d_generators.procedural_objects import ObjectViews, object_views
-from img3d_generators.tiny import TINY_INPUT_SIZE, TINY_WEIGHTS, TinyLGM
+from img3d_generators.tiny import CELL, NUM_LAYERS, SPLIT, TINY_INPUT_SIZE, TINY_WEIGHTS, TinyLGM
 
 OBJECTS_PER_STEP = 4
 INPUTS_PER_OBJECT = 2
 NOVEL_VIEWS = 2
 ALPHA_WEIGHT = 0.5
-PEAK_LR = 1e-3
+DEPTH_WEIGHT = 0.2
+PEAK_LR = 2e-3
 WARMUP = 100
 COOLDOWN = 0.3
 """The last part of the steps, in which the learning rate falls to 0."""
@@ -55,7 +57,8 @@ class TrainingObjects(torch.utils.data.Dataset[ObjectViews]):
 def losses(model: TinyLGM, objects: list[ObjectViews], device: torch.device) -> tuple[Tensor, Tensor]:
     """What to minimise, and the mean PSNR of the other views, over every input view of every object.
 
-    An input view is itself among the views to predict, which keeps the front sharp.
+    An input view is itself among the views to predict, which keeps the front sharp. That the first and the last layer
+    are the object's front and back is also asked for directly: from pictures alone, it becomes a fog at first.
     """
     inputs = range(INPUTS_PER_OBJECT)
     rgb = torch.stack([views.rgb[i] for views in objects for i in inputs]).to(device)
@@ -67,13 +70,39 @@ def losses(model: TinyLGM, objects: list[ObjectViews], device: torch.device) -> 
     for sample in range(len(raw)):
         views, i = objects[sample // INPUTS_PER_OBJECT], sample % INPUTS_PER_OBJECT
         chosen = [i, *(other for other in range(len(views.rgb)) if other != i)]
-        poses, _ = normalised_to_first(views.camera_to_worlds[chosen])
+        poses, to_first = normalised_to_first(views.camera_to_worlds[chosen])
+        surface = views.surface.to(device) @ to_first[:3, :3].T.to(device) + to_first[:3, 3].to(device)
+        total = total + DEPTH_WEIGHT * depth_error(raw[sample, :, :3], mask[sample], surface)
         render, coverage = activated(raw[sample, mask[sample]]).render(poses.to(device), LGM_FOV, TINY_INPUT_SIZE)
         render, coverage = render.permute(0, 3, 1, 2), coverage.permute(0, 3, 1, 2)
         total = total + mse_loss(render, views.rgb[chosen].to(device))
         total = total + ALPHA_WEIGHT * mse_loss(coverage, views.alpha[chosen].to(device))
         psnr += views.psnr(render.detach(), chosen)[1:].mean()
     return total / len(raw), psnr / len(raw)
+
+
+def depth_error(
+    positions: Float[Tensor, "N 3"], mask: Bool[Tensor, "N"], surface: Float[Tensor, "M 3"]
+) -> Float[Tensor, ""]:
+    """Mean distance in depth of the first and last layer from the nearest and farthest surface points in their pixels.
+
+    Args:
+        positions: all Gaussians of the network, layer by layer.
+        mask: which of them belong to the object.
+        surface: points of it, in the world of the input's camera, which is at (0, 0, 1.5).
+    """
+    size = TINY_INPUT_SIZE * SPLIT // CELL
+    focal = focal_length(LGM_FOV, size)
+    places = (surface[:, :2] / (LGM_RADIUS - surface[:, 2:]) * focal + size / 2).long().clamp(0, size - 1)
+    pixels = (size - 1 - places[:, 1]) * size + places[:, 0]
+    errors = []
+    for layer, farthest in ((0, "amax"), (-1, "amin")):
+        z = positions[:, 2].unflatten(0, (NUM_LAYERS, -1))[layer]
+        nothing = torch.full_like(z, torch.nan)
+        seen = nothing.scatter_reduce(0, pixels, surface[:, 2], farthest, include_self=False)
+        known = mask.unflatten(0, (NUM_LAYERS, -1))[layer] & ~seen.isnan()
+        errors.append((z - seen)[known].abs().mean())
+    return torch.stack(errors).sum()
 
 
 def learning_rate(step: int, steps: int) -> float:
