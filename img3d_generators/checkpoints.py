@@ -61,6 +61,8 @@ class Checkpoint:
     """The network's numbers, by the names of its configuration class."""
     input: dict[str, Any] = field(default_factory=dict)
     """What its pictures must be like: background, framing, cameras."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Of our own ones: how they were trained, on what, and how good they became."""
 
     @property
     def is_non_commercial(self) -> bool:
