@@ -119,7 +119,7 @@ def pointcloud(
         load_config: The run's config.yml.
         input: A splat file instead of a run.
         num_points: How many points.
-        source: What they are drawn from: the Gaussians, as many on each as it is opaque and large; or the depth that
+        source: What they are drawn from: the Gaussians, as many on each as is seen of it; or the depth that
             the model renders for its training cameras, which works for any method.
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace the file if it is there.
@@ -144,7 +144,7 @@ def pointcloud(
             cloud = points_of_depth(run.model, run.cameras, num_points)
         else:
             splats = _splats_of_model(_splat_model(run, load_config), load_config)
-            cloud = points_on_gaussians(splats, num_points, run.cameras.camera_to_worlds[:, :3, 3].cpu().numpy())
+            cloud = points_on_gaussians(splats, num_points, run.cameras)
         if original_frame:
             cloud = cloud.in_original_frame(run.dataparser_transform, run.dataparser_scale)
     write_point_cloud(cloud, output)

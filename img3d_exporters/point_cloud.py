@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Float32, Integer
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.base_model import Model
-from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.models.splatfacto import SplatfactoModel, get_viewmat
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from img3d_dataparsers.errors import InputError
+from img3d_kernels import rasterization
 from img3d_methods.ray_compositing import spherical_harmonics
 from img3d_methods.splat_packets import rotation_matrices
 from img3d_methods.splats import Splats
@@ -25,6 +26,8 @@ LEAST_ALPHA = 0.2
 """Of Gaussians that points are drawn from: fainter ones are haze rather than surface."""
 REACH = 1.5
 """Standard deviations from a Gaussian's centre to its farthest points."""
+SEEN_FROM, SEEN_SIZE = 32, 400
+"""Pictures that tell what is seen, and the larger of their sides."""
 LEAST_ACCUMULATION = 0.8
 """Of pixels that points are made of."""
 LARGEST_STEP = 0.05
@@ -55,45 +58,75 @@ class PointCloud:
         return PointCloud(points, self.colors, (self.normals @ rotation).astype(np.float32))
 
 
-def points_on_gaussians(
-    splats: Splats, num_points: int, viewpoints: Float[np.ndarray, "C 3"] | None = None, seed: int = 0
-) -> PointCloud:
-    """Points on the Gaussians, as many on each as it is opaque and large.
+def points_on_gaussians(splats: Splats, num_points: int, cameras: Cameras | None = None, seed: int = 0) -> PointCloud:
+    """Points on the Gaussians, as many on each as is seen of it.
 
     Args:
         splats: At least one, all finite.
         num_points: How many.
-        viewpoints: Where it was seen from, to colour points as from the nearest and to turn normals towards it; None:
-            colours without what depends on the view, normals away from the middle.
+        cameras: Shape [C]; those that it was seen from: for what is seen, for colours as from the nearest, and to turn
+            normals towards it. None: as if all of each were seen from outside, colours without what depends
+            on the view, normals away from the middle.
         seed: Of the random choice.
 
     Raises:
-        InputError: All Gaussians are too faint.
+        InputError: All Gaussians are too faint, or none is seen.
     """
-    splats = splats[splats.alphas() >= LEAST_ALPHA]
-    if len(splats) == 0:
-        raise InputError(f"No Gaussian is more opaque than {LEAST_ALPHA}: there is no surface to take points from.")
-    rng = np.random.default_rng(seed)
-    weights = splats.importance()
-    drawn = np.sort(rng.choice(len(splats), num_points, p=weights / weights.sum()))
+    outward = splats.means - np.median(splats.means, axis=0)
+    distances = np.linalg.norm(outward, axis=1)
+    seen = splats.importance() / np.maximum(distances + np.median(distances), 1e-12) ** 2
+    if cameras is not None:
+        seen = _seen(splats, cameras)
+    seen[splats.alphas() < LEAST_ALPHA] = 0
+    if not seen.any():
+        raise InputError(f"No Gaussian that is in view is more opaque than {LEAST_ALPHA}: there is no surface.")
     axes = rotation_matrices(torch.from_numpy(splats.quats)).numpy()
     normals = np.take_along_axis(axes, splats.log_scales.argmin(axis=1)[:, None, None], axis=2)[..., 0]
-
-    if viewpoints is None:
-        outward = splats.means - np.median(splats.means, axis=0)
-        colors = splats.colors()
-    else:
-        outward = viewpoints[KDTree(viewpoints).query(splats.means)[1]] - splats.means
-        directions = -outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-12)
+    colors = splats.colors()
+    if cameras is not None:
+        viewpoints = cameras.camera_to_worlds[:, :3, 3].cpu().numpy()
+        distances, nearest = KDTree(viewpoints).query(splats.means)
+        outward = viewpoints[nearest] - splats.means
+        directions = -outward / np.maximum(distances, 1e-12)[:, None]
         basis = spherical_harmonics(torch.from_numpy(directions), splats.sh_degree).numpy()[:, 1:]
-        colors = splats.colors() + (basis[:, :, None] * splats.sh_rest).sum(axis=1)
+        colors = colors + (basis[:, :, None] * splats.sh_rest).sum(axis=1)
     normals = np.where((normals * outward).sum(axis=1, keepdims=True) < 0, -normals, normals)
 
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.choice(len(splats), num_points, p=seen / seen.sum()))
     offsets = _within_reach(rng, num_points) * np.exp(splats.log_scales[drawn])
     points = splats.means[drawn] + (axes[drawn] @ offsets[..., None])[..., 0]
     return PointCloud(
         points.astype(np.float64), colors.clip(0, 1).astype(np.float32)[drawn], normals.astype(np.float32)[drawn]
     )
+
+
+def _seen(splats: Splats, cameras: Cameras) -> Float[np.ndarray, "N"]:
+    """How many pixels each Gaussian makes up, in small pictures of some of the cameras.
+
+    A picture is linear in the colours, so the derivative of the sum of its pixels by a Gaussian's colour is that.
+    """
+    views = np.unique(np.linspace(0, len(cameras) - 1, SEEN_FROM).astype(int))
+    chosen = cameras[torch.from_numpy(views)]
+    scale = SEEN_SIZE / float(torch.maximum(chosen.width, chosen.height).max())
+    Ks = chosen.get_intrinsics_matrices().cpu()
+    Ks[:, :2] *= scale
+    colors = torch.zeros(len(splats), 3, requires_grad=True)
+    for i in track(range(len(views)), "What is seen", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+        picture, _, _ = rasterization(
+            means=torch.from_numpy(splats.means),
+            quats=torch.from_numpy(splats.quats),
+            scales=torch.from_numpy(splats.log_scales).exp(),
+            opacities=torch.from_numpy(splats.opacities).sigmoid(),
+            colors=colors,
+            viewmats=get_viewmat(chosen.camera_to_worlds[i : i + 1].cpu()),
+            Ks=Ks[i : i + 1],
+            width=round(int(chosen.width[i]) * scale),
+            height=round(int(chosen.height[i]) * scale),
+        )
+        picture[..., 0].sum().backward()
+    assert colors.grad is not None
+    return colors.grad[:, 0].clamp_min(0).double().numpy()
 
 
 def _within_reach(rng: np.random.Generator, count: int) -> Float[np.ndarray, "N 3"]:

@@ -75,10 +75,23 @@ def test_a_ply_opens_in_trimesh(tmp_path: Path) -> None:
     assert plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]["red"].dtype == np.uint8
 
 
-@pytest.mark.parametrize("seen_from", ["outside", "nowhere"])
-def test_points_of_gaussians_lie_on_the_surface(seen_from: str) -> None:
-    viewpoints = np.array([[4.0, 0, 0], [-4, 0, 0], [0, 4, 0], [0, -4, 0], [0, 0, 4], [0, 0, -4]])
-    cloud = points_on_gaussians(sphere_of_gaussians(), 5000, viewpoints if seen_from == "outside" else None)
+def cameras_at(*positions: tuple[float, float, float]) -> Cameras:
+    """Cameras that look at the origin."""
+    poses = []
+    for position in np.array(positions):
+        back = position / np.linalg.norm(position)
+        right = np.cross([0.3, 0.9, 0.1], back)
+        right /= np.linalg.norm(right)
+        poses.append(np.stack([right, np.cross(back, right), back, position], axis=1))  # OpenGL axes
+    return Cameras(torch.tensor(np.array(poses)).float(), fx=60.0, fy=60.0, cx=32.0, cy=32.0, width=64, height=64)
+
+
+ALL_SIDES = cameras_at((4, 0, 0), (-4, 0, 0), (0, 4, 0), (0, -4, 0), (0, 0, 4), (0, 0, -4))
+
+
+@pytest.mark.parametrize("cameras", [ALL_SIDES, None])
+def test_points_of_gaussians_lie_on_the_surface(cameras: Cameras | None) -> None:
+    cloud = points_on_gaussians(sphere_of_gaussians(), 5000, cameras)
     assert len(cloud) == 5000
     radii = np.linalg.norm(cloud.points, axis=1)
     assert np.abs(radii - 1).max() < 0.01
@@ -88,26 +101,41 @@ def test_points_of_gaussians_lie_on_the_surface(seen_from: str) -> None:
     assert np.abs(cloud.points.mean(axis=0)).max() < 0.06  # evenly on all sides
 
 
+def test_what_no_camera_sees_gets_no_points() -> None:
+    inside = sphere_of_gaussians(500)
+    inside.means *= np.float32(0.5)
+    inside.sh_dc[:] = 0
+    both = Splats.joined([sphere_of_gaussians(4000), inside])
+    both.opacities[:] = 9
+    assert len(points_on_gaussians(inside, 100, ALL_SIDES)) == 100
+    cloud = points_on_gaussians(both, 5000, ALL_SIDES)
+    assert (np.linalg.norm(cloud.points, axis=1) < 0.9).mean() < 0.01
+    behind = cameras_at((0, 0, 4))
+    behind.camera_to_worlds[..., 3] *= -1  # looks away from the origin
+    with pytest.raises(InputError, match="in view"):
+        points_on_gaussians(inside, 100, behind)
+
+
 def test_large_opaque_gaussians_get_more_points() -> None:
-    splats = sphere_of_gaussians(3)
-    splats.means = np.array([[0, 0, 0], [10, 0, 0], [20, 0, 0]], np.float32)
+    splats = sphere_of_gaussians(4)
+    splats.means = np.array([[9, 0, 0], [0, 9, 0], [-9, 0, 0], [0, -9, 0]], np.float32)
     splats.log_scales[1] += np.float32(np.log(2))  # four times the area
-    splats.opacities = np.array([9, 9, -3], np.float32)
+    splats.opacities = np.array([9, 9, -3, 9], np.float32)
     cloud = points_on_gaussians(splats, 10_000)
-    counts = np.bincount(np.round(cloud.points[:, 0] / 10).astype(int), minlength=3)
-    assert counts[1] / counts[0] == pytest.approx(4, rel=0.1)
-    assert counts[2] == 0  # haze
+    near = [(np.linalg.norm(cloud.points - mean, axis=1) < 2).sum() for mean in splats.means]
+    assert near[1] / near[0] == pytest.approx(4, rel=0.1)
+    assert near[3] == pytest.approx(near[0], rel=0.1)
+    assert near[2] == 0  # haze
     with pytest.raises(InputError, match="no surface"):
-        points_on_gaussians(splats[2:], 10)
+        points_on_gaussians(splats[2:3], 10)
 
 
 def test_colours_are_those_of_the_nearest_view() -> None:
     splats = sphere_of_gaussians(1)
-    splats.sh_dc[:] = 0
+    splats.means[:] = splats.sh_dc[:] = 0
     splats.sh_rest = np.zeros((1, 3, 3), np.float32)
     splats.sh_rest[0, 2, 0] = -1  # the redder, the more x the view direction has
-    views = {side: splats.means.astype(np.float64) + [[side, 0, 0]] for side in (-2.0, 2.0)}
-    left, right = (points_on_gaussians(splats, 1, views[side]).colors[0] for side in (-2.0, 2.0))
+    left, right = (points_on_gaussians(splats, 1, cameras_at((side, 0, 0))).colors[0] for side in (-2.0, 2.0))
     assert left == pytest.approx([0.9886, 0.5, 0.5], abs=1e-3)
     assert right == pytest.approx([0.0114, 0.5, 0.5], abs=1e-3)
 
