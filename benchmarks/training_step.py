@@ -111,14 +111,13 @@ def resampled(points: torch.Tensor, n: int) -> torch.Tensor:
     return torch.from_numpy(result).float()
 
 
-def measure(n: int, size: str, warm_up: int, timed: int, folder: Path) -> tuple[float, float, CompiledTime, int]:
-    """Median milliseconds of a step and of a rendered frame, seconds in the compiled functions, number of Gaussians.
+def fixed_run(n: int, size: str, folder: Path) -> Any:
+    """The method's configuration for a run whose steps are all alike: full size and colours, no densification.
 
     The run writes into `folder`, which must outlive it: Tensorboard's writer goes on in a thread of its own.
     """
     scene = SCENES[SIZES[size]]
     config: TrainerConfig = copy.deepcopy(img3d_splat.config)
-    config._target = StepTimer
     config.data = config.pipeline.datamanager.data = scene.folder
     config.pipeline.datamanager.dataparser.downscale_factor = scene.downscale_factor  # pyright: ignore
     model_config: Any = config.pipeline.model
@@ -127,19 +126,32 @@ def measure(n: int, size: str, warm_up: int, timed: int, folder: Path) -> tuple[
     model_config.num_downscales = 0
     model_config.sh_degree_interval = 1
     model_config.stop_split_at = 1
-    config.max_num_iterations = warm_up + timed
-    config.vis = "tensorboard"
     config.logging.steps_per_log = 50
-    compiled = CompiledTime()
     config.output_dir = folder
     config.set_timestamp()
+    return config
+
+
+def start_with(trainer: Img3dTrainer, n: int) -> None:
+    """Replace what a set-up trainer starts from by `n` Gaussians."""
+    model = trainer.pipeline.model
+    assert isinstance(model, Img3dSplatModel)
+    model.place_random_points(resampled(model.means.detach().cpu(), n))
+    trainer.optimizers = trainer.setup_optimizers()
+
+
+def measure(n: int, size: str, warm_up: int, timed: int, folder: Path) -> tuple[float, float, CompiledTime, int]:
+    """Median milliseconds of a step and of a rendered frame, seconds in the compiled functions, number of Gaussians."""
+    config = fixed_run(n, size, folder)
+    config._target = StepTimer
+    config.max_num_iterations = warm_up + timed
+    config.vis = "tensorboard"
+    compiled = CompiledTime()
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.warm_up, trainer.compiled, trainer.step_seconds = warm_up, compiled, []
     trainer.setup()
+    start_with(trainer, n)
     model = trainer.pipeline.model
-    points = resampled(model.means.detach().cpu(), n)
-    model.place_random_points(points)
-    trainer.optimizers = trainer.setup_optimizers()
     with compiled.counting():
         trainer.train()
     frame_seconds = []

@@ -6,8 +6,14 @@ from __future__ import annotations
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
+from img3d_dataparsers.single_image import Img3dSingleImageDataParserConfig
 
 img3d_photos = DataParserSpecification(
     config=Img3dPhotosDataParserConfig(),
     description="Photos with poses, whatever the format: transforms.json, NeRF-synthetic or COLMAP.",
+)
+
+img3d_single_image = DataParserSpecification(
+    config=Img3dSingleImageDataParserConfig(),
+    description="One image of an object, and six generated views of it.",
 )

@@ -136,7 +136,11 @@ class Img3dSplatModel(SplatfactoModel):
         """Start from these points (world coordinates), in grey, instead. Before training only."""
         config = self.config
         opacity = config.init_opacity if config.strategy == "mcmc" else config.random_init_opacity
-        for name, value in self._initial_gaussians(points, torch.full_like(points, 0.5), opacity).items():
+        self.place_gaussians(self._initial_gaussians(points, torch.full_like(points, 0.5), opacity))
+
+    def place_gaussians(self, params: dict[str, Tensor]) -> None:
+        """Start from these parameters (as `initial_gaussians` returns them) instead. Before training only."""
+        for name, value in params.items():
             self.gauss_params[name].data = value.to(self.device)
 
     def _prepare_schedule(self, max_steps: int) -> None:

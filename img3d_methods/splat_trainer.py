@@ -64,6 +64,13 @@ class Img3dTrainerConfig(TrainerConfig):
     steps_per_eval_all_images: int = 5_000
     """Steps between evaluations of all held-out photos (with --vis tensorboard or wandb); one is made at the end."""
 
+    def set_experiment_name(self) -> None:
+        """An image's or video's own name (upstream: that of the folder it is in, as for a transforms.json)."""
+        data = self.pipeline.datamanager.data
+        if self.experiment_name is None and data is not None and data.is_file() and data.suffix.lower() != ".json":
+            self.experiment_name = data.stem
+        super().set_experiment_name()
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "viewer" and isinstance(value, ViewerConfig):
             local_unless_asked(value)
@@ -81,11 +88,7 @@ class Img3dTrainer(Trainer):
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
-        model_config = self.config.pipeline.model
-        assert isinstance(model_config, Img3dSplatModelConfig)
-        self.config.max_num_iterations = (
-            self.config.max_num_iterations or preset(model_config.preset).max_num_iterations
-        )
+        self._set_run_length()
         try:
             if self.config.is_viewer_enabled() and (message := taken_port_message(self.config.viewer)):
                 fail(message)
@@ -102,6 +105,7 @@ class Img3dTrainer(Trainer):
         self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
 
     def _set_run_length(self) -> None:
+        """Take the preset's where none is given."""
         model_config = self.config.pipeline.model
         assert isinstance(model_config, Img3dSplatModelConfig)
         if self.config.max_num_iterations == 0:
@@ -226,8 +230,7 @@ class Img3dTrainer(Trainer):
                 with self.train_lock:
                     metrics = self.pipeline.get_average_eval_image_metrics(step=self.step)
                 writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
-                count = len(self.pipeline.datamanager.eval_dataset)
-                table.add_row(f"{count} held-out photos", f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
+                table.add_row(self._evaluated(), f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
             writer.write_out_storage()
             CONSOLE.print(Panel(table, title="[bold][green]:tada: Training Finished :tada:[/bold]", expand=False))
             for callback in self.callbacks:
@@ -236,6 +239,14 @@ class Img3dTrainer(Trainer):
                 self._train_complete_viewer()
         except KeyboardInterrupt:  # how the viewer is left; everything is saved
             CONSOLE.print("Finished.")
+
+    def _evaluated(self) -> str:
+        """What the metrics are of."""
+        datamanager = self.pipeline.datamanager
+        assert isinstance(datamanager, Img3dSplatDatamanager)
+        photos = datamanager.eval_dataset.image_filenames
+        seen = set(photos) <= set(datamanager.train_dataset.image_filenames)
+        return f"{len(photos)} views, all trained on" if seen else f"{len(photos)} held-out photos"
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What watching costs: training steps a second with the viewer's page closed, open, and dragged around.
+
+The trainer is the one that `ns-train img3d-splat` runs, on fox, without densification, so that all steps are alike. The
+page is a process of its own that speaks viser's protocol and draws nothing, so that what is measured is this end.
+
+    python benchmarks/viewing_cost.py --gaussians 50000
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import statistics
+import tempfile
+import threading
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from kernels import describe_machine
+from scipy.spatial.transform import Rotation
+from training_step import SIZES, fixed_run, start_with
+from viser import _messages as messages
+from websockets.sync.client import connect
+
+from img3d_methods.splat_model import Img3dSplatModel
+from img3d_methods.splat_trainer import Img3dTrainer
+from img3d_methods.training_clock import TrainingClock
+
+WARM_UP_STEPS = 100
+CHECKBOX = "Draw splats in the browser"
+MODES: dict[str, tuple[bool, bool]] = {
+    "page open, it draws": (True, False),
+    "page dragged, it draws": (True, True),
+    "page open, trainer renders": (False, False),
+    "page dragged, trainer renders": (False, True),
+}
+"""Whether the page draws, and whether its camera moves."""
+
+
+class Watched(Img3dTrainer):
+    """Notes when each step ended."""
+
+    ended: list[float]
+    stop: threading.Event
+
+    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+        super()._step(step, model, clock)
+        self.ended.append(time.perf_counter())
+        self.stop_training = self.stop.is_set()
+
+    def _after_train(self) -> None:
+        """Nothing is saved or measured."""
+
+
+def page(port: int, draws: bool, moves: bool, closed: Event) -> None:
+    """What a page does: shows its camera, reads all that comes, ticks a box; until `closed`."""
+    with connect(f"ws://127.0.0.1:{port}", max_size=None) as socket:
+
+        def send(message: Any) -> None:
+            socket.send(msgspec.msgpack.encode(message.as_serializable_dict()))
+
+        def look(angle: float) -> None:
+            position = (8 * np.cos(angle), 8 * np.sin(angle), 3.0)
+            # OpenCV axes: right, down, forward.
+            forward = -np.array(position) / np.linalg.norm(position)
+            right = np.cross(forward, [0.0, 0.0, 1.0])
+            right /= np.linalg.norm(right)
+            axes = np.stack([right, np.cross(forward, right), forward], axis=1)
+            wxyz = tuple(Rotation.from_matrix(axes).as_quat(scalar_first=True).tolist())
+            send(messages.ViewerCameraMessage(wxyz, position, 1.0, 16 / 9, (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
+
+        look(0.0)
+        ticked = draws
+        angle = 0.0
+        while not closed.is_set():
+            try:
+                for message in msgspec.msgpack.decode(socket.recv(timeout=1 / 60, decode=False)):
+                    if not ticked and message.get("props", message).get("label") == CHECKBOX:
+                        send(messages.GuiUpdateMessage(message.get("uuid") or message["id"], {"value": False}))
+                        ticked = True
+            except TimeoutError:
+                pass
+            if moves:
+                angle += 0.01
+                look(angle)
+
+
+def steps_per_second(trainer: Watched, seconds: float) -> float:
+    """Over the next so many seconds."""
+    first, began = len(trainer.ended), time.perf_counter()
+    time.sleep(seconds)
+    return (len(trainer.ended) - first) / (time.perf_counter() - began)
+
+
+def measure(trainer: Watched, port: int, seconds: float, rounds: int) -> None:
+    """Print the table, each mode between two stretches without a page."""
+    while len(trainer.ended) < WARM_UP_STEPS:
+        time.sleep(0.1)
+    context = multiprocessing.get_context("spawn")
+    slower: dict[str, list[float]] = {mode: [] for mode in MODES}
+    rates: dict[str, list[float]] = {mode: [] for mode in (*MODES, "no page")}
+    before = steps_per_second(trainer, seconds)
+    for _, (mode, (draws, moves)) in itertools.product(range(rounds), MODES.items()):
+        closed = context.Event()
+        process = context.Process(target=page, args=(port, draws, moves, closed), daemon=True)
+        process.start()
+        time.sleep(8)  # it starts, gets its first splats or picture
+        rate = steps_per_second(trainer, seconds)
+        closed.set()
+        process.join()
+        time.sleep(2)
+        after = steps_per_second(trainer, seconds)
+        slower[mode].append(2 * rate / (before + after))
+        rates[mode].append(rate)
+        rates["no page"] += [before, after]
+        before = after
+    print(f"\n{describe_machine()}.\n\n| page | steps/s | time taken from training |\n|---|---:|---:|")
+    print(f"| none | {statistics.median(rates['no page']):.1f} | |")
+    for mode in MODES:
+        taken = 1 - statistics.median(slower[mode])
+        print(f"| {mode} | {statistics.median(rates[mode]):.1f} | {taken:.1%} |")
+
+
+def main() -> None:
+    """Train, watch, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gaussians", type=int, default=50_000)
+    parser.add_argument("--size", choices=SIZES, default="270x480")
+    parser.add_argument("--seconds", type=float, default=15.0, help="length of each stretch that is measured")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        config = fixed_run(arguments.gaussians, arguments.size, Path(folder))
+        config._target = Watched
+        config.vis = "viewer"
+        config.max_num_iterations = 1_000_000
+        config.viewer.quit_on_train_completion = True
+        config.get_base_dir().mkdir(parents=True)  # ns-train does
+        trainer = config.setup(local_rank=0, world_size=1)
+        trainer.ended, trainer.stop = [], threading.Event()
+        trainer.setup()
+        start_with(trainer, arguments.gaussians)
+        port = trainer.viewer_state.viser_server.get_port()
+
+        def watch() -> None:
+            try:
+                measure(trainer, port, arguments.seconds, arguments.rounds)
+            finally:
+                trainer.stop.set()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        trainer.train()
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

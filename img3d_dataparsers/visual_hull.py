@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points inside the visual hull of one object: where all its posed pictures show it (Laurentini, 1994)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from img3d_generators.cameras import viewmats
+from img3d_generators.posed_views import PosedViews
+
+NEARLY_WHITE = 0.97
+"""Where nobody knows the object's coverage, what is darker than this in one channel belongs to it."""
+NUM_TRIES = 400_000
+
+
+def points_in_hull(views: PosedViews, num_points: int, seed: int = 0) -> Float[Tensor, "N 3"]:
+    """At most `num_points`, evenly spread in the views' world; none if no point is in all silhouettes.
+
+    Args:
+        views: of an object around the origin that all cameras look at.
+        num_points: how many are wanted.
+        seed: makes the choice repeatable.
+    """
+    inside = views.alphas > 0.5 if views.alphas is not None else (views.images < NEARLY_WHITE).any(dim=1, keepdim=True)
+    size = views.images.shape[-1]
+    # The largest ball that every camera sees whole.
+    distance = views.camera_to_worlds[:, :, 3].norm(dim=1).min()
+    radius = distance * torch.sin(torch.deg2rad(torch.tensor(views.fov / 2)))
+    generator = torch.Generator().manual_seed(seed)
+    points = (2 * torch.rand(NUM_TRIES, 3, generator=generator) - 1) * radius
+    points = points[points.norm(dim=1) < radius]
+    for viewmat, silhouette in zip(viewmats(views.camera_to_worlds), inside[:, 0], strict=True):
+        x, y, z = (points @ viewmat[:3, :3].T + viewmat[:3, 3]).T
+        column, row = ((views.focal * w / z + size / 2).long().clamp(0, size - 1) for w in (x, y))
+        points = points[silhouette[row, column]]
+    return points[:num_points]
