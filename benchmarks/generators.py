@@ -25,6 +25,7 @@ from rich.table import Table
 from torch import nn
 
 from img3d_generators.cameras import LGM_FOV, ZERO123PLUS_RIGS, normalised_to_first
+from img3d_generators.checkpoints import checkpoint
 from img3d_generators.lgm import LGM, LGM_CONFIGS, LGM_INPUT_SIZE, network_input
 from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM
 
@@ -73,11 +74,27 @@ def img3d_tiny() -> Run:
     return partial(model.generate, torch.ones(4, TINY_INPUT_SIZE, TINY_INPUT_SIZE, device=device()))
 
 
+def zero123plus_step(dtype: torch.dtype) -> Run:
+    """One step of Zero123++ with guidance: both passes of its UNet, on two latents each."""
+    from diffusers import UNet2DConditionModel
+
+    from img3d_generators.reference_attention import ReferenceUNet
+
+    config = checkpoint("zero123plus-v1.2").architecture["unet"]
+    unet = with_random_weights(lambda: UNet2DConditionModel(**config), dtype)
+    assert isinstance(unet, UNet2DConditionModel)
+    inputs = [(2, 4, 120, 80), (2, 4, 64, 64), (), (2, 77, 1024)]
+    sample, reference, timestep, embeds = (torch.randn(shape).to(device(), dtype) for shape in inputs)
+    return partial(ReferenceUNet(unet), sample, reference, timestep, embeds)
+
+
 ROWS: dict[str, Callable[[], Run]] = {
     "lgm-big-float32": partial(lgm, "big", torch.float32),
     "lgm-big-bfloat16": partial(lgm, "big", torch.bfloat16),
     "lgm-big-float32-6-views": partial(lgm, "big", torch.float32, 6),
     "lgm-tiny-float32": partial(lgm, "tiny", torch.float32),
+    "zero123plus-step-float32": partial(zero123plus_step, torch.float32),
+    "zero123plus-step-bfloat16": partial(zero123plus_step, torch.bfloat16),
     "img3d-tiny": img3d_tiny,
 }
 """By name, what prepares a run; it may take long and much memory, but not more than the run itself."""
