@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from img3d_dataparsers.background import open_u2net
@@ -63,7 +64,8 @@ def image_to_views(
     background = known.input["background"]
     session = open_session() if background != WHITE else None  # before what takes long
     where = default_device() if device is None else torch.device(device)
-    model = load_zero123plus(folder, background, dtype or default_dtype(where), where)
+    with CONSOLE.status(f"Loading {name}"):
+        model = load_zero123plus(folder, background, dtype or default_dtype(where), where)
     grid = model.generate(to_pil(image), num_steps, guidance, seeded_noise(seed), progress=progress)
     rig = ZERO123PLUS_RIGS[known.input["rig"]]
     views = PosedViews(split_tiles(grid), rig.camera_to_worlds(), rig.fov)

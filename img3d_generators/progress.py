@@ -30,9 +30,7 @@ def steps_with_eta(steps: range, description: str = "Painting the six views") ->
         now, done = time.monotonic(), step - steps.start + 1
         if now - said >= SECONDS_BETWEEN_LINES and done < len(steps):
             left = (now - start) / done * (len(steps) - done)
-            CONSOLE.print(
-                f"{description}: {done} of {len(steps)} steps, about {_minutes(left)} left", highlight=False
-            )
+            CONSOLE.print(f"{description}: {done} of {len(steps)} steps, about {_minutes(left)} left", highlight=False)
             said = now
 
 

@@ -63,8 +63,10 @@ def to_use(name: str) -> Path:
 
 
 def how_to_get(name: str) -> str:
-    """What to run to have a checkpoint, in two lines."""
+    """What to run to have a checkpoint, in at most two lines."""
     known = checkpoint(name)
+    if known.repository is None:
+        return f"{name} comes with img3d: install img3d again"
     main = known.files[0].path if len(known.files) == 1 else "a folder with the files of its repository"
     return (
         f"img3d-weights fetch {name}   ({known.size}, {known.licence}, from huggingface.co/{known.repository})\n"
@@ -201,7 +203,8 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
 
     set_verbosity_error()  # it would report every attempt to reach the hub
     repository, source = file.repository or known.repository, file.source or file.path
-    assert repository is not None
+    if repository is None:
+        raise InputError(f"{known.name} comes with img3d, but {PACKAGE / file.path} is not there: install img3d again")
     manual = (
         f"fetch {source} of huggingface.co/{repository} on another machine, then: img3d-weights path {known.name} FILE"
     )

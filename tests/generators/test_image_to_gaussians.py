@@ -107,14 +107,6 @@ class TestViews:
         with pytest.raises(InputError, match="rembg is not there"):
             image_to_views(image, "zero123plus-v1.1", open_session=unwanted, progress=untouched)
 
-    def test_the_seed_decides(self, image: Path) -> None:
-        def views(seed: int) -> torch.Tensor:
-            name = "instantmesh-zero123plus-white"
-            return image_to_views(image, name, num_steps=2, seed=seed, open_session=unwanted)[0].images
-
-        assert torch.equal(views(1), views(1))
-        assert not torch.equal(views(1), views(2))
-
     def test_without_weights_two_lines_say_what_to_run(self, image: Path) -> None:
         with pytest.raises(
             InputError, match="zero123plus-v1.2 are not here.\nimg3d-weights fetch .*\nimg3d-weights pa"

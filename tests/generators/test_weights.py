@@ -21,6 +21,7 @@ from safetensors.torch import save
 
 from img3d_dataparsers.errors import InputError
 from img3d_generators import checkpoints as checkpoints_module
+from img3d_generators import weights as weights_module
 from img3d_generators.checkpoints import checkpoint
 from img3d_generators.weights import available, fetch, folder_of, how_to_get, register, to_use
 from img3d_generators.weights_command import app, main
@@ -72,7 +73,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     configs.mkdir(parents=True)
     for name, content in CONFIGS.items():
         (configs / f"{name}.yaml").write_text(content)
-    monkeypatch.setattr(checkpoints_module, "PACKAGE", configs.parent)
+    for module in (checkpoints_module, weights_module):
+        monkeypatch.setattr(module, "PACKAGE", configs.parent)
     checkpoints_module.checkpoints.cache_clear()
     monkeypatch.setenv("IMG3D_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -249,6 +251,20 @@ class TestUse:
         with pytest.raises(InputError, match="weights of small-one are not here.\nimg3d-weights fetch small-one"):
             to_use("small-one")
         assert hub.requests == []
+
+    def test_what_comes_with_the_package_is_in_it(self, tmp_path: Path) -> None:
+        package = tmp_path / "img3d_generators"
+        (package / "configs" / "own.yaml").write_text(
+            "name: own\nkind: lgm\ntitle: t\nlicence: Apache-2.0\nfiles: [{path: own.safetensors}]\n"
+        )
+        checkpoints_module.checkpoints.cache_clear()
+        assert available("own") is None
+        with pytest.raises(InputError, match=r"own comes with img3d, but .*own\.safetensors is not there: install"):
+            fetch("own")
+        (package / "own.safetensors").write_bytes(WEIGHTS)
+        assert to_use("own") == package
+        with pytest.raises(InputError, match="there is nothing to register"):
+            register("own", package / "own.safetensors")
 
     def test_a_licence_that_forbids_commercial_use_is_said_once(self, capsys: pytest.CaptureFixture[str]) -> None:
         fetch("two-sources")

@@ -60,6 +60,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "projection_dim": 32,
     },
     "scheduler": {
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "trained_betas": None,
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "linear",
@@ -90,6 +94,18 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "vision_encoder": lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config)),
 }
 NETWORKS = tuple(BUILDERS)
+DESCRIPTIONS: dict[str, dict[str, Any]] = {
+    "unet": {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.24.0", "_name_or_path": "D:\\unet"},
+    "vae": {"_class_name": "AutoencoderKL", "_diffusers_version": "0.24.0"},
+    "text_encoder": {
+        "architectures": ["CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "torch_dtype": "float16",
+        "transformers_version": "4.36.0",
+    },
+    "vision_encoder": {"architectures": ["CLIPVisionModelWithProjection"], "torch_dtype": "float16"},
+}
+"""What published configurations say beside the networks' numbers."""
 
 
 def preprocessing(config: dict[str, Any]) -> ClipPreprocessing:
@@ -154,7 +170,7 @@ def write_repository(folder: Path, model: Zero123Plus, safetensors: bool = True)
     for name in ("vae", "clip"):
         files[f"feature_extractor_{name}/preprocessor_config.json"] = CONFIGS[f"feature_extractor_{name}"]
     for name in NETWORKS:
-        files[f"{name}/config.json"] = CONFIGS[name]
+        files[f"{name}/config.json"] = {**DESCRIPTIONS[name], **CONFIGS[name]}
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(content))
