@@ -44,8 +44,8 @@ def procedural_object(seed: int, split: Split = "train") -> Gaussians:
     """
     rng = _generator(seed, split)
     palette = np.stack([_random_colour(rng) for _ in range(NUM_COLOURS)])
-    parts = [_random_part(rng, i, palette) for i in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))]
-    pose = Rotation.from_euler("yx", [rng.uniform(0, 360), rng.uniform(-5, 5)], degrees=True)
+    parts = [_random_part(rng, i, palette) for i in range(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))]
+    pose = Rotation.from_euler("y", rng.uniform(0, 360), degrees=True)
     grids = _attached([part.grid for part in parts], rng) @ pose.as_matrix().T
     corners = grids.reshape(-1, 3)
     middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
@@ -173,7 +173,7 @@ class _Part:
 def _random_part(rng: np.random.Generator, index: int, palette: Float[Array, "4 3"]) -> _Part:
     local = _swept(*_random_profile(rng))
     width, height, flatness = rng.uniform(0.45, 1.0, 3)
-    depth = width * flatness if rng.random() < 0.2 else width  # most things are as deep as they are wide
+    depth = width * flatness if rng.random() < 0.1 else width  # most things are as deep as they are wide
     stretch = np.array([width, height, depth]) * (1.0 if index == 0 else rng.uniform(0.4, 0.9))
     turn = _random_rotation(rng) if index and rng.random() < 0.25 else Rotation.identity()
     texture = rng.choice(
@@ -199,7 +199,7 @@ def _random_profile(rng: np.random.Generator) -> tuple[Float[Array, "G 2"], floa
     arc = np.pi * (t - 0.5)
     kind = rng.choice(
         ["ellipsoid", "box", "cylinder", "superquadric", "cone", "pyramid", "capsule", "ring", "vase"],
-        p=[0.14, 0.2, 0.14, 0.14, 0.1, 0.06, 0.06, 0.08, 0.08],
+        p=[0.15, 0.2, 0.15, 0.14, 0.1, 0.06, 0.07, 0.04, 0.09],
     )
     if kind == "cone" or kind == "pyramid":
         top = rng.uniform(0, 0.6)
@@ -258,7 +258,7 @@ def _between(
 
 
 def _random_colour(rng: np.random.Generator) -> Float[Array, "3"]:
-    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.2, 1.0), rng.uniform(0.35, 1.0)))
+    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.2, 1.0), rng.uniform(0.6, 1.0)))
 
 
 def _random_rotation(rng: np.random.Generator) -> Rotation:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch.nn.functional import max_pool2d, mse_loss
 
 from img3d_dataparsers.atomic_files import write_atomically
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, focal_length, normalised_to_first
@@ -33,8 +33,6 @@ ALPHA_WEIGHT = 0.5
 DEPTH_WEIGHT = 0.2
 PEAK_LR = 2e-3
 WARMUP = 100
-COOLDOWN = 0.3
-"""The last part of the steps, in which the learning rate falls to 0."""
 VALIDATION_SEED = 10**9
 NUM_VALIDATION = 16
 STEPS_PER_REPORT = 100
@@ -96,18 +94,19 @@ def depth_error(
     places = (surface[:, :2] / (LGM_RADIUS - surface[:, 2:]) * focal + size / 2).long().clamp(0, size - 1)
     pixels = (size - 1 - places[:, 1]) * size + places[:, 0]
     errors = []
-    for layer, farthest in ((0, "amax"), (-1, "amin")):
+    for layer, sign in ((0, 1), (-1, -1)):
         z = positions[:, 2].unflatten(0, (NUM_LAYERS, -1))[layer]
-        nothing = torch.full_like(z, torch.nan)
-        seen = nothing.scatter_reduce(0, pixels, surface[:, 2], farthest, include_self=False)
-        known = mask.unflatten(0, (NUM_LAYERS, -1))[layer] & ~seen.isnan()
-        errors.append((z - seen)[known].abs().mean())
+        nothing = torch.full_like(z, -torch.inf)
+        seen = nothing.scatter_reduce(0, pixels, sign * surface[:, 2], "amax").view(1, size, size)
+        seen = max_pool2d(seen, 3, stride=1, padding=1).flatten()  # a pixel may have no point on one of its sides
+        known = mask.unflatten(0, (NUM_LAYERS, -1))[layer] & seen.isfinite()
+        errors.append((sign * z - seen)[known].abs().mean())
     return torch.stack(errors).sum()
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Warm-up, a plateau, and a straight line down to 0."""
-    return PEAK_LR * min(1, (step + 1) / WARMUP, (steps - step) / (COOLDOWN * steps))
+    """A short warm-up, and a parabola down to 0."""
+    return PEAK_LR * min(1, (step + 1) / WARMUP) * (1 - step / steps) ** 2
 
 
 def main() -> None:
