@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from img3d_generators.cameras import focal_length
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class PosedViews:
     @property
     def focal(self) -> float:
         """Focal length in pixels, as `fl_x` and `fl_y` of a transforms.json; the principal point is the centre."""
-        return self.images.shape[-1] / 2 / math.tan(math.radians(self.fov) / 2)
+        return focal_length(self.fov, self.images.shape[-1])
 
     def pick(self, indices: Sequence[int]) -> PosedViews:
         """The views of these indices, in this order."""
