@@ -85,6 +85,11 @@ def check_output(path: Path, force: bool) -> None:
     check_free(path, force)
 
 
+def in_3dgs_axes(splats: Splats, up: UpAxis | None) -> Splats:
+    """Turned so that -y is up; as they are if nobody knows what is."""
+    return splats if up in (None, "-y") else rotated(splats, TO_Y_UP["-y"].T @ TO_Y_UP[up])
+
+
 def write_splats(splats: Splats, path: Path, up: UpAxis | None) -> None:
     """Writes the file whole, or not at all, in the format of its ending.
 
@@ -99,8 +104,8 @@ def write_splats(splats: Splats, path: Path, up: UpAxis | None) -> None:
     if len(splats) == 0:
         raise InputError(f"There are no Gaussians to write to {path}.")
     format_ = _format(path.name.lower())
-    if format_ is not None and up not in (None, "-y"):
-        splats = rotated(splats, TO_Y_UP["-y"].T @ TO_Y_UP[up])
+    if format_ is not None:
+        splats = in_3dgs_axes(splats, up)
     with written_whole(path) as temporary, temporary.open("wb") as file:
         if format_ is None:
             ply.write(splats, file, up)

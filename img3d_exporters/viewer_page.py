@@ -219,18 +219,19 @@ def _fill(slots: dict[str, bytes]) -> bytes:
     return re.sub(rb"<!--(\w+)-->", lambda match: slots[match[1].decode()], TEMPLATE.read_bytes())
 
 
-def _description(scene: PageScene, parts: list[bytes]) -> dict[str, object]:
-    to_page = TO_Y_UP[scene.up]
-    view = {
-        "position": (to_page @ scene.view.position).tolist(),
-        "target": (to_page @ scene.view.target).tolist(),
-        "fov": scene.view.fov,
+def view_settings(view: InitialView, up: UpAxis, background: tuple[float, float, float]) -> dict[str, object]:
+    """The settings.json of PlayCanvas's viewer, version 2."""
+    to_page = TO_Y_UP[up]
+    initial = {
+        "position": (to_page @ view.position).tolist(),
+        "target": (to_page @ view.target).tolist(),
+        "fov": view.fov,
     }
-    settings = {
+    return {
         "version": 2,
         "tonemapping": "none",  # the Gaussians' colours are the photos'
         "highPrecisionRendering": False,
-        "background": {"color": list(scene.background)},
+        "background": {"color": list(background)},
         "postEffectSettings": {
             "sharpness": {"enabled": False, "amount": 0},
             "bloom": {"enabled": False, "intensity": 1, "blurLevel": 2},
@@ -239,12 +240,15 @@ def _description(scene: PageScene, parts: list[bytes]) -> dict[str, object]:
             "fringing": {"enabled": False, "intensity": 0.5},
         },
         "animTracks": [],
-        "cameras": [{"initial": view}],
+        "cameras": [{"initial": initial}],
         "annotations": [],
         "startMode": "default",
     }
+
+
+def _description(scene: PageScene, parts: list[bytes]) -> dict[str, object]:
     return {
-        "settings": settings,
+        "settings": view_settings(scene.view, scene.up, scene.background),
         "rotation": EULER[scene.up],
         "antialiased": scene.antialiased,
         "parts": [{"bytes": len(part)} for part in parts],

@@ -14,7 +14,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 from torch import Tensor
 
-ROUNDS, CODEBOOK_ROUNDS = 10, 500
+ROUNDS, CODEBOOK_ROUNDS = 4, 500
 HISTOGRAM = 1 << 16
 BLOCK = 1 << 24
 """Distances computed at once."""

@@ -38,8 +38,14 @@ def write(splats: Splats, file: BinaryIO) -> None:
             archive.writestr(zipfile.ZipInfo(name), contents)
 
 
-def sog_files(splats: Splats) -> dict[str, bytes]:
-    """Contents by name, the Gaussians in the given order."""
+def sog_files(splats: Splats, palette_size: int | None = None) -> dict[str, bytes]:
+    """Contents by name, the Gaussians in the given order.
+
+    Args:
+        splats: At least one, all finite.
+        palette_size: Entries for harmonics; None: for each entry one Gaussian or two, and many where there are
+            millions, as the format's own program has it.
+    """
     width = -(-int(np.ceil(np.sqrt(len(splats)))) // 4) * 4  # multiples of 4, as the format's own program has them
     height = -(-len(splats) // width // 4) * 4 or 4
 
@@ -70,7 +76,10 @@ def sog_files(splats: Splats) -> dict[str, bytes]:
     }
     if splats.sh_degree:
         count = splats.sh_rest.shape[1]
-        entries, labels = palette(splats.sh_rest.reshape(len(splats), -1), _palette_size(len(splats)))
+        entries, labels = palette(
+            splats.sh_rest.reshape(len(splats), -1),
+            palette_size or min(LARGEST_PALETTE, 2 ** max(10, int(np.log2(len(splats))))),
+        )
         codes = codebook(entries)
         rows = -(-len(entries) // PALETTE_ROW)
         centroids = nearest_codes(entries, codes).reshape(-1, 3)  # a pixel is a coefficient, for all three channels
@@ -146,11 +155,6 @@ def _splats(contents: Callable[[str], bytes], meta_name: str) -> Splats:
         sh_dc.astype(np.float32),
         sh_rest,
     )
-
-
-def _palette_size(num: int) -> int:
-    """As the format's own program has it: for each entry one Gaussian or two, and many where there are millions."""
-    return min(LARGEST_PALETTE, 2 ** max(10, int(np.log2(max(num, 1)))))
 
 
 def _column(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -54,6 +54,13 @@ class OpenedPage:
             assert time.monotonic() < deadline, f"never: {expression}; {self.problems}"
             self.page.wait_for_timeout(100)
 
+    def wait_for_request(self, end: str) -> None:
+        """Until it has asked for a file whose address ends so."""
+        deadline = time.monotonic() + TIMEOUT
+        while not any(url.endswith(end) for url in self.requests):
+            assert time.monotonic() < deadline, f"never asked for {end}; {self.problems}"
+            self.page.wait_for_timeout(100)
+
     def complete(self) -> OpenedPage:
         """Wait until all splats are shown."""
         self.wait_until("window.img3d && img3d.complete")
