@@ -7,6 +7,7 @@ is fetched lies in the Hugging Face hub's own cache, what a user has lies where 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zipfile
@@ -198,6 +199,7 @@ def _in_hub_cache(known: Checkpoint, file: CheckpointFile) -> Path | None:
 def _download(known: Checkpoint, file: CheckpointFile) -> Path:
     """Gets one file into the hub's cache."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
     from huggingface_hub.utils.logging import set_verbosity_error
 
@@ -217,6 +219,8 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
             f"huggingface.co/{repository} wants its terms accepted: do so in a browser, then `hf auth login`"
         ) from None
     except (EntryNotFoundError, OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise InputError(f"{HF_HUB_CACHE} is full: free some space there, or set HF_HOME to another disk") from None
         raise InputError(f"{source} of huggingface.co/{repository} cannot be downloaded ({_reason(error)})") from None
     problem = problem_of(file, path)
     if problem is not None:

@@ -141,7 +141,10 @@ def _licence(known: Checkpoint) -> str:
 def _agreed() -> bool:
     if not sys.stdin.isatty():
         raise InputError("Nobody is there to agree to the download: say --yes if you do.")
-    return CONSOLE.input("Download it? \\[y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return CONSOLE.input("Download it? \\[y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _say(line: str) -> None:
