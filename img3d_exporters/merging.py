@@ -18,7 +18,7 @@ from img3d_methods.splat_packets import rotation_matrices
 from img3d_methods.splats import Splats
 
 NEIGHBOURS = 6
-COLOR_WEIGHT = 4.0
+COLOR_WEIGHT = 16.0
 """Of a squared difference of colours, beside a squared distance in standard deviations."""
 LARGEST_ALPHA = 0.99
 SMALLEST_VARIANCE = 1e-20
