@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -20,8 +20,9 @@ def steps_with_eta(steps: range, description: str = "Painting the six views") ->
         description: what is being done.
     """
     if CONSOLE.is_terminal:
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=False), console=CONSOLE) as progress:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        ever = float("inf")  # by itself it forgets what is older than half a minute, which a step can take
+        with Progress(*columns, TextColumn("left"), console=CONSOLE, speed_estimate_period=ever) as progress:
             yield from progress.track(steps, description=description)
         return
     start = said = time.monotonic()

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -21,18 +23,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     yield now
 
 
-def console(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:
-    """What is printed from now on."""
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is printed to a file."""
     printed = io.StringIO()
-    monkeypatch.setattr(module, "CONSOLE", Console(file=printed, force_terminal=terminal, width=100))
+    monkeypatch.setattr(module, "CONSOLE", Console(file=printed, force_terminal=False, width=100))
     return printed
 
 
-def test_a_log_gets_a_line_every_half_minute(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
-    printed = console(monkeypatch, terminal=False)
+def test_a_log_gets_a_line_every_half_minute(log: io.StringIO, clock: list[float]) -> None:
     for _ in steps_with_eta(range(10), "Painting"):
         clock[0] += 20
-    assert printed.getvalue().splitlines() == [
+    assert log.getvalue().splitlines() == [
         "Painting: 2 of 10 steps, about 3 min left",
         "Painting: 4 of 10 steps, about 2 min left",
         "Painting: 6 of 10 steps, about 80 s left",
@@ -40,13 +42,21 @@ def test_a_log_gets_a_line_every_half_minute(monkeypatch: pytest.MonkeyPatch, cl
     ]
 
 
-def test_a_short_one_says_nothing_in_a_log(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
-    printed = console(monkeypatch, terminal=False)
+def test_a_short_one_says_nothing_in_a_log(log: io.StringIO, clock: list[float]) -> None:
     assert list(steps_with_eta(range(3, 6))) == [3, 4, 5]
-    assert printed.getvalue() == ""
+    assert log.getvalue() == ""
 
 
-def test_a_terminal_gets_a_bar_with_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    printed = console(monkeypatch, terminal=True)
-    assert list(steps_with_eta(range(4), "Painting")) == [0, 1, 2, 3]
-    assert "Painting" in printed.getvalue() and "4/4" in printed.getvalue()
+def test_a_terminal_gets_a_bar_with_the_time_left_however_long_a_step_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, printed = [0.0], io.StringIO()
+    monkeypatch.setattr(
+        module, "CONSOLE", Console(file=printed, force_terminal=True, width=100, get_time=lambda: now[0])
+    )
+    for _ in steps_with_eta(range(4), "Painting"):
+        now[0] += 240
+        time.sleep(0.25)  # a thread draws the bar
+    plain = re.sub("\x1b\\[[0-9;]*m", "", printed.getvalue())
+    assert re.search(r"Painting .* [23]/4 0:\d\d:00 left", plain)
+    assert "4/4 0:00:00 left" in plain
