@@ -62,6 +62,8 @@ class Checkpoint:
     input: dict[str, Any] = field(default_factory=dict)
     """What its pictures must be like: background, framing, cameras."""
     training: dict[str, Any] = field(default_factory=dict)
+    """How it was made, for those that we made: data, seeds, curve."""
+    training: dict[str, Any] = field(default_factory=dict)
     """Of our own ones: how they were trained, on what, and how good they became."""
 
     @property
@@ -84,8 +86,8 @@ def configs_folder() -> Path:
 
 @cache
 def checkpoints() -> dict[str, Checkpoint]:
-    """All checkpoints by name, sorted."""
-    paths = {path.stem: path for path in configs_folder().glob("*.yaml")}
+    """All checkpoints by name, sorted; files in the folder that are about something else have no `kind`."""
+    paths = {path.stem: path for path in configs_folder().glob("*.yaml") if "kind" in _content(path)}
     return {name: read_checkpoint(paths[name]) for name in sorted(paths)}
 
 

@@ -92,7 +92,7 @@ class Zero123Plus:
     def __post_init__(self) -> None:
         self._reference_unet = ReferenceUNet(self.unet)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(
         self,
         image: Image.Image,

@@ -67,6 +67,15 @@ class TestPublished:
 
 
 class TestReading:
+    def test_of_all_leaves_out_what_is_no_checkpoint(self, write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (write / "configs").mkdir()
+        (write / "one.yaml").rename(write / "configs" / "one.yaml")
+        (write / "configs" / "preset.yaml").write_text("steps: 3\n")
+        monkeypatch.setattr(module, "PACKAGE", write)
+        checkpoints.cache_clear()
+        assert list(checkpoints()) == ["one"]
+        checkpoints.cache_clear()
+
     def test_a_file(self, write: Path) -> None:
         known = read_checkpoint(write / "one.yaml")
         assert (known.name, known.size, known.files[0].sha256) == ("one", "2 MB", "0abc")
