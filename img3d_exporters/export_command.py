@@ -218,7 +218,9 @@ def _splats_of_file(path: Path) -> tuple[Splats, UpAxis]:
 
 
 def _splats_of_model(model: SplatfactoModel, load_config: Path) -> Splats:
-    return _drawable(splats_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree), load_config)
+    splats = splats_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree)
+    splats.antialiased = model.config.rasterize_mode == "antialiased"
+    return _drawable(splats, load_config)
 
 
 def _splat_model(run: Run, load_config: Path) -> SplatfactoModel:
@@ -235,13 +237,14 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
 
     run = load_run(load_config)
     model = _splat_model(run, load_config)
+    splats = _splats_of_model(model, load_config)
     return PageScene(
         title=run.name,
-        splats=_splats_of_model(model, load_config),
+        splats=splats,
         up=up_axis or "z",
         view=view_of_photo(run.cameras),
         background=tuple(model._get_background_color().detach().cpu().tolist()),
-        antialiased=model.config.rasterize_mode == "antialiased",
+        antialiased=splats.antialiased,
     )
 
 
@@ -250,7 +253,8 @@ def _scene_of_file(path: Path, up_axis: UpAxis | None) -> PageScene:
 
     splats, up = _splats_of_file(path)
     up = up_axis or up
-    return PageScene(path.stem, splats, up, view_of_everything(splats, up), background=(0.0, 0.0, 0.0))
+    view = view_of_everything(splats, up)
+    return PageScene(path.stem, splats, up, view, background=(0.0, 0.0, 0.0), antialiased=splats.antialiased)
 
 
 def _drawable(splats: Splats, source: Path) -> Splats:

@@ -95,6 +95,7 @@ def _merged_pairs(first: Splats, second: Splats) -> Splats:
         logits(np.minimum(masses.sum(axis=1) / area, LARGEST_ALPHA)).astype(np.float32),
         mean(first.sh_dc, second.sh_dc).astype(np.float32),
         mean(first.sh_rest, second.sh_rest).astype(np.float32),
+        first.antialiased,
     )
 
 

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import plyfile
 import zstandard
+from PIL import Image
 
 from img3d_dataparsers.errors import InputError
 from img3d_exporters.formats import antimatter_splat, compressed_ply, gltf, ksplat, ply, sog, spz
@@ -27,7 +28,7 @@ from img3d_methods.splats import Splats
 DAMAGED = (
     *(OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, MemoryError),
     *(struct.error, zlib.error, zipfile.BadZipFile, NotImplementedError),
-    *(zstandard.ZstdError, plyfile.PlyParseError),
+    *(zstandard.ZstdError, plyfile.PlyParseError, Image.DecompressionBombError),
 )
 """What readers raise on files that are not what their names say."""
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer
@@ -16,6 +16,10 @@ LEAST_OPACITY_LOGIT = -5.5373
 """logit(1/255): what rasterisers skip and ns-export leaves out."""
 SH_COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
 """Coefficients per colour channel beyond the constant one, by degree."""
+
+
+ARRAYS = ("means", "quats", "log_scales", "opacities", "sh_dc", "sh_rest")
+"""What `Splats` has for each Gaussian."""
 
 
 @dataclass
@@ -34,17 +38,20 @@ class Splats:
     """Constant spherical harmonics coefficients."""
     sh_rest: Float32[np.ndarray, "N K 3"]
     """The other coefficients; K is 0, 3, 8 or 15 for degree 0 to 3."""
+    antialiased: bool = False
+    """Whether they were trained, and are to be drawn, with gsplat's rasterize_mode "antialiased" (Mip-Splatting's 2D
+    filter). SPZ and SOG say so; the other formats cannot."""
 
     def __len__(self) -> int:
         return len(self.means)
 
     def __getitem__(self, index: Integer[np.ndarray, "M"] | Bool[np.ndarray, "N"] | slice) -> Splats:
-        return Splats(*(getattr(self, field.name)[index] for field in fields(self)))
+        return replace(self, **{name: getattr(self, name)[index] for name in ARRAYS})
 
     @staticmethod
     def joined(parts: Sequence[Splats]) -> Splats:
-        """All of these, which have the same degree."""
-        return Splats(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Splats)))
+        """All of these, which have the same degree and are drawn in the same way."""
+        return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS})
 
     @property
     def sh_degree(self) -> int:
@@ -61,7 +68,7 @@ class Splats:
 
     def visible(self) -> Splats:
         """Those that are finite and opaque enough to be drawn."""
-        values = [getattr(self, field.name) for field in fields(self)]
+        values = [getattr(self, name) for name in ARRAYS]
         finite = np.logical_and.reduce([np.isfinite(value).all(axis=tuple(range(1, value.ndim))) for value in values])
         drawn = finite & (self.opacities >= LEAST_OPACITY_LOGIT) & (np.linalg.norm(self.quats, axis=1) > 0)
         return self if drawn.all() else self[drawn]

@@ -15,6 +15,7 @@ import json
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +179,7 @@ class _Reader:
             return self.numbers
         if uri.startswith("data:"):
             return base64.b64decode(uri.partition(",")[2])
-        return (self.folder / uri).read_bytes()
+        return (self.folder / unquote(uri)).read_bytes()
 
 
 def _chunks(contents: bytes) -> tuple[Any, bytes]:

@@ -68,7 +68,7 @@ def sog_files(splats: Splats, palette_size: int | None = None) -> dict[str, byte
         "version": 2,
         "asset": {"generator": "img3d"},
         "count": len(splats),
-        "antialias": False,
+        "antialias": splats.antialiased,
         "means": {"mins": low.tolist(), "maxs": high.tolist(), "files": ["means_l.webp", "means_u.webp"]},
         "scales": {"codebook": scales.tolist(), "files": ["scales.webp"]},
         "quats": {"files": ["quats.webp"]},
@@ -154,6 +154,7 @@ def _splats(contents: Callable[[str], bytes], meta_name: str) -> Splats:
         opacities.astype(np.float32),
         sh_dc.astype(np.float32),
         sh_rest,
+        antialiased=bool(meta.get("antialias", False)),
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import zstandard
@@ -29,6 +29,8 @@ HEADER = struct.Struct("<4sIIBBBB")
 """Magic, version, number of Gaussians, degree of harmonics, fractional bits of positions, flags, number of streams."""
 TABLE_ENTRY = struct.Struct("<QQ")
 """Of each stream in version 4, the bytes it has and those that it decompresses to."""
+ANTIALIASED = 1
+"""The flag."""
 TABLE_OFFSET = 32
 FLIP = np.diag([1.0, -1, -1])
 """Between the axes of 3DGS and of SPZ, either way."""
@@ -57,7 +59,8 @@ def write(splats: Splats, file: BinaryIO) -> None:
     ]
     streams = [stream.tobytes() for stream in streams if stream.size]
     packed = [zstandard.ZstdCompressor(level=12).compress(stream) for stream in streams]
-    file.write(HEADER.pack(MAGIC, 4, len(splats), splats.sh_degree, bits, 0, len(streams)))
+    flags = ANTIALIASED if splats.antialiased else 0
+    file.write(HEADER.pack(MAGIC, 4, len(splats), splats.sh_degree, bits, flags, len(streams)))
     file.write(struct.pack("<I", TABLE_OFFSET).ljust(TABLE_OFFSET - HEADER.size, b"\0"))
     for few, many in zip(packed, streams, strict=True):
         file.write(TABLE_ENTRY.pack(len(few), len(many)))
@@ -73,12 +76,12 @@ def read(path: Path) -> Splats:
     contents = path.read_bytes()
     if contents[:2] == GZIP:
         header = zlib.decompressobj(wbits=31).decompress(contents, HEADER.size)
-        size = HEADER.size + sum(_stream_sizes(*_header(header)[:3]))
+        size = HEADER.size + sum(_stream_sizes(_header(header)))
         contents = zlib.decompressobj(wbits=31).decompress(contents, size)
-    version, num, degree, bits, num_streams = _header(contents)
-    sizes = _stream_sizes(version, num, degree)
-    if version == 4:
-        data = _decompressed(contents, num_streams, sizes)
+    header = _header(contents)
+    num, sizes = header.num, _stream_sizes(header)
+    if header.version == 4:
+        data = _decompressed(contents, header.num_streams, sizes)
     else:
         data = contents[HEADER.size :]
     if len(data) < sum(sizes):
@@ -88,14 +91,15 @@ def read(path: Path) -> Splats:
         np.frombuffer(data[start:end], np.uint8).reshape(num, -1)
         for start, end in zip(bounds[:-1], bounds[1:], strict=True)
     )
-    rest = rest.reshape(num, -1, 3)[:, : SH_COEFFICIENTS[min(degree, 3)]]
+    rest = rest.reshape(num, -1, 3)[:, : SH_COEFFICIENTS[min(header.degree, 3)]]
     splats = Splats(
-        _positions(positions.reshape(num, 3, 3), bits),
-        _quats_of_xyz(rotations) if version == 2 else _quats_of_words(rotations),
+        _positions(positions.reshape(num, 3, 3), header.fractional_bits),
+        _quats_of_xyz(rotations) if header.version == 2 else _quats_of_words(rotations),
         scales.astype(np.float32) / 16 - 10,
         logits(alphas[:, 0] / 255).astype(np.float32),
         (colors.astype(np.float32) / 255 - 0.5) / COLOR_SCALE,
         (rest.astype(np.float32) - 128) / 128,
+        antialiased=bool(header.flags & ANTIALIASED),
     )
     return rotated(splats, FLIP)
 
@@ -108,21 +112,30 @@ def _fractional_bits(splats: Splats) -> int:
     return max(0, min(max(wanted, FEWEST_FRACTIONAL_BITS), possible, 24))
 
 
-def _header(contents: bytes) -> tuple[int, int, int, int, int]:
-    """Version, number of Gaussians, degree, fractional bits, number of streams."""
+class _Header(NamedTuple):
+    version: int
+    num: int
+    degree: int
+    fractional_bits: int
+    flags: int
+    num_streams: int
+
+
+def _header(contents: bytes) -> _Header:
     if len(contents) < HEADER.size or contents[:4] != MAGIC:
         raise ValueError("it does not begin as an SPZ file does")
-    _, version, num, degree, bits, _, num_streams = HEADER.unpack_from(contents)
-    if version not in (2, 3, 4):
-        raise ValueError(f"it has version {version} of the format: 2, 3 and 4 are known")
-    if degree > 4 or bits > 24:
-        raise ValueError(f"its header is damaged: harmonics of degree {degree}, {bits} fractional bits")
-    return version, num, degree, bits, num_streams
+    header = _Header(*HEADER.unpack_from(contents)[1:])
+    if header.version not in (2, 3, 4):
+        raise ValueError(f"it has version {header.version} of the format: 2, 3 and 4 are known")
+    if header.degree > 4 or header.fractional_bits > 24:
+        raise ValueError(f"its header is damaged: {header}")
+    return header
 
 
-def _stream_sizes(version: int, num: int, degree: int) -> list[int]:
+def _stream_sizes(header: _Header) -> list[int]:
     """Bytes of positions, opacities, colours, scales, rotations and harmonics."""
-    return [num * each for each in (9, 1, 3, 3, 3 if version == 2 else 4, 3 * (degree * (degree + 2)))]
+    coefficients = header.degree * (header.degree + 2)
+    return [header.num * each for each in (9, 1, 3, 3, 3 if header.version == 2 else 4, 3 * coefficients)]
 
 
 def _decompressed(contents: bytes, num_streams: int, sizes: list[int]) -> bytes:

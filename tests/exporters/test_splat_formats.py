@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from img3d_exporters.formats.gltf import EXTENSION
 from img3d_exporters.frames import TO_Y_UP, UpAxis, rotated
 from img3d_exporters.splat_files import FORMATS, read_splats, write_splats
 from img3d_methods.initial_gaussians import SH_C0
-from img3d_methods.splats import Splats
+from img3d_methods.splats import ARRAYS, Splats
 
 EXACT = [".ply", ".glb", ".gltf"]
 LOSSY = [".compressed.ply", ".spz", ".sog", ".splat"]
@@ -118,8 +117,8 @@ def test_any_place_and_size_comes_back(
     splats = colorful_splats(len(means), 1)
     splats.means, splats.log_scales[:], splats.opacities[:] = means, log_scale, logit
     back = through_file(splats, tmp_path_factory.mktemp("any") / f"scene{ending}")
-    for field in fields(back):
-        assert np.isfinite(getattr(back, field.name)).all()
+    for name in ARRAYS:
+        assert np.isfinite(getattr(back, name)).all()
     extent = np.ptp(means, axis=0).max() + 1e-3 * np.abs(means).max() + 1e-3
     distances, _ = KDTree(back.means).query(means)
     assert distances.max() <= extent / 500
@@ -136,6 +135,16 @@ def test_extreme_numbers_stay_finite(tmp_path: Path, ending: str) -> None:
     splats.sh_rest[3], splats.sh_dc[4] = 100, -100
     back = through_file(splats, tmp_path / f"scene{ending}").visible()
     assert len(back) == 300
+
+
+@pytest.mark.parametrize("ending", [".spz", ".sog"])
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_how_they_are_to_be_drawn_is_kept_where_there_is_a_word_for_it(
+    tmp_path: Path, ending: str, antialiased: bool
+) -> None:
+    splats = colorful_splats(5)
+    splats.antialiased = antialiased
+    assert through_file(splats, tmp_path / f"a{ending}", "z").antialiased == antialiased
 
 
 # ------------------------------------------------------------------------------------------------------------ axes
@@ -277,7 +286,7 @@ def test_damaged_files_cost_one_line_or_some_gaussians(data: st.DataObject, endi
     except InputError as error:
         assert "\n" not in str(error)
     else:
-        assert len({len(getattr(splats, field.name)) for field in fields(splats)}) == 1
+        assert len({len(getattr(splats, name)) for name in ARRAYS}) == 1
 
 
 @pytest.mark.parametrize("ending", [".spz", ".glb", ".sog", ".compressed.ply", ".splat"])
