@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -60,9 +61,10 @@ def image_to_views(
 
     known = checkpoint(name)
     folder = to_use(name)
-    image = prepared_image(path, known.input["border_ratio"], open_session=open_session)
+    open_once = cache(open_session)
+    image = prepared_image(path, known.input["border_ratio"], open_session=open_once)
     background = known.input["background"]
-    session = open_session() if background != WHITE else None  # before what takes long
+    session = open_once() if background != WHITE else None  # before what takes long
     where = default_device() if device is None else torch.device(device)
     with CONSOLE.status(f"Loading {name}"):
         model = load_zero123plus(folder, background, dtype or default_dtype(where), where)
