@@ -22,7 +22,7 @@ def test_a_codebook_is_nearly_as_good_as_k_means() -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=300))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_few_values_are_kept(values: list[float]) -> None:
     codes = codebook(np.array(values), 256)
     assert len(codes) == 256
