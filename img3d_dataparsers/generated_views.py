@@ -13,6 +13,7 @@ from torch import Tensor
 
 from img3d_dataparsers.atomic_files import write_atomically
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
+from img3d_generators.gaussians import without_white
 from img3d_generators.posed_views import PosedViews
 
 INPUT = "input.png"
@@ -76,8 +77,7 @@ def _pictures(views: PosedViews) -> Tensor:
     """`[V, 3 or 4, S, S]`; with alpha, colours are the object's own, as PNGs have them, without the white behind it."""
     if views.alphas is None:
         return views.images
-    own = (views.images - (1 - views.alphas)) / views.alphas.clamp_min(1 / 255)
-    return torch.cat([own.clamp(0, 1), views.alphas], dim=1)
+    return torch.cat([without_white(views.images, views.alphas), views.alphas], dim=1)
 
 
 def _save(picture: Tensor, path: Path) -> None:

@@ -15,23 +15,18 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from img3d_dataparsers.atomic_files import writable_cache
 from img3d_dataparsers.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_dataparsers.generated_views import read_views, write_views
 from img3d_dataparsers.visual_hull import points_in_hull
-from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS, orbit_camera_to_worlds
-from img3d_generators.gaussians import Gaussians
 from img3d_generators.posed_views import PosedViews
 
 PUBLISHED = ("zero123plus-v1.2", "instantmesh-zero123plus-white", "zero123plus-v1.1")
 """Generators with published weights, newer ones first."""
 TINY_VIEW_SIZE = 320
 """Pixels of a view by img3d-tiny, as many as Zero123++'s have."""
-TINY_BORDER_RATIO = 0.4
-"""Free share of the picture's width that its training had, in the mean."""
 NUM_SEED_POINTS = 10_000
 GREY = 128
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError)
@@ -170,33 +165,10 @@ class Img3dSingleImage(DataParser):
     def _generated(self, path: Path, generator: str) -> tuple[PosedViews, Tensor]:
         # Imported late: diffusers and transformers take seconds, and the cache needs neither.
         if generator == "img3d-tiny":
-            from img3d_generators.image_preparation import prepared_image
-            from img3d_generators.tiny import load_tiny
+            from img3d_generators.tiny import views_by_tiny
 
-            image = prepared_image(path, TINY_BORDER_RATIO)
-            return _tiny_views(load_tiny().generate(image), image), image
+            return views_by_tiny(path, TINY_VIEW_SIZE)
         from img3d_generators.image_to_gaussians import image_to_views
 
         config = self.config
         return image_to_views(path, generator, config.num_steps, config.guidance, config.seed)
-
-
-def _tiny_views(gaussians: Gaussians, image: Tensor) -> PosedViews:
-    """The image itself, whose camera img3d-tiny knows, and what Zero123++'s six cameras see of its Gaussians.
-
-    Args:
-        gaussians: by img3d-tiny.
-        image: `[4, S, S]`, RGBA, that they were made from.
-    """
-    rig = ZERO123PLUS_RIGS["v1.1"]
-    poses = orbit_camera_to_worlds((0, *rig.azimuths), (0, *rig.elevations), LGM_RADIUS)
-    render, alpha = (values.permute(0, 3, 1, 2) for values in gaussians.render(poses[1:], LGM_FOV, TINY_VIEW_SIZE))
-    front = torch.cat([image[:3] * image[3:], image[3:]])  # premultiplied: edges mix with nothing that is not seen
-    front = interpolate(front[None], size=render.shape[-2:], mode="bilinear", align_corners=False, antialias=True)
-    rgb, front_alpha = front[:, :3], front[:, 3:]
-    return PosedViews(
-        images=torch.cat([rgb + 1 - front_alpha, render]).clamp(0, 1),
-        camera_to_worlds=poses,
-        fov=LGM_FOV,
-        alphas=torch.cat([front_alpha, alpha]).clamp(0, 1),
-    )

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle
 
-from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS, plucker_rays
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS, orbit_camera_to_worlds, plucker_rays
 from img3d_generators.gaussians import Gaussians, without_white
 from img3d_generators.image_preparation import prepared_image
 from img3d_generators.lgm import VALUES_PER_GAUSSIAN, UNet, UNetConfig, activated
@@ -129,7 +129,7 @@ def load_tiny(path: Path = TINY_WEIGHTS) -> TinyLGM:
 
 
 def views_by_tiny(path: Path, size: int) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
-    """Six views of the object in an image: its Gaussians, rendered by the cameras of Zero123++ v1.1.
+    """Seven views of the object in an image: the image itself, and what Zero123++ v1.1's cameras see of its Gaussians.
 
     Args:
         path: an image file of one object.
@@ -143,6 +143,9 @@ def views_by_tiny(path: Path, size: int) -> tuple[PosedViews, Float[Tensor, "4 S
     """
     image = prepared_image(path, TINY_BORDER_RATIO)
     rig = ZERO123PLUS_RIGS["v1.1"]
-    rgb, alpha = load_tiny().generate(image).render(rig.camera_to_worlds(), rig.fov, size)
-    pictures, alphas = rgb.clamp(0, 1).permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
-    return PosedViews(pictures, rig.camera_to_worlds(), rig.fov, alphas), image
+    poses = orbit_camera_to_worlds((0, *rig.azimuths), (0, *rig.elevations), LGM_RADIUS)
+    rgb, alpha = (v.permute(0, 3, 1, 2) for v in load_tiny().generate(image).render(poses[1:], LGM_FOV, size))
+    premultiplied = torch.cat([image[:3] * image[3:], image[3:]])[None]
+    front = interpolate(premultiplied, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    pictures = torch.cat([front[:, :3] + 1 - front[:, 3:], rgb]).clamp(0, 1)
+    return PosedViews(pictures, poses, LGM_FOV, torch.cat([front[:, 3:], alpha]).clamp(0, 1)), image

@@ -16,7 +16,7 @@ class Img3dGeneratedTrainerConfig(Img3dTrainerConfig):
     """Training options of a generated object."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
-    max_num_iterations: int = 200
+    max_num_iterations: int = 300
     """Steps of refinement against the generated views; 0: the object as the network gives it."""
 
 

@@ -24,22 +24,19 @@ from img3d_methods.splat_trainer import Img3dTrainerConfig
 silence_upstream_warnings()
 provide_ffmpeg()
 
-REFINEMENT_PACE = 0.2
-"""Share of the rates of training that refinement has: what is generated is to be improved, not replaced."""
 
+def splat_optimizers() -> dict[str, Any]:
+    """An optimizer for each group of a splat model's parameters, as Nerfstudio has them.
 
-def splat_optimizers(pace: float = 1.0) -> dict[str, Any]:
-    """An optimizer for each group of a splat model's parameters, with `pace` times the method's rates for Gaussians.
-
-    They are splatfacto's rates, which are for poses scaled into [-1, 1]. Positions and sizes move twice as fast: a CPU
+    The rates are splatfacto's, which are for poses scaled into [-1, 1]. Positions and sizes move twice as fast: a CPU
     run is several times shorter than 30 000 steps (sizes: half a decibel on fox, benchmarks/NOTES.md).
     """
 
     def gaussians(lr: float, scheduler: ExponentialDecayConfig | None = None) -> dict[str, Any]:
-        return {"optimizer": GaussianAdamConfig(lr=pace * lr), "scheduler": scheduler}
+        return {"optimizer": GaussianAdamConfig(lr=lr), "scheduler": scheduler}
 
     return {
-        "means": gaussians(3.2e-4, ExponentialDecayConfig(lr_final=pace * 3.2e-6)),
+        "means": gaussians(3.2e-4, ExponentialDecayConfig(lr_final=3.2e-6)),
         "features_dc": gaussians(2.5e-3),
         "features_rest": gaussians(2.5e-3 / 20),
         "opacities": gaussians(0.05),
@@ -78,7 +75,7 @@ img3d_lgm = MethodSpecification(
             # Refined only: neither grown nor pruned, at full size from the first step on, one colour a Gaussian.
             model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1),
         ),
-        optimizers=splat_optimizers(pace=REFINEMENT_PACE),
+        optimizers=splat_optimizers(),
     ),
     description="Gaussian splats of one object, from one image: views by Zero123++, Gaussians by LGM.",
 )
