@@ -29,9 +29,9 @@ from headless_chromium import NoChromiumError, headless_chromium
 from kernels import DEFAULT_DATA, POINTS, describe_machine, load_scene
 
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
-from img3d_exporters.splats import Splats
 from img3d_exporters.viewer_page import PageScene, view_of_everything, write_page
 from img3d_methods.splat_packets import SplatNode, browser_splats
+from img3d_methods.splats import Splats
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
