@@ -11,6 +11,7 @@ node_tools.py); without a GPU it takes a quarter of an hour for the SOG of 100,0
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import tempfile
 import time
@@ -26,7 +27,8 @@ from node_tools import NoNodeToolError, splat_transform
 
 from img3d_exporters.frames import TO_Y_UP, rotated
 from img3d_exporters.load_run import Run, load_run
-from img3d_exporters.splat_files import FORMATS, read_splats, write_splats
+from img3d_exporters.splat_files import FORMATS, in_3dgs_axes, read_splats, write_splats
+from img3d_exporters.streamed_sog import INDEX, write_streamed_sog
 from img3d_kernels import rasterization
 from img3d_methods.splats import Splats, splats_of_parameters
 
@@ -56,12 +58,13 @@ def pictures(splats: Splats, run: Run) -> torch.Tensor:
     return image.clamp(0, 1)
 
 
-def psnr_of(path: Path, run: Run, reference: torch.Tensor) -> float:
+def psnr_of(path: Path, run: Run, reference: torch.Tensor) -> str:
     """Of the pictures of what a file holds."""
     splats, up = read_splats(path)
     if up != "z":
         splats = rotated(splats, TO_Y_UP["z"].T @ TO_Y_UP[up])
-    return float(-10 * (pictures(splats, run) - reference).square().mean().clamp_min(1e-20).log10())
+    error = float((pictures(splats, run) - reference).square().mean())
+    return f"{-10 * math.log10(error):.1f}" if error else "equal"
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -97,22 +100,26 @@ def main() -> None:
         for ending in (".ply", *(ending for ending, each in FORMATS.items() if each.write)):
             path = folder / f"ours{ending}"
             seconds = seconds_of(lambda path=path: write_splats(splats, path, "z"))
-            row = [ending, f"{seconds:.2f}", f"{path.stat().st_size / 1e6:.2f}", f"{psnr_of(path, run, reference):.1f}"]
+            row = [ending, f"{seconds:.2f}", f"{path.stat().st_size / 1e6:.2f}", psnr_of(path, run, reference)]
             row += theirs(folder, ending, options.timeout, lambda path: psnr_of(path, run, reference))
             print(f"| {' | '.join(row)} |", flush=True)
+
+        seconds = seconds_of(lambda: write_streamed_sog(in_3dgs_axes(splats, "z"), folder / "lod"))
+        last = sorted(path.name for path in (folder / "lod").iterdir() if path.is_dir())[-1]
+        first = [folder / "lod" / INDEX, *(folder / "lod" / last).iterdir()]
+        kilobytes = sum(path.stat().st_size for path in first) / 1e3
+        print(f"\nStreamed SOG: {seconds:.1f} s; the whole scene is there, coarsely, after {kilobytes:.0f} kB")
 
         many, few = (np.resize(np.arange(len(splats)), n) for n in (options.gaussians, options.baseline_gaussians))
         large, small = splats[many], splats[few]
         ours = seconds_of(lambda: write_splats(large, folder / "large.ply", "z"))
         loop = seconds_of(lambda: ns_export(small, folder / "small.ply"))
         ratio = (loop / len(small)) / (ours / len(large))
-        print(
-            f"\nPLY of {len(large):,}: {ours:.2f} s; ns-export's loop of {len(small):,}: {loop:.2f} s, {ratio:.0f} times"
-        )
-        print("as long for each Gaussian")
+        print(f"\nPLY of {len(large):,}: {ours:.2f} s; ns-export's loop of {len(small):,}: {loop:.2f} s,")
+        print(f"{ratio:.0f} times as long for each Gaussian")
 
 
-def theirs(folder: Path, ending: str, timeout: float, psnr: Callable[[Path], float]) -> list[str]:
+def theirs(folder: Path, ending: str, timeout: float, psnr: Callable[[Path], str]) -> list[str]:
     """The size of splat-transform's file of the same Gaussians and their PSNR, where it writes such files."""
     if ending not in THEIR_FORMATS:
         return ["", ""]
@@ -120,14 +127,14 @@ def theirs(folder: Path, ending: str, timeout: float, psnr: Callable[[Path], flo
     source = folder / "source.ply"
     if not source.exists():
         splats, up = read_splats(folder / "ours.ply")
-        write_splats(rotated(splats, TO_Y_UP["-y"].T @ TO_Y_UP[up]), source, "-y")
+        write_splats(in_3dgs_axes(splats, up), source, "-y")
     try:
         path = splat_transform(source, folder / f"theirs{ending}", timeout)
     except NoNodeToolError:
         return ["not installed", ""]
     except subprocess.TimeoutExpired:
         return [f"more than {timeout:.0f} s", ""]
-    return [f"{path.stat().st_size / 1e6:.2f}", f"{psnr(path):.1f}"]
+    return [f"{path.stat().st_size / 1e6:.2f}", psnr(path)]
 
 
 if __name__ == "__main__":

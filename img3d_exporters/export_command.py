@@ -13,6 +13,7 @@ from img3d_dataparsers.errors import InputError, exits_with_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_exporters.frames import UpAxis
 from img3d_methods.splats import Splats, splats_of_parameters
+from img3d_methods.threads import leave_threads_to_kernels
 
 Point = tuple[float, float, float]
 
@@ -267,6 +268,7 @@ def _drawable(splats: Splats, source: Path) -> Splats:
 def main() -> None:
     """Entry point of `img3d-export`."""
     silence_upstream_warnings()
+    leave_threads_to_kernels()  # on a busy machine torch's threads make palettes take a minute instead of seconds
     with exits_with_one_line("Interrupted; nothing was written."):
         app.cli(prog="img3d-export", description="Writes what a run made, in formats used elsewhere.")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from img3d_exporters import export_command
 
@@ -13,7 +14,11 @@ from img3d_exporters import export_command
 def run_export(*arguments: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """`img3d-export …`; what it says."""
     monkeypatch.setattr(sys, "argv", ["img3d-export", *map(str, arguments)])
-    export_command.main()
+    threads = torch.get_num_threads()
+    try:
+        export_command.main()
+    finally:
+        torch.set_num_threads(threads)
     return capsys.readouterr().out
 
 
