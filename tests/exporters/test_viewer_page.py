@@ -12,18 +12,17 @@ import io
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import plyfile
 import pytest
 import torch
-from export_commands import failing_export
+from export_commands import failing_export, run_export
 from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import colorful_splats
 
-from img3d_exporters import export_command, viewer_page
+from img3d_exporters import viewer_page
 from img3d_exporters.formats.ply import read as read_ply
 from img3d_exporters.viewer_page import (
     InitialView,
@@ -243,10 +242,8 @@ def test_a_splat_file_becomes_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_3dgs_ply(tmp_path / "[my] chair.ply", colorful_splats(80))
-    arguments = ["img3d-export", "viewer", "--input", str(path), "--output-dir", str(tmp_path / "page")]
-    monkeypatch.setattr(sys, "argv", arguments)
-    export_command.main()
-    assert "80 Gaussians" in capsys.readouterr().out
+    arguments = ("viewer", "--input", path, "--output-dir", tmp_path / "page")
+    assert "80 Gaussians" in run_export(*arguments, monkeypatch=monkeypatch, capsys=capsys)
     assert "<title>[my] chair</title>" in (tmp_path / "page" / "index.html").read_text()
 
 
