@@ -75,16 +75,19 @@ class Img3dSingleImage(DataParser):
         views, _, _ = read_views(folder)
         size, count = views.images.shape[-1], len(views)
         to_z_up = torch.from_numpy(Y_UP_TO_Z_UP).float()
+        scale = 1 / float(views.camera_to_worlds[0, :, 3].norm())  # cameras at distance 1, as Nerfstudio scales poses
+        poses = to_z_up[:, :3] @ views.camera_to_worlds
+        poses[:, :, 3] *= scale
         metadata: dict[str, Any] = {"alpha_color": torch.ones(3), "views_folder": str(folder)}
         if split == "train":
             points = points_in_hull(views, NUM_SEED_POINTS)
             if len(points) > 0:
-                metadata["points3D_xyz"] = points @ to_z_up[:, :3].T
+                metadata["points3D_xyz"] = scale * points @ to_z_up[:, :3].T
                 metadata["points3D_rgb"] = torch.full((len(points), 3), GREY, dtype=torch.uint8)
         return DataparserOutputs(
             image_filenames=[folder / "images" / f"view_{i}.png" for i in range(count)],
             cameras=Cameras(
-                camera_to_worlds=to_z_up[:, :3] @ views.camera_to_worlds,
+                camera_to_worlds=poses,
                 fx=views.focal,
                 fy=views.focal,
                 cx=size / 2,
@@ -98,6 +101,7 @@ class Img3dSingleImage(DataParser):
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
             metadata=metadata,
             dataparser_transform=to_z_up,
+            dataparser_scale=scale,
         )
 
     def _views_folder(self) -> Path:

@@ -44,14 +44,17 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
         Raises:
             InputError: its weights are not here, or the data is not one image's views.
         """
-        assert self.datamanager.train_dataset is not None
-        folder = self.datamanager.train_dataset.metadata.get("views_folder")
+        dataset = self.datamanager.train_dataset
+        assert dataset is not None
+        folder = dataset.metadata.get("views_folder")
         if folder is None:
             raise InputError("img3d-lgm takes one image: leave its data parser, img3d-single-image, as it is")
         gaussians = self._generated(Path(folder))
         model = self.model
         assert isinstance(model, Img3dSplatModel)
-        model.place_gaussians(splat_parameters(gaussians, model.config.sh_degree))
+        model.place_gaussians(
+            splat_parameters(gaussians, model.config.sh_degree, dataset._dataparser_outputs.dataparser_scale)
+        )
         CONSOLE.print(f"{len(gaussians):,} Gaussians generated", highlight=False)
 
     def _generated(self, folder: Path) -> Gaussians:
@@ -69,18 +72,21 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
         return views_to_gaussians(views, published_lgm(network), self.config.bridge)
 
 
-def splat_parameters(gaussians: Gaussians, sh_degree: int) -> dict[str, Tensor]:
+def splat_parameters(gaussians: Gaussians, sh_degree: int, scale: float) -> dict[str, Tensor]:
     """Generated Gaussians as `initial_gaussians` gives its own: before their activations, in Nerfstudio's world (z up).
 
-    Colours are the same from everywhere: coefficients beyond the constant one are 0.
+    Args:
+        gaussians: N of them, y up.
+        sh_degree: of the model; colours are the same from everywhere, coefficients beyond the constant one are 0.
+        scale: of the model's world.
     """
     to_z_up = torch.eye(4)
     to_z_up[:3, :3] = torch.from_numpy(Y_UP_TO_Z_UP[:, :3])
     moved = gaussians.transformed(to_z_up)
     rgbs = moved.rgbs
     return {
-        "means": moved.means.contiguous(),
-        "scales": moved.scales.clamp_min(1e-8).log(),
+        "means": (scale * moved.means).contiguous(),
+        "scales": (scale * moved.scales).clamp_min(1e-8).log(),
         "quats": moved.quats,
         "features_dc": (rgbs - 0.5) / SH_C0 if sh_degree > 0 else rgbs.logit(eps=1e-4),
         "features_rest": torch.zeros(len(moved), (sh_degree + 1) ** 2 - 1, 3),

@@ -49,7 +49,7 @@ def test_without_published_weights_our_own_model_makes_the_views(
 def test_the_first_view_is_the_image_seen_from_plus_x_with_z_up(image: Path) -> None:
     outputs = parse(image)
     pose = outputs.cameras.camera_to_worlds[0]
-    torch.testing.assert_close(pose[:, 3], torch.tensor([1.5, 0.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(pose[:, 3], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
     torch.testing.assert_close(pose[:, 1], torch.tensor([0.0, 0.0, 1.0]), atol=1e-6, rtol=0)
     photo = Img3dImageDataset(outputs).get_numpy_image(0)
     assert photo.shape == (320, 320, 3)
@@ -62,7 +62,7 @@ def test_the_first_view_is_the_image_seen_from_plus_x_with_z_up(image: Path) -> 
 
 def test_seed_points_lie_where_the_object_is(image: Path) -> None:
     points = parse(image).metadata["points3D_xyz"]
-    assert len(points) > 500 and points.norm(dim=1).max() < 0.9
+    assert len(points) > 500 and points.norm(dim=1).max() < 0.6
     assert "points3D_xyz" not in parse(image, "val").metadata
 
 
