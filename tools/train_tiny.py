@@ -31,6 +31,7 @@ INPUTS_PER_OBJECT = 2
 NOVEL_VIEWS = 2
 ALPHA_WEIGHT = 0.5
 DEPTH_WEIGHT = 0.2
+"""At first; it falls to 0 with the steps."""
 PEAK_LR = 2e-3
 WARMUP = 100
 VALIDATION_SEED = 10**9
@@ -52,7 +53,9 @@ class TrainingObjects(torch.utils.data.Dataset[ObjectViews]):
         return object_views(self.first + index, "train", INPUTS_PER_OBJECT, NOVEL_VIEWS)
 
 
-def losses(model: TinyLGM, objects: list[ObjectViews], device: torch.device) -> tuple[Tensor, Tensor]:
+def losses(
+    model: TinyLGM, objects: list[ObjectViews], depth_weight: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """What to minimise, and the mean PSNR of the other views, over every input view of every object.
 
     An input view is itself among the views to predict, which keeps the front sharp. That the first and the last layer
@@ -70,7 +73,7 @@ def losses(model: TinyLGM, objects: list[ObjectViews], device: torch.device) -> 
         chosen = [i, *(other for other in range(len(views.rgb)) if other != i)]
         poses, to_first = normalised_to_first(views.camera_to_worlds[chosen])
         surface = views.surface.to(device) @ to_first[:3, :3].T.to(device) + to_first[:3, 3].to(device)
-        total = total + DEPTH_WEIGHT * depth_error(raw[sample, :, :3], mask[sample], surface)
+        total = total + depth_weight * depth_error(raw[sample, :, :3], mask[sample], surface)
         render, coverage = activated(raw[sample, mask[sample]]).render(poses.to(device), LGM_FOV, TINY_INPUT_SIZE)
         render, coverage = render.permute(0, 3, 1, 2), coverage.permute(0, 3, 1, 2)
         total = total + mse_loss(render, views.rgb[chosen].to(device))
@@ -152,7 +155,7 @@ def main() -> None:
             rate = learning_rate(step, arguments.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss, psnr = losses(model, objects, device)
+            loss, psnr = losses(model, objects, DEPTH_WEIGHT * (1 - step / arguments.steps), device)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -161,7 +164,7 @@ def main() -> None:
             progress.advance(task)
             if (step + 1) % STEPS_PER_REPORT == 0 or step + 1 == arguments.steps:
                 with torch.no_grad():
-                    _, validation_psnr = losses(model, validation, device)
+                    _, validation_psnr = losses(model, validation, 0.0, device)
                 seconds = time.monotonic() - started
                 mean_loss, mean_psnr = (sums / count).tolist()
                 sums, count = torch.zeros(2), 0
