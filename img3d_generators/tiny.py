@@ -104,7 +104,9 @@ class TinyLGM(nn.Module):
 
     @torch.no_grad()
     def generate(self, image: Float[Tensor, "4 S S"]) -> Gaussians:
-        """The object's Gaussians, y up, with +z towards the viewer of the picture.
+        """The object's Gaussians, with +z towards the viewer of the picture and y up in it.
+
+        An upright object that was looked down at leans towards the viewer, therefore, by that angle.
 
         Args:
             image: RGBA in [0, 1], not premultiplied, of any size, framed as `TINY_BORDER_RATIO` says.
