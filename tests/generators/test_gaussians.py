@@ -33,7 +33,7 @@ def test_moving_gaussians_and_camera_together_changes_nothing_in_the_picture(
     gaussians = random_gaussians()
     before, _ = gaussians.render(poses, LGM_FOV, 32)
     after, _ = gaussians.transformed(transform).render(normalised, LGM_FOV, 32)
-    assert (before - after).abs().max() < 2e-3  # a Gaussian at the edge of its support may gain or lose a pixel
+    assert (before - after).abs().max() < 1.1 / 255  # a Gaussian may gain or lose a pixel where its opacity is 1/255
     assert (before - after).abs().mean() < 1e-5
 
 

@@ -154,8 +154,8 @@ class TestRefusals:
         monkeypatch.setitem(sys.modules, "rembg", None)  # as if it weren't there
         with pytest.raises(
             InputError,
-            match=r"a\.png has no transparent background, and removing backgrounds needs rembg, not installed here: "
-            r"pip install 'img3d\[background\]' \(or give a PNG",
+            match=r"a\.png has no transparent background, and removing backgrounds needs rembg( and onnxruntime)?, not "
+            r"installed here: pip install 'img3d\[background\]' \(or give a PNG",
         ):
             prepared_image(tmp_path / "a.png")
 

@@ -86,13 +86,3 @@ def test_refinement_brings_it_nearer_to_the_image(here: CommandLine, unrefined: 
 def test_its_views_train_a_plain_splat_model(here: CommandLine) -> None:
     result, config = train(here, "img3d-lgm-views", 60)
     assert config.is_file() and "Training Finished" in result.output
-
-
-def test_a_published_generator_without_weights_ends_in_what_to_run(here: CommandLine) -> None:
-    result = here.run(
-        *("ns-train", "img3d-lgm", "--data", "cup.png", "--output-dir", "outputs", "--timestamp", "none"),
-        *("--vis", "tensorboard", "img3d-single-image", "--generator", "zero123plus-v1.1"),
-    )
-    assert result.code == 1 and "Traceback" not in result.output
-    assert "img3d-weights fetch zero123plus-v1.1" in result.output
-    assert not (here.folder / "outputs" / "cup" / "img3d-lgm" / "none").exists()
