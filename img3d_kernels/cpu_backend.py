@@ -165,26 +165,15 @@ class _Project(torch.autograd.Function):
         v_opacities_2d: Tensor,
         v_colors: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        means, quats, scales, opacities, sh, sh_rest, _, viewmats, camera_centers = ctx.call[:9]
-        needs_viewmats, needs_centers = ctx.needs_input_grad[6:8]
-        gradients = [
-            None if array is None else torch.empty(array.shape)
-            for array in (
-                means,
-                quats,
-                scales,
-                opacities,
-                sh,
-                sh_rest,
-                viewmats if needs_viewmats else None,
-                camera_centers if needs_centers else None,
-            )
-        ]
+        gaussians, cameras = ctx.call[:6], ctx.call[7:9]
+        needed = [array if needs else None for array, needs in zip(cameras, ctx.needs_input_grad[6:8], strict=True)]
+        gradients = [None if array is None else torch.empty(array.shape) for array in (*gaussians, *needed)]
+        if gaussians[4] is None:  # no spherical harmonics
+            v_colors = None
         _C.project_backward(
             *ctx.call,
             ctx.radii,
-            *(_array(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, None if sh is None else v_colors)),
-            *(_array(v) for v in gradients),
+            *(_array(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, v_colors, *gradients)),
         )
         return *gradients, None, None, None
 

@@ -4,18 +4,13 @@ entry point breaks every ns-* command for every method)."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.dataparser_specs import img3d_photos, img3d_single_image
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_methods.compat import provide_ffmpeg
-from img3d_methods.gaussian_adam import GaussianAdamConfig
 from img3d_methods.generated_pipeline import Img3dGeneratedPipelineConfig
 from img3d_methods.generated_trainer import Img3dGeneratedTrainerConfig
-from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanagerConfig
 from img3d_methods.splat_model import Img3dSplatModelConfig
 from img3d_methods.splat_pipeline import Img3dSplatPipelineConfig
@@ -23,35 +18,6 @@ from img3d_methods.splat_trainer import Img3dTrainerConfig
 
 silence_upstream_warnings()
 provide_ffmpeg()
-
-
-def splat_optimizers() -> dict[str, Any]:
-    """An optimizer for each group of a splat model's parameters, as Nerfstudio has them.
-
-    The rates are splatfacto's, which are for poses scaled into [-1, 1]. Positions and sizes move twice as fast: a CPU
-    run is several times shorter than 30 000 steps (sizes: half a decibel on fox, benchmarks/NOTES.md).
-    """
-
-    def gaussians(lr: float, scheduler: ExponentialDecayConfig | None = None) -> dict[str, Any]:
-        return {"optimizer": GaussianAdamConfig(lr=lr), "scheduler": scheduler}
-
-    return {
-        "means": gaussians(3.2e-4, ExponentialDecayConfig(lr_final=3.2e-6)),
-        "features_dc": gaussians(2.5e-3),
-        "features_rest": gaussians(2.5e-3 / 20),
-        "opacities": gaussians(0.05),
-        "scales": gaussians(1e-2),
-        "quats": gaussians(1e-3),
-        "camera_opt": {
-            "optimizer": AdamOptimizerConfig(lr=1e-4, eps=1e-15),
-            "scheduler": ExponentialDecayConfig(lr_final=5e-7, warmup_fraction=1 / 30),
-        },
-        "bilateral_grid": {
-            "optimizer": AdamOptimizerConfig(lr=2e-3, eps=1e-15),
-            "scheduler": ExponentialDecayConfig(lr_final=1e-4, warmup_fraction=1 / 30),
-        },
-    }
-
 
 img3d_splat = MethodSpecification(
     config=Img3dTrainerConfig(
@@ -61,7 +27,6 @@ img3d_splat = MethodSpecification(
             datamanager=Img3dSplatDatamanagerConfig(dataparser=img3d_photos.config),
             model=Img3dSplatModelConfig(),
         ),
-        optimizers=splat_optimizers(),
     ),
     description="Gaussian splats on a CPU or a GPU, from photos with poses.",
 )
@@ -75,7 +40,6 @@ img3d_lgm = MethodSpecification(
             # Refined only: neither grown nor pruned, at full size from the first step on, one colour a Gaussian.
             model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1),
         ),
-        optimizers=splat_optimizers(),
     ),
     description="Gaussian splats of one object, from one image: views by Zero123++, Gaussians by LGM.",
 )
@@ -88,7 +52,6 @@ img3d_lgm_views = MethodSpecification(
             datamanager=Img3dSplatDatamanagerConfig(dataparser=img3d_single_image.config),
             model=Img3dSplatModelConfig(preset="fast"),
         ),
-        optimizers=splat_optimizers(),
     ),
     description="Gaussian splats of one object, from one image: views by Zero123++, then plain img3d-splat.",
 )

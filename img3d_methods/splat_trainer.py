@@ -35,6 +35,7 @@ from img3d_methods.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableCon
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanager
 from img3d_methods.splat_model import Img3dSplatModel, Img3dSplatModelConfig
+from img3d_methods.splat_optimizers import splat_optimizers
 from img3d_methods.splat_pipeline import Img3dSplatPipeline
 from img3d_methods.threads import leave_threads_to_kernels
 from img3d_methods.training_clock import TrainingClock
@@ -45,6 +46,8 @@ class Img3dTrainerConfig(TrainerConfig):
     """Training options; defaults suit the device that is found."""
 
     _target: type = field(default_factory=lambda: Img3dTrainer)
+    optimizers: dict[str, Any] = field(default_factory=splat_optimizers)
+    """Optimizers and schedules, for each group of the model's parameters."""
     max_num_iterations: int = 0
     """Length of the whole run, also of a resumed one; all schedules stretch to it. 0: --pipeline.model.preset's."""
     machine: MachineConfig = field(
