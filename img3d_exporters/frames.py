@@ -43,6 +43,14 @@ def in_original_frame(
     return rotated(unscaled, dataparser_transform[:, :3].T)
 
 
+def points_in_original_frame(
+    points: Float[np.ndarray, "N 3"], dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float
+) -> Float[np.ndarray, "N 3"]:
+    """As `in_original_frame`, of points; float64."""
+    transform = dataparser_transform.astype(np.float64)
+    return (points / dataparser_scale - transform[:, 3]) @ transform[:, :3]
+
+
 def rotated(splats: Splats, rotation: Float[np.ndarray, "3 3"]) -> Splats:
     """The splats turned (or mirrored) about the origin, with the colours that they show to each side."""
     rotation = rotation.astype(np.float64)

@@ -17,6 +17,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from img3d_dataparsers.errors import InputError
+from img3d_exporters.frames import points_in_original_frame
 from img3d_kernels import rasterization
 from img3d_methods.ray_compositing import spherical_harmonics
 from img3d_methods.splat_packets import rotation_matrices
@@ -53,9 +54,9 @@ class PointCloud:
 
     def in_original_frame(self, dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float) -> PointCloud:
         """As `frames.in_original_frame` of Gaussians."""
-        rotation = dataparser_transform[:, :3].astype(np.float64)
-        points = (self.points / dataparser_scale - dataparser_transform[:, 3]) @ rotation
-        return PointCloud(points, self.colors, (self.normals @ rotation).astype(np.float32))
+        points = points_in_original_frame(self.points, dataparser_transform, dataparser_scale)
+        normals = (self.normals @ dataparser_transform[:, :3]).astype(np.float32)
+        return PointCloud(points, self.colors, normals)
 
 
 def points_on_gaussians(splats: Splats, num_points: int, cameras: Cameras | None = None, seed: int = 0) -> PointCloud:
