@@ -16,7 +16,7 @@ class SurfaceView:
     rgb: Float32[np.ndarray, "H W 3"]
     """sRGB in [0, 1]."""
     depth: Float32[np.ndarray, "H W"]
-    """Along the optical axis, in world units; 0 where the surface is not known, infinite where nothing is in the way."""
+    """Along the optical axis, in world units; 0 where it is not known, infinite where nothing is in the way."""
     viewmat: Float[np.ndarray, "4 4"]
     """World to camera, OpenCV axes: x right, y down, z forward."""
     K: Float[np.ndarray, "3 3"]
