@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -39,6 +40,7 @@ from img3d_methods.splat_optimizers import splat_optimizers
 from img3d_methods.splat_pipeline import Img3dSplatPipeline
 from img3d_methods.threads import leave_threads_to_kernels
 from img3d_methods.training_clock import TrainingClock
+from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Img3dTrainer(Trainer):
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
         self._set_run_length()
+        self.curve: list[CurvePoint] = []
         try:
             if self.config.is_viewer_enabled() and (message := taken_port_message(self.config.viewer)):
                 fail(message)
@@ -142,6 +145,7 @@ class Img3dTrainer(Trainer):
         self.stop_training = False
         self.step = self._start_step - 1
         self._seconds_beside_training = 0.0
+        self._seconds = self.curve[-1].seconds if self.curve else 0.0
         model = self._model()
         clock = TrainingClock(model.schedule.downscale_factor, config.max_num_iterations)
         with InterruptRequest() as interrupt:
@@ -173,6 +177,7 @@ class Img3dTrainer(Trainer):
         self.step = step
         seconds = time.perf_counter() - began
         clock.record(step, seconds + self._seconds_beside_training)
+        self._seconds += seconds + self._seconds_beside_training
         writer.put_time(EventName.ITER_TRAIN_TIME, seconds, step, avg_over_steps=True)
         pixels = self.pipeline.datamanager.get_train_rays_per_batch() / clock.downscale_at(step) ** 2
         writer.put_time(EventName.TRAIN_RAYS_PER_SEC, pixels / max(seconds, 1e-3), step, avg_over_steps=True)
@@ -182,7 +187,9 @@ class Img3dTrainer(Trainer):
             writer.put_scalar(EventName.ETA, clock.remaining(step), step)
             writer.put_scalar(GAUSSIANS, model.num_points, step)
             if "psnr" in metrics_dict:
-                writer.put_scalar(TRAIN_PSNR, float(metrics_dict["psnr"]), step)
+                psnr = float(metrics_dict["psnr"])
+                writer.put_scalar(TRAIN_PSNR, psnr, step)
+                self.curve.append(CurvePoint(step, self._seconds, float(loss), psnr, model.num_points))
             writer.put_scalar("Train Loss", loss.detach(), step)
             writer.put_dict("Train Loss Dict", {name: value.detach() for name, value in loss_dict.items()}, step)
             writer.put_dict("Train Metrics Dict", metrics_dict, step)
@@ -279,7 +286,24 @@ class Img3dTrainer(Trainer):
             self.save_checkpoint(step)
         except OSError as error:
             return f"Could not save the checkpoint of step {step} in {self.checkpoint_dir}: {error.strerror or error}"
+        self._save_curve()
         return None
+
+    def _save_curve(self) -> None:
+        """Write how the run went until now beside its config.yml; a run without it is as good."""
+        try:
+            if self.curve:
+                write_curve(self.curve, self.base_dir / CURVE_FILE)
+        except OSError as error:
+            warn(f"Could not save the training curve in {self.base_dir}: {error.strerror or error}; the run is whole.")
+
+    def _curve_until(self, step: int, path: Path) -> list[CurvePoint]:
+        """What a run that is continued at `step` has already; nothing where its table is absent or damaged."""
+        try:
+            return [point for point in read_curve(path) if point.step < step]
+        except ValueError as error:
+            warn(f"{error}; the curve begins at step {step}.")
+            return []
 
     def _load_checkpoint(self) -> None:
         """Continue from --load-checkpoint, or from --load-dir's latest (or --load-step's) checkpoint, if given.
@@ -315,6 +339,7 @@ class Img3dTrainer(Trainer):
             reason = f"only one of them has {error}" if missing else str(error).splitlines()[-1].strip()
             raise InputError(f"Cannot continue from {path} with these photos and options: {reason}") from error
         self._start_step = state["step"] + 1
+        self.curve = self._curve_until(self._start_step, path.parent.parent / CURVE_FILE)
         CONSOLE.print(f"Continuing after step {state['step']} of {path}", markup=False, highlight=False, soft_wrap=True)
 
     def _check_optimizer_shapes(self) -> None:

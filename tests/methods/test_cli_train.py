@@ -12,6 +12,8 @@ import pytest
 import torch
 from command_lines import CommandLine, TrainedRun
 
+from img3d_methods.training_curve import CURVE_FILE, read_curve
+
 pytestmark = pytest.mark.slow
 
 
@@ -66,6 +68,15 @@ def test_tensorboard_gets_the_curves(trained_run: TrainedRun) -> None:
     assert rates[-1] == pytest.approx(3.2e-6, rel=0.02)  # all of the schedule fits into 1200 steps
 
 
+def test_how_it_went_is_kept_beside_the_run(trained_run: TrainedRun) -> None:
+    curve = read_curve(trained_run.folder / CURVE_FILE)
+    said = [(point.step, point.gaussians, pytest.approx(point.psnr, abs=0.001)) for point in curve]
+    assert said == table_rows(trained_run.output)
+    seconds = [point.seconds for point in curve]
+    assert seconds == sorted(seconds) and 0 < seconds[-1] < 240
+    assert curve[-1].loss < curve[0].loss / 2
+
+
 def test_ns_eval_agrees_with_training(trained_run: TrainedRun, tmp_path: Path) -> None:
     output = trained_run.cli.succeed(
         "ns-eval", "--load-config", trained_run.config, "--output-path", tmp_path / "eval.json"
@@ -90,6 +101,10 @@ def test_a_finished_run_is_trained_further_with_wandb_offline(trained_run: Train
         assert not torch.equal(value, gaussians(new)[name]), f"{name} was not trained"
     assert int(new["optimizers"]["means"]["state"][0]["step"]) == 1300
     assert list((cli.run_folder("further") / "wandb").glob("offline-run-*"))
+    curve, older = (read_curve(cli.run_folder(name) / CURVE_FILE) for name in ("further", "first"))
+    assert curve[: len(older)] == older
+    assert [point.step for point in curve[len(older) :]] == [1200, 1250]
+    assert curve[-1].seconds > older[-1].seconds
 
 
 def test_a_run_that_is_complete_says_so(trained_run: TrainedRun) -> None:

@@ -15,6 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 from img3d_dataparsers.errors import InputError
 from img3d_methods.checkpoint_files import checkpoint_path, write_checkpoint
 from img3d_methods.splat_trainer import Img3dTrainer, Img3dTrainerConfig
+from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 
 
 @pytest.fixture
@@ -71,6 +72,34 @@ def test_what_was_saved_is_continued_at_the_next_step(trainer: Img3dTrainer) -> 
     rewrite(trainer, lambda state: None)
     trainer._load_checkpoint()
     assert trainer._start_step == 8
+
+
+def test_what_was_measured_until_the_checkpoint_is_continued(trainer: Img3dTrainer) -> None:
+    rewrite(trainer, lambda state: None)
+    curve = [CurvePoint(step, 0.5 * step, 0.1, 20.0, 200) for step in (0, 5, 10)]
+    write_curve(curve, trainer.checkpoint_dir.parent / CURVE_FILE)
+    trainer._load_checkpoint()
+    assert trainer.curve == curve[:2]
+
+
+def test_a_damaged_curve_does_not_keep_a_run_from_going_on(
+    trainer: Img3dTrainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(trainer, lambda state: None)
+    (trainer.checkpoint_dir.parent / CURVE_FILE).write_text("step\n")
+    trainer._load_checkpoint()
+    assert (trainer._start_step, trainer.curve) == (8, [])
+    assert CURVE_FILE in capsys.readouterr().out
+
+
+def test_the_curve_is_written_with_each_checkpoint(trainer: Img3dTrainer) -> None:
+    trainer.base_dir.mkdir(parents=True)
+    trainer.curve = []
+    assert trainer._try_to_save(7) is None
+    assert not (trainer.base_dir / CURVE_FILE).exists(), "nothing was measured"
+    trainer.curve = [CurvePoint(0, 0.0, 0.1, 20.0, 200)]
+    assert trainer._try_to_save(8) is None
+    assert read_curve(trainer.base_dir / CURVE_FILE) == trainer.curve
 
 
 def test_optimizer_states_of_another_size_are_refused(trainer: Img3dTrainer) -> None:
