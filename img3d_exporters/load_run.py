@@ -6,7 +6,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from img3d_dataparsers.errors import InputError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.data.datamanagers.base_datamanager import DataManager
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.models.base_model import Model
 
@@ -33,12 +34,22 @@ class Run:
     """From the world of the original capture to the model's, but for the scale."""
     dataparser_scale: float
     """Applied after the transform."""
+    config: TrainerConfig
+    """What its config.yml holds."""
+    datamanager: DataManager
+    """Its photos."""
+    step: int
+    """Of the checkpoint that was loaded."""
 
 
-def load_run(config_path: Path) -> Run:
+def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "inference") -> Run:
     """Loads the latest checkpoint of a run.
 
     The file is a pickle of sorts: loading it can run code, so load only your own (as with every `ns-…` command).
+
+    Args:
+        config_path: Its config.yml, or the folder that has it.
+        test_mode: Nerfstudio's: "test" to render held-out photos, at the size that they were trained at.
 
     Raises:
         InputError: There is no such run, or its checkpoint or data cannot be read.
@@ -51,8 +62,8 @@ def load_run(config_path: Path) -> Run:
     from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
 
     try:
-        config, pipeline, _, _ = eval_setup(
-            config_path, test_mode="inference", update_config_callback=_with_a_checkpoint
+        config, pipeline, _, step = eval_setup(
+            config_path, test_mode=test_mode, update_config_callback=_with_a_checkpoint
         )
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
@@ -74,6 +85,9 @@ def load_run(config_path: Path) -> Run:
         dataset.cameras,
         outputs.dataparser_transform.numpy(),
         outputs.dataparser_scale,
+        config,
+        pipeline.datamanager,
+        step,
     )
 
 
