@@ -56,7 +56,7 @@ def _seen(photo: UsablePhoto, camera: Cameras, count: int, seed: int) -> SeedPoi
     if depth is None:
         return None
     height, width = depth.shape
-    usable = _is_continuous(depth)
+    usable = is_continuous(depth)
     if photo.mask_path is not None:
         usable &= read_mask(photo.mask_path, width, height)
     rows, columns = np.nonzero(usable)
@@ -89,8 +89,8 @@ def read_depth(path: Path) -> FloatArray | None:
     return np.where(np.isfinite(depth) & (depth > 0), depth, 0.0)
 
 
-def _is_continuous(depth: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which pixels have a depth that their neighbours to all four sides share."""
+def is_continuous(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Which pixels of a depth map `[H, W]` (0: unknown) have a depth that their neighbours to all four sides share."""
     padded = np.pad(depth, 1, mode="edge")
     neighbours = np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
     return (depth > 0) & (np.abs(neighbours - depth) <= MAX_JUMP * depth).all(axis=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from nerfstudio.cameras.cameras import Cameras
 
 from img3d_exporters.viewer_page import InitialView
 from img3d_kernels import rasterization
@@ -36,6 +37,33 @@ def trained_splats(num: int = 3000, sh_degree: int = 3) -> Splats:
     splats.sh_dc = np.sin(3 * splats.means @ np.random.default_rng(1).normal(size=(3, 3))).astype(np.float32)
     splats.sh_rest = (0.3 * splats.sh_rest * np.abs(splats.means[:, None])).astype(np.float32)
     return splats
+
+
+def sphere_of_gaussians(num: int = 2000) -> Splats:
+    """A unit sphere of discs, red above and blue below."""
+    directions = np.random.default_rng(0).normal(size=(num, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    splats = trained_splats(num, 0)
+    half = directions + [1, 0, 0]  # turns x, the thin axis, to the direction: half way between the two, by half a turn
+    splats.quats = np.concatenate([np.zeros((num, 1)), half], axis=1).astype(np.float32)
+    splats.means = directions.astype(np.float32)
+    splats.log_scales = np.tile(np.log([0.001, 0.04, 0.04]), (num, 1)).astype(np.float32)
+    splats.sh_dc = np.where(directions[:, 2:] > 0, [[1.7, -1.7, -1.7]], [[-1.7, -1.7, 1.7]]).astype(np.float32)
+    return splats
+
+
+def cameras_at(*positions: tuple[float, float, float]) -> Cameras:
+    """Cameras that look at the origin."""
+    poses = []
+    for position in np.array(positions):
+        back = position / np.linalg.norm(position)
+        right = np.cross([0.3, 0.9, 0.1], back)
+        right /= np.linalg.norm(right)
+        poses.append(np.stack([right, np.cross(back, right), back, position], axis=1))  # OpenGL axes
+    return Cameras(torch.tensor(np.array(poses)).float(), fx=60.0, fy=60.0, cx=32.0, cy=32.0, width=64, height=64)
+
+
+ALL_SIDES = cameras_at((4, 0, 0), (-4, 0, 0), (0, 4, 0), (0, -4, 0), (0, 0, 4), (0, 0, -4))
 
 
 def from_all_sides(splats: Splats, size: int = 96) -> np.ndarray:

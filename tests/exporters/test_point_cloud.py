@@ -17,7 +17,8 @@ import trimesh
 from export_commands import failing_export, run_export
 from full_disk import files_limited_to
 from nerfstudio.cameras.cameras import Cameras
-from splat_scenes import trained_splats
+from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
+from surface_pictures import WallModel, cameras_that_look_along_y
 
 from img3d_dataparsers.errors import InputError
 from img3d_exporters.point_cloud import PointCloud, points_of_depth, points_on_gaussians
@@ -26,19 +27,6 @@ from img3d_exporters.splat_files import write_splats
 from img3d_methods.splats import Splats
 
 ENDINGS = list(WRITERS)
-
-
-def sphere_of_gaussians(num: int = 2000) -> Splats:
-    """A unit sphere of discs, red above and blue below."""
-    directions = np.random.default_rng(0).normal(size=(num, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    splats = trained_splats(num, 0)
-    half = directions + [1, 0, 0]  # turns x, the thin axis, to the direction: half way between the two, by half a turn
-    splats.quats = np.concatenate([np.zeros((num, 1)), half], axis=1).astype(np.float32)
-    splats.means = directions.astype(np.float32)
-    splats.log_scales = np.tile(np.log([0.001, 0.04, 0.04]), (num, 1)).astype(np.float32)
-    splats.sh_dc = np.where(directions[:, 2:] > 0, [[1.7, -1.7, -1.7]], [[-1.7, -1.7, 1.7]]).astype(np.float32)
-    return splats
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,20 +61,6 @@ def test_a_ply_opens_in_trimesh(tmp_path: Path) -> None:
     loaded = trimesh.load(tmp_path / "a.ply")
     np.testing.assert_allclose(loaded.vertices, cloud.points, atol=1e-5)
     assert plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]["red"].dtype == np.uint8
-
-
-def cameras_at(*positions: tuple[float, float, float]) -> Cameras:
-    """Cameras that look at the origin."""
-    poses = []
-    for position in np.array(positions):
-        back = position / np.linalg.norm(position)
-        right = np.cross([0.3, 0.9, 0.1], back)
-        right /= np.linalg.norm(right)
-        poses.append(np.stack([right, np.cross(back, right), back, position], axis=1))  # OpenGL axes
-    return Cameras(torch.tensor(np.array(poses)).float(), fx=60.0, fy=60.0, cx=32.0, cy=32.0, width=64, height=64)
-
-
-ALL_SIDES = cameras_at((4, 0, 0), (-4, 0, 0), (0, 4, 0), (0, -4, 0), (0, 0, 4), (0, 0, -4))
 
 
 @pytest.mark.parametrize("cameras", [ALL_SIDES, None])
@@ -138,23 +112,6 @@ def test_colours_are_those_of_the_nearest_view() -> None:
     left, right = (points_on_gaussians(splats, 1, cameras_at((side, 0, 0))).colors[0] for side in (-2.0, 2.0))
     assert left == pytest.approx([0.9886, 0.5, 0.5], abs=1e-3)
     assert right == pytest.approx([0.0114, 0.5, 0.5], abs=1e-3)
-
-
-class WallModel:
-    """Renders a wall at y = 2, whose lower half is missing; depth along the rays, as NeRFs have it."""
-
-    def get_outputs_for_camera(self, camera: Cameras) -> dict[str, torch.Tensor]:
-        rays = camera.generate_rays(camera_indices=0, keep_shape=True)
-        distance = (2 - rays.origins[..., 1:2]) / rays.directions[..., 1:2]
-        there = rays.origins[..., 2:] + distance * rays.directions[..., 2:] > 0
-        return {"depth": distance, "accumulation": there.float(), "rgb": torch.full((*there.shape[:2], 3), 0.25)}
-
-
-def cameras_that_look_along_y(num: int) -> Cameras:
-    poses = torch.zeros(num, 3, 4)
-    poses[:, :, :3] = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    poses[:, 0, 3] = torch.linspace(-1, 1, num)
-    return Cameras(poses, fx=40.0, fy=40.0, cx=32.0, cy=24.0, width=64, height=48)
 
 
 def test_points_of_depth_lie_where_rays_end() -> None:

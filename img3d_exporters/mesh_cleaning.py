@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a fused surface a mesh to work with: no crumbs, no defects, few holes or none, as many faces as wanted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from img3d_dataparsers.errors import InputError
+
+if TYPE_CHECKING:
+    from pymeshlab import MeshSet
+
+LEAST_PART = 0.02
+"""Faces of a separate part, relative to the largest, from which on it is one."""
+SMALL_HOLE = 60
+"""Edges around a hole that is closed in any case: what no picture saw, rather than an opening."""
+ATTEMPTS = 5
+"""At what one repair may undo of another."""
+
+Vertices = Float[np.ndarray, "N 3"]
+Faces = Int[np.ndarray, "F 3"]
+
+
+def cleaned(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+    """Without small separate parts, degenerate and doubled faces and non-manifold places; small holes closed."""
+    vertices, faces = without_crumbs(vertices, faces)
+    meshes = _meshlab(vertices, faces)
+    _repair(meshes)
+    meshes.meshing_close_holes(maxholesize=SMALL_HOLE)
+    return _current(meshes)
+
+
+def without_crumbs(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+    """Parts that hang together and are not much smaller than the largest."""
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
+    graph = coo_matrix((np.ones(len(edges), bool), edges.T), shape=(len(vertices), len(vertices)))
+    _, part_of_vertex = connected_components(graph, directed=False)
+    part = part_of_vertex[faces[:, 0]]
+    sizes = np.bincount(part)
+    return compacted(vertices, faces[sizes[part] >= LEAST_PART * sizes.max()])
+
+
+def compacted(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+    """Without vertices that no face has."""
+    used, renumbered = np.unique(faces, return_inverse=True)
+    return vertices[used], renumbered.reshape(-1, 3)
+
+
+def decimated(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces]:
+    """At most so many faces, by collapsing the edges whose loss is seen least (Garland and Heckbert 1997)."""
+    if len(faces) <= target:
+        return vertices, faces
+    meshes = _meshlab(vertices, faces)
+    meshes.meshing_decimation_quadric_edge_collapse(
+        targetfacenum=target, preserveboundary=True, preservenormal=True, preservetopology=True, planarquadric=True
+    )
+    return _current(meshes)
+
+
+def watertight(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces]:
+    """At most so many faces, without any hole, doubled edge or face that cuts another.
+
+    Args:
+        vertices: Of a surface with few holes, or none.
+        faces: Counter-clockwise as seen from outside.
+        target: How many faces at most.
+
+    Raises:
+        InputError: It could not be had.
+    """
+    for _ in range(ATTEMPTS):
+        vertices, faces = decimated(*_closed(vertices, faces), target)
+        if is_watertight(vertices, faces):
+            return vertices, faces
+        vertices, faces = _without_cutting_others(vertices, faces)
+    raise InputError(
+        "The mesh could not be made watertight: try --surface poisson, more --faces, or another --resolution."
+    )
+
+
+def is_watertight(vertices: Vertices, faces: Faces) -> bool:
+    """Whether it bounds a solid: closed, manifold, faces all turned outward alike, none cutting another."""
+    import trimesh
+
+    if not trimesh.Trimesh(vertices, faces, process=False).is_watertight:
+        return False
+    topology = _meshlab(vertices, faces).get_topological_measures()
+    manifold = topology["is_mesh_two_manifold"] and topology["non_two_manifold_vertices"] == 0
+    return manifold and _cutting_others_selected(vertices, faces).current_mesh().selected_face_number() == 0
+
+
+def _cutting_others_selected(vertices: Vertices, faces: Faces) -> MeshSet:
+    meshes = _meshlab(vertices, faces)
+    meshes.compute_selection_by_self_intersections_per_face()
+    return meshes
+
+
+def _without_cutting_others(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+    """Holes where faces cut others, and around."""
+    meshes = _cutting_others_selected(vertices, faces)
+    meshes.apply_selection_dilatation()
+    meshes.meshing_remove_selected_faces()
+    return without_crumbs(*_current(meshes))
+
+
+def _closed(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+    meshes = _meshlab(vertices, faces)
+    for _ in range(ATTEMPTS):
+        _repair(meshes)
+        if meshes.get_topological_measures()["number_holes"] == 0:
+            break
+        meshes.meshing_close_holes(maxholesize=meshes.current_mesh().edge_number())
+    meshes.meshing_re_orient_faces_coherently()
+    return _current(meshes)
+
+
+def _repair(meshes: MeshSet) -> None:
+    meshes.meshing_remove_duplicate_vertices()
+    meshes.meshing_remove_duplicate_faces()
+    meshes.meshing_remove_null_faces()
+    meshes.meshing_repair_non_manifold_edges(method="Remove Faces")
+    meshes.meshing_repair_non_manifold_vertices()
+    meshes.meshing_remove_unreferenced_vertices()
+
+
+def _meshlab(vertices: Vertices, faces: Faces) -> MeshSet:
+    import pymeshlab
+
+    meshes = pymeshlab.MeshSet()
+    meshes.add_mesh(pymeshlab.Mesh(vertices, faces))
+    return meshes
+
+
+def _current(meshes: MeshSet) -> tuple[Vertices, Faces]:
+    mesh = meshes.current_mesh()
+    return compacted(mesh.vertex_matrix(), mesh.face_matrix().astype(np.int64))

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A closed, smooth surface through another one that has holes and noise: screened Poisson (Kazhdan and Hoppe 2013)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial import KDTree
+
+SUPPORT = 3.0
+"""Units from the given surface beyond which there is no evidence for the new one."""
+WIDER = 1.1
+"""Open3D's cube is so much wider than the points, and halved as many times as its `depth` says."""
+
+
+def poisson_surface(
+    vertices: Float[np.ndarray, "N 3"], faces: Int[np.ndarray, "F 3"], closed: bool
+) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "F 3"]]:
+    """The surface whose inside is on the inner side of all given vertices.
+
+    Args:
+        vertices: In units of the details that there are.
+        faces: Counter-clockwise as seen from outside.
+        closed: Keep what bridges large holes; else it is left out again.
+    """
+    import open3d as o3d
+
+    given = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(faces))
+    given.compute_vertex_normals()
+    cloud = o3d.geometry.PointCloud(given.vertices)
+    cloud.normals = given.vertex_normals
+    extent = WIDER * float(np.ptp(vertices, axis=0).max())
+    depth = max(math.ceil(math.log2(extent)), 4)
+    found, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=depth, scale=WIDER)
+    surface, triangles = np.asarray(found.vertices), np.asarray(found.triangles).astype(np.int64)
+    if not closed:
+        distance, _ = KDTree(vertices).query(surface, distance_upper_bound=SUPPORT)
+        triangles = triangles[np.isfinite(distance)[triangles].all(axis=1)]
+    return surface, triangles

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures with depth have it along the optical axis, from whatever renders them, and only where something is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from PIL import Image
+from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
+from surface_pictures import WallModel, cameras_that_look_along_y
+
+from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
+from img3d_exporters.surface_views import (
+    SurfaceView,
+    cameras_around,
+    chosen,
+    model_renderer,
+    photographed,
+    rendered_for,
+    splat_renderer,
+)
+
+
+def points_of(view: SurfaceView) -> np.ndarray:
+    """World coordinates of what its pixels show."""
+    rows, columns = np.nonzero((view.depth > 0) & np.isfinite(view.depth))
+    rays = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1) @ np.linalg.inv(view.K).T
+    in_camera = np.c_[rays * view.depth[rows, columns, None], np.ones(len(rows))]
+    return (in_camera @ np.linalg.inv(view.viewmat).T)[:, :3]
+
+
+def test_the_depth_of_gaussians_is_on_them() -> None:
+    render = splat_renderer(sphere_of_gaussians())
+    for i in range(len(ALL_SIDES)):
+        view = render(ALL_SIDES[i : i + 1])
+        points = points_of(view)
+        assert len(points) > 500
+        assert np.abs(np.linalg.norm(points, axis=1) - 1).mean() < 0.03
+        assert np.isinf(view.depth[0]).all() and view.rgb.shape == (64, 64, 3)
+    above = render(cameras_at((0.1, 0, 4)))
+    assert above.rgb[32, 32] == pytest.approx([0.98, 0.02, 0.02], abs=0.05)
+
+
+def test_a_pixel_that_is_hardly_covered_has_the_colour_of_what_covers_it_and_no_depth() -> None:
+    faint = sphere_of_gaussians(200)
+    faint.opacities[:] = -2
+    view = splat_renderer(faint)(cameras_at((0.1, 0, 4)))
+    assert (view.depth == 0).any()
+    assert view.rgb[view.depth == 0].max(axis=-1).min() > 0.3
+
+
+def test_the_depth_of_other_models_is_turned_from_along_the_ray() -> None:
+    cameras = cameras_that_look_along_y(3)
+    render = model_renderer(WallModel())  # pyright: ignore[reportArgumentType]
+    for i in range(3):
+        view = render(cameras[i : i + 1])
+        known = (view.depth > 0) & np.isfinite(view.depth)
+        np.testing.assert_allclose(view.depth[known], 2, atol=1e-5)  # the wall is square to the axis
+        np.testing.assert_allclose(points_of(view)[:, 1], 2, atol=1e-5)
+        assert np.isinf(view.depth[-1]).all()  # below the wall
+
+
+def test_numbers_that_are_none_are_no_depth() -> None:
+    broken = WallModel().get_outputs_for_camera(cameras_that_look_along_y(1))
+    broken["depth"][:5] = float("nan")
+    broken["depth"][5:9] = float("inf")
+    model = SimpleNamespace(get_outputs_for_camera=lambda camera: broken, device=torch.device("cpu"))
+    view = model_renderer(model)(cameras_that_look_along_y(1))  # pyright: ignore[reportArgumentType]
+    assert (view.depth[:9] == 0).all()
+
+
+def test_in_another_frame_it_shows_the_same_points() -> None:
+    view = splat_renderer(sphere_of_gaussians())(ALL_SIDES[0:1])
+    rotation, translation, scale = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]), np.array([1.0, 2, 3]), 0.25
+    moved = view.in_frame(np.column_stack([rotation, translation]), scale)
+    back = (points_of(moved) @ rotation.T + translation) * scale
+    np.testing.assert_allclose(back, points_of(view), atol=1e-5)
+
+
+def test_chosen_cameras_are_few_and_small_and_without_distortion() -> None:
+    poses = torch.eye(4)[:3].repeat(10, 1, 1)
+    poses[:, 0, 3] = torch.arange(10)
+    cameras = Cameras(poses, 900.0, 900.0, 800.0, 610.0, 1600, 1200, torch.full((10, 6), 0.1), CameraType.PERSPECTIVE)
+    few = chosen(cameras, 4, 400)
+    assert few.camera_to_worlds[:, 0, 3].tolist() == [0, 3, 6, 9]
+    assert (int(few.width[0]), int(few.height[0])) == (400, 300)
+    assert (float(few.fx[0]), float(few.cy[0])) == (225.0, 152.5)
+    assert few.distortion_params is None
+    assert int(chosen(cameras, 4, 5000).width[0]) == 1600  # never larger
+    panorama = Cameras(poses, 400.0, 200.0, 400.0, 200.0, 800, 400, camera_type=CameraType.EQUIRECTANGULAR)
+    assert float(chosen(panorama, 1, 800).fx[0]) == 400  # 90 degrees
+
+
+def test_cameras_around_see_all_of_it() -> None:
+    splats = sphere_of_gaussians()
+    splats.means += np.float32(7)
+    cameras = cameras_around(splats)
+    views, _ = rendered_for(splat_renderer(splats), cameras[::16], textured=False)
+    for view in views:
+        assert np.isinf(view.depth[[0, -1]]).all() and np.isinf(view.depth[:, [0, -1]]).all()
+        assert ((view.depth > 0) & np.isfinite(view.depth)).mean() > 0.2
+
+
+@pytest.mark.parametrize("upstream", [False, True])
+def test_photos_come_with_the_models_depth(tiny_scene: Path, upstream: bool) -> None:
+    outputs = Img3dPhotosDataParserConfig(data=tiny_scene).setup().get_dataparser_outputs("train")
+    from img3d_dataparsers.image_dataset import Img3dImageDataset
+
+    dataset = (InputDataset if upstream else Img3dImageDataset)(outputs)
+    render = model_renderer(WallModel())  # pyright: ignore[reportArgumentType]
+    views = photographed(render, dataset, WallModel())  # pyright: ignore[reportArgumentType]
+    assert len(views) == len(dataset)
+    for i, view in enumerate(views):
+        photo = np.asarray(Image.open(outputs.image_filenames[i]).convert("RGB"))
+        np.testing.assert_allclose(view.rgb * 255, photo, atol=1e-3)
+        np.testing.assert_array_equal(view.depth, render(dataset.cameras[i : i + 1]).depth)
+        break
