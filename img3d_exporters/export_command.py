@@ -181,6 +181,24 @@ def lod(
     CONSOLE.print(f"Levels of {counts} Gaussians: {output_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command(name="report")
+def report(output: Path, load_config: Path, force: bool = False) -> None:
+    """Writes one page that shows a run, whatever its method: renders beside held-out photos, where cameras and points
+    are, how training went, what the Gaussians are like, how large files get. It opens anywhere, offline.
+
+    Args:
+        output: The page to write, an .html.
+        load_config: The run's config.yml.
+        force: Replace the file if it is there.
+    """
+    from img3d_exporters.load_run import load_run
+    from img3d_exporters.report import check_output, write_report
+
+    check_output(output, force)
+    write_report(load_run(load_config, test_mode="test"), output)
+    _print_written("The run on one page", output)
+
+
 def _check_one_source(load_config: Path | None, input: Path | None) -> None:
     if (load_config is None) == (input is None):
         raise InputError("Give either --load-config (a run's config.yml) or --input (a splat file).")
