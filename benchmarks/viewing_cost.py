@@ -2,7 +2,8 @@
 """What watching costs: training steps a second with the viewer's page closed, open, and dragged around.
 
 The trainer is the one that `ns-train img3d-splat` runs, on fox, without densification, so that all steps are alike. The
-page is a process of its own that speaks viser's protocol and draws nothing, so that what is measured is this end.
+page is a process of its own (scripted_page.py) that draws nothing, so that what is measured is this end; stretches
+begin when it has been shown something.
 
     python benchmarks/viewing_cost.py --gaussians 50000
 """
@@ -11,29 +12,24 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from multiprocessing.synchronize import Event
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import numpy as np
 from kernels import describe_machine
-from scipy.spatial.transform import Rotation
 from training_step import SIZES, fixed_run, start_with
-from viser import _messages as messages
-from websockets.sync.client import connect
 
 from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.splat_trainer import Img3dTrainer
 from img3d_methods.training_clock import TrainingClock
 
 WARM_UP_STEPS = 100
-CHECKBOX = "Draw splats in the browser"
 MODES: dict[str, tuple[bool, bool]] = {
     "page open, it draws": (True, False),
     "page dragged, it draws": (True, True),
@@ -58,37 +54,17 @@ class Watched(Img3dTrainer):
         """Nothing is saved or measured."""
 
 
-def page(port: int, draws: bool, moves: bool, closed: Event) -> None:
-    """What a page does: shows its camera, reads all that comes, ticks a box; until `closed`."""
-    with connect(f"ws://127.0.0.1:{port}", max_size=None) as socket:
-
-        def send(message: Any) -> None:
-            socket.send(msgspec.msgpack.encode(message.as_serializable_dict()))
-
-        def look(angle: float) -> None:
-            position = (8 * np.cos(angle), 8 * np.sin(angle), 3.0)
-            # OpenCV axes: right, down, forward.
-            forward = -np.array(position) / np.linalg.norm(position)
-            right = np.cross(forward, [0.0, 0.0, 1.0])
-            right /= np.linalg.norm(right)
-            axes = np.stack([right, np.cross(forward, right), forward], axis=1)
-            wxyz = tuple(Rotation.from_matrix(axes).as_quat(scalar_first=True).tolist())
-            send(messages.ViewerCameraMessage(wxyz, position, 1.0, 16 / 9, (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
-
-        look(0.0)
-        ticked = draws
-        angle = 0.0
-        while not closed.is_set():
-            try:
-                for message in msgspec.msgpack.decode(socket.recv(timeout=1 / 60, decode=False)):
-                    if not ticked and message.get("props", message).get("label") == CHECKBOX:
-                        send(messages.GuiUpdateMessage(message.get("uuid") or message["id"], {"value": False}))
-                        ticked = True
-            except TimeoutError:
-                pass
-            if moves:
-                angle += 0.01
-                look(angle)
+@contextmanager
+def page(port: int, draws: bool, moves: bool) -> Iterator[None]:
+    """A page is open and has something to show."""
+    words = [str(port), "draws" if draws else "renders", "dragged" if moves else "still"]
+    command = [sys.executable, str(Path(__file__).with_name("scripted_page.py")), *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        if process.stdout.readline() != "shown\n":
+            raise RuntimeError("The page was shown nothing.")
+        yield
+        process.stdin.close()
 
 
 def steps_per_second(trainer: Watched, seconds: float) -> float:
@@ -102,18 +78,13 @@ def measure(trainer: Watched, port: int, seconds: float, rounds: int) -> None:
     """Print the table, each mode between two stretches without a page."""
     while len(trainer.ended) < WARM_UP_STEPS:
         time.sleep(0.1)
-    context = multiprocessing.get_context("spawn")
     slower: dict[str, list[float]] = {mode: [] for mode in MODES}
     rates: dict[str, list[float]] = {mode: [] for mode in (*MODES, "no page")}
     before = steps_per_second(trainer, seconds)
     for _, (mode, (draws, moves)) in itertools.product(range(rounds), MODES.items()):
-        closed = context.Event()
-        process = context.Process(target=page, args=(port, draws, moves, closed), daemon=True)
-        process.start()
-        time.sleep(8)  # it starts, gets its first splats or picture
-        rate = steps_per_second(trainer, seconds)
-        closed.set()
-        process.join()
+        with page(port, draws, moves):
+            time.sleep(2)
+            rate = steps_per_second(trainer, seconds)
         time.sleep(2)
         after = steps_per_second(trainer, seconds)
         slower[mode].append(2 * rate / (before + after))
