@@ -60,7 +60,7 @@ def _scene(splats: Splats) -> tuple[dict[str, Any], bytes]:
     alphas = splats.alphas()
     attributes: dict[str, npt.NDArray[Any]] = {
         "POSITION": splats.means,
-        "COLOR_0": bytes_of(np.concatenate([_linear(splats.colors()), alphas[:, None]], axis=1)),
+        "COLOR_0": bytes_of(np.concatenate([linear_of_srgb(splats.colors()), alphas[:, None]], axis=1)),
         f"{EXTENSION}:ROTATION": quats[:, [1, 2, 3, 0]],
         f"{EXTENSION}:SCALE": np.exp(splats.log_scales.clip(-80, 80)),
         f"{EXTENSION}:OPACITY": alphas[:, None],
@@ -237,7 +237,7 @@ def _harmonics(degree: int) -> list[str]:
     return [f"{EXTENSION}:SH_DEGREE_{each}_COEF_{i}" for each in range(1, degree + 1) for i in range(2 * each + 1)]
 
 
-def _linear(colors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+def linear_of_srgb(colors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
     """sRGB decoded, as glTF's own colours are linear."""
     colors = colors.clip(0, 1)
     return np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mesh as FBX, written by Blender: what Unity, Unreal, Maya and 3ds Max exchange.
+
+Blender takes over the process that it is imported into, so it gets one of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from img3d_dataparsers.errors import InputError
+from img3d_exporters.frames import TO_Y_UP
+from img3d_exporters.mesh_geometry import welded
+from img3d_exporters.meshes import Mesh
+
+ARRAYS, TEXTURE, OUTPUT = "mesh.npz", "texture.png", "mesh.fbx"
+"""Files that go to and from Blender."""
+
+
+def check_installed() -> None:
+    """Raises InputError where there is no Blender."""
+    if importlib.util.find_spec("bpy") is None:
+        raise InputError(
+            "FBX files are written by Blender, which is not installed: pip install 'img3d[fbx]' (Python 3.11 only)."
+        )
+
+
+def write(mesh: Mesh, path: Path) -> None:
+    """Writes the file, the texture in it.
+
+    Args:
+        mesh: With y up, in metres.
+        path: Where to.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    kept, of_vertex = welded(mesh)
+    arrays = {
+        "vertices": mesh.vertices[kept] @ TO_Y_UP["z"],  # Blender has z up, and turns what it writes
+        "faces": of_vertex[mesh.faces],
+        "colors": mesh.colors[kept],
+    }
+    if mesh.uvs is not None:
+        arrays["corner_uvs"] = mesh.uvs[mesh.faces.reshape(-1)]
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as name:
+        folder = Path(name)
+        with (folder / ARRAYS).open("wb") as file:
+            np.savez(file, **arrays)
+        if mesh.texture is not None:
+            Image.fromarray(mesh.texture).save(folder / TEXTURE)
+        command = [sys.executable, "-m", "img3d_exporters.formats.fbx_in_blender", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not (folder / OUTPUT).exists():
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            raise OSError(f"Blender says: {lines[-1].strip() if lines else done.returncode}")
+        (folder / OUTPUT).replace(path)

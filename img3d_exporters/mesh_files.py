@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Meshes as files: every format by its ending.
+
+A run's meshes have z up. Formats that prescribe another axis, or whose readers expect one, get that; PLY and STL keep
+the numbers as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from img3d_dataparsers.errors import InputError
+from img3d_exporters.formats import fbx, mesh_glb, obj, usdz
+from img3d_exporters.formats.quantised import bytes_of
+from img3d_exporters.frames import TO_Y_UP, UpAxis
+from img3d_exporters.mesh_geometry import check_mesh, welded
+from img3d_exporters.meshes import Mesh
+from img3d_exporters.output_files import check_free, written_whole
+
+
+def _glb(mesh: Mesh, path: Path) -> None:
+    path.write_bytes(mesh_glb.glb(mesh))
+
+
+def _stl(mesh: Mesh, path: Path) -> None:
+    """Binary."""
+    import trimesh
+    from trimesh.exchange.stl import export_stl
+
+    path.write_bytes(export_stl(trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)))
+
+
+def _ply(mesh: Mesh, path: Path) -> None:
+    """Binary, with the vertices' colours."""
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
+    kept, of_vertex = welded(mesh)
+    colors = bytes_of(mesh.colors[kept])
+    path.write_bytes(
+        export_ply(
+            trimesh.Trimesh(mesh.vertices[kept], of_vertex[mesh.faces], vertex_colors=colors, process=False),
+            vertex_normal=False,
+        )
+    )
+
+
+@dataclass
+class Format:
+    """A kind of file."""
+
+    write: Callable[[Mesh, Path], None]
+    y_up: bool
+    textured: bool
+    """Whether a texture can be in it."""
+
+
+OBJ = ".obj"
+FORMATS: dict[str, Format] = {
+    ".glb": Format(_glb, y_up=True, textured=True),
+    ".usdz": Format(usdz.write, y_up=True, textured=True),
+    ".fbx": Format(fbx.write, y_up=True, textured=True),
+    ".ply": Format(_ply, y_up=False, textured=False),
+    ".stl": Format(_stl, y_up=False, textured=False),
+}
+"""All but OBJ, which is several files."""
+
+
+def holds_texture(path: Path) -> bool:
+    """Whether baking one for this file is worth it."""
+    return path.suffix.lower() == OBJ or FORMATS[path.suffix.lower()].textured
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Raises InputError where the file may not be written, before anything that takes long."""
+    ending = path.suffix.lower()
+    if ending not in (OBJ, *FORMATS):
+        endings = ", ".join((OBJ, *FORMATS))
+        raise InputError(f"{path} has an ending that img3d-export mesh does not write: it writes {endings}.")
+    for file in (path, *(_beside(path) if ending == OBJ else ())):
+        check_free(file, force)
+    if ending == ".fbx":
+        fbx.check_installed()
+
+
+def write_mesh(mesh: Mesh, path: Path, up: UpAxis | None = "z") -> None:
+    """Writes the file whole, or not at all, in the format of its ending; an OBJ with its MTL and PNG beside it.
+
+    Args:
+        mesh: What there is to write: a texture where the format has room for one, otherwise the vertices' colours.
+        path: Its folder is made.
+        up: The axis that points up; None if that is not known: then all formats get the numbers as they are.
+
+    Raises:
+        InputError: It cannot be written, or there is nothing to write.
+    """
+    check_mesh(mesh)
+    ending = path.suffix.lower()
+    if up is not None and (ending == OBJ or FORMATS[ending].y_up):
+        mesh = replace(mesh, vertices=mesh.vertices @ TO_Y_UP[up].T)
+    if ending == OBJ:
+        _write_obj(mesh, path)
+    else:
+        with written_whole(path) as temporary:
+            FORMATS[ending].write(mesh, temporary)
+
+
+def _write_obj(mesh: Mesh, path: Path) -> None:
+    mtl, png = _beside(path)
+    with contextlib.ExitStack() as stack:
+        # Left in the opposite order: the file that names the others comes last.
+        geometry = stack.enter_context(written_whole(path))
+        if mesh.texture is None:
+            obj.write(mesh, geometry, None)
+            return
+        material = stack.enter_context(written_whole(mtl))
+        texture = stack.enter_context(written_whole(png))
+        Image.fromarray(mesh.texture).save(texture, format="png")
+        material.write_text(obj.material(png.name), encoding="utf-8")
+        obj.write(mesh, geometry, mtl.name)
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Where the material and the texture of an OBJ are: names without spaces, which many programs cannot read."""
+    stem = re.sub(r"[^\w.-]+", "_", path.stem)
+    return path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")

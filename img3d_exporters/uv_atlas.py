@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a surface lies in its texture: charts laid out by xatlas, and the point of the surface under each texel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64, Shaped
+
+from img3d_exporters.meshes import Mesh
+
+PACKED_AT = 1024
+"""Texels along the side, at most, where charts are packed; for larger textures the same places are taken, which saves
+much time, and leaves them wider gutters, as their smaller copies (mip maps) need."""
+PADDING = 2
+"""Of those texels, between charts."""
+ROWS = 512
+"""Of the texture looked up at once."""
+
+
+@dataclass
+class Texels:
+    """T texels that lie on the surface."""
+
+    pixels: Int64[np.ndarray, "T"]
+    """Indices in the flattened texture, ascending."""
+    faces: Int64[np.ndarray, "T"]
+    weights: Float32[np.ndarray, "T 3"]
+    """Barycentric coordinates in the face."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def interpolated(self, values: Shaped[np.ndarray, "N D"], mesh: Mesh) -> Float32[np.ndarray, "T D"]:
+        """Values of vertices, as they are in between."""
+        corners = mesh.faces[self.faces]
+        values = values.astype(np.float32)
+        result = self.weights[:, :1] * values[corners[:, 0]]
+        for i in (1, 2):
+            result += self.weights[:, i : i + 1] * values[corners[:, i]]
+        return result
+
+    def __getitem__(self, chosen: Shaped[np.ndarray, "M"]) -> Texels:
+        return Texels(self.pixels[chosen], self.faces[chosen], self.weights[chosen])
+
+
+def unwrapped(mesh: Mesh, texture_size: int) -> Mesh:
+    """The mesh with texture coordinates; its vertices are doubled along seams, its faces stay in their order.
+
+    Args:
+        mesh: F faces, at least one. 100,000 take about a minute.
+        texture_size: Texels along a side.
+    """
+    import xatlas
+
+    atlas = xatlas.Atlas()
+    low = mesh.vertices.min(axis=0)  # of a mesh far from the origin, 32 bits would leave nothing
+    atlas.add_mesh((mesh.vertices - low).astype(np.float32), mesh.faces.astype(np.uint32))
+    packing = xatlas.PackOptions()
+    packing.resolution, packing.padding = min(texture_size, PACKED_AT), PADDING
+    atlas.generate(xatlas.ChartOptions(), packing)
+    of_vertex, faces, uvs = atlas[0]
+    # The atlas is seldom square, the texture is.
+    uvs = uvs * (np.array([atlas.width, atlas.height]) / max(atlas.width, atlas.height))
+    return replace(
+        mesh,
+        vertices=mesh.vertices[of_vertex],
+        faces=faces.astype(np.int64),
+        colors=mesh.colors[of_vertex],
+        uvs=uvs.astype(np.float32),
+    )
+
+
+def texels_of(mesh: Mesh, texture_size: int) -> Texels:
+    """The texels whose centres the faces cover.
+
+    Args:
+        mesh: With texture coordinates.
+        texture_size: Texels along a side.
+    """
+    import open3d
+
+    assert mesh.uvs is not None
+    # As columns and rows of the picture, faces are seen from above: a ray down at each texel's centre finds its face.
+    flat = np.zeros((len(mesh.uvs), 3), np.float32)
+    flat[:, 0], flat[:, 1] = mesh.uvs[:, 0] * texture_size, (1 - mesh.uvs[:, 1]) * texture_size
+    scene = open3d.t.geometry.RaycastingScene()
+    scene.add_triangles(flat, mesh.faces.astype(np.uint32))
+    parts = []
+    for start in range(0, texture_size, ROWS):
+        rows = np.arange(start, min(start + ROWS, texture_size))
+        rays = np.zeros((len(rows), texture_size, 6), np.float32)
+        rays[..., 0], rays[..., 1] = np.arange(texture_size) + 0.5, rows[:, None] + 0.5
+        rays[..., 2], rays[..., 5] = 1, -1
+        hits = scene.cast_rays(open3d.core.Tensor(rays.reshape(-1, 6)))
+        found = np.flatnonzero(np.isfinite(hits["t_hit"].numpy()))
+        others = hits["primitive_uvs"].numpy()[found]
+        weights = np.concatenate([1 - others.sum(axis=1, keepdims=True), others], axis=1)
+        faces = hits["primitive_ids"].numpy()[found].astype(np.int64)
+        parts.append((found + start * texture_size, faces, weights.astype(np.float32)))
+    return Texels(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def with_gutters(texture: Float[np.ndarray, "H W 3"], filled: Int64[np.ndarray, "T"]) -> Float[np.ndarray, "H W 3"]:
+    """The texture, all but some texels in the colour of the nearest of those: filtering finds nothing else."""
+    import cv2
+
+    height, width = texture.shape[:2]
+    empty = np.ones(height * width, np.uint8)
+    empty[filled] = 0
+    _, labels = cv2.distanceTransformWithLabels(
+        empty.reshape(height, width), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    labels = labels.reshape(-1).astype(np.int64)
+    pixel_of_label = np.zeros(labels.max() + 1, np.int64)
+    pixel_of_label[labels[filled]] = filled
+    return texture.reshape(-1, 3)[pixel_of_label[labels]].reshape(height, width, 3)
