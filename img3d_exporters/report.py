@@ -132,27 +132,21 @@ def _scene_figures(run: Run, splats: Splats | None, held_out: bool) -> list[Figu
     other_cameras = others.cameras if held_out and others is not None else None
     groups = [train.cameras] if other_cameras is None else [train.cameras, other_cameras]
     centers = np.concatenate([cameras.camera_to_worlds[:, :3, 3].cpu().numpy() for cameras in groups])
-    seeds = _seed_points(train.metadata) if splats is None else None
-    drawn = splats if splats is not None else seeds
-    shown = {True: "The Gaussians", False: "The points that the data came with"}[splats is not None]
-    what = f"{shown}, and the cameras" if drawn is not None else "The cameras"
+    if splats is not None:
+        drawn, shown = splats, "The Gaussians, and the cameras"
+    else:
+        drawn = _seed_points(train.metadata)
+        shown = "The cameras" if drawn is None else "The points that the data came with, and the cameras"
 
-    def view(side: Side) -> str:
-        return scene_view(side, plan(side, drawn, centers), train.cameras, other_cameras)
+    def view(title: str, side: Side, caption: str, nearest: str) -> Figure:
+        scene = plan(side, drawn, centers)
+        cut = f" What is {nearest} is cut away." if scene.cut else ""
+        return Figure(title, scene_view(side, scene, train.cameras, other_cameras), f"{caption}{cut}")
 
+    units = f"A unit of the axes is {1 / run.dataparser_scale:.3g} of the original poses'."
     return [
-        Figure(
-            "From above",
-            view("above"),
-            f"{what}, which look where their pyramids open. Of a room, what is higher than all cameras is cut away. "
-            "Units are the run's own: Nerfstudio scales the cameras into a box from −1 to 1.",
-        ),
-        Figure(
-            "From the side",
-            view("side"),
-            "The same from −y, with z up; of a room, what is in front of all cameras is cut away. What is far from the "
-            "cameras is not in these pictures.",
-        ),
+        view("From above", "above", f"{shown}, which look where their pyramids open. {units}", "above all cameras"),
+        view("From the side", "side", "The same from −y, with z up; not what is far away.", "in front of all cameras"),
     ]
 
 
@@ -180,7 +174,7 @@ def _curve_figures(run: Run, curve: Sequence[CurvePoint], comparisons: Compariso
     ]
     if any(point.gaussians for point in curve):
         figures.append(
-            Figure("Number of Gaussians", gaussians_curve(curve), "Splitting adds some, pruning takes some.")
+            Figure("Number of Gaussians", gaussians_curve(curve), "Splitting adds Gaussians, pruning removes them.")
         )
     return figures
 
@@ -198,7 +192,8 @@ def _doublings(run: Run) -> list[int]:
 def _gaussian_figures(splats: Splats) -> list[Figure]:
     scales = np.exp(splats.log_scales.astype(np.float64))
     sizes, alphas = np.exp(splats.log_scales.astype(np.float64).mean(axis=1)), splats.alphas()
-    thinness = (scales.max(axis=1) / scales.min(axis=1)).clip(max=THINNEST)
+    thinness = scales.max(axis=1) / np.maximum(scales.min(axis=1), scales.max(axis=1) / THINNEST)
+    rest = f" In the last bar are all from {THINNEST:,}." if thinness.max() > 0.99 * THINNEST else ""
     return [
         Figure(
             "Size",
@@ -214,8 +209,7 @@ def _gaussian_figures(splats: Splats) -> list[Figure]:
         Figure(
             "Shape",
             histogram(thinness, "longest axis ÷ shortest", logarithmic=True),
-            f"1 is a ball, much more a disc or a needle; dashed: the median, {np.median(thinness):.1f}. In the last "
-            f"bar are all from {THINNEST:,}.",
+            f"1 is a ball, much more a disc or a needle; dashed: the median, {np.median(thinness):.1f}.{rest}",
         ),
     ]
 

@@ -205,17 +205,17 @@ def histogram(values: Float[np.ndarray, "N"], label: str, logarithmic: bool) -> 
     """How many Gaussians have which value.
 
     Args:
-        values: At least one; positive if logarithmic.
+        values: At least one; positive if logarithmic, else in [0, 1]. Outliers, one in a thousand, are not shown.
         label: Of the axis.
         logarithmic: Whether that axis is.
     """
-    low, high = np.quantile(values, (0.001, 0.999)) if logarithmic else (0.0, 1.0)
     if logarithmic:
+        low, high = np.quantile(values, (0.001, 0.999))
         bins = np.geomspace(low, max(high, 1.01 * low), 60)
     else:
-        bins = np.linspace(low, high, 51)
+        bins = np.linspace(0, 1, 51)
     with _figure() as (figure, axes):
-        axes.hist(values.clip(bins[0], bins[-1]), bins=bins.tolist(), color=TRAINING, alpha=0.8)
+        axes.hist(values, bins=bins.tolist(), color=TRAINING, alpha=0.8)
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(_plain())

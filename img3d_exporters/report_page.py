@@ -99,13 +99,13 @@ def _header(report: Report) -> str:
     facts = {
         **_means(report.comparisons),
         **report.facts,
-        "photos" if held_out == 0 else "photos + held out": photos,
+        f"{report.comparisons.noun}s" if held_out == 0 else "photos + held out": photos,
     }
     tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     source = f" · from {escape(report.data)}" if report.data else ""
     return f"""<header>
 <h1>{escape(report.title)}</h1>
-<p>{escape(report.method)}{source} · {report.finished:%-d %B %Y, %H:%M}</p>
+<p>{escape(report.method)}{source} · {report.finished.day} {report.finished:%B %Y, %H:%M}</p>
 <dl>{tiles}</dl>
 </header>
 """
@@ -127,26 +127,29 @@ def _means(comparisons: Comparisons) -> dict[str, str]:
 
 def _comparisons(comparisons: Comparisons) -> str:
     shown, measured = comparisons.shown(), comparisons.measured
-    total = comparisons.num_photos
-    count = f"{len(shown)} of {total}" if len(shown) < total else f"All {total}"
+    total, noun = comparisons.num_photos, comparisons.noun
+    text = f"{_count(len(shown), total)} {noun}s, beside what the model renders from their cameras. "
     if comparisons.held_out:
-        text = f"{count} photos that training never saw, beside what the model renders from their cameras."
+        text += "Training never saw them."
+    elif comparisons.generated:
+        text += "They were generated of one image, and the object made to match them: that is what the numbers tell."
     else:
-        text = (
-            f"{count} photos, beside what the model renders from their cameras. All of them were trained on, none is "
-            "held out: new views may be worse than these."
-        )
+        text += "All of them were trained on, none is held out: from elsewhere, renders may be worse."
     if len(measured) < total:
-        text += f" {len(measured)} of them were measured, because rendering takes long here."
-    rows = "".join(_comparison(comparison) for comparison in shown)
-    return _section("Renders beside photos", f"<p>{text}</p>{_error_legend()}{rows}{_table(measured)}")
+        text += f" {len(measured)} were measured, because rendering takes long here."
+    rows = "".join(_comparison(comparison, noun) for comparison in shown)
+    return _section(f"Renders beside {noun}s", f"<p>{text}</p>{_error_legend()}{rows}{_table(measured, noun)}")
 
 
-def _comparison(comparison: Comparison) -> str:
-    pictures = (comparison.photo, comparison.render, comparison.error)
+def _count(shown: int, total: int) -> str:
+    return f"{shown} of {total:,}" if shown < total else f"All {total:,}"
+
+
+def _comparison(comparison: Comparison, noun: str) -> str:
+    pictures = {noun: comparison.photo, "render": comparison.render, "error": comparison.error}
     cells = "".join(
-        f"<figure>{_image(each, f'{each.name} {comparison.name}')}<figcaption>{each.name}</figcaption></figure>"
-        for each in pictures
+        f"<figure>{_image(picture, f'{what}: {comparison.name}')}<figcaption>{what}</figcaption></figure>"
+        for what, picture in pictures.items()
     )
     numbers = "".join(f"<span>{_metric(name, value)}</span>" for name, value in comparison.metrics.items())
     return f"<article>{cells}<p><b>{escape(comparison.name)}</b>{numbers}</p></article>"
@@ -161,7 +164,7 @@ def _error_legend() -> str:
     )
 
 
-def _table(measured: Sequence[Comparison]) -> str:
+def _table(measured: Sequence[Comparison], noun: str) -> str:
     names = list(measured[0].metrics)
     head = "".join(f"<th>{_METRIC_NAMES[name]}</th>" for name in names)
     rows = "".join(
@@ -170,8 +173,8 @@ def _table(measured: Sequence[Comparison]) -> str:
     )
     opened = " open" if len(measured) > MOST_COMPARISONS else ""
     return (
-        f"<details{opened}><summary>The numbers of all {len(measured)}</summary>"
-        f'<table class="metrics"><tr><th>photo</th>{head}</tr>{rows}</table></details>'
+        f"<details{opened}><summary>All {len(measured)} measurements</summary>"
+        f'<table class="metrics"><tr><th>{noun}</th>{head}</tr>{rows}</table></details>'
     )
 
 
@@ -226,8 +229,10 @@ def _readable(size: int | None) -> str:
 def _thumbnails(report: Report) -> str:
     pictures = "".join(_image(picture, picture.name) for picture in report.thumbnails)
     total = sum(report.num_photos)
-    count = f"{len(report.thumbnails)} of {total:,}" if len(report.thumbnails) < total else f"All {total:,}"
-    text = f"{count} photos."
+    if report.comparisons.generated:
+        text = f"The image, and {_count(len(report.thumbnails) - 1, total).lower()} views that were generated of it."
+    else:
+        text = f"{_count(len(report.thumbnails), total)} photos."
     return _section("Input", f'<p>{text}</p><div class="thumbnails">{pictures}</div>')
 
 

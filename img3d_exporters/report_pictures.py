@@ -80,6 +80,13 @@ class Comparisons:
     """Out of which they were chosen, evenly."""
     held_out: bool
     """Whether training saw none of them."""
+    generated: bool
+    """Whether they are no photos, but were generated of one image."""
+
+    @property
+    def noun(self) -> str:
+        """What one of them is called."""
+        return "view" if self.generated else "photo"
 
     def mean(self, metric: str) -> float | None:
         """Over what was measured; None if it was not."""
@@ -163,7 +170,7 @@ def compare(run: Run) -> Comparisons:
             progress.update(task, total=len(indices), completed=done)
             measured.append(_compare(run.model, views(index), dataset.image_filenames[index]))
     held_out = not set(dataset.image_filenames) <= set(train.image_filenames)
-    return Comparisons(measured, len(dataset), held_out)
+    return Comparisons(measured, len(dataset), held_out, generated="views_folder" in train.metadata)
 
 
 def _views(datamanager: DataManager, dataset: InputDataset) -> Callable[[int], tuple[Cameras, dict[str, Any]]]:

@@ -39,6 +39,8 @@ class Plan:
     """World coordinates of the lower left corner, and of what is farthest below or behind."""
     high: Float[np.ndarray, "3"]
     """Of the upper right corner, and of what is nearest."""
+    cut: bool
+    """Whether something is cut away, for what is behind it to be seen."""
 
 
 def plan(side: Side, splats: Splats | None, cameras: Float[np.ndarray, "C 3"]) -> Plan:
@@ -56,17 +58,18 @@ def plan(side: Side, splats: Splats | None, cameras: Float[np.ndarray, "C 3"]) -
     width, height = (max(1, round(scale * size[axis])) for axis in (right, up))
     white = np.full((height, width, 3), 255, np.uint8)
     if splats is None:
-        return Plan(white, low, high)
+        return Plan(white, low, high, cut=False)
     near, far = low.copy(), high.copy()
-    if _surround(splats, cameras):  # a ceiling would hide the room, and a wall too
+    cut = _surround(splats, cameras)
+    if cut:  # a ceiling would hide the room, and a wall too
         if side == "above":
             far[2] = min(far[2], cameras[:, 2].max() + MARGIN * size.max() / 2)
         else:
             near[1] = max(near[1], cameras[:, 1].min() - MARGIN * size.max() / 2)
     inside = splats[((splats.means >= near) & (splats.means <= far)).all(axis=1)]
     if len(inside) == 0:
-        return Plan(white, low, high)
-    return Plan(_projected(inside, side, low, high, width, height), low, high)
+        return Plan(white, low, high, cut)
+    return Plan(_projected(inside, side, low, high, width, height), low, high, cut)
 
 
 def splats_of_points(positions: Float[np.ndarray, "N 3"], colors: Float[np.ndarray, "N 3"]) -> Splats:
