@@ -77,6 +77,8 @@ class PageScene:
     """RGB in [0, 1]."""
     antialiased: bool = False
     """Whether the Gaussians were trained with gsplat's rasterize_mode "antialiased" (Mip-Splatting's 2D filter)."""
+    mesh: bytes | None = None
+    """A GLB of the same scene, y up, for the page's button to show instead."""
 
 
 def view_of_photo(cameras: Cameras, index: int = 0) -> InitialView:
@@ -174,12 +176,31 @@ def check_replaceable(output_dir: Path) -> None:
     names = sorted(path.name for path in output_dir.iterdir())
     index = output_dir / "index.html"
     ours = index.is_file() and OURS in index.read_text(errors="replace")[:2000]
-    known = {"index.html", "scene.js", "viewer.js", "viewer.css", "LICENSES.txt"}
+    known = {"index.html", "scene.js", "viewer.js", "viewer.css", "mesh.js", "LICENSES.txt"}
     foreign = [name for name in names if not (ours and (name in known or name.startswith("splats-")))]
     if foreign:
         raise InputError(
             f"{output_dir} holds files that are not a viewer page's ({foreign[0]}): give --output-dir a new folder."
         )
+
+
+def read_glb(path: Path) -> bytes:
+    """The contents of a binary glTF file.
+
+    Raises:
+        InputError: It cannot be read, or is something else.
+    """
+    try:
+        contents = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    # https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html#binary-header
+    if contents[:4] != b"glTF" or int.from_bytes(contents[8:12], "little") != len(contents):
+        raise InputError(
+            f"{path} is not a whole .glb file, which is what the page can show: write one with "
+            "`img3d-export mesh --output NAME.glb`."
+        )
+    return contents
 
 
 def page_files(scene: PageScene, single_file: bool) -> dict[str, bytes]:
@@ -193,6 +214,8 @@ def page_files(scene: PageScene, single_file: bool) -> dict[str, bytes]:
     }
     for i, part in enumerate(parts):
         scripts[f"splats-{i}.js"] = b'img3d.part(%d, "%s");' % (i, base64.b64encode(part))
+    if scene.mesh is not None:
+        scripts["mesh.js"] = b'img3d.mesh("%s");' % base64.b64encode(scene.mesh)
     style = (ASSETS / "viewer.css").read_bytes()
     licenses = (ASSETS / "LICENSES.txt").read_bytes()
 
@@ -252,6 +275,7 @@ def _description(scene: PageScene, parts: list[bytes]) -> dict[str, object]:
         "rotation": EULER[scene.up],
         "antialiased": scene.antialiased,
         "parts": [{"bytes": len(part)} for part in parts],
+        "meshBytes": len(scene.mesh or b""),
     }
 
 

@@ -3,7 +3,8 @@
 //
 // Nothing is fetched, since browsers refuse fetch() on file://. `img3dScene` says what is to come; each script after
 // this one calls `img3d.part(i, base64)` with a compressed PLY, gzipped. The parts are disjoint: part 0 holds the splats that
-// matter most and is shown as soon as it is there, the others join it.
+// matter most and is shown as soon as it is there, the others join it. `img3d.mesh(base64)`, if the scene has a mesh,
+// brings a GLB, which a button shows in place of the splats.
 import { createViewer } from '@playcanvas/supersplat-viewer/viewer';
 import '@playcanvas/supersplat-viewer/viewer.css';
 import { Asset, Entity } from 'playcanvas';
@@ -12,8 +13,10 @@ import './page.css';
 const scene = window.img3dScene;
 const progress = document.getElementById('img3d-progress');
 const message = document.getElementById('img3d-message');
+const toggle = document.getElementById('img3d-toggle');
 
 const arrivals = scene.parts.map(() => Promise.withResolvers?.() ?? withResolvers());
+const meshArrival = Promise.withResolvers?.() ?? withResolvers();
 let shown = 0;
 let arrived = 0;
 
@@ -34,6 +37,13 @@ function decode(base64) {
     return bytes;
 }
 
+function arrive(arrival, base64) {
+    const bytes = decode(base64);
+    arrived += bytes.length;
+    report();
+    arrival.resolve(bytes);
+}
+
 function fail(reason) {
     message.hidden = false;
     message.textContent = `This scene cannot be shown: ${reason}`;
@@ -41,7 +51,7 @@ function fail(reason) {
 
 // Half of the bar is for arriving, half for being shown.
 function report() {
-    const total = scene.parts.reduce((sum, part) => sum + part.bytes, 0);
+    const total = scene.parts.reduce((sum, part) => sum + part.bytes, scene.meshBytes);
     progress.style.setProperty('--done', (arrived + shown) / (2 * total));
     progress.hidden = shown >= total;
 }
@@ -59,12 +69,37 @@ function show(app, i, bytes) {
             entity.setLocalEulerAngles(...scene.rotation);
             entity.addComponent('gsplat', { unified: true, asset }); // unified: sorted together with the other parts
             app.root.addChild(entity);
-            app.renderNextFrame = true; // the viewer draws only when something changed
+            app.renderNextFrame = true;
             resolve();
         });
         asset.on('error', reject);
         app.assets.add(asset);
         app.assets.load(asset);
+    });
+}
+
+// The button swaps what is seen; both stay in the scene.
+async function showMesh(app, bytes) {
+    const asset = new Asset('mesh.glb', 'container', { url: 'mesh.glb', filename: 'mesh.glb', contents: bytes.buffer });
+    await new Promise((resolve, reject) => {
+        asset.on('load', resolve);
+        asset.on('error', reject);
+        app.assets.add(asset);
+        app.assets.load(asset);
+    });
+    const mesh = asset.resource.instantiateRenderEntity();
+    mesh.name = 'mesh';
+    mesh.enabled = false;
+    app.root.addChild(mesh);
+    app.scene.ambientLight.set(0, 0, 0); // it would be added to the mesh's colours, which have the photos' light in them
+    toggle.hidden = false;
+    toggle.addEventListener('click', () => {
+        mesh.enabled = !mesh.enabled;
+        for (const { entity } of app.root.findComponents('gsplat')) {
+            entity.enabled = !mesh.enabled;
+        }
+        toggle.textContent = mesh.enabled ? 'Show splats' : 'Show mesh';
+        app.renderNextFrame = true; // the viewer draws only when something changed
     });
 }
 
@@ -100,17 +135,22 @@ async function start() {
         shown += scene.parts[i].bytes;
         report();
     }
+    if (scene.meshBytes > 0) {
+        await showMesh(viewer.app, await meshArrival.promise);
+        shown += scene.meshBytes;
+        report();
+    }
     img3d.complete = true;
 }
 
 const img3d = {
     viewer: null, // the handle of @playcanvas/supersplat-viewer, for scripting the page
-    complete: false, // whether all parts are in the scene
+    complete: false, // whether everything is in the scene
     part(i, base64) {
-        const bytes = decode(base64);
-        arrived += bytes.length;
-        report();
-        arrivals[i].resolve(bytes);
+        arrive(arrivals[i], base64);
+    },
+    mesh(base64) {
+        arrive(meshArrival, base64);
     }
 };
 window.img3d = img3d;

@@ -19,7 +19,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-ONLY_THE_SCENE = ".sse-ui, #img3d-progress, #img3d-message { visibility: hidden !important; }"
+ONLY_THE_SCENE = ".sse-ui, #img3d-progress, #img3d-message, #img3d-toggle { visibility: hidden !important; }"
 TIMEOUT = 90.0
 
 

@@ -263,6 +263,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[tuple[object, ...], str]]:
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("keep me")
     (folder / "file").write_text("keep me")
+    (folder / "cut.glb").write_bytes(b"glTF" + bytes(8))
     out = ("--output-dir", folder / "page")
     return {
         "neither": (out, "--load-config"),
@@ -276,6 +277,8 @@ def bad_inputs(folder: Path) -> dict[str, tuple[tuple[object, ...], str]]:
         "none": ((*out, "--input", folder / "empty.ply"), "empty.ply"),
         "unseen": ((*out, "--input", folder / "unseen.ply"), "unseen.ply"),
         "compressed": ((*out, "--input", folder / "packed.ply"), "compressed"),
+        "no mesh": ((*out, "--input", good, "--mesh", folder / "nowhere.glb"), "nowhere.glb"),
+        "half a mesh": ((*out, "--input", good, "--mesh", folder / "cut.glb"), "cut.glb"),
         "somebody's folder": (("--input", good, "--output-dir", folder / "mine"), "notes.txt"),
         "a file in the way": (("--input", good, "--output-dir", folder / "file"), "file"),
         "under a file": (("--input", good, "--output-dir", folder / "file" / "page"), "file"),
@@ -283,7 +286,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[tuple[object, ...], str]]:
 
 
 CASES = ("neither", "both", "no run", "no file", "a folder", "not a PLY", "cut off", "points", "none", "unseen",
-         "compressed", "somebody's folder", "a file in the way", "under a file")  # fmt: skip
+         "compressed", "no mesh", "half a mesh", "somebody's folder", "a file in the way", "under a file")  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)

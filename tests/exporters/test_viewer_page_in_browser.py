@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import trimesh
 from browser_pages import OpenedPage, served
 from splat_scenes import colorful_splats, psnr, render
 
 from img3d_exporters import viewer_page
 from img3d_exporters.frames import UpAxis
-from img3d_exporters.viewer_page import InitialView, PageScene, write_page
+from img3d_exporters.mesh_files import write_mesh
+from img3d_exporters.meshes import Mesh
+from img3d_exporters.viewer_page import InitialView, PageScene, read_glb, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -77,6 +80,32 @@ def test_it_shows_what_we_render_and_asks_nobody(
     assert psnr(picture, expected, on_object) > 25  # it cuts Gaussians off earlier than we do
     assert psnr(picture, expected, on_object) > psnr(picture, flat, on_object) + 6  # its colours depend on the view
     assert psnr(picture, expected, alpha < 0.01) > 40  # the background's colour
+
+
+def test_a_button_shows_the_mesh_instead(chromium: Browser, tmp_path: Path) -> None:
+    box = trimesh.creation.box((1.0, 1.0, 0.5))
+    mesh = Mesh(box.vertices, box.faces, np.zeros((8, 3), np.float32), np.full((8, 2), 0.5, np.float32))
+    mesh.texture = np.full((4, 4, 3), (200, 40, 90), np.uint8)  # inside the file: the page may fetch nothing
+    write_mesh(mesh, tmp_path / "box.glb")
+    with_mesh = scene()
+    with_mesh.mesh = read_glb(tmp_path / "box.glb")
+    write_page(with_mesh, tmp_path / "page", single_file=True)
+    folder = (tmp_path / "page").as_uri()
+    with OpenedPage(chromium, f"{folder}/index.html", WIDTH, HEIGHT) as opened:
+        splats = opened.complete().settled()
+        button = opened.page.get_by_role("button", name="Show mesh")
+        button.click()
+        picture = opened.settled()
+        opened.page.get_by_role("button", name="Show splats").click()
+        again = opened.settled()
+        opened.check_it_kept_to_itself(folder)
+    is_box = np.abs(picture - np.array([200, 40, 90]) / 255).max(axis=2) < 0.02
+    is_background = np.abs(picture - BACKGROUND).max(axis=2) < 0.02
+    assert 0.03 < is_box.mean() < 0.4
+    assert (is_box | is_background).mean() > 0.97  # a line between them apart
+    center = np.argwhere(is_box).mean(axis=0)
+    assert center == pytest.approx([HEIGHT / 2, WIDTH / 2], abs=30)  # of the box, which the camera nearly looks at
+    assert psnr(again, splats, np.ones_like(is_box)) > 40
 
 
 @pytest.mark.parametrize("up", ["y", "-y"])
