@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from img3d_dataparsers.errors import InputError
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from nerfstudio.data.datamanagers.base_datamanager import DataManager
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.models.base_model import Model
+
+NUMPY_FLOATS = [np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]
+"""What torch's safe loader has to know for checkpoints of Nerfstudio's own methods: their schedulers leave NumPy's
+floats in the optimizers' states, and since torch 2.6 Nerfstudio itself cannot read them (its issue 3683)."""
 
 
 @dataclass
@@ -62,9 +67,10 @@ def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "infer
     from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
 
     try:
-        config, pipeline, _, step = eval_setup(
-            config_path, test_mode=test_mode, update_config_callback=_with_a_checkpoint
-        )
+        with torch.serialization.safe_globals(NUMPY_FLOATS):
+            config, pipeline, _, step = eval_setup(
+                config_path, test_mode=test_mode, update_config_callback=_with_a_checkpoint
+            )
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
         raise InputError(f"{config_path} is not a config.yml that ns-train wrote: {first_line}.") from error

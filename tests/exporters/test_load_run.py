@@ -6,7 +6,9 @@ from __future__ import annotations
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 
@@ -60,6 +62,15 @@ def test_a_method_that_is_not_installed(tmp_path: Path) -> None:
 
 def test_a_run_that_has_saved_nothing(tmp_path: Path) -> None:
     assert_refused(write_run(tmp_path), "no checkpoints", "nerfstudio_models")
+
+
+def test_numbers_of_numpy_do_not_make_a_checkpoint_unreadable(tmp_path: Path) -> None:
+    path = write_run(tmp_path, checkpoint=b"")
+    (checkpoint,) = path.parent.rglob("*.ckpt")
+    torch.save({"step": 99, "pipeline": {}, "lr": np.float64(0.1)}, checkpoint)  # as Nerfstudio's schedulers leave it
+    with pytest.raises(InputError) as error:
+        load_run(path)
+    assert "gauss_params" in str(error.value), "it was read, and has no Gaussians"
 
 
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
