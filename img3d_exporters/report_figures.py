@@ -98,7 +98,7 @@ def scene_view(side: Side, scene: Plan, training: Cameras, held_out: Cameras | N
         axes.set_xlabel("x")
         axes.set_ylabel("y" if side == "above" else "z")
         if len(groups) > 1:
-            axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", handletextpad=0.1)
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, handletextpad=0.1)
         return _jpeg(figure)
 
 
@@ -195,6 +195,7 @@ def running_mean(values: Sequence[float]) -> Float[np.ndarray, "N"]:
 def _label_steps(axes: Axes) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_formatter(_thousands())
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlim(left=0)
 
 

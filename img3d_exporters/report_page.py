@@ -128,21 +128,24 @@ def _means(comparisons: Comparisons) -> dict[str, str]:
 def _comparisons(comparisons: Comparisons) -> str:
     shown, measured = comparisons.shown(), comparisons.measured
     total, noun = comparisons.num_photos, comparisons.noun
-    text = f"{_count(len(shown), total)} {noun}s, beside what the model renders from their cameras. "
+    beside = "beside what the model renders from the same place"
+    text = _count(len(shown), total, noun)
     if comparisons.held_out:
-        text += "Training never saw them."
+        text += f" that training never saw, {beside}."
     elif comparisons.generated:
-        text += "They were generated of one image, and the object made to match them: that is what the numbers tell."
+        text += f" that a network made of one image, {beside}. How well it matches them is what the numbers tell."
     else:
-        text += "All of them were trained on, none is held out: from elsewhere, renders may be worse."
+        text += f" that training saw, {beside}: none was held out, and from elsewhere renders may be worse."
     if len(measured) < total:
-        text += f" {len(measured)} were measured, because rendering takes long here."
+        text += f" Rendering takes long here: {len(measured)} were measured."
     rows = "".join(_comparison(comparison, noun) for comparison in shown)
     return _section(f"Renders beside {noun}s", f"<p>{text}</p>{_error_legend()}{rows}{_table(measured, noun)}")
 
 
-def _count(shown: int, total: int) -> str:
-    return f"{shown} of {total:,}" if shown < total else f"All {total:,}"
+def _count(shown: int, total: int, noun: str) -> str:
+    if total == 1:
+        return f"The one {noun}"
+    return f"{shown} of {total:,} {noun}s" if shown < total else f"All {total:,} {noun}s"
 
 
 def _comparison(comparison: Comparison, noun: str) -> str:
@@ -173,7 +176,7 @@ def _table(measured: Sequence[Comparison], noun: str) -> str:
     )
     opened = " open" if len(measured) > MOST_COMPARISONS else ""
     return (
-        f"<details{opened}><summary>All {len(measured)} measurements</summary>"
+        f"<details{opened}><summary>Measurements: {len(measured)}</summary>"
         f'<table class="metrics"><tr><th>{noun}</th>{head}</tr>{rows}</table></details>'
     )
 
@@ -230,9 +233,9 @@ def _thumbnails(report: Report) -> str:
     pictures = "".join(_image(picture, picture.name) for picture in report.thumbnails)
     total = sum(report.num_photos)
     if report.comparisons.generated:
-        text = f"The image, and {_count(len(report.thumbnails) - 1, total).lower()} views that were generated of it."
+        text = f"First the image. {_count(len(report.thumbnails) - 1, total, 'view')} that a network made of it."
     else:
-        text = f"{_count(len(report.thumbnails), total)} photos."
+        text = f"{_count(len(report.thumbnails), total, 'photo')}."
     return _section("Input", f'<p>{text}</p><div class="thumbnails">{pictures}</div>')
 
 
