@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from textured_meshes import grey_mesh
 
+from img3d_exporters import uv_atlas
 from img3d_exporters.meshes import Mesh
 from img3d_exporters.uv_atlas import Texels, texels_of, unwrapped, with_gutters
 
@@ -58,6 +59,12 @@ def test_any_closed_surface_anywhere(seed: int, scale: float, offset: float) -> 
     cloud = np.random.default_rng(seed).normal(size=(30, 3))
     shape = grey_mesh(trimesh.convex.convex_hull(cloud))
     check_atlas(replace(shape, vertices=shape.vertices * scale + offset), 128)
+
+
+def test_large_meshes_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uv_atlas, "PIECE", 100)
+    for name in ("sphere", "two"):
+        check_atlas(grey_mesh(SHAPES[name]), 256)
 
 
 def test_charts_have_the_same_scale() -> None:
