@@ -33,7 +33,7 @@ class MeshOptions:
     """What a mesh is to be like; names and meaning are those of `img3d-export mesh`."""
 
     surface: Literal["tsdf", "poisson"] = "tsdf"
-    resolution: int = 256
+    resolution: int = 192
     faces: int = 100_000
     watertight: bool = False
     texture_size: int = 2048

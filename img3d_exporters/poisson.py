@@ -33,7 +33,8 @@ def poisson_surface(
     cloud.normals = given.vertex_normals
     extent = WIDER * float(np.ptp(vertices, axis=0).max())
     depth = max(math.ceil(math.log2(extent)), 4)
-    found, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=depth, scale=WIDER)
+    # Its threads wait for each other so busily that two take five times as long as one.
+    found, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth, scale=WIDER, n_threads=1)
     surface, triangles = np.asarray(found.vertices), np.asarray(found.triangles).astype(np.int64)
     if not closed:
         distance, _ = KDTree(vertices).query(surface, distance_upper_bound=SUPPORT)
