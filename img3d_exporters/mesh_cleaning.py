@@ -29,7 +29,7 @@ Faces = Int[np.ndarray, "F 3"]
 
 
 def cleaned(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
-    """Without small separate parts, degenerate and doubled faces and non-manifold places; small holes closed; smooth."""
+    """Without small separate parts, defective faces and non-manifold places; small holes closed, roughness smoothed."""
     vertices, faces = without_crumbs(vertices, faces)
     meshes = _meshlab(vertices, faces)
     _repair(meshes)
@@ -93,8 +93,10 @@ def is_watertight(vertices: Vertices, faces: Faces) -> bool:
     if not trimesh.Trimesh(vertices, faces, process=False).is_watertight:
         return False
     topology = _meshlab(vertices, faces).get_topological_measures()
-    manifold = topology["is_mesh_two_manifold"] and topology["non_two_manifold_vertices"] == 0
-    return manifold and _cutting_others_selected(vertices, faces).current_mesh().selected_face_number() == 0
+    if not topology["is_mesh_two_manifold"] or topology["non_two_manifold_vertices"] > 0:
+        return False
+    meshes = _cutting_others_selected(vertices, faces)
+    return meshes.current_mesh().selected_face_number() == 0
 
 
 def _cutting_others_selected(vertices: Vertices, faces: Faces) -> MeshSet:
@@ -115,9 +117,10 @@ def _closed(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
     meshes = _meshlab(vertices, faces)
     for _ in range(ATTEMPTS):
         _repair(meshes)
-        if meshes.get_topological_measures()["number_holes"] == 0:
+        edges_at_holes = meshes.get_topological_measures()["boundary_edges"]
+        if edges_at_holes == 0:
             break
-        meshes.meshing_close_holes(maxholesize=meshes.current_mesh().edge_number())
+        meshes.meshing_close_holes(maxholesize=edges_at_holes + 1)
     meshes.meshing_re_orient_faces_coherently()
     return _current(meshes)
 

@@ -17,7 +17,7 @@ from img3d_exporters.meshes import Mesh
 from img3d_exporters.poisson import poisson_surface
 from img3d_exporters.selection import Point
 from img3d_exporters.surface_views import SurfaceViews
-from img3d_exporters.texture_baking import baked
+from img3d_exporters.texture_baking import SMALLEST_TEXTURE, baked
 from img3d_exporters.vertex_colors import colored
 
 LOD_FACES, LOD_TEXTURE = 4, 2
@@ -84,5 +84,6 @@ def levels_of_detail(views: SurfaceViews, paint: SurfaceViews | None, options: M
         grey = np.full((len(vertices), 3), 0.5, np.float32)
         mesh = colored(Mesh(vertices, faces, grey), pictures, COLOR_TOLERANCE)
         if paint is not None:
-            mesh = baked(mesh, paint.in_frame(shift, voxel), options.texture_size // LOD_TEXTURE**level)
+            size = max(options.texture_size // LOD_TEXTURE**level, SMALLEST_TEXTURE)
+            mesh = baked(mesh, paint.in_frame(shift, voxel), size)
         yield replace(mesh, vertices=mesh.vertices * voxel + region.low)

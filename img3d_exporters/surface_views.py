@@ -6,10 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.models.base_model import Model
@@ -22,13 +23,14 @@ from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_exporters.viewer_page import view_of_everything
 from img3d_generators.cameras import focal_length, orbit_camera_to_worlds
 from img3d_kernels import rasterization
-from img3d_methods.splat_model import world_to_camera
+from img3d_kernels.poses import viewmats
 from img3d_methods.splats import Splats
 
-MOST_EMPTY = 0.1
-"""Accumulation up to which a pixel shows that nothing is there."""
-LEAST_SOLID = 0.5
-"""Accumulation from which on its depth is a surface's. In between nobody knows."""
+LEAST_ALPHA = 0.5
+"""Accumulation from which on a pixel has the depth of a surface; below it, nothing is in the way. By measurement: where
+what is between 0.1 and 0.5 is taken for unknown, surfaces grow."""
+STANDARD_DEVIATIONS = 3.0
+"""From a Gaussian's centre to where it is taken to begin."""
 MOST_VIEWS = 150
 """Evenly chosen of more cameras, so that time and memory stay bounded."""
 DEPTH_SIZE, PAINT_SIZE = 512, 1024
@@ -131,7 +133,7 @@ def photographed(render: Renderer, dataset: InputDataset, model: Model) -> Surfa
         view, data = render(camera), dataset.get_data(index)
         image, depth = data["image"].numpy(), view.depth.copy()
         if image.shape[2] == 4:
-            depth = _where_solid(depth, image[..., 3])
+            depth[image[..., 3] < LEAST_ALPHA] = np.inf
         if "mask" in data:
             depth[~data["mask"].numpy()[..., 0]] = 0
         return replace(view, rgb=np.ascontiguousarray(image[..., :3]), depth=depth)
@@ -196,29 +198,43 @@ def model_renderer(model: Model) -> Renderer:
 
 
 def splat_renderer(splats: Splats) -> Renderer:
-    """For Gaussians, all finite; without a background."""
+    """For Gaussians, all finite; without a background.
+
+    Depth is that of the Gaussians in front: what shines through between them from behind, such as an object's far side,
+    would move the mean of all to where nothing is.
+    """
     means, scales = torch.from_numpy(splats.means), torch.from_numpy(splats.log_scales).exp()
     quats, opacities = torch.from_numpy(splats.quats), torch.from_numpy(splats.opacities).sigmoid()
     colors = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
+    reach = STANDARD_DEVIATIONS * scales.amax(dim=1)
 
     @torch.no_grad()
     def render(camera: Cameras) -> SurfaceView:
-        picture, alpha, _ = rasterization(
-            means=means,
-            quats=quats,
-            scales=scales,
-            opacities=opacities,
-            colors=colors,
-            viewmats=world_to_camera(camera.camera_to_worlds),
-            Ks=camera.get_intrinsics_matrices(),
-            width=int(camera.width),
-            height=int(camera.height),
-            sh_degree=splats.sh_degree,
-            render_mode="RGB+ED",
-            rasterize_mode="antialiased" if splats.antialiased else "classic",
-        )
-        foreground = picture[0, ..., :3] / alpha[0].clamp_min(MOST_EMPTY)
-        return _surface_view(foreground, picture[0, ..., 3:], alpha[0], camera)
+        def picture(which: Bool[Tensor, "N"] | slice) -> tuple[Tensor, Tensor, dict[str, Any]]:
+            rgbd, alpha, meta = rasterization(
+                means=means[which],
+                quats=quats[which],
+                scales=scales[which],
+                opacities=opacities[which],
+                colors=colors[which],
+                viewmats=viewmats(camera.camera_to_worlds),
+                Ks=camera.get_intrinsics_matrices(),
+                width=int(camera.width),
+                height=int(camera.height),
+                sh_degree=splats.sh_degree,
+                render_mode="RGB+ED",
+                rasterize_mode="antialiased" if splats.antialiased else "classic",
+            )
+            return rgbd[0], alpha[0], meta
+
+        rgbd, alpha, meta = picture(slice(None))
+        columns, rows = meta["means2d"][0].long().unbind(dim=1)
+        inside = (columns >= 0) & (columns < alpha.shape[1]) & (rows >= 0) & (rows < alpha.shape[0])
+        seen = torch.full_like(reach, torch.inf)
+        at_center = rows[inside], columns[inside]
+        seen[inside] = torch.where(alpha[at_center] < LEAST_ALPHA, torch.inf, rgbd[at_center][:, 3:])[:, 0]
+        in_front, _, _ = picture(meta["depths"][0] - reach <= seen)
+        return _surface_view(rgbd[..., :3] / alpha.clamp_min(LEAST_ALPHA), in_front[..., 3:], alpha, camera)
 
     return render
 
@@ -226,15 +242,10 @@ def splat_renderer(splats: Splats) -> Renderer:
 def _surface_view(
     rgb: Float[Tensor, "H W 3"], depth: Float[Tensor, "H W 1"], alpha: Float[Tensor, "H W 1"], camera: Cameras
 ) -> SurfaceView:
-    known = torch.nan_to_num(depth[..., 0].float(), posinf=0.0).cpu().numpy()
+    depth = torch.where(depth.isfinite(), depth, 0.0)
     return SurfaceView(
         rgb=rgb.float().clamp(0, 1).cpu().numpy(),
-        depth=_where_solid(known, alpha[..., 0].cpu().numpy()),
-        viewmat=world_to_camera(camera.camera_to_worlds)[0].double().numpy(),
+        depth=torch.where(alpha < LEAST_ALPHA, torch.inf, depth)[..., 0].float().cpu().numpy(),
+        viewmat=viewmats(camera.camera_to_worlds)[0].double().numpy(),
         K=camera.get_intrinsics_matrices()[0].double().numpy(),
     )
-
-
-def _where_solid(depth: Float32[np.ndarray, "H W"], alpha: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-    """Depth where there is something, infinite where there is nothing, 0 where nobody knows."""
-    return np.where(alpha >= LEAST_SOLID, depth, np.where(alpha <= MOST_EMPTY, np.float32(np.inf), np.float32(0)))

@@ -23,12 +23,17 @@ def viewmat_at(position: np.ndarray, target: np.ndarray) -> np.ndarray:
     return viewmat
 
 
-def pictures_around(mesh: trimesh.Trimesh, count: int = 24, size: int = 96, distance: float = 3.0) -> list[SurfaceView]:
-    """Grey pictures of it from `distance` times its radius, evenly from all sides."""
+def scene_of(mesh: trimesh.Trimesh) -> o3d.t.geometry.RaycastingScene:
+    """For rays and distances."""
     scene = o3d.t.geometry.RaycastingScene()
-    middle = mesh.bounds.mean(axis=0)
-    scene.add_triangles(np.asarray(mesh.vertices - middle, np.float32), np.asarray(mesh.faces, np.uint32))
-    radius = float(np.linalg.norm(mesh.vertices - middle, axis=1).max())
+    scene.add_triangles(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))
+    return scene
+
+
+def pictures_around(mesh: trimesh.Trimesh, count: int = 24, size: int = 96, distance: float = 3.0) -> list[SurfaceView]:
+    """Grey pictures of what is around the origin, from `distance` times its radius, evenly from all sides."""
+    scene = scene_of(mesh)
+    radius = float(np.linalg.norm(mesh.vertices, axis=1).max())
     K = np.array([[size * 1.3, 0, size / 2], [0, size * 1.3, size / 2], [0, 0, 1]])
     heights = 1 - (2 * np.arange(count) + 1) / count
     angles = np.arange(count) * np.pi * (3 - np.sqrt(5))
@@ -38,7 +43,6 @@ def pictures_around(mesh: trimesh.Trimesh, count: int = 24, size: int = 96, dist
         viewmat = viewmat_at(distance * radius * direction, np.zeros(3))
         rays = scene.create_rays_pinhole(o3d.core.Tensor(K), o3d.core.Tensor(viewmat), size, size)
         depth = scene.cast_rays(rays)["t_hit"].numpy()  # directions have length 1 along the axis
-        viewmat[:3, 3] -= viewmat[:3, :3] @ middle
         pictures.append(SurfaceView(np.full((size, size, 3), 0.5, np.float32), depth, viewmat, K))
     return pictures
 

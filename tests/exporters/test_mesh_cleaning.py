@@ -47,7 +47,8 @@ def test_small_holes_are_closed_and_openings_stay() -> None:
 def test_defects_are_removed() -> None:
     vertices, faces = arrays(BALL)
     fin = [faces[0, 0], faces[0, 1], len(vertices)]  # a third face at an edge
-    vertices = np.concatenate([vertices, [[2.0, 2.0, 2.0]], [[7.0, 7.0, 7.0]]])  # and a vertex of no face
+    tip = 1.01 * vertices[faces[0, :2]].mean(axis=0)
+    vertices = np.concatenate([vertices, [tip], [[7.0, 7.0, 7.0]]])  # and a vertex of no face
     faces = np.concatenate([faces, [fin], faces[:1], [[5, 5, 6]]])
     vertices, faces = cleaned(vertices, faces)
     assert others_call_it_watertight(vertices, faces)
