@@ -216,13 +216,13 @@ def measure(name: str, preset: str, folder: Path) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("objects", nargs="*", choices=OBJECTS, default=list(OBJECTS))
+    parser.add_argument("object", nargs="?", choices=OBJECTS, help="default: both")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--keep", type=Path, help="folder for photos, runs and meshes; what is there is used again")
     arguments = parser.parse_args()
     if not (DATA / "meshes").is_dir():
         sys.exit(f"No data at {DATA / 'meshes'}: set IMG3D_DATA to the folder that holds it.")
-    for name in arguments.objects:
+    for name in [arguments.object] if arguments.object else OBJECTS:
         with tempfile.TemporaryDirectory() as temporary:
             measure(name, arguments.preset, (arguments.keep or Path(temporary)) / name)
 

@@ -38,6 +38,10 @@ REACH = 0.1
 """How much the region extends beyond the rest, if there are points, relative to its longest side."""
 
 
+MARGIN = 0.03
+"""Around the surfaces, relative to the same: else the outermost would lie on the border."""
+
+
 @dataclass(frozen=True)
 class Region:
     """The box that a mesh is made of what is in."""
@@ -81,7 +85,7 @@ def region_of(views: Sequence[SurfaceView], crop_min: Point | None, crop_max: Po
     first, last = np.quantile(near, [OUTLIERS, 1 - OUTLIERS], axis=0)
     reach = REACH * (last - first).max()
     first, last = np.maximum(first - reach, near.min(axis=0)), np.minimum(last + reach, near.max(axis=0))
-    margin = 0.02 * (last - first).max()  # else the outermost surface would lie on the border
+    margin = MARGIN * (last - first).max()
     low, high = np.where(np.isfinite(low), low, first - margin), np.where(np.isfinite(high), high, last + margin)
     return Region(low, high)
 

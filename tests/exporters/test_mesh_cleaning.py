@@ -63,6 +63,13 @@ def test_decimation_reaches_the_count_and_keeps_the_shape(target: int) -> None:
     assert trimesh.Trimesh(vertices, faces).volume == pytest.approx(BALL.volume, rel=0.01 if target == 2000 else 0.1)
 
 
+def test_what_is_in_the_way_of_the_count_gives_way() -> None:
+    """Many small sheets, none of which can have less than one face."""
+    rng = np.random.default_rng(0)
+    vertices = np.repeat(rng.normal(size=(200, 3)), 3, axis=0) + 0.1 * rng.normal(size=(600, 3))
+    assert len(decimated(vertices, np.arange(600).reshape(-1, 3), 100)[1]) <= 100
+
+
 def test_few_faces_are_left_alone() -> None:
     vertices, faces = arrays(BALL)
     assert decimated(vertices, faces, 10_000)[1] is faces
