@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from img3d_generators.cameras import viewmats
 from img3d_generators.posed_views import PosedViews
+from img3d_kernels.poses import viewmats
 
 NEARLY_WHITE = 0.97
 """Where nobody knows the object's coverage, what is darker than this in one channel belongs to it."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Integer
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.base_model import Model
-from nerfstudio.models.splatfacto import SplatfactoModel, get_viewmat
+from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 from scipy.spatial import KDTree
@@ -19,6 +19,7 @@ from torch import Tensor
 from img3d_dataparsers.errors import InputError
 from img3d_exporters.frames import points_in_original_frame
 from img3d_kernels import rasterization
+from img3d_kernels.poses import viewmats
 from img3d_methods.ray_compositing import spherical_harmonics
 from img3d_methods.splat_packets import rotation_matrices
 from img3d_methods.splats import Splats
@@ -120,7 +121,7 @@ def _seen(splats: Splats, cameras: Cameras) -> Float[np.ndarray, "N"]:
             scales=torch.from_numpy(splats.log_scales).exp(),
             opacities=torch.from_numpy(splats.opacities).sigmoid(),
             colors=colors,
-            viewmats=get_viewmat(chosen.camera_to_worlds[i : i + 1].cpu()),
+            viewmats=viewmats(chosen.camera_to_worlds[i : i + 1].cpu()),
             Ks=Ks[i : i + 1],
             width=round(int(chosen.width[i]) * scale),
             height=round(int(chosen.height[i]) * scale),

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from img3d_kernels.poses import world_to_cameras
+
 LGM_FOV = 49.1
 """Field of view that LGM was trained with, in degrees."""
 LGM_RADIUS = 1.5
@@ -127,17 +129,3 @@ def intrinsics(fov: float, size: int) -> Float[Tensor, "3 3"]:
     """Pinhole matrix in pixels."""
     focal = focal_length(fov, size)
     return torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
-
-
-def world_to_cameras(camera_to_worlds: Float[Tensor, "V 3 4"]) -> Float[Tensor, "V 4 4"]:
-    """The inverse poses, with the cameras' axes as they are."""
-    rotation = camera_to_worlds[:, :, :3].transpose(1, 2)
-    inverse = torch.eye(4).to(camera_to_worlds).repeat(len(camera_to_worlds), 1, 1)
-    inverse[:, :3, :3] = rotation
-    inverse[:, :3, 3:] = -rotation @ camera_to_worlds[:, :, 3:]
-    return inverse
-
-
-def viewmats(camera_to_worlds: Float[Tensor, "V 3 4"]) -> Float[Tensor, "V 4 4"]:
-    """World-to-camera matrices with OpenCV axes (y down, z forward), as `img3d_kernels.rasterization` takes them."""
-    return torch.tensor([1.0, -1.0, -1.0, 1.0]).to(camera_to_worlds)[:, None] * world_to_cameras(camera_to_worlds)

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from img3d_generators.cameras import intrinsics, viewmats
+from img3d_generators.cameras import intrinsics
 from img3d_kernels import rasterization
+from img3d_kernels.poses import viewmats
 
 
 @dataclass

@@ -26,6 +26,7 @@ from torch import Tensor
 from img3d_kernels import rasterization
 from img3d_kernels.losses import l1_ssim
 from img3d_kernels.mcmc import MCMCStrategy
+from img3d_kernels.poses import viewmats
 from img3d_methods.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.image_metrics import ImageMetrics
@@ -314,7 +315,7 @@ class Img3dSplatModel(SplatfactoModel):
             scales=scales,
             opacities=opacities,
             colors=colors,
-            viewmats=world_to_camera(camera_to_worlds).to(self.device),
+            viewmats=viewmats(camera_to_worlds).to(self.device),
             Ks=K.to(self.device),
             width=width,
             height=height,
@@ -462,12 +463,3 @@ class Img3dSplatModel(SplatfactoModel):
             corrected = self.image_metrics.all(color_correct(rgb, target), target)
             metrics.update({f"cc_{name}": value for name, value in corrected.items()})
         return metrics, {"img": torch.cat([target, rgb], dim=1)}
-
-
-def world_to_camera(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
-    """gsplat's view matrices (OpenCV) for Nerfstudio's poses (OpenGL: x right, y up, z backward); differentiable."""
-    rotations = camera_to_worlds[:, :, :3] * camera_to_worlds.new_tensor([1.0, -1.0, -1.0])
-    rotations = rotations.transpose(1, 2)
-    translations = -rotations @ camera_to_worlds[:, :, 3:]
-    last_row = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(rotations), 1, 4)
-    return torch.cat([torch.cat([rotations, translations], dim=2), last_row], dim=1)

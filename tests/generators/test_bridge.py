@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgedViews, BridgeMode, bridge, reduced_on_white
-from img3d_generators.cameras import LGM_RADIUS, ZERO123PLUS_RIGS, focal_length, world_to_cameras
+from img3d_generators.cameras import LGM_RADIUS, ZERO123PLUS_RIGS, focal_length
 from img3d_generators.gaussians import Gaussians
 from img3d_generators.lgm import IMAGENET_MEAN, IMAGENET_STD
 from img3d_generators.posed_views import PosedViews
+from img3d_kernels.poses import world_to_cameras
 
 WAYS: list[tuple[str, BridgeMode]] = [("v1.1", "rescale"), ("v1.2", "pad"), ("v1.2", "rescale"), ("v1.2", "rays")]
 """Rigs and modes; the mode makes no difference to v1.1."""

@@ -19,8 +19,8 @@ from img3d_generators.cameras import (
     normalised_to_first,
     orbit_camera_to_worlds,
     plucker_rays,
-    viewmats,
 )
+from img3d_kernels.poses import viewmats
 
 azimuths = st.floats(-360, 360)
 elevations = st.floats(-80, 80)

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_kernels import rasterization
-from img3d_methods.splat_model import world_to_camera
+from img3d_kernels.poses import viewmats
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,7 @@ def assert_looks_the_same(run: TrainedRun, from_file: dict[str, torch.Tensor], c
         images = [
             rasterization(
                 **gaussians,
-                viewmats=world_to_camera(poses[index : index + 1]),
+                viewmats=viewmats(poses[index : index + 1]),
                 Ks=cameras.get_intrinsics_matrices()[index : index + 1],
                 width=256,
                 height=192,
@@ -155,16 +155,42 @@ def test_tsdf_gives_a_mesh_of_the_scene(trained_run: TrainedRun, tmp_path: Path)
     )
     mesh = open3d.io.read_triangle_mesh(str(tmp_path / "tsdf_mesh.ply"))
     assert len(mesh.triangles) > 500
-    # Upstream's volume also has walls around what no camera looked into, so not all of the mesh is on the scene; but
-    # the upper half of the ball and the square beside it, which every camera sees, must be on the mesh.
+    # Upstream's volume also has walls around what no camera looked into, so not all of the mesh is on the scene.
+    assert_has_the_scene(to_scene(np.asarray(mesh.vertices), trained_run))
+
+
+def assert_has_the_scene(vertices: np.ndarray) -> None:
+    """The upper half of the ball and the square beside it, which every camera sees, must be on the mesh."""
     up = np.random.default_rng(0).normal(size=(500, 3))
     up[:, 2] = np.abs(up[:, 2])
     ball = [0, 0, 0.5] + 0.5 * up / np.linalg.norm(up, axis=-1, keepdims=True)
     angles = np.linspace(0, 2 * np.pi, 100)
     square = np.stack([1.1 * np.cos(angles), 1.1 * np.sin(angles), 0 * angles], axis=-1)
-    vertices = KDTree(to_scene(np.asarray(mesh.vertices), trained_run))
     for points in (ball, square):
-        assert np.median(vertices.query(points)[0]) < 0.1
+        assert np.median(KDTree(vertices).query(points)[0]) < 0.1
+
+
+def test_our_mesh_is_painted_with_the_photos_and_opens_elsewhere(trained_run: TrainedRun, tmp_path: Path) -> None:
+    import open3d
+    import trimesh
+
+    said = trained_run.cli.succeed(
+        *("img3d-export", "mesh", "--load-config", trained_run.config, "--output", tmp_path / "scene.glb"),
+        *("--original-frame", "--resolution", 96, "--faces", 5000, "--texture-size", 256, "--lods", 2),
+    ).output
+    assert "triangles" in said.splitlines()[-1]
+    mesh = trimesh.load(tmp_path / "scene.glb", force="mesh")
+    assert isinstance(mesh, trimesh.Trimesh)
+    assert 3000 < len(mesh.faces) <= 5000
+    assert len(trimesh.load(tmp_path / "scene_lod1.glb", force="mesh").faces) <= 1250  # pyright: ignore
+    assert len(open3d.io.read_triangle_mesh(str(tmp_path / "scene.glb")).triangles) == len(mesh.faces)
+    assert_has_the_scene(np.asarray(mesh.vertices))
+    colors = mesh.visual.to_color().vertex_colors  # pyright: ignore
+    x, y, z = mesh.vertices.T
+    on_square = (np.abs(z) < 0.05) & (np.maximum(np.abs(x), np.abs(y)) < 1.3) & (np.hypot(x, y) > 0.8)
+    light = (np.floor(2 * x) + np.floor(2 * y)) % 2 > 0
+    brightness = [colors[on_square & tiles, :3].mean() / 255 for tiles in (light, ~light)]
+    assert brightness == pytest.approx([0.78, 0.25], abs=0.1)
 
 
 def test_cameras_are_those_of_the_photos(trained_run: TrainedRun, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.scene_box import OrientedBox, SceneBox
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 
-from img3d_methods.splat_model import FAR, Img3dSplatModel, Img3dSplatModelConfig, world_to_camera
+from img3d_kernels.poses import viewmats
+from img3d_methods.splat_model import FAR, Img3dSplatModel, Img3dSplatModelConfig
 
 
 def photo_of(model: Img3dSplatModel, camera: Cameras) -> torch.Tensor:
@@ -114,7 +115,7 @@ class TestRendering:
         pose = looking_at((1.0, -2.0, 0.5))
         homogeneous = torch.eye(4)
         homogeneous[:3] = pose @ torch.diag(torch.tensor([1.0, -1, -1, 1]))
-        torch.testing.assert_close(world_to_camera(pose[None])[0], torch.inverse(homogeneous), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(viewmats(pose[None])[0], torch.inverse(homogeneous), atol=1e-6, rtol=1e-5)
 
     @pytest.mark.parametrize("sh_degree", [0, 3])
     def test_trained_degrees_do_not_depend_on_the_step(self, sh_degree: int) -> None:

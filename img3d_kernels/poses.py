@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses as people keep them, and the view matrices that `rasterization` takes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def world_to_cameras(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
+    """The inverse poses, with the cameras' axes as they are; differentiable."""
+    rotations = camera_to_worlds[:, :, :3].transpose(1, 2)
+    inverse = torch.cat([rotations, -rotations @ camera_to_worlds[:, :, 3:]], dim=2)
+    last_row = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(inverse), 1, 4)
+    return torch.cat([inverse, last_row], dim=1)
+
+
+def viewmats(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
+    """World-to-camera matrices with OpenCV axes (x right, y down, z forward), of poses with OpenGL axes (x right, y up,
+    z backward), which Nerfstudio has; differentiable."""
+    return camera_to_worlds.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None] * world_to_cameras(camera_to_worlds)
