@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,12 +81,13 @@ def load(path: Path, texture: Path | None = None) -> TexturedMesh:
     """A mesh file with one texture, in it or given."""
     mesh = trimesh.load(path, force="mesh", process=False)
     assert isinstance(mesh, trimesh.Trimesh)
+    visual: Any = mesh.visual
     if texture is None:
-        image = mesh.visual.material.baseColorTexture  # pyright: ignore
+        image = visual.material.baseColorTexture
     else:
         image = Image.open(texture)
     pixels = np.asarray(image.convert("RGB"), np.float32) / 255
-    return TexturedMesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), np.asarray(mesh.visual.uv), pixels)
+    return TexturedMesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), np.asarray(visual.uv), pixels)
 
 
 def cameras_around(mesh: TexturedMesh, number: int, turn: float) -> FloatArray:

@@ -56,7 +56,7 @@ class MeasuringTrainer(Img3dTrainer):
 
     measure_at: frozenset[int]
     training_seconds = 0.0
-    curve: list[str]
+    rows: list[str]
 
     def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
         began = time.perf_counter()
@@ -64,7 +64,7 @@ class MeasuringTrainer(Img3dTrainer):
         self.training_seconds += time.perf_counter() - began
         if step + 1 in self.measure_at:
             metrics = self.pipeline.get_average_eval_image_metrics(step=step)
-            self.curve.append(
+            self.rows.append(
                 f"| {step + 1} | {self.training_seconds:.0f} | {model.num_points:,} | {metrics['psnr']:.2f} | "
                 f"{metrics['ssim']:.4f} |"
             )
@@ -104,7 +104,7 @@ def main() -> None:
         trainer.measure_at = frozenset(
             round(steps * point / arguments.points) for point in range(1, arguments.points + 1)
         )
-        trainer.curve = ["| step | training seconds | Gaussians | PSNR dB | SSIM |", "|---|---|---|---|---|"]
+        trainer.rows = ["| step | training seconds | Gaussians | PSNR dB | SSIM |", "|---|---|---|---|---|"]
         trainer.setup()
         cameras = trainer.pipeline.datamanager.train_dataset.cameras
         print(
@@ -113,7 +113,7 @@ def main() -> None:
             f"({platform.machine()}), device {trainer.device}\n"
         )
         trainer.train()
-        print("\n".join(trainer.curve))
+        print("\n".join(trainer.rows))
 
 
 if __name__ == "__main__":

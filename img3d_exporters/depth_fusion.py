@@ -163,7 +163,7 @@ def _within_cameras(points: Float[np.ndarray, "M 3"], views: Sequence[SurfaceVie
     forward = rotations[:, 2]
     origins = -(rotations.transpose(0, 2, 1) @ np.stack([view.viewmat[:3, 3:] for view in views]))[..., 0]
     target = point_of_attention(torch.from_numpy(origins), torch.from_numpy(forward)).numpy()
-    ahead = ((target - origins) * forward).sum(axis=1)
+    ahead = np.einsum("ci,ci->c", np.subtract(target, origins), forward)
     if np.median(ahead) <= 0:
         return np.ones(len(points), bool)
     reach = np.median(np.linalg.norm(target - origins, axis=1))

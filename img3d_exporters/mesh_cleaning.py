@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,9 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from img3d_dataparsers.errors import InputError
 
-if TYPE_CHECKING:
-    from pymeshlab import MeshSet
-
+MeshSet = Any
+"""pymeshlab's, which has no types."""
 LEAST_PART = 0.02
 """Faces of a separate part, relative to the largest, from which on it is one."""
 SMALL_HOLE = 60
@@ -144,8 +143,9 @@ def _repair(meshes: MeshSet) -> None:
 def _meshlab(vertices: Vertices, faces: Faces) -> MeshSet:
     import pymeshlab
 
-    meshes = pymeshlab.MeshSet()
-    meshes.add_mesh(pymeshlab.Mesh(vertices, faces))
+    library: Any = pymeshlab
+    meshes = library.MeshSet()
+    meshes.add_mesh(library.Mesh(vertices, faces))
     return meshes
 
 

@@ -124,9 +124,10 @@ def photographed(render: Renderer, dataset: InputDataset, model: Model) -> Surfa
     if not isinstance(dataset, Img3dImageDataset):
         dataset = Img3dImageDataset(dataset._dataparser_outputs, dataset.scale_factor)
     cameras = dataset.cameras.to("cpu")
-    if hasattr(model, "camera_optimizer"):
+    camera_optimizer: Any = getattr(model, "camera_optimizer", None)
+    if camera_optimizer is not None:
         indexed = [replace(cameras[i : i + 1], metadata={"cam_idx": i}) for i in range(len(cameras))]
-        poses = torch.cat([model.camera_optimizer.apply_to_camera(camera) for camera in indexed])
+        poses = torch.cat([camera_optimizer.apply_to_camera(camera) for camera in indexed])
         cameras = replace(cameras, camera_to_worlds=poses.detach().cpu())
 
     def look(camera: Cameras, index: int) -> SurfaceView:
