@@ -161,9 +161,10 @@ def _within_cameras(points: Float[np.ndarray, "M 3"], views: Sequence[SurfaceVie
     """Which are as near to what the cameras look at as those are; all, if they don't look inward."""
     rotations = np.stack([view.viewmat[:3, :3] for view in views])
     forward = rotations[:, 2]
-    origins = -(rotations.transpose(0, 2, 1) @ np.stack([view.viewmat[:3, 3:] for view in views]))[..., 0]
+    translations = np.stack([view.viewmat[:3, 3] for view in views])
+    origins = np.einsum("cji,cj->ci", rotations, np.negative(translations))
     target = point_of_attention(torch.from_numpy(origins), torch.from_numpy(forward)).numpy()
-    ahead = np.einsum("ci,ci->c", np.subtract(target, origins), forward)
+    ahead = np.einsum("ci,ci->c", target - origins, forward)
     if np.median(ahead) <= 0:
         return np.ones(len(points), bool)
     reach = np.median(np.linalg.norm(target - origins, axis=1))
