@@ -137,7 +137,8 @@ def mesh(
             a smooth one through that (poisson), which bridges gaps.
         resolution: Voxels along the longest side of what is in the mesh.
         faces: How many triangles at most.
-        watertight: Close all holes, so that the mesh bounds a solid, as for 3D printing; fail if that cannot be.
+        watertight: Close all holes, so that the mesh bounds a solid, as for 3D printing; what is too open for that
+            becomes a thick sheet.
         texture: What to paint it with: the training photos, pictures of the model, or nothing but a colour at each
             vertex. Default: photos of a run, renders of a splat file.
         texture_size: Width and height of the texture in pixels.

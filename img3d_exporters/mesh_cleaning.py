@@ -43,7 +43,7 @@ def without_crumbs(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
     graph = coo_matrix((np.ones(len(edges), bool), edges.T), shape=(len(vertices), len(vertices)))
     _, part_of_vertex = connected_components(graph, directed=False)
     part = part_of_vertex[faces[:, 0]]
-    sizes = np.bincount(part)
+    sizes = np.bincount(part, minlength=1)
     return compacted(vertices, faces[sizes[part] >= LEAST_PART * sizes.max()])
 
 
@@ -71,25 +71,43 @@ def decimated(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, 
     return vertices, faces
 
 
-def watertight(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces]:
+def watertight(vertices: Vertices, faces: Faces, target: int, detail: float) -> tuple[Vertices, Faces]:
     """At most so many faces, without any hole, doubled edge or face that cuts another.
 
+    Holes are closed. Where that cannot be, as of a scene open at the back, the surface is wrapped from all sides
+    (Portaneri et al. 2022, "Alpha Wrapping with an Offset"): it becomes a sheet with a thickness.
+
     Args:
-        vertices: Of a surface with few holes, or none.
+        vertices: Of a surface.
         faces: Counter-clockwise as seen from outside.
         target: How many faces at most.
+        detail: Length of what need not be kept: gaps twice as wide are not entered when wrapping.
 
     Raises:
         InputError: It could not be had.
     """
+    found = _watertight_by_repair(vertices, faces, target)
+    if found is None:
+        import pymeshlab
+
+        library: Any = pymeshlab
+        meshes = _meshlab(vertices, faces)
+        meshes.generate_alpha_wrap(alpha=library.PureValue(2 * detail), offset=library.PureValue(0.5 * detail))
+        found = _watertight_by_repair(*_current(meshes), target)
+    if found is None:
+        raise InputError("The mesh could not be made watertight: try more --faces, or another --resolution.")
+    return found
+
+
+def _watertight_by_repair(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces] | None:
     for _ in range(ATTEMPTS):
         vertices, faces = decimated(*_closed(vertices, faces), target)
         if is_watertight(vertices, faces):
             return vertices, faces
         vertices, faces = _without_cutting_others(vertices, faces)
-    raise InputError(
-        "The mesh could not be made watertight: try --surface poisson, more --faces, or another --resolution."
-    )
+        if len(faces) == 0:
+            break
+    return None
 
 
 def is_watertight(vertices: Vertices, faces: Faces) -> bool:

@@ -80,7 +80,10 @@ def levels_of_detail(views: SurfaceViews, paint: SurfaceViews | None, options: M
         vertices, faces = cleaned(*poisson_surface(vertices, faces, options.watertight))
     for level in range(options.lods):
         target = options.faces // LOD_FACES**level
-        vertices, faces = (watertight if options.watertight else decimated)(vertices, faces, target)
+        if options.watertight:
+            vertices, faces = watertight(vertices, faces, target, detail=1.0)
+        else:
+            vertices, faces = decimated(vertices, faces, target)
         grey = np.full((len(vertices), 3), 0.5, np.float32)
         mesh = colored(Mesh(vertices, faces, grey), pictures, COLOR_TOLERANCE)
         if paint is not None:

@@ -9,6 +9,7 @@ import pytest
 import trimesh
 
 from img3d_dataparsers.errors import InputError
+from img3d_exporters import mesh_cleaning
 from img3d_exporters.mesh_cleaning import cleaned, decimated, is_watertight, watertight
 
 BALL = trimesh.creation.icosphere(4)  # 5120 faces
@@ -79,7 +80,7 @@ def test_few_faces_are_left_alone() -> None:
 def test_watertight_is_what_others_call_so(height: float) -> None:
     vertices, faces = opened_at(height)
     assert not is_watertight(vertices, faces)
-    vertices, faces = watertight(vertices, faces, 1000)
+    vertices, faces = watertight(vertices, faces, 1000, detail=0.05)
     assert len(faces) <= 1000
     assert others_call_it_watertight(vertices, faces) and is_watertight(vertices, faces)
 
@@ -90,7 +91,14 @@ def test_faces_that_cut_others_are_not_watertight() -> None:
     assert not is_watertight(vertices, faces)
 
 
-def test_a_sheet_is_not_claimed_to_be_watertight() -> None:
+def test_a_sheet_becomes_a_thick_one() -> None:
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    solid = trimesh.Trimesh(*watertight(vertices, np.array([[0, 1, 2]]), 1000, detail=0.05), process=False)
+    assert others_call_it_watertight(np.asarray(solid.vertices), np.asarray(solid.faces))
+    assert 0.5 * 0.03 < solid.volume < 0.5 * 0.2
+
+
+def test_what_is_not_watertight_is_not_claimed_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_cleaning, "is_watertight", lambda vertices, faces: False)
     with pytest.raises(InputError, match="could not be made watertight"):
-        watertight(vertices, np.array([[0, 1, 2]]), 100)
+        watertight(*opened_at(0.98), 1000, detail=0.2)
