@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
-
-from img3d_exporters.frames import points_in_original_frame
 
 
 @dataclass
@@ -25,9 +23,3 @@ class Mesh:
     """Texture coordinates in [0, 1], the origin at the texture's lower left, as OBJ has it."""
     texture: UInt8[np.ndarray, "H W 3"] | None = None
     """sRGB, the upper row first."""
-
-    def in_original_frame(self, dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float) -> Mesh:
-        """As `frames.in_original_frame` of Gaussians."""
-        vertices = points_in_original_frame(self.vertices, dataparser_transform, dataparser_scale)
-        mirrored = np.linalg.det(dataparser_transform[:, :3]) < 0
-        return replace(self, vertices=vertices, faces=self.faces[:, ::-1] if mirrored else self.faces)

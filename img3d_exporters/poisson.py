@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A closed, smooth surface through another one that has holes and noise: screened Poisson (Kazhdan and Hoppe 2013)."""
+"""A smooth surface through another one that has holes and noise: screened Poisson (Kazhdan and Hoppe 2013)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy.spatial import KDTree
 
 SUPPORT = 3.0
 """Units from the given surface beyond which there is no evidence for the new one."""
-WIDER = 1.1
-"""Open3D's cube is so much wider than the points, and halved as many times as its `depth` says."""
+WIDER = 1.25
+"""Than the points is the cube that is halved as many times as the `depth` says: what bridges a hole must fit in."""
 
 
 def poisson_surface(
@@ -23,7 +23,8 @@ def poisson_surface(
     Args:
         vertices: In units of the details that there are.
         faces: Counter-clockwise as seen from outside.
-        closed: Keep what bridges large holes; else it is left out again.
+        closed: Keep what bridges large holes; else it is left out again. The largest are not bridged: what would, bulges
+            out of the cube around all vertices.
     """
     import open3d as o3d
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from PIL import Image
 from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
 from surface_pictures import WallModel, cameras_that_look_along_y
 
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_exporters.surface_views import (
     SurfaceView,
@@ -117,17 +119,30 @@ def test_cameras_around_see_all_of_it() -> None:
         assert ((view.depth > 0) & np.isfinite(view.depth)).mean() > 0.2
 
 
-@pytest.mark.parametrize("upstream", [False, True])
-def test_photos_come_with_the_models_depth(tiny_scene: Path, upstream: bool) -> None:
+@pytest.mark.parametrize("dataset_type", [InputDataset, Img3dImageDataset])
+def test_photos_come_with_the_models_depth(tiny_scene: Path, dataset_type: type[InputDataset]) -> None:
     outputs = Img3dPhotosDataParserConfig(data=tiny_scene).setup().get_dataparser_outputs("train")
-    from img3d_dataparsers.image_dataset import Img3dImageDataset
-
-    dataset = (InputDataset if upstream else Img3dImageDataset)(outputs)
+    dataset = dataset_type(outputs)
     render = model_renderer(WallModel())  # pyright: ignore[reportArgumentType]
     views = photographed(render, dataset, WallModel())  # pyright: ignore[reportArgumentType]
     assert len(views) == len(dataset)
-    for i, view in enumerate(views):
-        photo = np.asarray(Image.open(outputs.image_filenames[i]).convert("RGB"))
-        np.testing.assert_allclose(view.rgb * 255, photo, atol=1e-3)
-        np.testing.assert_array_equal(view.depth, render(dataset.cameras[i : i + 1]).depth)
-        break
+    first = next(iter(views))
+    photo = np.asarray(Image.open(outputs.image_filenames[0]).convert("RGB"))
+    np.testing.assert_allclose(first.rgb * 255, photo, atol=1e-3)
+    np.testing.assert_array_equal(first.depth, render(dataset.cameras[:1]).depth)
+
+
+def test_photos_say_where_they_are_to_be_used(copy_scene: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = copy_scene()
+    for path in (scene / "images").iterdir():
+        alpha = np.full((48, 64), 255, np.uint8)
+        alpha[:, :20] = 0
+        Image.fromarray(np.dstack([np.asarray(Image.open(path).convert("RGB")), alpha])).save(path)
+    outputs = Img3dPhotosDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
+    mask = np.ones((48, 64), bool)
+    mask[:, 50:] = False
+    monkeypatch.setattr(Img3dImageDataset, "get_mask", lambda self, index: mask)
+    render = model_renderer(WallModel())  # pyright: ignore[reportArgumentType]
+    first = next(iter(photographed(render, Img3dImageDataset(outputs), WallModel())))  # pyright: ignore
+    assert np.isinf(first.depth[:, :20]).all()
+    assert (first.depth[:, 50:] == 0).all()
