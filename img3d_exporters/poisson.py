@@ -21,10 +21,10 @@ def poisson_surface(
     """The surface whose inside is on the inner side of all given vertices.
 
     Args:
-        vertices: In units of the details that there are.
+        vertices: In units of the details that there are; each of a face.
         faces: Counter-clockwise as seen from outside.
-        closed: Keep what bridges large holes; else it is left out again. The largest are not bridged: what would, bulges
-            out of the cube around all vertices.
+        closed: Keep what bridges large holes; else it is left out again. The largest are not bridged: what would do
+            that bulges out of the cube around all vertices.
     """
     import open3d as o3d
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from img3d_exporters.mesh_cleaning import compacted
 from img3d_exporters.poisson import poisson_surface
 
 
@@ -14,7 +15,7 @@ from img3d_exporters.poisson import poisson_surface
 def test_a_large_hole_is_bridged_on_request(closed: bool) -> None:
     ball = trimesh.creation.icosphere(4, radius=20)
     kept = ball.vertices[ball.faces][..., 2].max(axis=1) < 18.5
-    vertices, faces = poisson_surface(np.asarray(ball.vertices), np.asarray(ball.faces[kept]), closed)
+    vertices, faces = poisson_surface(*compacted(np.asarray(ball.vertices), np.asarray(ball.faces[kept])), closed)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     assert mesh.is_watertight == closed
     body = vertices[vertices[:, 2] < 16]
