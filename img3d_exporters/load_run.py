@@ -7,6 +7,7 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -66,18 +67,29 @@ def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "infer
     import yaml
     from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
 
+    checked: list[TrainerConfig] = []
+
+    def check(config: TrainerConfig) -> TrainerConfig:
+        checked.append(_with_a_checkpoint(config))
+        return checked[0]
+
     try:
         with torch.serialization.safe_globals(NUMPY_FLOATS):
-            config, pipeline, _, step = eval_setup(
-                config_path, test_mode=test_mode, update_config_callback=_with_a_checkpoint
-            )
+            config, pipeline, _, step = eval_setup(config_path, test_mode=test_mode, update_config_callback=check)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
         raise InputError(f"{config_path} is not a config.yml that ns-train wrote: {first_line}.") from error
     except AssertionError as error:
         reason = str(error) or "it holds no training configuration"
         raise InputError(f"{config_path} is not a run that can be loaded: {reason}.") from error
+    except URLError as error:
+        raise InputError(
+            f"{config_path} needs weights that Nerfstudio downloads for its metrics (LPIPS), and could not: "
+            f"{error.reason}. Once with a network is enough."
+        ) from error
     except KeyError as error:
+        if checked:  # its method was found
+            raise InputError(f"{config_path} cannot be loaded: its checkpoint has no {error}.") from error
         raise InputError(f"{config_path} was trained by {error}, a method that is not installed here.") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

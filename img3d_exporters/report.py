@@ -19,12 +19,13 @@ from img3d_dataparsers.errors import InputError
 from img3d_exporters.load_run import Run
 from img3d_exporters.output_files import check_free, written_whole
 from img3d_exporters.report_curve import training_curve
-from img3d_exporters.report_figures import gaussians_curve, histogram, loss_curve, psnr_curve, scene_view
+from img3d_exporters.report_figures import histogram, scene_view
 from img3d_exporters.report_page import Figure, Report, SizeTable, page
 from img3d_exporters.report_pictures import Comparisons, compare, thumbnails
 from img3d_exporters.report_scene import Side, plan, splats_of_points
 from img3d_exporters.splat_files import FORMATS, PLY, write_splats
 from img3d_methods.checkpoint_files import checkpoint_path
+from img3d_methods.curve_figures import gaussians_curve, loss_curve, psnr_curve
 from img3d_methods.generated_trainer import Img3dGeneratedTrainerConfig
 from img3d_methods.presets import preset
 from img3d_methods.splat_model import Img3dSplatModelConfig
@@ -185,8 +186,7 @@ def _doublings(run: Run) -> list[int]:
     if not isinstance(model_config, Img3dSplatModelConfig):
         return []
     max_steps = run.config.max_num_iterations or preset(model_config.preset).max_num_iterations
-    schedule = TrainingSchedule.for_run(model_config, max_steps)
-    return [i * schedule.resolution_every for i in range(1, schedule.num_downscales + 1)]
+    return TrainingSchedule.for_run(model_config, max_steps).doublings
 
 
 def _gaussian_figures(splats: Splats) -> list[Figure]:

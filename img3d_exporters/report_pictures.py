@@ -25,7 +25,8 @@ from img3d_dataparsers.errors import InputError
 from img3d_dataparsers.generated_views import INPUT
 from img3d_dataparsers.photo_files import READ_ERRORS, read_upright, resize
 from img3d_dataparsers.threaded import in_threads
-from img3d_exporters.report_figures import data_uri, error_map
+from img3d_exporters.report_figures import error_map
+from img3d_methods.figures import data_uri
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

@@ -28,16 +28,6 @@ def adam_step(
     step: int,
     skip_zero_rows: bool,
 ) -> None: ...
-def add_grad_stats(
-    v_means2d: Any,
-    radii: Any,
-    scale_x: float,
-    scale_y: float,
-    image_size: float,
-    grad2d: Any,
-    count: Any,
-    max_radii: Any,
-) -> None: ...
 def isa() -> str: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...

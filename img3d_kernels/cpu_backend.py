@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from img3d_kernels import _C
+from img3d_kernels.grad_stats import GradStats
 
 MAX_CHANNELS = 4
 """Channels that the blending kernel keeps in registers."""
@@ -44,6 +45,7 @@ def project_gaussians(
     eps2d: float,
     sh_degree: int | None,
     antialiased: bool,
+    grad_stats: GradStats | None = None,
 ) -> tuple[
     Int[Tensor, "C N"],
     Float[Tensor, "C N 2"],
@@ -73,6 +75,7 @@ def project_gaussians(
         Ks,
         -1 if sh_degree is None else sh_degree,
         options,
+        grad_stats,
     )
     if sh_degree is None:
         assert isinstance(colors, Tensor)
@@ -92,6 +95,7 @@ def rasterize_to_pixels(
     *,
     backgrounds: Float[Tensor, "C D"] | None,
     absgrad: bool,
+    grad_stats: GradStats | None = None,
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
     """Blend projected Gaussians, nearest first; as `torch_backend.rasterize_to_pixels`.
 
@@ -107,7 +111,17 @@ def rasterize_to_pixels(
         channels = slice(first, first + MAX_CHANNELS)
         background = None if backgrounds is None else backgrounds[:, channels]
         render, alpha = _Rasterize.apply(
-            means2d, conics, colors[..., channels], opacities, radii, depths, background, width, height, absgrad
+            means2d,
+            conics,
+            colors[..., channels],
+            opacities,
+            radii,
+            depths,
+            background,
+            width,
+            height,
+            absgrad,
+            grad_stats,
         )
         renders.append(render)
         alphas.append(alpha)
@@ -139,6 +153,7 @@ class _Project(torch.autograd.Function):
         Ks: Tensor,
         sh_degree: int,
         options: tuple[int, int, float, float, float, float, bool],
+        grad_stats: GradStats | None,
     ) -> tuple[Tensor, ...]:
         width, height, near_plane, far_plane, radius_clip, eps2d, antialiased = options
         inputs = [_array(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
@@ -152,6 +167,7 @@ class _Project(torch.autograd.Function):
         outputs = [_array(t) for t in (radii, means2d, depths, conics, opacities_2d, colors)]
         _C.project_forward(*ctx.call, *outputs)
         ctx.radii = outputs[0]
+        ctx.grad_stats = grad_stats
         ctx.mark_non_differentiable(radii)
         return radii, means2d, depths, conics, opacities_2d, colors  # pyright: ignore[reportReturnType]
 
@@ -170,12 +186,14 @@ class _Project(torch.autograd.Function):
         gradients = [None if array is None else torch.empty(array.shape) for array in (*gaussians, *needed)]
         if gaussians[4] is None:  # no spherical harmonics
             v_colors = None
+        stats: GradStats | None = ctx.grad_stats
+        sums = (None,) * 4 if stats is None else (stats.means2d_absgrad, stats.grad2d, stats.count, stats.radii)
         _C.project_backward(
             *ctx.call,
             ctx.radii,
-            *(_array(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, v_colors, *gradients)),
+            *(_array(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, v_colors, *gradients, *sums)),
         )
-        return *gradients, None, None, None
+        return *gradients, None, None, None, None
 
 
 class _Rasterize(torch.autograd.Function):
@@ -192,6 +210,7 @@ class _Rasterize(torch.autograd.Function):
         width: int,
         height: int,
         absgrad: bool,
+        grad_stats: GradStats | None,
     ) -> tuple[Tensor, Tensor]:
         c, channels = means2d.shape[0], colors.shape[-1]
         render, alpha = torch.empty(c, height, width, channels), torch.empty(c, height, width, 1)
@@ -211,6 +230,7 @@ class _Rasterize(torch.autograd.Function):
         ctx.save_for_backward(render, alpha)
         ctx.n = means2d.shape[1]
         ctx.absgrad_of = means2d if absgrad else None
+        ctx.grad_stats = grad_stats
         return render, alpha
 
     @staticmethod
@@ -231,8 +251,10 @@ class _Rasterize(torch.autograd.Function):
             )
         if v_means2d_abs is not None:
             setattr(ctx.absgrad_of, "absgrad", v_means2d_abs)  # noqa: B010 # as gsplat: tensors declare no such attribute
+            if ctx.grad_stats is not None and ctx.grad_stats.absgrad:
+                ctx.grad_stats.means2d_absgrad = v_means2d_abs
         v_backgrounds = (v_render * (1.0 - alpha)).sum(dim=(1, 2)) if ctx.needs_input_grad[6] else None
-        return v_means2d, v_conics, v_colors, v_opacities, None, None, v_backgrounds, None, None, None
+        return v_means2d, v_conics, v_colors, v_opacities, None, None, v_backgrounds, None, None, None, None
 
 
 class _L1Ssim(torch.autograd.Function):

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from img3d_kernels import torch_backend
+from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.gsplat_compat import gsplat_radii
 from img3d_kernels.torch_backend import TILE_SIZE
 
@@ -48,6 +49,7 @@ def rasterization(
     absgrad: bool = False,
     rasterize_mode: RasterizeMode = "classic",
     backend: Backend | None = None,
+    grad_stats: GradStats | None = None,
 ) -> tuple[Float[Tensor, "C H W X"], Float[Tensor, "C H W 1"], dict[str, Any]]:
     """Render 3D Gaussians into images, differentiably.
 
@@ -74,6 +76,7 @@ def rasterization(
         absgrad: Also sum the absolute value of each pixel's gradient of `means2d`, into `meta["means2d"].absgrad`.
         rasterize_mode: "antialiased" scales opacity to make up for `eps2d` (Mip-Splatting, arXiv 2311.16493).
         backend: "gsplat", "cpu" or "torch"; by default the one that suits the tensors' device and dtype.
+        grad_stats: What the backward pass adds up for densification; not with gsplat, which does so afterwards.
 
     Returns:
         render `[C, H, W, X]`, with X = D, 1 or D + 1 by `render_mode`; depth is the z-depth in the camera's frame.
@@ -91,6 +94,8 @@ def rasterization(
     if rasterize_mode not in ("classic", "antialiased"):
         raise ValueError(f"rasterize_mode must be classic or antialiased, not {rasterize_mode!r}")
     backend = backend or default_backend(means)
+    if grad_stats is not None and (backend == "gsplat" or grad_stats.absgrad > absgrad):
+        raise ValueError("grad_stats take the cpu or torch backend, and absgrad for the sum of absolute gradients")
     if isinstance(colors, tuple) and backend != "cpu":
         colors = torch.cat(colors, dim=1)
 
@@ -143,6 +148,7 @@ def rasterization(
         eps2d=eps2d,
         sh_degree=sh_degree,
         antialiased=rasterize_mode == "antialiased",
+        grad_stats=grad_stats,
     )
 
     n_cameras = viewmats.shape[0]
@@ -155,7 +161,17 @@ def rasterization(
             backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(n_cameras, 1)], dim=-1)
 
     render, alpha = kernels.rasterize_to_pixels(
-        means2d, conics, colors_2d, opacities_2d, radii, depths, width, height, backgrounds=backgrounds, absgrad=absgrad
+        means2d,
+        conics,
+        colors_2d,
+        opacities_2d,
+        radii,
+        depths,
+        width,
+        height,
+        backgrounds=backgrounds,
+        absgrad=absgrad,
+        grad_stats=grad_stats,
     )
     if render_mode in ("ED", "RGB+ED"):
         expected_depth = render[..., -1:] / alpha.clamp(min=1e-10)

@@ -16,6 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from img3d_kernels.grad_stats import GradStats
+
 # gsplat 1.4.0's thresholds, part of the meaning of an image: every backend uses these numbers.
 MAX_ALPHA = 0.999
 """A Gaussian lets at least 0.1 % through, so that the light behind it still gets a gradient."""
@@ -49,6 +51,7 @@ def project_gaussians(
     eps2d: float,
     sh_degree: int | None,
     antialiased: bool,
+    grad_stats: GradStats | None = None,
 ) -> tuple[
     Int[Tensor, "C N"],
     Float[Tensor, "C N 2"],
@@ -114,7 +117,26 @@ def project_gaussians(
     def keep(x: Tensor) -> Tensor:
         return torch.where(visible.reshape(visible.shape + (1,) * (x.dim() - 2)), x, 0.0)
 
-    return radii, keep(means2d), keep(means_c[..., 2]), keep(conics), opacities, colors
+    means2d = keep(means2d)
+    if grad_stats is not None and means2d.requires_grad:
+        means2d.register_hook(lambda grad: _add_grad_stats(grad_stats, grad, radii, width, height))
+    return radii, means2d, keep(means_c[..., 2]), keep(conics), opacities, colors
+
+
+def _add_grad_stats(
+    stats: GradStats, v_means2d: Float[Tensor, "C N 2"], radii: Int[Tensor, "C N"], width: int, height: int
+) -> None:
+    """gsplat's `DefaultStrategy._update_state`."""
+    if stats.absgrad:
+        assert stats.means2d_absgrad is not None
+        v_means2d = stats.means2d_absgrad
+    visible = radii > 0
+    half_images = 0.5 * len(radii) * v_means2d.new_tensor([width, height])
+    norms = (v_means2d * half_images).norm(dim=-1)
+    stats.grad2d += torch.where(visible, norms, 0.0).sum(dim=0).to(stats.grad2d)
+    stats.count += visible.sum(dim=0)
+    if stats.radii is not None:
+        torch.maximum(stats.radii, radii.amax(dim=0) / max(width, height), out=stats.radii)
 
 
 def quat_scale_to_covar(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
@@ -244,6 +266,7 @@ def rasterize_to_pixels(
     *,
     backgrounds: Float[Tensor, "C D"] | None,
     absgrad: bool,
+    grad_stats: GradStats | None = None,
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
     """Blend projected Gaussians front to back in every pixel.
 
@@ -254,7 +277,9 @@ def rasterize_to_pixels(
     Returns:
         render `[C, H, W, D]`, and alpha `[C, H, W, 1]`: 1 minus the transmittance that is left.
     """
-    tracker = _AbsgradTracker(means2d) if absgrad and means2d.requires_grad and torch.is_grad_enabled() else None
+    tracker = (
+        _AbsgradTracker(means2d, grad_stats) if absgrad and means2d.requires_grad and torch.is_grad_enabled() else None
+    )
     means2d_in = means2d if tracker is None else tracker.watched
 
     with torch.no_grad():
@@ -336,12 +361,14 @@ class _AbsgradTracker:
     `watched` stands in for `means2d` in the tiles: backward reaches it after every tile, which is when all is summed.
     """
 
-    def __init__(self, means2d: Tensor) -> None:
+    def __init__(self, means2d: Tensor, grad_stats: GradStats | None) -> None:
         self.watched = means2d.view_as(means2d)
         total = torch.zeros_like(means2d)
 
         def publish(_: Tensor) -> None:
             means2d.absgrad = total.clone()  # pyright: ignore[reportAttributeAccessIssue]
+            if grad_stats is not None and grad_stats.absgrad:
+                grad_stats.means2d_absgrad = means2d.absgrad  # pyright: ignore[reportAttributeAccessIssue]
             total.zero_()
 
         self.watched.register_hook(publish)

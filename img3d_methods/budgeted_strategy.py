@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from gsplat.strategy import DefaultStrategy
+from torch import Tensor
 
+from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.rendering import default_backend
 
 
@@ -34,29 +36,22 @@ class BudgetedDefaultStrategy(DefaultStrategy):
         elif self.refine_stop_iter > 0:
             self._update_state(params, state, info, packed=packed)
 
-    def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
-        """Upstream's sums of gradients, numbers of views and greatest radii, in one compiled pass on a CPU."""
-        means2d = info[self.key_for_gradient]
-        compiled = default_backend(means2d) == "cpu" and info["radii"].shape == (1, len(params["means"]))
-        if packed or not compiled:
-            super()._update_state(params, state, info, packed)
-            return
-        from img3d_kernels import _C
+    def grad_stats(self, means: Tensor, state: dict[str, Any], step: int) -> GradStats | None:
+        """The state's statistics, for the backward pass of this step's `rasterization` to add to.
 
-        with_radii = self.refine_scale2d_stop_iter > 0
-        for name in ("grad2d", "count", *(["radii"] if with_radii else [])):
+        None where there is nothing to add: densification is over, or gsplat renders, after which upstream adds.
+        """
+        if step >= self.refine_stop_iter or default_backend(means) == "gsplat":
+            return None
+        for name in ("grad2d", "count", *(["radii"] if self.refine_scale2d_stop_iter > 0 else [])):
             if state[name] is None:
-                state[name] = torch.zeros(len(params["means"]))
-        _C.add_grad_stats(
-            means2d.absgrad if self.absgrad else means2d.grad,
-            info["radii"],
-            info["width"] / 2,
-            info["height"] / 2,
-            float(max(info["width"], info["height"])),
-            state["grad2d"],
-            state["count"],
-            state["radii"] if with_radii else None,
-        )
+                state[name] = torch.zeros(len(means), device=means.device)
+        return GradStats(state["grad2d"], state["count"], state.get("radii"), self.absgrad)
+
+    def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
+        """Only what the backward pass has not added up already."""
+        if default_backend(params["means"]) == "gsplat":
+            super()._update_state(params, state, info, packed)
 
     @torch.no_grad()
     def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:

@@ -15,7 +15,8 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from nerfstudio.configs.base_config import ViewerConfig
@@ -90,6 +91,18 @@ def fail(message: str) -> NoReturn:
 
     CONSOLE.print(f"Error: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(1)
+
+
+class RenderThreads(dict[int, Any]):
+    """The viewer's render threads by page; for a page that has just closed, one that does nothing.
+
+    A camera's move that is still being handled when its page closes looks up a thread that is gone. Nerfstudio does so
+    within viser's `atomic()`, and the KeyError leaves viser 0.2.7's lock taken for good: no page gets a message any
+    more, and who waits for that lock (training did) stands still. Can go when viewer.py asks whether the page is there.
+    """
+
+    def __missing__(self, client_id: int) -> Any:
+        return SimpleNamespace(running=False, start=lambda: None, action=lambda _: None)
 
 
 class NoSignedDistanceField:

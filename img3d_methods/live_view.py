@@ -26,9 +26,12 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from torch import Tensor
 
+from img3d_dataparsers.errors import warn
+from img3d_methods.compat import RenderThreads
 from img3d_methods.live_view_panel import LiveViewPanel
 from img3d_methods.render_pace import RenderPace
 from img3d_methods.splat_packets import ShownGaussians, SplatNode, browser_splats
+from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve
 from img3d_methods.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ class LiveView(ViewerControl):
         super()._setup(viewer)
         if message := open_to_others(viewer.config):
             CONSOLE.print(message, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+        viewer.render_statemachines = RenderThreads(viewer.render_statemachines)
         self._splats = SplatNode(viewer.viser_server)
         viewer.viser_server.on_client_connect(self._let_training_go_on)
         self.panel = LiveViewPanel(self)
@@ -190,9 +194,8 @@ class LiveView(ViewerControl):
     def rerender(self) -> None:
         """Have every open page's frame made again."""
         for client_id, client in self.viewer.viser_server.get_clients().items():
-            if client_id in self.viewer.render_statemachines:
-                action = RenderAction("move", self.viewer.get_camera_state(client))
-                self.viewer.render_statemachines[client_id].action(action)
+            action = RenderAction("move", self.viewer.get_camera_state(client))
+            self.viewer.render_statemachines[client_id].action(action)
 
     # ------------------------------------------------------------------------------------------------- refreshes
 
@@ -224,9 +227,15 @@ class LiveView(ViewerControl):
                 self._refresh_if_changed()
         self.rerender()
 
-    def measured(self, psnr: float) -> None:
-        """A training view's PSNR in dB."""
-        self.progress.record_psnr(psnr)
+    def curve(self) -> list[CurvePoint]:
+        """How training goes, or went: of the trainer that runs, or as the run that is looked at has it on disk."""
+        if self.viewer.trainer is not None:
+            return list(getattr(self.viewer.trainer, "curve", []))  # Nerfstudio's own trainer keeps none
+        try:
+            return read_curve(self.viewer.log_filename.parent / CURVE_FILE)
+        except ValueError as error:
+            warn(f"{error}.")
+            return []
 
     def lock(self) -> Any:
         """What to hold while reading or rendering the model outside the training loop."""

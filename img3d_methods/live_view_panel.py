@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from img3d_methods.curve_figures import loss_curve, psnr_curve
 from img3d_methods.splat_packets import ShownGaussians
 from img3d_methods.splat_ply import write_splat_ply
+from img3d_methods.training_curve import CurvePoint
 
 if TYPE_CHECKING:
     from img3d_methods.live_view import LiveView
@@ -21,6 +24,10 @@ MOST_SHOWN = 200_000
 LEAST_SHOWN = 1_000
 PICTURE_HEIGHT = 1080
 SECONDS_PER_UPDATE = 1.0
+SECONDS_PER_CURVE = 5.0
+"""Least time between two drawings of the curves."""
+SHARE_OF_CURVES = 0.01
+"""Most of the training time that drawing curves may take."""
 
 
 class LiveViewPanel:
@@ -34,6 +41,7 @@ class LiveViewPanel:
         self.view = view
         self._updated_at = 0.0
         self._sent = ""
+        self._drawn_points, self._draw_again_at = 0, 0.0
         most = max(view.model.max_gaussians, view.model.num_points, 2 * LEAST_SHOWN)
         gui = view.viewer.viser_server.gui
         tabs = gui.add_tab_group(order=view.viewer.stats_markdown.order + 0.5)
@@ -53,7 +61,8 @@ class LiveViewPanel:
             )
             self._size = gui.add_slider("Size", min=0.05, max=2.0, step=0.05, initial_value=1.0)
             self._opacity = gui.add_slider("Opacity", min=0.05, max=1.0, step=0.05, initial_value=1.0)
-            self._numbers = gui.add_markdown(self._text())
+            self._numbers = gui.add_markdown("")
+            self._curves = gui.add_markdown("", image_root=Path())  # without a folder viser warns of data URIs too
         with tabs.add_tab("Save"):
             export = gui.add_button("Export splats (PLY)", hint="What is trained so far, inside the crop box.")
             self._picture_height = gui.add_number(
@@ -65,6 +74,7 @@ class LiveViewPanel:
             control.on_update(lambda _: view.rerender())
         export.on_click(lambda event: self._save(self._export, event))
         picture.on_click(lambda event: self._save(self._picture, event))
+        self.update(now=True)
 
     @property
     def draws_in_browser(self) -> bool:
@@ -77,18 +87,33 @@ class LiveViewPanel:
     def sent(self, num_gaussians: int, num_bytes: int) -> None:
         """Note what the last refresh sent."""
         self._sent = f"{num_gaussians:,} in the browser ({num_bytes / 1e6:.1f} MB)"
-        self.update(now=True)
+        self._updated_at = 0.0
+        self.update()
 
     def update(self, now: bool = False) -> None:
-        """Show the current numbers, about once a second."""
-        if now or time.monotonic() > self._updated_at + SECONDS_PER_UPDATE:
-            self._updated_at = time.monotonic()
-            self._numbers.content = self._text()
+        """Show the current numbers, about once a second, and the curves, less often."""
+        began = time.monotonic()
+        if not now and began < self._updated_at + SECONDS_PER_UPDATE:
+            return
+        self._updated_at = began
+        points = self.view.curve()
+        self._numbers.content = self._text(points)
+        if len(points) > max(1, self._drawn_points) and (now or began > self._draw_again_at):
+            self._curves.content = self._pictures(points)
+            seconds = time.monotonic() - began
+            self._drawn_points = len(points)
+            self._draw_again_at = began + max(SECONDS_PER_CURVE, seconds / SHARE_OF_CURVES)
 
-    def _text(self) -> str:
+    def _text(self, points: Sequence[CurvePoint]) -> str:
         gaussians = f"**Gaussians** {self.view.model.num_points:,}"
         lines = [f"{gaussians}, {self._sent}" if self._sent else gaussians, *self.view.progress.lines()]
+        if points:
+            lines.append(f"**Training PSNR** {points[-1].psnr:.1f} dB")
         return "  \n".join(lines)
+
+    def _pictures(self, points: Sequence[CurvePoint]) -> str:
+        doublings = [step for step in self.view.model.schedule.doublings if step <= points[-1].step]
+        return f"![Training PSNR]({psnr_curve(points, None, doublings)})\n![Loss]({loss_curve(points, doublings)})"
 
     # --------------------------------------------------------------------------------------------------- saving
 

@@ -24,6 +24,7 @@ from nerfstudio.utils.colors import get_color
 from torch import Tensor
 
 from img3d_kernels import rasterization
+from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.losses import l1_ssim
 from img3d_kernels.mcmc import MCMCStrategy
 from img3d_kernels.poses import viewmats
@@ -323,6 +324,7 @@ class Img3dSplatModel(SplatfactoModel):
             render_mode="RGB+ED" if with_depth else "RGB",
             sh_degree=sh_degree,
             absgrad=self.training and self._densifies_by_absgrad(),
+            grad_stats=self._grad_stats(),
             rasterize_mode=config.rasterize_mode,
         )
         outputs = {"rgb": render[0, ..., :3], "accumulation": alpha[0]}
@@ -340,6 +342,12 @@ class Img3dSplatModel(SplatfactoModel):
             outputs["rgb"] = outputs["rgb"].clamp(0, 1)
             outputs["background"] = background.expand(height, width, 3)
         return outputs
+
+    def _grad_stats(self) -> GradStats | None:
+        """What the backward pass is to add up for densification."""
+        if not self.training or not isinstance(self.strategy, BudgetedDefaultStrategy):
+            return None
+        return self.strategy.grad_stats(self.means, self.strategy_state, self.step)
 
     def _densifies_by_absgrad(self) -> bool:
         strategy = self.strategy
@@ -447,8 +455,6 @@ class Img3dSplatModel(SplatfactoModel):
         if self.config.color_corrected_metrics:
             metrics["cc_psnr"] = self.image_metrics.psnr(color_correct(rgb, target), target)
         self.camera_optimizer.get_metrics_dict(metrics)
-        if self.training:
-            self.live_view.measured(float(metrics["psnr"]))
         return metrics
 
     @torch.no_grad()

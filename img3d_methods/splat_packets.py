@@ -149,21 +149,23 @@ class SplatNode:
             self._handle.visible = visible
 
     def replace(self, splats: BrowserSplats) -> None:
-        """Show these splats instead, in every page that is or will be open."""
+        """Show these splats instead, in every page that is or will be open.
+
+        Not within viser's `atomic()`, which would let training wait for whatever else holds its lock.
+        """
         scene, old = self.server.scene, self._handle
         add = getattr(scene, "add_gaussian_splats", None) or scene._add_gaussian_splats
         self.bytes_sent = BYTES_PER_SPLAT * len(splats.centers)
         self._handle = None
-        with self.server.atomic():
-            if len(splats.centers) > 0:
-                self._count += 1  # 0.2.7's page keeps the old splats under a name that it knows
-                self._handle = add(
-                    f"/gaussian_splats_{self._count}",
-                    centers=splats.centers,
-                    covariances=splats.covariances,
-                    rgbs=splats.rgbs,
-                    opacities=splats.opacities,
-                    visible=self._visible,
-                )
-            if old is not None:
-                old.remove()
+        if len(splats.centers) > 0:
+            self._count += 1  # 0.2.7's page keeps the old splats under a name that it knows
+            self._handle = add(
+                f"/gaussian_splats_{self._count}",
+                centers=splats.centers,
+                covariances=splats.covariances,
+                rgbs=splats.rgbs,
+                opacities=splats.opacities,
+                visible=self._visible,
+            )
+        if old is not None:
+            old.remove()

@@ -49,6 +49,11 @@ class TrainingSchedule:
         """By how much images are reduced at `step`: a power of two."""
         return 2 ** max(0, self.num_downscales - step // self.resolution_every)
 
+    @property
+    def doublings(self) -> list[int]:
+        """Steps from which images have twice the size."""
+        return [i * self.resolution_every for i in range(1, self.num_downscales + 1)]
+
     def sh_degree(self, step: int, maximum: int) -> int:
         """Degree of spherical harmonics in use at `step`."""
         return min(step // self.sh_degree_every, maximum)

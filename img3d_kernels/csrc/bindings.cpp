@@ -171,7 +171,9 @@ void project_backward(const Floats& means, const Floats& quats, const Floats& sc
                       const Floats& v_conics, const Floats& v_opacities2d, const OptionalFloats& v_colors,
                       const FloatsOut& v_means, const FloatsOut& v_quats, const FloatsOut& v_scales,
                       const FloatsOut& v_opacities, const OptionalFloatsOut& v_sh, const OptionalFloatsOut& v_sh_rest,
-                      const OptionalFloatsOut& v_viewmats, const OptionalFloatsOut& v_camera_centers) {
+                      const OptionalFloatsOut& v_viewmats, const OptionalFloatsOut& v_camera_centers,
+                      const OptionalFloats& v_means2d_abs, const OptionalFloatsOut& grad2d,
+                      const OptionalFloatsOut& grad_count, const OptionalFloatsOut& max_radii) {
   const ProjectInputs in = project_inputs(means, quats, scales, opacities, sh, sh_rest, sh_degree, viewmats, camera_centers, Ks,
                                           width, height, near_plane, far_plane, radius_clip, eps2d, antialiased);
   const size_t n = in.n_gaussians, c = in.n_cameras;
@@ -197,6 +199,9 @@ void project_backward(const Floats& means, const Floats& quats, const Floats& sc
   g.v_sh_rest = v_sh_rest ? data_or_null(v_sh_rest, n * in.sh_rest_stride, "v_sh_rest") : g.v_sh0 ? g.v_sh0 + 3 : nullptr;
   g.v_viewmats = data_or_null(v_viewmats, c * 16, "v_viewmats");
   g.v_camera_centers = data_or_null(v_camera_centers, c * 3, "v_camera_centers");
+  require(grad2d.has_value() == grad_count.has_value(), "grad2d and grad_count go together");
+  g.stats = {data_or_null(v_means2d_abs, c * n * 2, "v_means2d_abs"), data_or_null(grad2d, n, "grad2d"),
+             data_or_null(grad_count, n, "grad_count"), data_or_null(max_radii, n, "max_radii")};
   BorrowedScratch borrowed;
   nb::gil_scoped_release release;
   kernels().project_backward(in, g, *borrowed.scratch);
@@ -287,20 +292,6 @@ void adam_step(const FloatsOut& param, const Floats& grad, const FloatsOut& exp_
   kernels().adam_step(in);
 }
 
-void add_grad_stats(const Floats& v_means2d, const Array<const int32_t>& radii, float scale_x, float scale_y,
-                    float image_size, const FloatsOut& grad2d, const FloatsOut& count,
-                    const OptionalFloatsOut& max_radii) {
-  const size_t n = grad2d.size();
-  require_size(v_means2d, n * 2, "v_means2d");
-  require_size(radii, n, "radii");
-  require_size(count, n, "count");
-  const GradStats stats{n,          v_means2d.data(), radii.data(), scale_x,
-                        scale_y,    image_size,       grad2d.data(), count.data(),
-                        data_or_null(max_radii, n, "max_radii")};
-  nb::gil_scoped_release release;
-  kernels().add_grad_stats(stats);
-}
-
 }  // namespace
 
 NB_MODULE(_C, m) {
@@ -320,7 +311,8 @@ NB_MODULE(_C, m) {
         "sh_rest"_a.none(), "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
         "far_plane"_a, "radius_clip"_a, "eps2d"_a, "antialiased"_a, "radii"_a, "v_means2d"_a, "v_depths"_a,
         "v_conics"_a, "v_opacities2d"_a, "v_colors"_a.none(), "v_means"_a, "v_quats"_a, "v_scales"_a, "v_opacities"_a,
-        "v_sh"_a.none(), "v_sh_rest"_a.none(), "v_viewmats"_a.none(), "v_camera_centers"_a.none());
+        "v_sh"_a.none(), "v_sh_rest"_a.none(), "v_viewmats"_a.none(), "v_camera_centers"_a.none(),
+        "v_means2d_abs"_a.none(), "grad2d"_a.none(), "grad_count"_a.none(), "max_radii"_a.none());
   m.def("rasterize_forward", &rasterize_forward, "means2d"_a, "conics"_a, "colors"_a, "opacities"_a, "radii"_a,
         "depths"_a, "background"_a.none(), "width"_a, "height"_a, "for_backward"_a, "render"_a,
         "alpha"_a);
@@ -329,8 +321,6 @@ NB_MODULE(_C, m) {
   m.def("l1_ssim", &l1_ssim, "render"_a, "target"_a, "ssim_lambda"_a, "v_render"_a.none());
   m.def("adam_step", &adam_step, "param"_a, "grad"_a, "exp_avg"_a, "exp_avg_sq"_a, "lr"_a, "beta1"_a, "beta2"_a,
         "eps"_a, "step"_a, "skip_zero_rows"_a);
-  m.def("add_grad_stats", &add_grad_stats, "v_means2d"_a, "radii"_a, "scale_x"_a, "scale_y"_a, "image_size"_a,
-        "grad2d"_a, "count"_a, "max_radii"_a.none());
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);

@@ -2,7 +2,6 @@
 // All kernels for one instruction set: compiled once per set, with IMG3D_ISA naming its namespace. Everything but the
 // table is in unnamed namespaces, so that no function compiled for one set is ever linked into another.
 #include "adam.h"
-#include "grad_stats.h"
 #include "kernels.h"
 #include "l1_ssim.h"
 #include "project.h"
@@ -19,7 +18,6 @@ const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
     W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
-    add_grad_stats,
 };
 
 }  // namespace IMG3D_ISA

@@ -48,6 +48,14 @@ struct ProjectOutputs {
   float* colors;     // [C, N, 3]; with sh
 };
 
+// What densification goes by, added up over steps: gsplat's DefaultStrategy._update_state.
+struct GradStats {
+  const float* v_means2d_abs;  // [C, N, 2]; or null: the norm of the gradient itself
+  float* grad2d;               // [N]: += norm, in half images; or null: nothing is added up
+  float* count;                // [N]: += 1 for each camera that sees it
+  float* max_radii;            // [N]: maximum of the radius over the image's longer side; or null
+};
+
 struct ProjectGradients {
   // Of the outputs.
   const int32_t* radii;
@@ -65,6 +73,7 @@ struct ProjectGradients {
   float* v_sh_rest;
   float* v_viewmats;        // [C, 4, 4] or null
   float* v_camera_centers;  // [C, 3] or null
+  GradStats stats;
 };
 
 struct RasterizeInputs {
@@ -113,17 +122,6 @@ struct AdamInputs {
   bool skip_zero_rows;
 };
 
-struct GradStats {
-  size_t n_gaussians;
-  const float* v_means2d;   // [N, 2], or its absolute values
-  const int32_t* radii;     // [N]: 0 is not in view, and adds nothing
-  float scale_x, scale_y;   // from per pixel to per half image
-  float image_size;         // the longer side, in pixels
-  float* grad2d;            // [N]: += norm
-  float* count;             // [N]: += 1
-  float* max_radii;         // [N]: maximum of the radius over image_size; or null
-};
-
 struct KernelTable {
   const char* isa;
   int lanes;  // floats in a vector
@@ -133,7 +131,6 @@ struct KernelTable {
   void (*rasterize_backward)(const RasterizeGradients&, RasterScratch&);
   float (*l1_ssim)(const L1SsimInputs&, Scratch&);
   void (*adam_step)(const AdamInputs&);
-  void (*add_grad_stats)(const GradStats&);
 };
 
 const KernelTable& kernels();

@@ -4,6 +4,8 @@
 // Gaussians turned into structure-of-arrays form in a local buffer.
 #pragma once
 
+#include <cmath>
+
 #include "kernels.h"
 #include "parallel.h"
 #include "simd.h"
@@ -12,6 +14,7 @@
 namespace IMG3D_ISA {
 namespace {
 
+using img3d::GradStats;
 using img3d::ProjectGradients;
 using img3d::ProjectInputs;
 using img3d::ProjectOutputs;
@@ -225,6 +228,22 @@ inline void rotation_vjp(const Projection& p, const vf* v_rot, vf* v_quat) {
 // Sums of gradients over Gaussians for one camera: rotation [3, 3], translation [3], centre [3].
 constexpr int CAMERA_GRADS = 15;
 
+// Adds up what a camera's Gaussians [first, first + count) give.
+inline void add_grad_stats(const GradStats& s, const ProjectInputs& in, const int32_t* radii, const float* v_means2d,
+                           size_t first, size_t count) {
+  const float scale_x = 0.5f * in.width * in.n_cameras, scale_y = 0.5f * in.height * in.n_cameras;
+  const float longer_side = static_cast<float>(in.width > in.height ? in.width : in.height);
+  for (size_t i = 0; i < count; ++i) {
+    if (radii[i] <= 0) continue;
+    const float x = v_means2d[2 * i] * scale_x, y = v_means2d[2 * i + 1] * scale_y;
+    s.grad2d[first + i] += std::sqrt(x * x + y * y);
+    s.count[first + i] += 1.0f;
+    if (!s.max_radii) continue;
+    const float radius = static_cast<float>(radii[i]) / longer_side;
+    if (radius > s.max_radii[first + i]) s.max_radii[first + i] = radius;
+  }
+}
+
 void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratch& scratch) {
   const size_t n = in.n_gaussians, tasks = ceil_div(n, GAUSSIANS_PER_TASK);
   const bool camera_grads = g.v_viewmats != nullptr || g.v_camera_centers != nullptr;
@@ -265,6 +284,10 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
         if (!any && in.antialiased) continue;
         v_opacities.read(g.v_opacities, row, count);
         if (any) {
+          if (g.stats.grad2d) {
+            const float* v = g.stats.v_means2d_abs ? g.stats.v_means2d_abs : g.v_means2d;
+            add_grad_stats(g.stats, in, g.radii + row, v + 2 * row, first, count);
+          }
           v_means2d.read(g.v_means2d, row, count);
           v_depths.read(g.v_depths, row, count);
           v_conics.read(g.v_conics, row, count);

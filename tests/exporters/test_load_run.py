@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, NoReturn
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -70,7 +72,15 @@ def test_numbers_of_numpy_do_not_make_a_checkpoint_unreadable(tmp_path: Path) ->
     torch.save({"step": 99, "pipeline": {}, "lr": np.float64(0.1)}, checkpoint)  # as Nerfstudio's schedulers leave it
     with pytest.raises(InputError) as error:
         load_run(path)
-    assert "gauss_params" in str(error.value), "it was read, and has no Gaussians"
+    assert "its checkpoint has no 'gauss_params" in str(error.value), "it was read"
+
+
+def test_weights_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: Any, **options: Any) -> NoReturn:
+        raise URLError("no address associated with hostname")
+
+    monkeypatch.setattr("nerfstudio.utils.eval_utils.eval_load_checkpoint", offline)
+    assert_refused(write_run(tmp_path, checkpoint=b""), "downloads", "LPIPS", "no address")
 
 
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:

@@ -33,9 +33,10 @@ from img3d_exporters import report_pictures
 from img3d_exporters.load_run import Run
 from img3d_exporters.report import report_of, write_report
 from img3d_exporters.report_curve import training_curve
-from img3d_exporters.report_figures import LARGEST_ERROR, error_map, running_mean
+from img3d_exporters.report_figures import LARGEST_ERROR, error_map
 from img3d_exporters.report_page import page
 from img3d_exporters.report_pictures import evenly
+from img3d_methods.curve_figures import running_mean
 from img3d_methods.splat_model import Img3dSplatModelConfig
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, write_curve
 

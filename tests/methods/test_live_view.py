@@ -18,14 +18,16 @@ from gaussian_scenes import pinhole_camera, small_model
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.utils import CameraState
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from PIL import Image
 
 from img3d_methods import live_view
 from img3d_methods.live_view import LEAST_SECONDS, SHARE_OF_TIME, open_to_others
+from img3d_methods.live_view_panel import SECONDS_PER_CURVE
 from img3d_methods.splat_model import Img3dSplatModel
+from img3d_methods.training_curve import CURVE_FILE, CurvePoint, write_curve
 
 
 class Page:
@@ -84,6 +86,7 @@ class Watched:
             ),
             render_tab_state=SimpleNamespace(preview_render=False, preview_camera_type="Perspective"),
             render_statemachines={},
+            trainer=None,
             train_lock=threading.Lock(),
             last_move_time=time.time(),
             log_filename=folder / "viewer_log_filename.txt",
@@ -140,7 +143,7 @@ def watched(tmp_path: Path) -> Any:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A function that lets time pass for the live view."""
     offset, real = [0.0], time.monotonic
-    monkeypatch.setattr(live_view.time, "monotonic", lambda: real() + offset[0])
+    monkeypatch.setattr(time, "monotonic", lambda: real() + offset[0])
 
     def pass_time(seconds: float) -> None:
         offset[0] += seconds
@@ -320,6 +323,85 @@ class TestWhileTraining:
         watched.model.step = 100
         watched.view.after_training(100)
         assert watched.view._splats._count == first + 1
+
+    def test_a_page_that_closes_while_its_camera_moves_stops_nothing(
+        self, watched: Watched, clock: Callable[[float], None]
+    ) -> None:
+        page = watched.open_page()
+        watched.frame(page)
+        with watched.viewer.viser_server.atomic():  # as Nerfstudio handles a move; viser keeps the lock after an error
+            del watched.viewer.render_statemachines[page.client_id]
+            watched.viewer.render_statemachines[page.client_id].action(RenderAction("move", None))
+        watched.frame(watched.open_page())
+        assert watched.sent() is not None
+
+    def test_training_does_not_wait_for_visers_lock(self, watched: Watched) -> None:
+        page = watched.open_page()
+        watched.frame(page)
+        watched.model.step = 100
+        taken, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with watched.viewer.viser_server.atomic():
+                taken.set()
+                done.wait(60)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        taken.wait()
+        trainer = threading.Thread(target=watched.view.after_training, args=(100,), daemon=True)
+        trainer.start()
+        trainer.join(30)
+        stood_still = trainer.is_alive()
+        done.set()
+        holder.join()
+        assert not stood_still
+
+
+class TestCurves:
+    POINTS = [CurvePoint(50 * i, 3.0 * i, 0.3 / (i + 1), 14.0 + i, 1000) for i in range(9)]
+
+    def test_a_run_in_training_is_drawn_as_it_goes(self, watched: Watched, clock: Callable[[float], None]) -> None:
+        watched.open_page()
+        curve: list[CurvePoint] = []
+        watched.viewer.trainer = SimpleNamespace(curve=curve)
+        drawn = []
+        for point in self.POINTS:
+            curve.append(point)
+            clock(1000.0)
+            watched.view.after_step(point.step)
+            drawn.append(watched.panel._curves.content)
+        assert drawn[0] == "", "one point is no curve"
+        assert len(set(drawn[1:])) == len(drawn) - 1, "each new point shows"
+        assert drawn[-1].count("data:image/svg+xml") == 2
+        assert "**Training PSNR** 22.0 dB" in watched.panel._numbers.content
+        watched.view.after_step(400)
+        assert watched.panel._curves.content == drawn[-1], "nothing new, nothing drawn"
+
+    def test_drawing_takes_a_small_part_of_the_time(self, watched: Watched, clock: Callable[[float], None]) -> None:
+        watched.open_page()
+        curve = self.POINTS[:2]
+        watched.viewer.trainer = SimpleNamespace(curve=curve)
+        watched.panel.update(now=True)
+        first = watched.panel._curves.content
+        curve.append(self.POINTS[2])
+        clock(SECONDS_PER_CURVE / 2)
+        watched.view.after_step(100)
+        assert watched.panel._curves.content == first
+        assert "16.0 dB" in watched.panel._numbers.content, "numbers do not wait"
+
+    def test_a_finished_run_is_drawn_from_its_folder(self, watched: Watched, tmp_path: Path) -> None:
+        write_curve(self.POINTS, tmp_path / CURVE_FILE)
+        watched.panel.update(now=True)
+        assert watched.panel._curves.content.count("data:image/svg+xml") == 2
+
+    def test_a_damaged_table_is_no_reason_not_to_browse(
+        self, watched: Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / CURVE_FILE).write_text("spilt coffee")
+        watched.panel.update(now=True)
+        assert watched.panel._curves.content == ""
+        assert CURVE_FILE in "".join(capsys.readouterr())
 
 
 class TestSaving:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,7 +110,7 @@ class TestTheNode:
 
     def test_new_splats_replace_the_old_under_a_new_name(self, method: str) -> None:
         scene = Scene(method)
-        node = SplatNode(SimpleNamespace(scene=scene, atomic=nullcontext))
+        node = SplatNode(SimpleNamespace(scene=scene))
         node.replace(browser_splats(gaussians(3), 3, 1.0))
         first = set(scene.nodes)
         node.replace(browser_splats(gaussians(9), 3, 1.0))
@@ -120,7 +119,7 @@ class TestTheNode:
 
     def test_none_left_means_none_shown(self, method: str) -> None:
         scene = Scene(method)
-        node = SplatNode(SimpleNamespace(scene=scene, atomic=nullcontext))
+        node = SplatNode(SimpleNamespace(scene=scene))
         node.replace(browser_splats(gaussians(3), 3, 1.0))
         node.replace(browser_splats(gaussians(0), 3, 1.0))
         assert not scene.nodes
@@ -128,7 +127,7 @@ class TestTheNode:
 
     def test_hidden_splats_stay_hidden_when_replaced(self, method: str) -> None:
         scene = Scene(method)
-        node = SplatNode(SimpleNamespace(scene=scene, atomic=nullcontext))
+        node = SplatNode(SimpleNamespace(scene=scene))
         for visible in (False, True, False):
             node.visible = visible
             node.replace(browser_splats(gaussians(3), 3, 1.0))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from img3d_methods import training_progress
-from img3d_methods.training_progress import MOST_BARS, TrainingProgress, bars, readable
+from img3d_methods.training_progress import TrainingProgress, readable
 
 
 def test_nothing_is_said_where_nothing_is_trained() -> None:
@@ -22,19 +22,6 @@ def test_time_used_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.record(step)
         now += 2
     assert progress.lines() == ["**Time** 10 s used, 10 s left"]
-
-
-def test_quality_with_a_chart() -> None:
-    progress = TrainingProgress()
-    for psnr in (10.0, 15.0, 17.04):
-        progress.record_psnr(psnr)
-    assert progress.lines() == ["**Training PSNR** 17.0 dB `▁▆█`"]
-
-
-def test_a_long_run_fits_the_chart() -> None:
-    chart = bars([float(i) for i in range(1000)])
-    assert len(chart) == MOST_BARS
-    assert list(chart) == sorted(chart)
 
 
 @pytest.mark.parametrize(
