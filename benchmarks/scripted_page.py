@@ -50,12 +50,13 @@ def watch(port: int, draws: bool, moves: bool, closed: threading.Event) -> None:
             socket.send(msgspec.msgpack.encode(message.as_serializable_dict()))
 
         send(viewpoint(0.0))
-        ticked, told, angle = draws, False, 0.0
+        ticked, told, angle = False, False, 0.0
         while not closed.is_set():
             try:
                 for message in msgspec.msgpack.decode(socket.recv(timeout=FRAME_SECONDS, decode=False)):
                     if not ticked and message.get("props", message).get("label") == CHECKBOX:
-                        send(messages.GuiUpdateMessage(message.get("uuid") or message["id"], {"value": False}))
+                        # The box is everybody's: it is as the last page left it.
+                        send(messages.GuiUpdateMessage(message.get("uuid") or message["id"], {"value": draws}))
                         ticked = True
                     if not told and ticked and shown in message["type"]:
                         print("shown", flush=True)

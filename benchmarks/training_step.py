@@ -145,7 +145,8 @@ def measure(n: int, size: str, warm_up: int, timed: int, folder: Path) -> tuple[
     config = fixed_run(n, size, folder)
     config._target = StepTimer
     config.max_num_iterations = warm_up + timed
-    config.vis = "tensorboard"
+    config.vis = "viewer"  # ns-train's default; no page is open
+    config.get_base_dir().mkdir(parents=True)  # ns-train does
     compiled = CompiledTime()
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.warm_up, trainer.compiled, trainer.step_seconds = warm_up, compiled, []

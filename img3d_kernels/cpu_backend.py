@@ -269,4 +269,4 @@ class _L1Ssim(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, v_loss: Tensor
     ) -> tuple[Tensor | None, None, None]:
-        return v_loss * ctx.v_render, None, None
+        return (ctx.v_render if v_loss == 1.0 else v_loss * ctx.v_render), None, None

@@ -27,7 +27,7 @@ from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from torch import Tensor
 
 from img3d_dataparsers.errors import warn
-from img3d_methods.compat import RenderThreads
+from img3d_methods.compat import RenderThreads, leave_fixed_poses_alone
 from img3d_methods.live_view_panel import LiveViewPanel
 from img3d_methods.render_pace import RenderPace
 from img3d_methods.splat_packets import ShownGaussians, SplatNode, browser_splats
@@ -87,6 +87,7 @@ class LiveView(ViewerControl):
         if message := open_to_others(viewer.config):
             CONSOLE.print(message, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
         viewer.render_statemachines = RenderThreads(viewer.render_statemachines)
+        leave_fixed_poses_alone(viewer, self.model.camera_optimizer)
         self._splats = SplatNode(viewer.viser_server)
         viewer.viser_server.on_client_connect(self._let_training_go_on)
         self.panel = LiveViewPanel(self)

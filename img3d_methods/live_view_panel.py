@@ -6,14 +6,16 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from img3d_dataparsers.errors import InputError
 from img3d_methods.curve_figures import loss_curve, psnr_curve
 from img3d_methods.splat_packets import ShownGaussians
-from img3d_methods.splat_ply import write_splat_ply
+from img3d_methods.splats import splats_of_parameters
 from img3d_methods.training_curve import CurvePoint
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ MOST_SHOWN = 200_000
 """Gaussians that a page is asked to draw to begin with: what a laptop's graphics draw smoothly."""
 LEAST_SHOWN = 1_000
 PICTURE_HEIGHT = 1080
+SPLAT_WRITERS = "img3d.splat_writers"
+"""Entry points, by the ending of the files that they write: functions of a `Splats`, the file's path and the axis that
+points up. (The exporters build upon this package, which so knows nothing of them.)"""
 SECONDS_PER_UPDATE = 1.0
 SECONDS_PER_CURVE = 5.0
 """Least time between two drawings of the curves."""
@@ -64,7 +69,9 @@ class LiveViewPanel:
             self._numbers = gui.add_markdown("")
             self._curves = gui.add_markdown("", image_root=Path())  # without a folder viser warns of data URIs too
         with tabs.add_tab("Save"):
-            export = gui.add_button("Export splats (PLY)", hint="What is trained so far, inside the crop box.")
+            self._writers = {writer.name: writer for writer in entry_points(group=SPLAT_WRITERS)}
+            self._format = gui.add_dropdown("Format", sorted(self._writers, key=lambda name: (name != "ply", name)))
+            export = gui.add_button("Export splats", hint="What is trained so far, inside the crop box.")
             self._picture_height = gui.add_number(
                 "Picture height", PICTURE_HEIGHT, min=16, max=4320, step=1, hint="Pixels; the width follows the window."
             )
@@ -120,16 +127,18 @@ class LiveViewPanel:
     def _save(self, write: Callable[[Any], str], event: Any) -> None:
         try:
             self._saved.content = write(event)
-        except OSError as error:
-            self._saved.content = f"Could not write {error.filename or 'it'}: {error.strerror or error}."
+        except InputError as error:
+            self._saved.content = str(error)
 
     def _export(self, event: Any) -> str:
-        folder = self.view.viewer.log_filename.parent / "exports"
+        model, ending = self.view.model, self._format.value
         with self.view.lock():
             params = {name: value.cpu().clone() for name, value in self.view.gaussians().items()}
-            path = folder / f"splat_step_{self.view.model.step:06d}.ply"
-        count = write_splat_ply(params, self.view.model.config.sh_degree, path)
-        return f"{count:,} Gaussians written to `{path}`"
+            path = self.view.viewer.log_filename.parent / "exports" / f"splat_step_{model.step:06d}.{ending}"
+        splats = splats_of_parameters(params, model.config.sh_degree).visible()
+        splats.antialiased = model.config.rasterize_mode == "antialiased"
+        self._writers[ending].load()(splats, path, "z")
+        return f"{len(splats):,} Gaussians written to `{path}`"
 
     def _picture(self, event: Any) -> str:
         picture = Image.fromarray(self.view.picture(event.client, int(self._picture_height.value)).numpy())

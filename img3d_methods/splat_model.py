@@ -279,11 +279,8 @@ class Img3dSplatModel(SplatfactoModel):
             camera_to_worlds = camera.camera_to_worlds
         downscale = self._get_downscale_factor()
         width, height = int(camera.width[0, 0]) // downscale, int(camera.height[0, 0]) // downscale
-        K = camera.fx.new_zeros(1, 3, 3)
-        K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2] = (
-            value[:, 0] / downscale for value in (camera.fx, camera.fy, camera.cx, camera.cy)
-        )
-        K[:, 2, 2] = 1
+        fx, fy, cx, cy = (float(v[0, 0]) / downscale for v in (camera.fx, camera.fy, camera.cx, camera.cy))
+        K = torch.tensor([[[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]])
         outputs = self._rasterize(camera_to_worlds, K, width, height)
         photo = (camera.metadata or {}).get("cam_idx")
         if self.config.use_bilateral_grid and self.training and photo is not None:
@@ -327,10 +324,11 @@ class Img3dSplatModel(SplatfactoModel):
             grad_stats=self._grad_stats(),
             rasterize_mode=config.rasterize_mode,
         )
-        outputs = {"rgb": render[0, ..., :3], "accumulation": alpha[0]}
+        render, alpha = render.squeeze(0), alpha.squeeze(0)  # the gradient of render[0] would be another image
+        outputs = {"rgb": render[..., :3], "accumulation": alpha}
         if with_depth:
-            depth = render[0, ..., 3:4]
-            outputs["depth"] = torch.where(alpha[0] > 0, depth, depth.detach().max())
+            depth = render[..., 3:4]
+            outputs["depth"] = torch.where(alpha > 0, depth, depth.detach().max())
         if self.training:
             self.info = info
             self._activated = (scales, opacities)

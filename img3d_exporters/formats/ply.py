@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 3DGS PLY (Kerbl et al. 2023), which every splat program reads: 32-bit floats, exact. Read with plyfile."""
+"""The 3DGS PLY (Kerbl et al. 2023), which every splat program reads: 32-bit floats, exact. Read with plyfile.
+
+Written as `ns-export gaussian-splat` does, and many times faster: rows of numbers go to the file as they are in memory,
+where plyfile copies column by column.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ import plyfile
 from jaxtyping import Float32
 
 from img3d_exporters.frames import UpAxis
-from img3d_methods.splat_ply import write_ply
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
+ROWS = 8192
+"""Put together at once: what is in the processor's cache is several times faster."""
 Z_UP = "Vertical Axis: z"
 """Nerfstudio's comment, which Nerfstudio writes; without it a PLY's up is -y, as 3DGS and COLMAP have it."""
 
@@ -59,4 +64,17 @@ def read(path: Path) -> tuple[Splats, UpAxis]:
 
 def write(splats: Splats, file: BinaryIO, up: UpAxis | None) -> None:
     """As they are, with a comment where z points up."""
-    write_ply(splats, file, [Z_UP] if up == "z" else [])
+    comments = [f"comment {Z_UP}"] if up == "z" else []
+    num_rest = 3 * splats.sh_rest.shape[1]
+    names = [*("x", "y", "z", "nx", "ny", "nz"), *(f"f_dc_{i}" for i in range(3))]
+    names += [*(f"f_rest_{i}" for i in range(num_rest)), "opacity"]
+    names += [*(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+    header = ["ply", "format binary_little_endian 1.0", *comments]
+    header += [f"element vertex {len(splats)}", *(f"property float {name}" for name in names)]
+    file.write("\n".join([*header, "end_header", ""]).encode("ascii"))
+    for start in range(0, len(splats), ROWS):
+        part = splats[start : start + ROWS]
+        rest = part.sh_rest.transpose(0, 2, 1).reshape(len(part), num_rest)  # one channel after another
+        columns = [part.means, np.zeros_like(part.means), part.sh_dc, rest, part.opacities[:, None]]
+        table = np.concatenate([*columns, part.log_scales, part.quats], axis=1, dtype="<f4")
+        file.write(table.data)

@@ -23,6 +23,7 @@ from nerfstudio.viewer.utils import CameraState
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from PIL import Image
 
+from img3d_exporters.splat_files import read_splats
 from img3d_methods import live_view
 from img3d_methods.live_view import LEAST_SECONDS, SHARE_OF_TIME, open_to_others
 from img3d_methods.live_view_panel import SECONDS_PER_CURVE
@@ -405,16 +406,26 @@ class TestCurves:
 
 
 class TestSaving:
-    def test_export_writes_beside_the_runs_config(self, watched: Watched, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("ending", ["ply", "compressed.ply", "splat", "spz", "sog", "glb"])
+    def test_export_writes_beside_the_runs_config(self, watched: Watched, tmp_path: Path, ending: str) -> None:
         watched.model.step = 7
+        watched.panel._format.value = ending
         watched.panel._save(watched.panel._export, None)
-        assert (tmp_path / "exports" / "splat_step_000007.ply").stat().st_size > 3000 * 4
         assert "Gaussians written to" in watched.panel._saved.content
+        written, up = read_splats(tmp_path / "exports" / f"splat_step_000007.{ending}")
+        assert 2900 < len(written) <= 3000
+        assert up == ("z" if ending == "ply" else "-y")
+
+    def test_nothing_to_write_leaves_no_file(self, watched: Watched, tmp_path: Path) -> None:
+        watched.model.opacities.data[:] = -9
+        watched.panel._save(watched.panel._export, None)
+        assert "no Gaussians" in watched.panel._saved.content
+        assert not list(tmp_path.rglob("*.ply*"))
 
     def test_what_cannot_be_written_is_said_in_the_panel(self, watched: Watched, tmp_path: Path) -> None:
         (tmp_path / "exports").write_text("in the way")
         watched.panel._save(watched.panel._export, None)
-        assert "Could not write" in watched.panel._saved.content
+        assert "cannot be written" in watched.panel._saved.content
 
     def test_a_picture_of_the_view_is_downloaded(self, watched: Watched, tmp_path: Path) -> None:
         page = watched.open_page()

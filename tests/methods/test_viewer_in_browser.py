@@ -186,7 +186,7 @@ class TestNsViewer:
         self, ns_viewer: ViewerPage, trained_sample: tuple[CommandLine, Path]
     ) -> None:
         ns_viewer.tab("Save")
-        ns_viewer.page.get_by_role("button", name="Export splats (PLY)").click()
+        ns_viewer.page.get_by_role("button", name="Export splats").click()
         count = int(ns_viewer.wait_for_text(r"([\d,]+) Gaussians written to")[1].replace(",", ""))
         (file,) = (trained_sample[0].run_folder("short") / "exports").glob("*.ply")
         assert PlyData.read(file)["vertex"].count == count > 1000
