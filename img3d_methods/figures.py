@@ -52,7 +52,7 @@ def figure(width: float = WIDTH, height: float = HEIGHT, left: float | None = No
         left: Share of the width for the labels there. If None, as much as they need; finding out takes half the time.
     """
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), layout="constrained" if left is None else "none")
+        drawn = Figure(figsize=(width, height), layout="constrained" if left is None else None)
         if left is not None:
             drawn.subplots_adjust(left=left, right=0.98, bottom=0.19, top=0.97)
         yield drawn, drawn.add_subplot()
