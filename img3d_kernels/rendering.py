@@ -94,7 +94,7 @@ def rasterization(
     if rasterize_mode not in ("classic", "antialiased"):
         raise ValueError(f"rasterize_mode must be classic or antialiased, not {rasterize_mode!r}")
     backend = backend or default_backend(means)
-    if grad_stats is not None and (backend == "gsplat" or grad_stats.absgrad > absgrad):
+    if grad_stats is not None and (backend == "gsplat" or (grad_stats.absgrad and not absgrad)):
         raise ValueError("grad_stats take the cpu or torch backend, and absgrad for the sum of absolute gradients")
     if isinstance(colors, tuple) and backend != "cpu":
         colors = torch.cat(colors, dim=1)

@@ -10,8 +10,11 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.configs.base_config import ViewerConfig
 
 from img3d_methods import compat
@@ -89,6 +92,16 @@ class TestViewer:
             assert message is not None and str(viewer.websocket_port) in message and "\n" not in message
         assert compat.taken_port_message(viewer) is None
         assert compat.taken_port_message(ViewerConfig()) is None
+
+
+@pytest.mark.parametrize(("mode", "sent"), [("off", False), ("SO3xR3", True)])
+def test_poses_are_sent_where_they_are_optimised(mode: Any, sent: bool) -> None:
+    updates: list[str] = []
+    viewer: Any = SimpleNamespace(update_camera_poses=lambda: updates.append("all poses"))
+    optimizer = CameraOptimizerConfig(mode=mode).setup(num_cameras=2, device="cpu")
+    compat.leave_fixed_poses_alone(viewer, optimizer)
+    viewer.update_camera_poses()
+    assert bool(updates) == sent
 
 
 def test_marching_cubes_is_told_why_not(capsys: pytest.CaptureFixture[str]) -> None:
