@@ -3,7 +3,9 @@
 
 Which pictures those are follows Waechter, Moehrle and Goesele (ECCV 2014, "Let There Be Color!"): how many pixels a
 picture has for the place, and whether its colour there is near to what the others show, so that what stood in front of
-a camera does not end up on the surface. Texels are blended from the best few pictures instead of cut between them.
+a camera does not end up on the surface. Texels are blended from the best few pictures instead of cut between them, and
+where exposure or white balance changed from photo to photo, they are brought together first: by one factor for each
+photo and channel, as Brown and Lowe (IJCV 2007) do for panoramas.
 """
 
 from __future__ import annotations
@@ -37,6 +39,14 @@ other by a pixel would seem to disagree wherever there is detail."""
 DISAGREEMENT = 0.1
 """Difference of colours that makes a picture count for little."""
 LEAST_AGREEMENT = 1e-3
+GAIN_PLACES = 4096
+"""Places by which pictures' brightness is compared."""
+LEAST_GAIN_PLACES = 30
+"""Of these, that a picture has in common with others; with fewer it is taken as it is."""
+GAIN_ROUNDS = 6
+LARGEST_GAIN = 2.5
+DARKEST, BRIGHTEST = 12, 243
+"""Of 255: beyond, a picture's colour says little of its exposure."""
 BLOCK = 8192
 """Places whose pictures are compared at once."""
 
@@ -108,7 +118,9 @@ def baked(mesh: Mesh, views: Iterable[SurfaceView], texture_size: int) -> Mesh:
         view = replace(view, viewmat=_moved(view.viewmat, middle))
         best.add(camera.seen(view, points), len(shown))
         shown.append(camera.seen(view, places))
-    colors, filled = best.blended(_agreement(shown, len(places)), place_of)
+    comparison = _Comparison.of(shown, len(places))
+    gains = comparison.gains()
+    colors, filled = best.blended(comparison.agreement(gains), place_of, gains)
     unseen = np.flatnonzero(~filled)
     colors[unseen] = texels[unseen].interpolated(mesh.colors, mesh)
 
@@ -235,38 +247,80 @@ class _Best:
         self.views[where] = view
 
     def blended(
-        self, agreement: Float32[np.ndarray, "P V"], place_of: Int64[np.ndarray, "T"]
+        self,
+        agreement: Float32[np.ndarray, "P V"],
+        place_of: Int64[np.ndarray, "T"],
+        gains: Float32[np.ndarray, "V 3"],
     ) -> tuple[Float32[np.ndarray, "T 3"], Bool[np.ndarray, "T"]]:
         """The texels' colours, and which are known.
 
         Args:
             agreement: Of each picture at each place with the others.
             place_of: Of each texel.
+            gains: To multiply each picture with.
         """
         # A picture comes and goes with the weight 0, or there would be a seam; when all are alike, all have one.
         weights = self.qualities - 0.99 * self.qualities.min(axis=1, keepdims=True)
         weights *= agreement[place_of[:, None], self.views]
         total = weights.sum(axis=1)
         known = total > 0
-        colors = np.einsum("ts,tsc->tc", weights, self.colors, dtype=np.float32)
+        colors = np.zeros((self.num, 3), np.float32)
+        for weight, color, view in zip(weights.T, self.colors.swapaxes(0, 1), self.views.T, strict=True):
+            colors += weight[:, None] * color * gains[view]
         return colors / np.where(known, total, 1)[:, None] / 255, known
 
 
-def _agreement(shown: list[_Seen], num_places: int) -> Float32[np.ndarray, "P V"]:
-    """From near 0, where a picture shows another colour than the median of all, to 1."""
-    num_views = max(len(shown), 1)
-    colors = np.zeros((num_views, num_places, 3), np.uint8)
-    weights = np.zeros((num_views, num_places), np.float32)
-    for i, seen in enumerate(shown):
-        colors[i, seen.points] = np.round(seen.colors.clip(0, 1) * 255)
-        weights[i, seen.points] = seen.qualities
-    agreement = np.ones((num_places, num_views), np.float32)
-    for start in range(0, num_places, BLOCK):
-        block = slice(start, start + BLOCK)
-        median = _weighted_median(colors[:, block], weights[:, block])
-        difference = np.abs(colors[:, block] - median).max(axis=2).T / 255
-        agreement[block] = np.maximum(np.exp(-((difference / DISAGREEMENT) ** 2)), LEAST_AGREEMENT)
-    return agreement
+@dataclass
+class _Comparison:
+    """What V pictures show of P places."""
+
+    colors: UInt8[np.ndarray, "V P 3"]
+    weights: Float32[np.ndarray, "V P"]
+    """0 where a picture does not show a place."""
+
+    @staticmethod
+    def of(shown: list[_Seen], num_places: int) -> _Comparison:
+        num_views = max(len(shown), 1)
+        colors = np.zeros((num_views, num_places, 3), np.uint8)
+        weights = np.zeros((num_views, num_places), np.float32)
+        for i, seen in enumerate(shown):
+            colors[i, seen.points] = np.round(seen.colors.clip(0, 1) * 255)
+            weights[i, seen.points] = seen.qualities
+        return _Comparison(colors, weights)
+
+    def gains(self) -> Float32[np.ndarray, "V 3"]:
+        """What to multiply each picture's channels with, so that they agree; 1 on (geometric) average."""
+        gains = np.ones((len(self.weights), 3))
+        common = np.flatnonzero((self.weights > 0).sum(axis=0) > 1)
+        if len(common) > GAIN_PLACES:
+            common = np.random.default_rng(0).choice(common, GAIN_PLACES, replace=False)
+        colors, weights = self.colors[:, common], self.weights[:, common]
+        usable = (weights > 0)[..., None] & (colors > DARKEST) & (colors < BRIGHTEST)
+        for _ in range(GAIN_ROUNDS):
+            median = _weighted_median(_multiplied(colors, gains), weights)
+            ratios = np.log(np.maximum(median, 1) / np.maximum(colors, 1))
+            for picture, ratio, use in zip(gains, ratios, usable, strict=True):
+                for channel in range(3):
+                    if use[:, channel].sum() >= LEAST_GAIN_PLACES:
+                        picture[channel] = np.exp(np.median(ratio[use[:, channel], channel]))
+            gains /= np.exp(np.log(gains).mean(axis=0))
+            gains = gains.clip(1 / LARGEST_GAIN, LARGEST_GAIN)
+        return gains.astype(np.float32)
+
+    def agreement(self, gains: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "P V"]:
+        """From near 0, where a picture shows another colour than the median of all, to 1."""
+        num_views, num_places = self.weights.shape
+        agreement = np.ones((num_places, num_views), np.float32)
+        for start in range(0, num_places, BLOCK):
+            block = slice(start, start + BLOCK)
+            colors = _multiplied(self.colors[:, block], gains)
+            difference = np.abs(colors - _weighted_median(colors, self.weights[:, block])).max(axis=2).T / 255
+            agreement[block] = np.maximum(np.exp(-((difference / DISAGREEMENT) ** 2)), LEAST_AGREEMENT)
+        return agreement
+
+
+def _multiplied(colors: UInt8[np.ndarray, "V P 3"], gains: Float[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "V P 3"]:
+    return np.round(np.minimum(colors * gains[:, None].astype(np.float32), 255)).astype(np.uint8)
 
 
 def _weighted_median(

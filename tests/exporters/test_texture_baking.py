@@ -83,6 +83,23 @@ def test_what_most_pictures_do_not_show_is_left_out(monkeypatch: pytest.MonkeyPa
     assert robust > 30 > agreement(baked(grey_mesh(SPHERE), views, 256)) + 8
 
 
+def test_exposure_and_white_balance_may_change_between_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = np.exp(np.random.default_rng(1).uniform(-0.35, 0.35, (24, 3))).astype(np.float32)
+    factors /= np.exp(np.log(factors).mean(axis=0))
+    views = [
+        replace(view, rgb=(view.rgb * 0.6 * factor).clip(0, 1))
+        for view, factor in zip(pictures(SPHERE, 24), factors, strict=True)
+    ]
+
+    def of_paint(mesh: Mesh) -> float:
+        points, colors = points_with_colors(mesh)
+        return psnr(colors[None], 0.6 * waves(points)[None])
+
+    corrected = of_paint(baked(grey_mesh(SPHERE), views, 256))
+    monkeypatch.setattr(texture_baking, "GAIN_ROUNDS", 0)
+    assert corrected > 36 > of_paint(baked(grey_mesh(SPHERE), views, 256)) + 8
+
+
 def test_what_a_picture_leaves_out_is_not_used() -> None:
     views = with_passers_by(pictures(SPHERE, 24))
     for i in range(0, len(views), 3):
