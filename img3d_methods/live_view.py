@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from img3d_methods.splat_model import Img3dSplatModel
 
 SHARE_OF_TIME = 0.025
-"""Most of the training time that refreshing pages may take: less than the 5 % that an open page may, with all that comes
-with it. Making new splats is timed; sending them to a page happens in viser's thread and takes about as much processor
-time again (measured: 0.2 s each for 100,000 Gaussians)."""
+"""Most of the training time that refreshing pages may take; an open page may take 5 % with all that comes with it.
+Making new splats is timed; sending them to a page happens in viser's thread and takes about as much processor time
+again (measured: 0.2 s each for 100,000 Gaussians)."""
 LEAST_SECONDS = 4.0
 """Least time between two refreshes."""
 HOLD_SECONDS = 3.0
