@@ -189,7 +189,7 @@ class Img3dTrainer(Trainer):
             if "psnr" in metrics_dict:
                 psnr = float(metrics_dict["psnr"])
                 writer.put_scalar(TRAIN_PSNR, psnr, step)
-                self.curve.append(CurvePoint(step, self._seconds, float(loss), psnr, model.num_points))
+                self.curve.append(CurvePoint(step, self._seconds, float(loss.detach()), psnr, model.num_points))
             writer.put_scalar("Train Loss", loss.detach(), step)
             writer.put_dict("Train Loss Dict", {name: value.detach() for name, value in loss_dict.items()}, step)
             writer.put_dict("Train Metrics Dict", metrics_dict, step)
