@@ -158,5 +158,5 @@ class TestGlobalDescriptors:
         lengths = vectors.norm(dim=1).numpy()
         np.testing.assert_allclose(lengths, lengths.round(), atol=1e-4)
         assert (lengths[np.array(counts) == 0] < 0.5).all()
-        if min(counts) > 0 and sum(counts) > 2 * WORDS:  # with fewer, all may coincide with a word
-            assert (lengths > 0.5).all()
+        if sum(counts) > 2 * WORDS:  # with fewer in all, or few in a photo, each may coincide with a word
+            assert (lengths[np.array(counts) > 20] > 0.5).all()
