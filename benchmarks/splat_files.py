@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nerfstudio.models.splatfacto import get_viewmat
 from nerfstudio.scripts.exporter import ExportGaussianSplat
 from node_tools import NoNodeToolError, splat_transform
 
@@ -30,6 +29,7 @@ from img3d_exporters.load_run import Run, load_run
 from img3d_exporters.splat_files import FORMATS, in_3dgs_axes, read_splats, write_splats
 from img3d_exporters.streamed_sog import INDEX, write_streamed_sog
 from img3d_kernels import rasterization
+from img3d_kernels.poses import viewmats
 from img3d_methods.splats import Splats, splats_of_parameters
 
 NUM_VIEWS, LONGER_SIDE = 3, 400
@@ -49,7 +49,7 @@ def pictures(splats: Splats, run: Run) -> torch.Tensor:
         scales=torch.from_numpy(splats.log_scales).exp(),
         opacities=torch.from_numpy(splats.opacities).sigmoid(),
         colors=torch.from_numpy(colors),
-        viewmats=get_viewmat(cameras.camera_to_worlds),
+        viewmats=viewmats(cameras.camera_to_worlds),
         Ks=Ks,
         width=round(int(cameras.width[0]) * scale),
         height=round(int(cameras.height[0]) * scale),

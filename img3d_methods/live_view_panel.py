@@ -106,7 +106,7 @@ class LiveViewPanel:
         points = self.view.curve()
         self._numbers.content = self._text(points)
         if len(points) > max(1, self._drawn_points) and (now or began > self._draw_again_at):
-            self._curves.content = self._pictures(points)
+            self._curves.content = self._drawn(points)
             seconds = time.monotonic() - began
             self._drawn_points = len(points)
             self._draw_again_at = began + max(SECONDS_PER_CURVE, seconds / SHARE_OF_CURVES)
@@ -118,7 +118,7 @@ class LiveViewPanel:
             lines.append(f"**Training PSNR** {points[-1].psnr:.1f} dB")
         return "  \n".join(lines)
 
-    def _pictures(self, points: Sequence[CurvePoint]) -> str:
+    def _drawn(self, points: Sequence[CurvePoint]) -> str:
         doublings = [step for step in self.view.model.schedule.doublings if step <= points[-1].step]
         return f"![Training PSNR]({psnr_curve(points, None, doublings)})\n![Loss]({loss_curve(points, doublings)})"
 
