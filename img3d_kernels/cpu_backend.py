@@ -6,6 +6,7 @@ Importing this module needs the compiled extension.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,13 @@ def rasterize_to_pixels(
 def l1_ssim(render: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], ssim_lambda: float) -> Float[Tensor, ""]:
     """`losses.l1_ssim` in one pass; both sides of the image at least 11 pixels, no gradient for `target`."""
     return _L1Ssim.apply(render, target, ssim_lambda)
+
+
+def hash_grid(
+    positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
+) -> Float[Tensor, "N F"]:
+    """`hash_grid.hash_grid`; no gradient for `positions`."""
+    return _HashGrid.apply(positions, table, list(resolutions))
 
 
 def _array(tensor: Tensor | None) -> np.ndarray | None:
@@ -270,3 +278,22 @@ class _L1Ssim(torch.autograd.Function):
         ctx: Any, v_loss: Tensor
     ) -> tuple[Tensor | None, None, None]:
         return (ctx.v_render if v_loss == 1.0 else v_loss * ctx.v_render), None, None
+
+
+class _HashGrid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, table: Tensor, resolutions: list[int]) -> Tensor:
+        features = torch.empty(positions.shape[0], 2 * table.shape[0])
+        _C.hash_grid_forward(_array(positions), _array(table), resolutions, _array(features))
+        ctx.save_for_backward(positions)
+        ctx.resolutions, ctx.table_shape = resolutions, table.shape
+        return features
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, v_features: Tensor
+    ) -> tuple[None, Tensor, None]:
+        (positions,) = ctx.saved_tensors
+        v_table = torch.empty(ctx.table_shape)
+        _C.hash_grid_backward(_array(positions), ctx.resolutions, _array(v_features), _array(v_table))
+        return None, v_table, None

@@ -5,6 +5,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <mutex>
@@ -292,6 +293,34 @@ void adam_step(const FloatsOut& param, const Floats& grad, const FloatsOut& exp_
   kernels().adam_step(in);
 }
 
+HashGridInputs hash_grid_inputs(const Floats& positions, const std::vector<int32_t>& resolutions, size_t table_size) {
+  require(positions.ndim() == 2 && positions.shape(1) == 3, "positions must have shape [N, 3]");
+  require(table_size > 0 && (table_size & (table_size - 1)) == 0 && table_size <= size_t(1) << 31,
+          "a level must have a power of two of entries");
+  for (int32_t resolution : resolutions) require(resolution >= 1, "resolutions must be at least 1");
+  return {positions.shape(0), resolutions.size(), table_size, positions.data(), resolutions.data()};
+}
+
+void hash_grid_forward(const Floats& positions, const Floats& table, const std::vector<int32_t>& resolutions,
+                       const FloatsOut& features) {
+  require(table.ndim() == 3 && table.shape(0) == resolutions.size() && table.shape(2) == 2,
+          "table must have shape [L, T, 2], and there must be L resolutions");
+  const HashGridInputs in = hash_grid_inputs(positions, resolutions, table.shape(1));
+  require_size(features, in.n_points * in.n_levels * 2, "features");
+  nb::gil_scoped_release release;
+  kernels().hash_grid_forward(in, table.data(), features.data());
+}
+
+void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& resolutions, const Floats& v_features,
+                        const FloatsOut& v_table) {
+  require(v_table.ndim() == 3 && v_table.shape(0) == resolutions.size() && v_table.shape(2) == 2,
+          "v_table must have shape [L, T, 2], and there must be L resolutions");
+  const HashGridInputs in = hash_grid_inputs(positions, resolutions, v_table.shape(1));
+  require_size(v_features, in.n_points * in.n_levels * 2, "v_features");
+  nb::gil_scoped_release release;
+  kernels().hash_grid_backward(in, v_features.data(), v_table.data());
+}
+
 }  // namespace
 
 NB_MODULE(_C, m) {
@@ -321,6 +350,8 @@ NB_MODULE(_C, m) {
   m.def("l1_ssim", &l1_ssim, "render"_a, "target"_a, "ssim_lambda"_a, "v_render"_a.none());
   m.def("adam_step", &adam_step, "param"_a, "grad"_a, "exp_avg"_a, "exp_avg_sq"_a, "lr"_a, "beta1"_a, "beta2"_a,
         "eps"_a, "step"_a, "skip_zero_rows"_a);
+  m.def("hash_grid_forward", &hash_grid_forward, "positions"_a, "table"_a, "resolutions"_a, "features"_a);
+  m.def("hash_grid_backward", &hash_grid_backward, "positions"_a, "resolutions"_a, "v_features"_a, "v_table"_a);
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);

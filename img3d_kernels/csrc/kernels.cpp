@@ -2,6 +2,7 @@
 // All kernels for one instruction set: compiled once per set, with IMG3D_ISA naming its namespace. Everything but the
 // table is in unnamed namespaces, so that no function compiled for one set is ever linked into another.
 #include "adam.h"
+#include "hash_grid.h"
 #include "kernels.h"
 #include "l1_ssim.h"
 #include "project.h"
@@ -18,6 +19,7 @@ const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
     W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
+    hash_grid_forward, hash_grid_backward,
 };
 
 }  // namespace IMG3D_ISA

@@ -122,6 +122,12 @@ struct AdamInputs {
   bool skip_zero_rows;
 };
 
+struct HashGridInputs {
+  size_t n_points, n_levels, table_size;  // entries per level: a power of two
+  const float* positions;                 // [N, 3]
+  const int32_t* resolutions;             // [L]: cells along an axis, at least 1
+};
+
 struct KernelTable {
   const char* isa;
   int lanes;  // floats in a vector
@@ -131,6 +137,8 @@ struct KernelTable {
   void (*rasterize_backward)(const RasterizeGradients&, RasterScratch&);
   float (*l1_ssim)(const L1SsimInputs&, Scratch&);
   void (*adam_step)(const AdamInputs&);
+  void (*hash_grid_forward)(const HashGridInputs&, const float* table, float* features);  // [L, T, 2], [N, 2 L]
+  void (*hash_grid_backward)(const HashGridInputs&, const float* v_features, float* v_table);
 };
 
 const KernelTable& kernels();

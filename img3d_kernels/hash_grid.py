@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The multiresolution hash grid of "Instant Neural Graphics Primitives" (Müller et al. 2022, arXiv 2201.05989)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from img3d_kernels.rendering import default_backend
+
+PRIME_Y, PRIME_Z = 2654435761, 805459861
+"""The paper's factors of its spatial hash; that of x is 1."""
+MAX_RESOLUTION = 1 << 24
+"""Single precision counts cells no further."""
+
+
+def hash_grid(
+    positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
+) -> Float[Tensor, "N F"]:
+    """Features of points, from the corners of the cells that they lie in on L grids; section 3 of the paper.
+
+    Each level has a grid over [0, 1]^3, and each corner of it an entry of the table: one of its own, x + y (r + 1) +
+    z (r + 1)^2, where there are entries for all (r + 1)^3 corners; else one that it shares with others, x xor y *
+    2654435761 xor z * 805459861 modulo T, in 32 bits. The features of a point are interpolated trilinearly.
+
+    Only the table gets a gradient, the positions none.
+
+    Args:
+        positions: Points in [0, 1]^3; any outside are moved to the nearest one inside.
+        table: Learned features: L levels of T entries, a power of two, with two features each.
+        resolutions: For each level, the number of cells along an axis.
+
+    Returns:
+        `[N, 2 L]`; the features of level l are the columns 2 l and 2 l + 1.
+
+    Raises:
+        ValueError: The shapes do not fit, T is no power of two, or a resolution is not from 1 to 2^24.
+    """
+    if positions.dim() != 2 or positions.shape[1] != 3:
+        raise ValueError(f"positions must be [N, 3], got {list(positions.shape)}")
+    if table.dim() != 3 or table.shape[0] == 0 or table.shape[2] != 2:
+        raise ValueError(f"table must be [L, T, 2], got {list(table.shape)}")
+    if table.shape[1].bit_count() != 1:
+        raise ValueError(f"a level of the table must have a power of two of entries, got {table.shape[1]}")
+    if len(resolutions) != table.shape[0]:
+        raise ValueError(f"there must be a resolution for each of {table.shape[0]} levels, got {len(resolutions)}")
+    if not all(1 <= resolution <= MAX_RESOLUTION for resolution in resolutions):
+        raise ValueError(f"resolutions must be from 1 to {MAX_RESOLUTION}, got {list(resolutions)}")
+    positions = positions.detach()
+    if default_backend(table) == "cpu" and positions.dtype == table.dtype and positions.device == table.device:
+        from img3d_kernels import cpu_backend
+
+        return cpu_backend.hash_grid(positions, table, resolutions)
+    return _hash_grid_torch(positions, table, resolutions)
+
+
+def level_resolutions(num_levels: int, base: int, finest: int) -> list[int]:
+    """Resolutions that grow geometrically from `base` to `finest`, rounded down; equations (2) and (3) of the paper.
+
+    Raises:
+        ValueError: Fewer than two levels, or not 1 <= base <= finest.
+    """
+    if num_levels < 2 or not 1 <= base <= finest:
+        raise ValueError(
+            f"needs two levels or more and 1 <= base <= finest, got {num_levels} levels from {base} to {finest}"
+        )
+    growth = finest / base
+    # A power that is a whole number may come out just below it.
+    return [int(base * growth ** (level / (num_levels - 1)) * (1 + 1e-12)) for level in range(num_levels)]
+
+
+def _hash_grid_torch(
+    positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
+) -> Float[Tensor, "N F"]:
+    offsets = torch.tensor(list(product((0, 1), repeat=3)), device=positions.device)
+    features = []
+    for entries, resolution in zip(table, resolutions, strict=True):
+        scaled = (positions * resolution).clamp(0, resolution)
+        cells = scaled.long().clamp(0, resolution - 1)
+        fractions = (scaled - cells)[:, None]
+        weights = torch.where(offsets.bool(), fractions, 1 - fractions).prod(dim=-1)
+        corners = entries[_entry_of(cells[:, None] + offsets, resolution, len(entries))]
+        features.append((weights[..., None] * corners).sum(dim=1))
+    return torch.cat(features, dim=-1)
+
+
+def _entry_of(corners: Int[Tensor, "N 8 3"], resolution: int, table_size: int) -> Int[Tensor, "N 8"]:
+    x, y, z = corners.unbind(-1)
+    side = resolution + 1
+    if side**3 <= table_size:
+        return x + side * (y + side * z)
+    # No remainder modulo 2^32 needed: the low bits of a product are the same in 64 bits.
+    return (x ^ (y * PRIME_Y) ^ (z * PRIME_Z)) & (table_size - 1)
