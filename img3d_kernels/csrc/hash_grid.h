@@ -19,8 +19,9 @@ namespace {
 using img3d::HashGridInputs;
 
 constexpr int EDGES = 4;
-constexpr int POINTS = 128;                // in a block, a multiple of W: its cells stay in the first-level cache
-constexpr size_t POINTS_PER_TASK = 2048;   // forward: their features stay in the second-level cache over the levels
+constexpr int POINTS = 128;               // in a block, a multiple of W: its cells stay in the first-level cache
+constexpr int PREFETCH = 16;              // points ahead, forward: a level's entries may fill the second-level cache
+constexpr size_t POINTS_PER_TASK = 2048;  // forward: their features stay in that cache from one level to the next
 
 typedef float feature_pair __attribute__((vector_size(8)));
 typedef uint32_t vu __attribute__((vector_size(4 * W)));
@@ -87,74 +88,82 @@ void find_cells(const HashGridInputs& in, const Level& level, size_t first, int 
     for (int e = 0; e < EDGES; ++e) {
       const vu edge_y = e & 1 ? y + level.y_step : y, edge_z = e & 2 ? z + level.z_step : z;
       put(cells.edge[e], DENSE ? edge_y + edge_z : (edge_y ^ edge_z) & level.mask);
-      store(cells.weight[e] + i, (e & 1 ? fraction[1] : 1.0f - fraction[1]) * (e & 2 ? fraction[2] : 1.0f - fraction[2]));
+      const vf weight_y = e & 1 ? fraction[1] : 1.0f - fraction[1], weight_z = e & 2 ? fraction[2] : 1.0f - fraction[2];
+      store(cells.weight[e] + i, weight_y * weight_z);
     }
+  }
+}
+
+// The features begin at the block's first point and the level's columns; from point to point are `stride` floats.
+template <bool DENSE>
+void interpolate(const Cells& cells, int n, const float* table, float* __restrict features, size_t stride) {
+  for (int i = 0; i < n; ++i, features += stride) {
+    if (!DENSE && i + PREFETCH < n)
+      for (int e = 0; e < EDGES; ++e)
+        for (int side = 0; side < 2; ++side)
+          __builtin_prefetch(table + 2 * cells.entry<DENSE>(side, e, i + PREFETCH));
+    feature_pair sums[2]{};
+    for (int e = 0; e < EDGES; ++e)
+      for (int side = 0; side < 2; ++side)
+        sums[side] += cells.weight[e][i] * load_pair(table + 2 * cells.entry<DENSE>(side, e, i));
+    const float far_weight = cells.far_weight[i];
+    store_pair(features, (1.0f - far_weight) * sums[0] + far_weight * sums[1]);
+  }
+}
+
+// Without __restrict, where its corners lie would be read again after every store.
+template <bool DENSE>
+void add_gradient(const Cells& cells, int n, const float* v_features, size_t stride, float* __restrict v_table) {
+  for (int i = 0; i < n; ++i, v_features += stride) {
+    const feature_pair v = load_pair(v_features);
+    const float far_weight = cells.far_weight[i];
+    const feature_pair sides[2] = {(1.0f - far_weight) * v, far_weight * v};
+    for (int e = 0; e < EDGES; ++e)
+      for (int side = 0; side < 2; ++side) {
+        float* const entry = v_table + 2 * cells.entry<DENSE>(side, e, i);
+        store_pair(entry, load_pair(entry) + cells.weight[e][i] * sides[side]);
+      }
   }
 }
 
 // f(cells, first, n) for the points [begin, end), block by block.
-template <bool DENSE, typename F>
+template <typename F>
 inline void for_blocks(const HashGridInputs& in, const Level& level, size_t begin, size_t end, const F& f) {
   Cells cells;
   for (size_t first = begin; first < end; first += POINTS) {
     const int n = static_cast<int>(smaller(POINTS, end - first));
-    find_cells<DENSE>(in, level, first, n, cells);
+    (level.dense ? find_cells<true> : find_cells<false>)(in, level, first, n, cells);
     f(cells, first, n);
   }
 }
 
-template <bool DENSE>
-void interpolate(const HashGridInputs& in, const Level& level, const float* table, size_t begin, size_t end,
-                 float* features) {
-  const size_t row = in.n_levels * 2;
-  for_blocks<DENSE>(in, level, begin, end, [&](const Cells& cells, size_t first, int n) {
-    for (int i = 0; i < n; ++i) {
-      feature_pair sums[2]{};
-      for (int e = 0; e < EDGES; ++e)
-        for (int side = 0; side < 2; ++side)
-          sums[side] += cells.weight[e][i] * load_pair(table + 2 * cells.entry<DENSE>(side, e, i));
-      const float far_weight = cells.far_weight[i];
-      store_pair(features + (first + i) * row, (1.0f - far_weight) * sums[0] + far_weight * sums[1]);
-    }
-  });
-}
-
-template <bool DENSE>
-void add_gradient(const HashGridInputs& in, const Level& level, const float* v_features, float* v_table) {
-  const size_t row = in.n_levels * 2;
-  for_blocks<DENSE>(in, level, 0, in.n_points, [&](const Cells& cells, size_t first, int n) {
-    for (int i = 0; i < n; ++i) {
-      const feature_pair v = load_pair(v_features + (first + i) * row);
-      const float far_weight = cells.far_weight[i];
-      const feature_pair sides[2] = {(1.0f - far_weight) * v, far_weight * v};
-      for (int e = 0; e < EDGES; ++e)
-        for (int side = 0; side < 2; ++side) {
-          float* const entry = v_table + 2 * cells.entry<DENSE>(side, e, i);
-          store_pair(entry, load_pair(entry) + cells.weight[e][i] * sides[side]);
-        }
-    }
-  });
-}
-
 void hash_grid_forward(const HashGridInputs& in, const float* table, float* features) {
+  const size_t stride = in.n_levels * 2;
   parallel(ceil_div(in.n_points, POINTS_PER_TASK), [&](size_t task) {
     const size_t begin = task * POINTS_PER_TASK, end = smaller(begin + POINTS_PER_TASK, in.n_points);
     for (size_t l = 0; l < in.n_levels; ++l) {
       const Level level(in, l);
-      (level.dense ? interpolate<true> : interpolate<false>)(in, level, table + l * in.table_size * 2, begin, end,
-                                                              features + l * 2);
+      const float* const entries = table + l * in.table_size * 2;
+      for_blocks(in, level, begin, end, [&](const Cells& cells, size_t first, int n) {
+        (level.dense ? interpolate<true> : interpolate<false>)(cells, n, entries, features + first * stride + l * 2,
+                                                               stride);
+      });
     }
   });
 }
 
 // A level is one thread's, which takes the points in their order: the same sums whatever the number of threads.
 void hash_grid_backward(const HashGridInputs& in, const float* v_features, float* v_table) {
+  const size_t stride = in.n_levels * 2;
   parallel(in.n_levels, [&](size_t task) {
     const size_t l = in.n_levels - 1 - task;  // the finest first: they take longest
     const Level level(in, l);
-    float* const v_level = v_table + l * in.table_size * 2;
-    std::memset(v_level, 0, in.table_size * 2 * sizeof(float));
-    (level.dense ? add_gradient<true> : add_gradient<false>)(in, level, v_features + l * 2, v_level);
+    float* const v_entries = v_table + l * in.table_size * 2;
+    std::memset(v_entries, 0, in.table_size * 2 * sizeof(float));
+    for_blocks(in, level, 0, in.n_points, [&](const Cells& cells, size_t first, int n) {
+      (level.dense ? add_gradient<true> : add_gradient<false>)(cells, n, v_features + first * stride + l * 2, stride,
+                                                               v_entries);
+    });
   });
 }
 
