@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good `img3d-splat` is after how long: PSNR and SSIM of the held-out photos along one training run.
+"""How good a method is after how long: PSNR and SSIM of the held-out photos along one training run.
 
-What runs is the trainer that `ns-train img3d-splat` runs, with the method's defaults; its clock stands still while the
+What runs is the trainer that `ns-train` runs, with the method's defaults; its clock stands still while the
 held-out photos are measured.
 Schedules follow the number of steps, so a shorter run is not the beginning of a longer one.
 
     python benchmarks/time_to_quality.py fox --preset fast
     python benchmarks/time_to_quality.py chair --steps 3000 --max-gaussians 50000
+    python benchmarks/time_to_quality.py fox --method img3d-nerf --preset fast
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from typing import get_args
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
 
-from img3d_methods.method_specs import img3d_splat
-from img3d_methods.presets import PresetName, preset
-from img3d_methods.splat_model import Img3dSplatModel
+from img3d_methods.method_specs import img3d_nerf, img3d_splat
+from img3d_methods.nerf_trainer import Img3dNerfTrainer
+from img3d_methods.presets import PresetName, nerf_steps, preset
 from img3d_methods.splat_trainer import Img3dTrainer
 from img3d_methods.training_clock import TrainingClock
 
@@ -58,35 +59,42 @@ class MeasuringTrainer(Img3dTrainer):
     training_seconds = 0.0
     rows: list[str]
 
-    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+    def _step(self, step: int, clock: TrainingClock) -> None:
         began = time.perf_counter()
-        super()._step(step, model, clock)
+        super()._step(step, clock)
         self.training_seconds += time.perf_counter() - began
         if step + 1 in self.measure_at:
             metrics = self.pipeline.get_average_eval_image_metrics(step=step)
             self.rows.append(
-                f"| {step + 1} | {self.training_seconds:.0f} | {model.num_points:,} | {metrics['psnr']:.2f} | "
+                f"| {step + 1} | {self.training_seconds:.0f} | {self._num_gaussians():,} | {metrics['psnr']:.2f} | "
                 f"{metrics['ssim']:.4f} |"
             )
+
+
+class MeasuringNerfTrainer(MeasuringTrainer, Img3dNerfTrainer):
+    """The same for a radiance field."""
 
 
 def main() -> None:
     """Train on one scene and print the curve as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", choices=SCENES)
+    parser.add_argument("--method", choices=("img3d-splat", "img3d-nerf"), default="img3d-splat")
     parser.add_argument("--preset", choices=get_args(PresetName), default="balanced")
     parser.add_argument("--steps", type=int, help="length of the run, if not the preset's")
     parser.add_argument("--points", type=int, default=8, help="rows of the curve")
     parser.add_argument("--strategy", choices=("mcmc", "default"), help="densification, if not the method's default")
-    parser.add_argument("--max-gaussians", type=int, help="the budget, if not the preset's")
+    parser.add_argument("--max-gaussians", type=int, help="the budget of splats, if not the preset's")
     arguments = parser.parse_args()
     scene = SCENES[arguments.scene]
     if not scene.folder.is_dir():
         sys.exit(f"No data at {scene.folder}: set IMG3D_DATA to the folder that holds it.")
 
-    config: TrainerConfig = copy.deepcopy(img3d_splat.config)
-    config._target = MeasuringTrainer
-    steps = arguments.steps or preset(arguments.preset).max_num_iterations
+    is_nerf = arguments.method == "img3d-nerf"
+    config: TrainerConfig = copy.deepcopy((img3d_nerf if is_nerf else img3d_splat).config)
+    config._target = MeasuringNerfTrainer if is_nerf else MeasuringTrainer
+    preset_steps = nerf_steps(arguments.preset) if is_nerf else preset(arguments.preset).max_num_iterations
+    steps = arguments.steps or preset_steps
     config.max_num_iterations = steps
     config.vis = "tensorboard"
     config.logging.local_writer.enable = False

@@ -86,11 +86,11 @@ class StepTimer(Img3dTrainer):
     compiled: CompiledTime
     step_seconds: list[float]
 
-    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+    def _step(self, step: int, clock: TrainingClock) -> None:
         if step == self.warm_up:
             self.compiled.clear()
         began = time.perf_counter()
-        super()._step(step, model, clock)
+        super()._step(step, clock)
         if step >= self.warm_up:
             self.step_seconds.append(time.perf_counter() - began)
 

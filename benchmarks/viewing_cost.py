@@ -25,7 +25,6 @@ from pathlib import Path
 from kernels import describe_machine
 from training_step import SIZES, fixed_run, start_with
 
-from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.splat_trainer import Img3dTrainer
 from img3d_methods.training_clock import TrainingClock
 
@@ -45,8 +44,8 @@ class Watched(Img3dTrainer):
     ended: list[float]
     stop: threading.Event
 
-    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
-        super()._step(step, model, clock)
+    def _step(self, step: int, clock: TrainingClock) -> None:
+        super()._step(step, clock)
         self.ended.append(time.perf_counter())
         self.stop_training = self.stop.is_set()
 

@@ -9,7 +9,10 @@ import warnings
 def silence_upstream_warnings() -> None:
     """Hide torch's FutureWarnings about calls in Nerfstudio (torch.cuda.amp, torch.jit.script: FACTS T2).
 
+    Of cameras, also its warning about indices in lists (T3).
+
     Can go with a Nerfstudio written for torch 2.6 or later.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(nerfstudio|torch)\.")
+    warnings.filterwarnings("ignore", message="Using a non-tuple sequence", module=r"nerfstudio\.cameras")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(websockets|viser)\.")

@@ -179,7 +179,7 @@ def pointcloud(
     load_config: Path | None = None,
     input: Path | None = None,
     num_points: int = 500_000,
-    source: Literal["gaussians", "depth"] = "gaussians",
+    source: Literal["gaussians", "depth"] | None = None,
     original_frame: bool = False,
     force: bool = False,
 ) -> None:
@@ -190,11 +190,13 @@ def pointcloud(
         load_config: The run's config.yml.
         input: A splat file instead of a run.
         num_points: How many points.
-        source: What they are drawn from: the Gaussians, as many on each as is seen of it; or the depth that
-            the model renders for its training cameras, which works for any method.
+        source: What they are drawn from: the Gaussians, as many on each as is seen of it (if there are any, this is
+            what happens); or the depth that the model renders for its training cameras, which works for any method.
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace the file if it is there.
     """
+    from nerfstudio.models.splatfacto import SplatfactoModel
+
     from img3d_exporters.load_run import load_run
     from img3d_exporters.point_cloud import points_of_depth, points_on_gaussians
     from img3d_exporters.point_cloud_files import check_output, write_point_cloud
@@ -211,7 +213,7 @@ def pointcloud(
         cloud = points_on_gaussians(_splats_of_file(input)[0], num_points)
     else:
         run = load_run(load_config)
-        if source == "depth":
+        if source == "depth" or (source is None and not isinstance(run.model, SplatfactoModel)):
             cloud = points_of_depth(run.model, run.cameras, num_points)
         else:
             splats = _splats_of_model(_splat_model(run, load_config), load_config)

@@ -127,6 +127,6 @@ class NoSignedDistanceField:
     @property
     def sdf_field(self) -> NoReturn:
         fail(
-            "marching-cubes needs a signed distance field, which Gaussian splats do not have: "
+            "marching-cubes needs a signed distance field, which this model does not have: "
             "use `ns-export tsdf` or `ns-export poisson` for a mesh."
         )

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from img3d_methods.generated_pipeline import Img3dGeneratedPipeline
-from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.splat_trainer import Img3dTrainer, Img3dTrainerConfig
 from img3d_methods.training_clock import TrainingClock
 
@@ -38,8 +37,8 @@ class Img3dGeneratedTrainer(Img3dTrainer):
         if self._start_step == 0:
             self.pipeline.generate()
 
-    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+    def _step(self, step: int, clock: TrainingClock) -> None:
         if self._refines:
-            super()._step(step, model, clock)
+            super()._step(step, clock)
         else:
             self.step = step

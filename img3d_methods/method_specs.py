@@ -11,6 +11,10 @@ from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_methods.compat import provide_ffmpeg
 from img3d_methods.generated_pipeline import Img3dGeneratedPipelineConfig
 from img3d_methods.generated_trainer import Img3dGeneratedTrainerConfig
+from img3d_methods.nerf_datamanager import Img3dNerfDatamanagerConfig
+from img3d_methods.nerf_model import Img3dNerfModelConfig
+from img3d_methods.nerf_trainer import Img3dNerfTrainerConfig
+from img3d_methods.pipeline import Img3dPipelineConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanagerConfig
 from img3d_methods.splat_model import Img3dSplatModelConfig
 from img3d_methods.splat_pipeline import Img3dSplatPipelineConfig
@@ -29,6 +33,18 @@ img3d_splat = MethodSpecification(
         ),
     ),
     description="Gaussian splats on a CPU or a GPU, from photos with poses.",
+)
+
+img3d_nerf = MethodSpecification(
+    config=Img3dNerfTrainerConfig(
+        method_name="img3d-nerf",
+        vis="viewer",
+        pipeline=Img3dPipelineConfig(
+            datamanager=Img3dNerfDatamanagerConfig(dataparser=img3d_photos.config),
+            model=Img3dNerfModelConfig(),
+        ),
+    ),
+    description="A neural radiance field on a CPU or a GPU, from photos with poses.",
 )
 
 img3d_lgm = MethodSpecification(

@@ -31,6 +31,15 @@ ON_CUDA: dict[PresetName, Preset] = {
 }
 
 
+NERF_STEPS_ON_CPU: dict[PresetName, int] = {"fast": 2_000, "balanced": 5_000, "best": 15_000}
+NERF_STEPS_ON_CUDA: dict[PresetName, int] = {"fast": 5_000, "balanced": 15_000, "best": 30_000}
+
+
 def preset(name: PresetName) -> Preset:
-    """The preset for the device that this machine trains on."""
+    """The preset of splats for the device that this machine trains on."""
     return (ON_CUDA if torch.cuda.is_available() else ON_CPU)[name]
+
+
+def nerf_steps(name: PresetName) -> int:
+    """The length of a radiance field's run, for the device that this machine trains on."""
+    return (NERF_STEPS_ON_CUDA if torch.cuda.is_available() else NERF_STEPS_ON_CPU)[name]

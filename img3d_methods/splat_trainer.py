@@ -31,13 +31,13 @@ from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, re
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, taken_port_message
 from img3d_methods.interrupts import InterruptRequest
 from img3d_methods.memory import keep_freed_memory
+from img3d_methods.pipeline import Img3dPipeline
 from img3d_methods.presets import preset
 from img3d_methods.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableConfig
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanager
 from img3d_methods.splat_model import Img3dSplatModel, Img3dSplatModelConfig
 from img3d_methods.splat_optimizers import splat_optimizers
-from img3d_methods.splat_pipeline import Img3dSplatPipeline
 from img3d_methods.threads import leave_threads_to_kernels
 from img3d_methods.training_clock import TrainingClock
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve, write_curve
@@ -86,10 +86,10 @@ class Img3dTrainerConfig(TrainerConfig):
 
 
 class Img3dTrainer(Trainer):
-    """Trains an `Img3dSplatModel`."""
+    """Trains an `Img3dSplatModel`; subclasses say what is different for other models."""
 
     config: Img3dTrainerConfig
-    pipeline: Img3dSplatPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
+    pipeline: Img3dPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
@@ -112,10 +112,27 @@ class Img3dTrainer(Trainer):
 
     def _set_run_length(self) -> None:
         """Take the preset's where none is given."""
+        if self.config.max_num_iterations == 0:
+            self.config.max_num_iterations = self._preset_steps()
+
+    def _preset_steps(self) -> int:
+        """Length of a run that the user has not given one."""
         model_config = self.config.pipeline.model
         assert isinstance(model_config, Img3dSplatModelConfig)
-        if self.config.max_num_iterations == 0:
-            self.config.max_num_iterations = preset(model_config.preset).max_num_iterations
+        return preset(model_config.preset).max_num_iterations
+
+    def _downscale_at(self, step: int) -> int:
+        """The factor by which images are reduced at a step."""
+        return self._model().schedule.downscale_factor(step)
+
+    def _num_gaussians(self) -> int:
+        """0 for models that have none."""
+        return self._model().num_points
+
+    def _prepare_cpu(self) -> None:
+        """Set the process up for training on a CPU."""
+        leave_threads_to_kernels()
+        keep_freed_memory()
 
     def setup_optimizers(self) -> Optimizers:
         """Optimizers whose schedules last as long as the run."""
@@ -140,14 +157,12 @@ class Img3dTrainer(Trainer):
             )
         self._init_viewer_state()
         if self.device == "cpu":
-            leave_threads_to_kernels()
-            keep_freed_memory()
+            self._prepare_cpu()
         self.stop_training = False
         self.step = self._start_step - 1
         self._seconds_beside_training = 0.0
         self._seconds = self.curve[-1].seconds if self.curve else 0.0
-        model = self._model()
-        clock = TrainingClock(model.schedule.downscale_factor, config.max_num_iterations)
+        clock = TrainingClock(self._downscale_at, config.max_num_iterations)
         with InterruptRequest() as interrupt:
             try:
                 for step in range(self._start_step, config.max_num_iterations):
@@ -155,7 +170,7 @@ class Img3dTrainer(Trainer):
                         time.sleep(0.01)
                     if self.stop_training or interrupt.received:
                         break
-                    self._step(step, model, clock)
+                    self._step(step, clock)
             except KeyboardInterrupt:  # the second Ctrl-C
                 CONSOLE.print("Interrupted again: stopped without saving.", style="bold yellow")
                 raise SystemExit(130) from None
@@ -163,11 +178,11 @@ class Img3dTrainer(Trainer):
                 self._leave_interrupted()
         self._after_train()
 
-    def _step(self, step: int, model: Img3dSplatModel, clock: TrainingClock) -> None:
+    def _step(self, step: int, clock: TrainingClock) -> None:
         """One iteration and what is due after it: reports, evaluation, saving."""
         config, began = self.config, time.perf_counter()
         with self.train_lock:
-            if not model.training:  # `train()` walks through all modules
+            if not self.pipeline.model.training:  # `train()` walks through all modules
                 self.pipeline.train()
             for callback in self.callbacks:
                 callback.run_callback_at_location(step, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
@@ -185,11 +200,13 @@ class Img3dTrainer(Trainer):
 
         if step_check(step, config.logging.steps_per_log, run_at_zero=True):
             writer.put_scalar(EventName.ETA, clock.remaining(step), step)
-            writer.put_scalar(GAUSSIANS, model.num_points, step)
+            num_gaussians = self._num_gaussians()
+            if num_gaussians:
+                writer.put_scalar(GAUSSIANS, num_gaussians, step)
             if "psnr" in metrics_dict:
                 psnr = float(metrics_dict["psnr"])
                 writer.put_scalar(TRAIN_PSNR, psnr, step)
-                self.curve.append(CurvePoint(step, self._seconds, float(loss.detach()), psnr, model.num_points))
+                self.curve.append(CurvePoint(step, self._seconds, float(loss.detach()), psnr, num_gaussians))
             writer.put_scalar("Train Loss", loss.detach(), step)
             writer.put_dict("Train Loss Dict", {name: value.detach() for name, value in loss_dict.items()}, step)
             writer.put_dict("Train Metrics Dict", metrics_dict, step)

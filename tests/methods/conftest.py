@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command_lines import CommandLine, TrainedRun
+import viser
+from command_lines import CommandLine, TrainedRun, free_port
 
 from img3d_methods.threads import leave_threads_to_kernels
 
@@ -25,3 +28,22 @@ def trained_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> T
 def cli(tmp_path: Path) -> CommandLine:
     """Commands in a folder of the test's own."""
     return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that lets time pass for what looks at `time.monotonic`."""
+    offset, real = [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + offset[0])
+
+    def pass_time(seconds: float) -> None:
+        offset[0] += seconds
+
+    return pass_time
+
+
+@pytest.fixture
+def viser_server() -> Iterator[viser.ViserServer]:
+    server = viser.ViserServer(host="127.0.0.1", port=free_port(), verbose=False)
+    yield server
+    server.stop()

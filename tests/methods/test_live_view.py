@@ -13,109 +13,26 @@ from typing import Any
 import pytest
 import torch
 import viser
-from command_lines import free_port
 from gaussian_scenes import pinhole_camera, small_model
-from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
-from nerfstudio.viewer.utils import CameraState
-from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
+from nerfstudio.viewer.render_state_machine import RenderAction
 from PIL import Image
+from watched_model import WatchedModel
 
 from img3d_exporters.splat_files import read_splats
 from img3d_methods import live_view
-from img3d_methods.live_view import LEAST_SECONDS, SHARE_OF_TIME, open_to_others
-from img3d_methods.live_view_panel import SECONDS_PER_CURVE
+from img3d_methods.browser_view import LEAST_SECONDS, SHARE_OF_TIME, open_to_others
 from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, write_curve
+from img3d_methods.view_panel import SECONDS_PER_CURVE
 
 
-class Page:
-    """What the viewer knows of an open page."""
-
-    def __init__(self, client_id: int) -> None:
-        self.client_id = client_id
-        self.camera = SimpleNamespace(position=(0.0, 0.0, 5.0), wxyz=(1.0, 0.0, 0.0, 0.0), aspect=1.5)
-        self.scene = self
-        self.backgrounds: list[Any] = []
-        self.downloads: dict[str, bytes] = {}
-
-    def set_background_image(self, image: Any, **options: Any) -> None:
-        assert options.get("depth") is None, "a background with depth would hide splats"
-        self.backgrounds.append(image)
-
-    def send_file_download(self, name: str, content: bytes) -> None:
-        self.downloads[name] = content
-
-    @property
-    def has_plain_background(self) -> bool:
-        image = self.backgrounds[-1]
-        return bool((image == image[0, 0]).all())
-
-
-class RenderThread(RenderStateMachine):
-    """Nerfstudio's render thread of a page, that renders one frame when told to."""
-
-    def __init__(self, viewer: Any, page: Page) -> None:
-        super().__init__(viewer, 10.0, page)  # pyright: ignore[reportArgumentType]
-        self.result: Any = None
-
-    def run(self) -> None:
-        with self.viewer.train_lock:  # pyright: ignore[reportOptionalContextManager]
-            try:
-                self.result = self.viewer.model.get_outputs_for_camera(pinhole_camera())  # pyright: ignore
-            except IOChangeException:
-                self.result = "drawn by the page"
-
-
-class Watched:
-    """A model with Nerfstudio's viewer (as far as the live view looks at it), over a real viser server."""
+class WatchedSplats(WatchedModel):
+    """A splat model and what its pages are sent."""
 
     def __init__(self, server: viser.ViserServer, folder: Path) -> None:
-        self.model = small_model(num_points=3000)
-        self.pages: dict[int, Page] = {}
-        state = CameraState(fov=0.8, aspect=1.5, c2w=torch.eye(4)[:3], camera_type=CameraType.PERSPECTIVE)
-        self.viewer: Any = SimpleNamespace(
-            model=self.model,
-            config=ViewerConfig(websocket_host="127.0.0.1"),
-            viser_server=server,
-            stats_markdown=server.gui.add_markdown("Step: 0  \nResolution: 0x0px"),
-            make_stats_markdown=lambda step, resolution: f"Step: 0  \nResolution: {resolution}",
-            control_panel=SimpleNamespace(
-                output_render="rgb", split=False, crop_viewport=False, crop_obb=None, max_res=512
-            ),
-            render_tab_state=SimpleNamespace(preview_render=False, preview_camera_type="Perspective"),
-            render_statemachines={},
-            trainer=None,
-            train_lock=threading.Lock(),
-            last_move_time=time.time(),
-            log_filename=folder / "viewer_log_filename.txt",
-            get_camera_state=lambda page: state,
-        )
-        self.view = self.model.live_view
-        self.view._setup(self.viewer)
-
-    def open_page(self) -> Page:
-        page = Page(len(self.pages))
-        self.pages[page.client_id] = page
-        self.viewer.render_statemachines[page.client_id] = RenderThread(self.viewer, page)
-        return page
-
-    def frame(self, page: Page, first: bool = False, moving: bool = False) -> Any:
-        """What the viewer gets when it asks for a frame: outputs, or "drawn by the page"."""
-        thread = RenderThread(self.viewer, page)
-        thread.state = "low_move" if moving else "high"
-        thread.output_keys = {} if first else {"rgb"}  # pyright: ignore[reportAttributeAccessIssue]
-        thread.start()
-        thread.join()
-        self.viewer.render_statemachines[page.client_id].output_keys = {"rgb"}
-        assert thread.result is not None
-        return thread.result
-
-    @property
-    def panel(self) -> Any:
-        return self.view.panel
+        super().__init__(small_model(num_points=3000), server, folder)
 
     def sent(self) -> torch.Tensor | None:
         """Positions of the splats in the scene, in world units."""
@@ -134,26 +51,12 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Any:
-    server = viser.ViserServer(host="127.0.0.1", port=free_port(), verbose=False)
-    yield Watched(server, tmp_path)
-    server.stop()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A function that lets time pass for the live view."""
-    offset, real = [0.0], time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: real() + offset[0])
-
-    def pass_time(seconds: float) -> None:
-        offset[0] += seconds
-
-    return pass_time
+def watched(viser_server: viser.ViserServer, tmp_path: Path) -> WatchedSplats:
+    return WatchedSplats(viser_server, tmp_path)
 
 
 class TestFrames:
-    def test_the_first_picture_is_rendered_then_the_page_draws(self, watched: Watched) -> None:
+    def test_the_first_picture_is_rendered_then_the_page_draws(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         assert "rgb" in watched.frame(page, first=True)
         assert watched.frame(page) == "drawn by the page"
@@ -161,7 +64,9 @@ class TestFrames:
         assert sent is not None
         assert torch.allclose(sent, watched.model.means.detach(), atol=1e-5)
 
-    def test_nothing_is_streamed_once_the_page_draws(self, watched: Watched, clock: Callable[[float], None]) -> None:
+    def test_nothing_is_streamed_once_the_page_draws(
+        self, watched: WatchedSplats, clock: Callable[[float], None]
+    ) -> None:
         page = watched.open_page()
         watched.frame(page, first=True)
         watched.frame(page)
@@ -173,7 +78,9 @@ class TestFrames:
             watched.frame(page)
         assert len(page.backgrounds) == count
 
-    def test_a_moving_camera_is_rendered_as_large_as_time_allows_and_the_still_in_full(self, watched: Watched) -> None:
+    def test_a_moving_camera_is_rendered_as_large_as_time_allows_and_the_still_in_full(
+        self, watched: WatchedSplats
+    ) -> None:
         page = watched.open_page()
         watched.panel._in_browser.value = False
         asked = pinhole_camera()
@@ -182,14 +89,14 @@ class TestFrames:
         still = watched.frame(page)["rgb"]
         assert still.shape[:2] == (int(asked.height), int(asked.width))
 
-    def test_a_preview_keeps_the_size_that_the_viewer_asks_for(self, watched: Watched) -> None:
+    def test_a_preview_keeps_the_size_that_the_viewer_asks_for(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         watched.panel._in_browser.value = False
         watched.viewer.render_tab_state.preview_render = True
         asked = pinhole_camera()
         assert watched.frame(page, moving=True)["rgb"].shape[:2] == (int(asked.height), int(asked.width))
 
-    def test_training_need_not_wait_while_the_camera_moves(self, watched: Watched) -> None:
+    def test_training_need_not_wait_while_the_camera_moves(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         (connected,) = watched.viewer.viser_server._client_connect_cb
         page.camera.on_update = lambda moved: setattr(page, "moved", moved)
@@ -209,14 +116,18 @@ class TestFrames:
         ],
         ids=["box unchecked", "depth", "split screen", "fisheye preview"],
     )
-    def test_the_trainer_renders_what_the_page_cannot(self, watched: Watched, ask: Callable[[Watched], None]) -> None:
+    def test_the_trainer_renders_what_the_page_cannot(
+        self, watched: WatchedSplats, ask: Callable[[WatchedSplats], None]
+    ) -> None:
         page = watched.open_page()
         assert watched.frame(page) == "drawn by the page"
         ask(watched)
         assert "depth" in watched.frame(page)
         assert not watched.view._splats.visible
 
-    def test_pages_are_not_blank_while_new_splats_grow(self, watched: Watched, clock: Callable[[float], None]) -> None:
+    def test_pages_are_not_blank_while_new_splats_grow(
+        self, watched: WatchedSplats, clock: Callable[[float], None]
+    ) -> None:
         page = watched.open_page()
         watched.frame(page, first=True)
         watched.frame(page)
@@ -227,7 +138,7 @@ class TestFrames:
         watched.frame(page)
         assert page.has_plain_background, "a picture from elsewhere must not stay behind the splats"
 
-    def test_evaluation_is_no_business_of_the_viewer(self, watched: Watched) -> None:
+    def test_evaluation_is_no_business_of_the_viewer(self, watched: WatchedSplats) -> None:
         before = watched.model.get_outputs_for_camera(pinhole_camera())["rgb"]
         watched.open_page()
         watched.panel._size.value = 0.3
@@ -236,7 +147,7 @@ class TestFrames:
 
 
 class TestSliders:
-    def test_number_of_gaussians_in_the_page(self, watched: Watched) -> None:
+    def test_number_of_gaussians_in_the_page(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         watched.panel._limit.value = 1000
         watched.frame(page)
@@ -244,7 +155,7 @@ class TestSliders:
         assert sent is not None
         assert len(sent) == 1000
 
-    def test_number_of_gaussians_in_rendered_frames(self, watched: Watched) -> None:
+    def test_number_of_gaussians_in_rendered_frames(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         watched.panel._in_browser.value = False
         full = watched.frame(page)["accumulation"]
@@ -252,14 +163,14 @@ class TestSliders:
         assert watched.frame(page)["accumulation"].sum() < full.sum()
 
     @pytest.mark.parametrize("slider", ["_size", "_opacity"])
-    def test_size_and_opacity_in_rendered_frames(self, watched: Watched, slider: str) -> None:
+    def test_size_and_opacity_in_rendered_frames(self, watched: WatchedSplats, slider: str) -> None:
         page = watched.open_page()
         watched.panel._in_browser.value = False
         full = watched.frame(page)["accumulation"]
         getattr(watched.panel, slider).value = 0.05
         assert watched.frame(page)["accumulation"].sum() < 0.8 * full.sum()
 
-    def test_the_crop_box_crops_the_page(self, watched: Watched) -> None:
+    def test_the_crop_box_crops_the_page(self, watched: WatchedSplats) -> None:
         box = OrientedBox(torch.eye(3), torch.tensor([0.5, 0.0, 0.0]), torch.ones(3))
         watched.viewer.control_panel.crop_viewport, watched.viewer.control_panel.crop_obb = True, box
         watched.frame(watched.open_page())
@@ -267,7 +178,7 @@ class TestSliders:
         assert sent is not None
         assert torch.equal(torch.tensor(len(sent)), box.within(watched.model.means).sum())
 
-    def test_a_change_shows_at_once(self, watched: Watched) -> None:
+    def test_a_change_shows_at_once(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         watched.frame(page)
         first = watched.view._splats._count
@@ -278,7 +189,7 @@ class TestSliders:
 
 class TestWhileTraining:
     def test_nothing_is_computed_or_sent_without_a_page(
-        self, watched: Watched, monkeypatch: pytest.MonkeyPatch
+        self, watched: WatchedSplats, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def never(*args: object) -> None:
             raise AssertionError("computed splats for nobody")
@@ -292,7 +203,7 @@ class TestWhileTraining:
         watched.view.after_training(5)
 
     def test_pages_are_refreshed_as_often_as_five_percent_of_the_time_allow(
-        self, watched: Watched, clock: Callable[[float], None]
+        self, watched: WatchedSplats, clock: Callable[[float], None]
     ) -> None:
         page = watched.open_page()
         watched.frame(page)
@@ -309,7 +220,7 @@ class TestWhileTraining:
         view.after_step(2)
         assert count() == first + 1
 
-    def test_an_unchanged_model_is_not_sent_again(self, watched: Watched, clock: Callable[[float], None]) -> None:
+    def test_an_unchanged_model_is_not_sent_again(self, watched: WatchedSplats, clock: Callable[[float], None]) -> None:
         page = watched.open_page()
         watched.frame(page)
         first = watched.view._splats._count
@@ -317,7 +228,7 @@ class TestWhileTraining:
         watched.frame(page)
         assert watched.view._splats._count == first
 
-    def test_the_end_is_shown_without_waiting(self, watched: Watched) -> None:
+    def test_the_end_is_shown_without_waiting(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         watched.frame(page)
         first = watched.view._splats._count
@@ -326,7 +237,7 @@ class TestWhileTraining:
         assert watched.view._splats._count == first + 1
 
     def test_a_page_that_closes_while_its_camera_moves_stops_nothing(
-        self, watched: Watched, clock: Callable[[float], None]
+        self, watched: WatchedSplats, clock: Callable[[float], None]
     ) -> None:
         page = watched.open_page()
         watched.frame(page)
@@ -336,7 +247,7 @@ class TestWhileTraining:
         watched.frame(watched.open_page())
         assert watched.sent() is not None
 
-    def test_training_does_not_wait_for_visers_lock(self, watched: Watched) -> None:
+    def test_training_does_not_wait_for_visers_lock(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
         watched.frame(page)
         watched.model.step = 100
@@ -362,7 +273,9 @@ class TestWhileTraining:
 class TestCurves:
     POINTS = [CurvePoint(50 * i, 3.0 * i, 0.3 / (i + 1), 14.0 + i, 1000) for i in range(9)]
 
-    def test_a_run_in_training_is_drawn_as_it_goes(self, watched: Watched, clock: Callable[[float], None]) -> None:
+    def test_a_run_in_training_is_drawn_as_it_goes(
+        self, watched: WatchedSplats, clock: Callable[[float], None]
+    ) -> None:
         watched.open_page()
         curve: list[CurvePoint] = []
         watched.viewer.trainer = SimpleNamespace(curve=curve)
@@ -379,7 +292,9 @@ class TestCurves:
         watched.view.after_step(400)
         assert watched.panel._curves.content == drawn[-1], "nothing new, nothing drawn"
 
-    def test_drawing_takes_a_small_part_of_the_time(self, watched: Watched, clock: Callable[[float], None]) -> None:
+    def test_drawing_takes_a_small_part_of_the_time(
+        self, watched: WatchedSplats, clock: Callable[[float], None]
+    ) -> None:
         watched.open_page()
         curve = self.POINTS[:2]
         watched.viewer.trainer = SimpleNamespace(curve=curve)
@@ -391,13 +306,13 @@ class TestCurves:
         assert watched.panel._curves.content == first
         assert "16.0 dB" in watched.panel._numbers.content, "numbers do not wait"
 
-    def test_a_finished_run_is_drawn_from_its_folder(self, watched: Watched, tmp_path: Path) -> None:
+    def test_a_finished_run_is_drawn_from_its_folder(self, watched: WatchedSplats, tmp_path: Path) -> None:
         write_curve(self.POINTS, tmp_path / CURVE_FILE)
         watched.panel.update(now=True)
         assert watched.panel._curves.content.count("data:image/svg+xml") == 2
 
     def test_a_damaged_table_is_no_reason_not_to_browse(
-        self, watched: Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, watched: WatchedSplats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / CURVE_FILE).write_text("spilt coffee")
         watched.panel.update(now=True)
@@ -407,7 +322,7 @@ class TestCurves:
 
 class TestSaving:
     @pytest.mark.parametrize("ending", ["ply", "compressed.ply", "splat", "spz", "sog", "glb"])
-    def test_export_writes_beside_the_runs_config(self, watched: Watched, tmp_path: Path, ending: str) -> None:
+    def test_export_writes_beside_the_runs_config(self, watched: WatchedSplats, tmp_path: Path, ending: str) -> None:
         watched.model.step = 7
         watched.panel._format.value = ending
         watched.panel._save(watched.panel._export, None)
@@ -416,18 +331,18 @@ class TestSaving:
         assert 2900 < len(written) <= 3000
         assert up == ("z" if ending == "ply" else "-y")
 
-    def test_nothing_to_write_leaves_no_file(self, watched: Watched, tmp_path: Path) -> None:
+    def test_nothing_to_write_leaves_no_file(self, watched: WatchedSplats, tmp_path: Path) -> None:
         watched.model.opacities.data[:] = -9
         watched.panel._save(watched.panel._export, None)
         assert "no Gaussians" in watched.panel._saved.content
         assert not list(tmp_path.rglob("*.ply*"))
 
-    def test_what_cannot_be_written_is_said_in_the_panel(self, watched: Watched, tmp_path: Path) -> None:
+    def test_what_cannot_be_written_is_said_in_the_panel(self, watched: WatchedSplats, tmp_path: Path) -> None:
         (tmp_path / "exports").write_text("in the way")
         watched.panel._save(watched.panel._export, None)
         assert "cannot be written" in watched.panel._saved.content
 
-    def test_a_picture_of_the_view_is_downloaded(self, watched: Watched, tmp_path: Path) -> None:
+    def test_a_picture_of_the_view_is_downloaded(self, watched: WatchedSplats, tmp_path: Path) -> None:
         page = watched.open_page()
         watched.panel._save(watched.panel._picture, SimpleNamespace(client=page))
         ((name, content),) = page.downloads.items()
@@ -435,7 +350,7 @@ class TestSaving:
         assert Image.open(tmp_path / name).size == (1620, 1080)
 
 
-def test_a_model_without_a_viewer_renders_all(watched: Watched) -> None:
+def test_a_model_without_a_viewer_renders_all(watched: WatchedSplats) -> None:
     model = small_model(num_points=100)
     assert isinstance(model, Img3dSplatModel)
     assert model.get_outputs_for_camera(pinhole_camera())["rgb"].shape == (40, 48, 3)

@@ -48,9 +48,10 @@ class ViewerPage:
     Args:
         browser: Playwright's.
         port: Of the viewer's server.
+        opened: What the page says when it shows the model.
     """
 
-    def __init__(self, browser: Browser, port: int) -> None:
+    def __init__(self, browser: Browser, port: int, opened: str = r"in the browser \(") -> None:
         self.page = browser.new_page(viewport={"width": 820, "height": 480})
         self.page.set_default_timeout(SECONDS)
         self.page.route("**/assets/index-*.js", self._at_full_resolution)
@@ -58,7 +59,7 @@ class ViewerPage:
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"http://127.0.0.1:{port}")
-        self.wait_for_text(r"in the browser \(")
+        self.wait_for_text(opened)
         self.page.get_by_role("button", name="Hide Train Cams").click()
         self.wait_for_text("Show Train Cams")
         self.page.wait_for_timeout(4000)
@@ -83,12 +84,15 @@ class ViewerPage:
 
     def drag(self) -> None:
         """Turn the view, left button held."""
+        self.hold_and_turn()
+        self.page.mouse.up()
+        self.page.wait_for_timeout(3000)
+
+    def hold_and_turn(self) -> None:
         mouse = self.page.mouse
         mouse.move(200, 300)
         mouse.down()
         mouse.move(290, 330, steps=4)
-        mouse.up()
-        self.page.wait_for_timeout(3000)
 
     @staticmethod
     def _at_full_resolution(route: Route) -> None:
@@ -139,9 +143,11 @@ def trained_sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLin
     return cli, data
 
 
-def sample_training(cli: CommandLine, data: Path, timestamp: str, steps: int, *vis: object) -> tuple[object, ...]:
+def sample_training(
+    cli: CommandLine, data: Path, timestamp: str, steps: int, *vis: object, method: str = "img3d-splat"
+) -> tuple[object, ...]:
     return (
-        *("ns-train", "img3d-splat", "--data", data, "--experiment-name", "scene", "--timestamp", timestamp),
+        *("ns-train", method, "--data", data, "--experiment-name", "scene", "--timestamp", timestamp),
         *("--output-dir", cli.folder / "outputs", "--max-num-iterations", steps, "--vis", *vis),
     )
 
@@ -210,3 +216,40 @@ def test_training_is_watched_as_it_goes(chromium: Browser, trained_sample: tuple
         assert page.agreement() >= 25
     finally:
         command.stop()
+
+
+class TestNerf:
+    """Points while the camera moves, the trainer's picture where it rests."""
+
+    STILL = r"Resolution: (512x\d+|\d+x512)px"
+
+    @pytest.fixture(scope="class")
+    def nerf_viewer(self, chromium: Browser, trained_sample: tuple[CommandLine, Path]) -> Iterator[ViewerPage]:
+        cli, data = trained_sample
+        parser = ("img3d-photos", "--downscale-factor", 2)
+        cli.succeed(*sample_training(cli, data, "nerf", 250, "tensorboard", *parser, method="img3d-nerf"))
+        port, config = free_port(), cli.folder / "outputs" / "scene" / "img3d-nerf" / "nerf" / "config.yml"
+        command = cli.start("ns-viewer", "--load-config", config, "--viewer.websocket-port", port)
+        try:
+            wait_until_ready(command)
+            yield ViewerPage(chromium, port, self.STILL)
+        finally:
+            command.stop()
+
+    def test_at_rest_the_page_shows_the_trainers_picture(self, nerf_viewer: ViewerPage) -> None:
+        assert nerf_viewer.agreement() >= 20
+
+    def test_while_it_is_dragged_the_page_draws_points(self, nerf_viewer: ViewerPage) -> None:
+        nerf_viewer.tab("Points")
+        nerf_viewer.hold_and_turn()
+        nerf_viewer.wait_for_text(r"Points [\d,]+ in the browser")
+        nerf_viewer.page.mouse.move(310, 340, steps=4)
+        nerf_viewer.wait_for_text("Resolution: the browser's")
+        points = nerf_viewer.seen()
+        nerf_viewer.page.mouse.up()
+        nerf_viewer.wait_for_text(self.STILL)
+        nerf_viewer.page.wait_for_timeout(2000)
+        assert nerf_viewer.agreement() >= 20
+        assert middle(points).std(axis=(0, 1)).mean() > 10, "no points"
+        assert psnr(middle(points), middle(nerf_viewer.seen())) > 10, "points of something else"
+        assert not nerf_viewer.errors

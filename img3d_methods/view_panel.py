@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The viewer's tabs of a model: what its pages draw, how training goes, and what can be saved from here."""
+
+from __future__ import annotations
+
+import io
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from img3d_dataparsers.errors import InputError
+from img3d_methods.curve_figures import loss_curve, psnr_curve
+from img3d_methods.training_curve import CurvePoint
+
+if TYPE_CHECKING:
+    from img3d_methods.browser_view import BrowserView
+
+PICTURE_HEIGHT = 1080
+SECONDS_PER_UPDATE = 1.0
+SECONDS_PER_CURVE = 5.0
+"""Least time between two drawings of the curves."""
+SHARE_OF_CURVES = 0.01
+"""Most of the training time that drawing curves may take."""
+
+
+class ViewPanel:
+    """Two tabs, between the viewer's step counter and its own tabs.
+
+    Args:
+        view: What they control; its viewer is set up.
+        name: Of the first tab; the second is for saving.
+    """
+
+    def __init__(self, view: BrowserView, name: str) -> None:
+        self._view = view
+        self._updated_at = 0.0
+        self._sent = ""
+        self._drawn_points, self._draw_again_at = 0, 0.0
+        gui = view.viewer.viser_server.gui
+        tabs = gui.add_tab_group(order=view.viewer.stats_markdown.order + 0.5)
+        with tabs.add_tab(name):
+            for control in self._add_controls(gui):
+                control.on_update(lambda _: view.rerender())
+            self._numbers = gui.add_markdown("")
+            self._curves = gui.add_markdown("", image_root=Path())  # without a folder viser warns of data URIs too
+        with tabs.add_tab("Save"):
+            self._add_exports(gui)
+            self._picture_height = gui.add_number(
+                "Picture height", PICTURE_HEIGHT, min=16, max=4320, step=1, hint="Pixels; the width follows the window."
+            )
+            picture = gui.add_button("Picture of this view", hint="Rendered with all that the model has.")
+            self._saved = gui.add_markdown("")
+        picture.on_click(lambda event: self._save(self._picture, event))
+        self.update(now=True)
+
+    @abstractmethod
+    def _add_controls(self, gui: Any) -> Sequence[Any]:
+        """Add what the first tab begins with, and return what changes the view."""
+
+    @abstractmethod
+    def _add_exports(self, gui: Any) -> None:
+        """Add what the second tab begins with."""
+
+    @abstractmethod
+    def _model_size(self) -> str:
+        """How large the model is, in Markdown."""
+
+    def sent(self, what: str, num_bytes: int) -> None:
+        """Note what the last refresh sent."""
+        self._sent = f"{what} ({num_bytes / 1e6:.1f} MB)"
+        self._updated_at = 0.0
+        self.update()
+
+    def update(self, now: bool = False) -> None:
+        """Show the current numbers, about once a second, and the curves, less often."""
+        began = time.monotonic()
+        if not now and began < self._updated_at + SECONDS_PER_UPDATE:
+            return
+        self._updated_at = began
+        points = self._view.curve()
+        self._numbers.content = self._text(points)
+        if len(points) > max(1, self._drawn_points) and (now or began > self._draw_again_at):
+            self._curves.content = self._drawn(points)
+            seconds = time.monotonic() - began
+            self._drawn_points = len(points)
+            self._draw_again_at = began + max(SECONDS_PER_CURVE, seconds / SHARE_OF_CURVES)
+
+    def _text(self, points: Sequence[CurvePoint]) -> str:
+        lines = [", ".join(filter(None, [self._model_size(), self._sent])), *self._view.progress.lines()]
+        if points:
+            lines.append(f"**Training PSNR** {points[-1].psnr:.1f} dB")
+        return "  \n".join(filter(None, lines))
+
+    def _drawn(self, points: Sequence[CurvePoint]) -> str:
+        doublings = [step for step in self._view.doublings() if step <= points[-1].step]
+        return f"![Training PSNR]({psnr_curve(points, None, doublings)})\n![Loss]({loss_curve(points, doublings)})"
+
+    # --------------------------------------------------------------------------------------------------- saving
+
+    def _save(self, write: Callable[[Any], str], event: Any) -> None:
+        try:
+            self._saved.content = write(event)
+        except InputError as error:
+            self._saved.content = str(error)
+
+    def _picture(self, event: Any) -> str:
+        picture = Image.fromarray(self._view.picture(event.client, int(self._picture_height.value)).numpy())
+        content = io.BytesIO()
+        picture.save(content, format="PNG")
+        event.client.send_file_download(f"view_step_{self._view.model.step:06d}.png", content.getvalue())
+        return f"A picture of {picture.width} x {picture.height} pixels was sent to your downloads."
