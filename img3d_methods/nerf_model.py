@@ -50,6 +50,8 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     _target: type = field(default_factory=lambda: Img3dNerfModel)
     collider_params: dict[str, float] | None = to_immutable_dict({"near_plane": 0.05, "far_plane": 1000.0})
     """Where rays begin and end, in world units (cameras are within [-1, 1])."""
+    eval_num_rays_per_chunk: int = field(default_factory=lambda: 4096 if torch.cuda.is_available() else 1024)
+    """Rays that are rendered at a time. (On a CPU more do not fit the caches: 4096 took nearly twice as long.)"""
     preset: PresetName = "balanced"
     """How much time to spend: sets the run's length where --max-num-iterations is 0. benchmarks/RESULTS.md shows what
     each one gives."""

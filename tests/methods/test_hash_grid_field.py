@@ -6,8 +6,9 @@ from __future__ import annotations
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nerfstudio.field_components.spatial_distortions import SceneContraction
 
-from img3d_methods.hash_grid_field import DensityField, HashGrid, RadianceField
+from img3d_methods.hash_grid_field import DensityField, HashGrid, RadianceField, contracted
 
 
 def grid() -> HashGrid:
@@ -30,6 +31,14 @@ def test_all_of_space_has_a_density_and_a_colour(reach: float, seed: int) -> Non
     assert density.shape == (5, 7, 1) and rgb.shape == (5, 7, 3)
     assert density.isfinite().all() and (density >= 0).all()
     assert (rgb >= 0).all() and (rgb <= 1).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(1e-3, 1e6), st.integers(0, 1000))
+def test_space_is_contracted_as_nerfacto_does(reach: float, seed: int) -> None:
+    positions = reach * torch.randn(50, 3, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(contracted(positions), SceneContraction(order=float("inf"))(positions))
+    assert (contracted(torch.zeros(1, 3)) == 0).all()
 
 
 def test_density_does_not_depend_on_where_it_is_seen_from_and_colour_does() -> None:
