@@ -226,8 +226,8 @@ class TestNerf:
     @pytest.fixture(scope="class")
     def nerf_viewer(self, chromium: Browser, trained_sample: tuple[CommandLine, Path]) -> Iterator[ViewerPage]:
         cli, data = trained_sample
-        parser = ("img3d-photos", "--downscale-factor", 2)
-        cli.succeed(*sample_training(cli, data, "nerf", 250, "tensorboard", *parser, method="img3d-nerf"))
+        small = ("--pipeline.datamanager.train-num-rays-per-batch", 512, "img3d-photos", "--downscale-factor", 4)
+        cli.succeed(*sample_training(cli, data, "nerf", 250, "tensorboard", *small, method="img3d-nerf"))
         port, config = free_port(), cli.folder / "outputs" / "scene" / "img3d-nerf" / "nerf" / "config.yml"
         command = cli.start("ns-viewer", "--load-config", config, "--viewer.websocket-port", port)
         try:
