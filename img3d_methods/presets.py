@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a run is and how many Gaussians it may grow to: what trades time for quality, in three sizes."""
+"""How long a run is, and how many Gaussians it may grow to: what trades time for quality, in three sizes."""
 
 from __future__ import annotations
 
