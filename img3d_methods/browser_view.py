@@ -48,6 +48,8 @@ Making what is new is timed; sending it to a page happens in viser's thread and 
 again (measured: 0.2 s each for 100,000 Gaussians)."""
 LEAST_SECONDS = 4.0
 """Least time between two refreshes."""
+VIEWER_GREY = (0.1490, 0.1647, 0.2157)
+"""Viser's own background."""
 
 
 class BrowserView(ViewerControl):

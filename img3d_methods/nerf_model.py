@@ -88,7 +88,10 @@ class Img3dNerfModel(Model):
         config = self.config
         grid = HashGrid(config.num_levels, config.base_resolution, config.finest_resolution, config.log2_table_size)
         self.field = RadianceField(grid, config.hidden_dim)
-        self.proposal = DensityField(HashGrid(5, 16, 256, 15), 16)
+        # Nerfacto's last one, with tables of a quarter.
+        self.proposal = DensityField(
+            HashGrid(num_levels=5, base_resolution=16, finest_resolution=256, log2_table_size=15), hidden_dim=16
+        )
         self.sampler = ProposalNetworkSampler(
             num_nerf_samples_per_ray=config.num_samples,
             num_proposal_samples_per_ray=(config.num_proposal_samples,),

@@ -19,7 +19,7 @@ from nerfstudio.models.base_model import Model
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 
-from img3d_methods.browser_view import BrowserView
+from img3d_methods.browser_view import VIEWER_GREY, BrowserView
 from img3d_methods.point_cloud_panel import PointCloudPanel, ShownPoints
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 LEAST_ACCUMULATION = 0.5
 """Of a ray that ends somewhere."""
 BYTES_PER_POINT = 15
-BACKGROUND = (0.149, 0.165, 0.216)
-"""Behind the points: viser's own dark grey."""
+"""Three single-precision numbers and three bytes."""
 
 
 @dataclass
@@ -146,7 +145,7 @@ class PointCloudView(BrowserView):
         self._nodes.set_visible(client, False)
 
     def _background(self) -> Float[Tensor, "3"]:
-        return torch.tensor(BACKGROUND)
+        return torch.tensor(VIEWER_GREY)
 
     # ------------------------------------------------------------------------------------------------- refreshes
 

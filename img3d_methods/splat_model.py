@@ -28,6 +28,7 @@ from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.losses import l1_ssim
 from img3d_kernels.mcmc import MCMCStrategy
 from img3d_kernels.poses import viewmats
+from img3d_methods.browser_view import VIEWER_GREY
 from img3d_methods.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.image_metrics import ImageMetrics
@@ -41,8 +42,6 @@ from img3d_methods.training_schedule import TrainingSchedule
 GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 FAR = 1e10
 """Distance along a ray that meets nothing: everything up to there is free space (`ns-export tsdf` carves it)."""
-VIEWER_GREY = (0.1490, 0.1647, 0.2157)
-"""Viser's background, as splatfacto uses it for views of a model trained on random backgrounds."""
 
 
 @dataclass
@@ -121,7 +120,7 @@ class Img3dSplatModel(SplatfactoModel):
         self.step = 0
         self.crop_box = None
         if config.background_color == "random":
-            self.background_color = torch.tensor(VIEWER_GREY)
+            self.background_color = torch.tensor(VIEWER_GREY)  # splatfacto's, too, for views of such a model
         else:
             self.background_color = get_color(config.background_color)
         self._prepare_schedule(max_steps=30_000)
