@@ -318,7 +318,10 @@ def _splat_model(run: Run, load_config: Path) -> SplatfactoModel:
     from nerfstudio.models.splatfacto import SplatfactoModel
 
     if not isinstance(run.model, SplatfactoModel):
-        raise InputError(f"{load_config} holds a {type(run.model).__name__}: only Gaussian splats can be written so.")
+        raise InputError(
+            f"{load_config} holds a {type(run.model).__name__}: only Gaussian splats can be written so. "
+            "img3d-export mesh and pointcloud take any method."
+        )
     return run.model
 
 
