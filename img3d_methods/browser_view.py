@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from nerfstudio.models.base_model import Model
     from nerfstudio.viewer.viewer import Viewer
 
-    from img3d_methods.view_panel import ViewPanel
-
 SHARE_OF_TIME = 0.025
 """Most of the training time that refreshing pages may take; an open page may take 5 % with all that comes with it.
 Making what is new is timed; sending it to a page happens in viser's thread and takes about as much processor time
@@ -61,8 +59,8 @@ class BrowserView(ViewerControl):
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.panel: ViewPanel | None = None
-        """Its controls; None where there is no viewer."""
+        self.panel: Any = None
+        """Its controls, a `ViewPanel`; None where there is no viewer."""
         self._content: Any = None
         self._refreshed_at = 0.0
         self._refresh_seconds = 0.0

@@ -47,7 +47,7 @@ class LiveView(BrowserView):
     """
 
     model: Img3dSplatModel
-    panel: LiveViewPanel | None  # pyright: ignore[reportIncompatibleVariableOverride]
+    panel: LiveViewPanel | None
 
     def __init__(self, model: Img3dSplatModel) -> None:
         super().__init__(model)

@@ -111,7 +111,7 @@ class PointCloudView(BrowserView):
     """
 
     model: Img3dNerfModel
-    panel: PointCloudPanel | None  # pyright: ignore[reportIncompatibleVariableOverride]
+    panel: PointCloudPanel | None
 
     def __init__(self, model: Img3dNerfModel) -> None:
         super().__init__(model)
