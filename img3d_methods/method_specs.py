@@ -4,6 +4,8 @@ entry point breaks every ns-* command for every method)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.dataparser_specs import img3d_photos, img3d_single_image
@@ -40,7 +42,8 @@ img3d_nerf = MethodSpecification(
         method_name="img3d-nerf",
         vis="viewer",
         pipeline=Img3dPipelineConfig(
-            datamanager=Img3dNerfDatamanagerConfig(dataparser=img3d_photos.config),
+            # It has no use for seed points.
+            datamanager=Img3dNerfDatamanagerConfig(dataparser=replace(img3d_photos.config, triangulate_points=False)),
             model=Img3dNerfModelConfig(),
         ),
     ),

@@ -47,6 +47,7 @@ def photo(cli: CommandLine, frame: dict[str, Any]) -> np.ndarray:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, str]:
     """The bundled sample at a quarter of its size, trained for a while, and what was said."""
     cli = CommandLine(tmp_path_factory.mktemp("nerf"))
+    cli.env["OMP_NUM_THREADS"] = "1"  # beside other tests torch's threads would wait for each other
     transforms = json.loads((SAMPLE / "transforms.json").read_text())
     for name in ("fl_x", "fl_y", "cx", "cy", "w", "h"):
         transforms[name] /= 4
