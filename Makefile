@@ -27,7 +27,7 @@ demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
 	@echo "Browse it:      $(BIN)/ns-viewer --load-config $(DEMO)/config.yml"
 
 test: $(INSTALLED) lint
-	@echo "== Tests, the real command lines included (about 18 minutes on two cores)"
+	@echo "== Tests, the real command lines included (about 25 minutes on two cores)"
 	$(BIN)/python -m pytest -m "not cuda" -n 2 --dist loadscope
 
 lint: $(INSTALLED)
