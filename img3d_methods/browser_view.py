@@ -14,6 +14,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.configs.base_config import ViewerConfig
     from nerfstudio.data.scene_box import OrientedBox
-    from nerfstudio.models.base_model import Model
     from nerfstudio.viewer.viewer import Viewer
+
+    from img3d_methods.nerf_model import Img3dNerfModel
+    from img3d_methods.splat_model import Img3dSplatModel
 
 SHARE_OF_TIME = 0.025
 """Most of the training time that refreshing pages may take; an open page may take 5 % with all that comes with it.
@@ -50,6 +53,16 @@ VIEWER_GREY = (0.1490, 0.1647, 0.2157)
 """Viser's own background."""
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What a refresh showed."""
+
+    step: int
+    shown: Any
+    """The panel's settings."""
+    crop: tuple[float, ...] | None
+
+
 class BrowserView(ViewerControl):
     """Decides for each frame whether the page draws it or a picture is rendered here.
 
@@ -57,11 +70,11 @@ class BrowserView(ViewerControl):
         model: The model that it belongs to.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Img3dSplatModel | Img3dNerfModel) -> None:
         self.model = model
         self.panel: Any = None
         """Its controls, a `ViewPanel`; None where there is no viewer."""
-        self._content: Any = None
+        self._content: _Content | None = None
         self._refreshed_at = 0.0
         self._refresh_seconds = 0.0
         self._backdrops: dict[int, tuple[float, ...]] = {}
@@ -99,14 +112,6 @@ class BrowserView(ViewerControl):
     @abstractmethod
     def _shows(self) -> bool:
         """Whether a page may be drawing."""
-
-    @abstractmethod
-    def _now(self, crop: tuple[float, ...] | None) -> Any:
-        """What determines what pages draw, to be compared: the model's step, the panel's settings, the crop."""
-
-    @abstractmethod
-    def _only_trained(self, old: Any, new: Any) -> bool:
-        """Whether training is all that happened between the two."""
 
     @abstractmethod
     def _send(self) -> None:
@@ -251,12 +256,12 @@ class BrowserView(ViewerControl):
     def _refresh_if_changed(self) -> None:
         box = self.crop_box()
         crop = None if box is None else tuple(torch.cat([box.R.flatten(), box.T, box.S]).tolist())
-        content, old = self._now(crop), self._content
+        content, old = _Content(self.model.step, self.panel.shown, crop), self._content
         if content == old:
             return
         cost = self._refresh_seconds * (1 + len(self.viewer.render_statemachines))
         pause = max(LEAST_SECONDS, cost / SHARE_OF_TIME)
-        only_trained = old is not None and self._only_trained(old, content)
+        only_trained = old is not None and (content.shown, content.crop) == (old.shown, old.crop)
         if only_trained and time.monotonic() < self._refreshed_at + pause:
             return
         began = time.perf_counter()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from img3d_methods.browser_view import BrowserView, pose_of
 from img3d_methods.live_view_panel import LiveViewPanel
-from img3d_methods.splat_packets import ShownGaussians, SplatNode, browser_splats
+from img3d_methods.splat_packets import SplatNode, browser_splats
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
@@ -28,15 +27,6 @@ if TYPE_CHECKING:
 HOLD_SECONDS = 3.0
 """How long a refresh keeps a rendered picture behind the splats: viser's page lets new ones grow from
 nothing, and would be blank meanwhile."""
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What a refresh showed."""
-
-    step: int
-    shown: ShownGaussians
-    crop: tuple[float, ...] | None
 
 
 class LiveView(BrowserView):
@@ -104,13 +94,6 @@ class LiveView(BrowserView):
 
     def _shows(self) -> bool:
         return self._splats.visible
-
-    def _now(self, crop: tuple[float, ...] | None) -> _Content:
-        assert self.panel is not None
-        return _Content(self.model.step, self.panel.shown, crop)
-
-    def _only_trained(self, old: _Content, new: _Content) -> bool:
-        return (new.shown, new.crop) == (old.shown, old.crop)
 
     def _send(self) -> None:
         assert self.panel is not None

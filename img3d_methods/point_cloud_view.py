@@ -20,7 +20,7 @@ from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 
 from img3d_methods.browser_view import VIEWER_GREY, BrowserView
-from img3d_methods.point_cloud_panel import PointCloudPanel, ShownPoints
+from img3d_methods.point_cloud_panel import PointCloudPanel
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -94,15 +94,6 @@ class PointNodes:
             handle.visible = visible
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What a refresh showed."""
-
-    step: int
-    shown: ShownPoints
-    crop: tuple[float, ...] | None
-
-
 class PointCloudView(BrowserView):
     """Sends points to the viewer's pages, and spares the trainer the frames of a moving camera.
 
@@ -151,13 +142,6 @@ class PointCloudView(BrowserView):
 
     def _shows(self) -> bool:
         return self.panel is not None and self.panel.draws_points and self.page_can_draw()
-
-    def _now(self, crop: tuple[float, ...] | None) -> _Content:
-        assert self.panel is not None
-        return _Content(self.model.step, self.panel.shown, crop)
-
-    def _only_trained(self, old: _Content, new: _Content) -> bool:
-        return (new.shown, new.crop) == (old.shown, old.crop)
 
     def _send(self) -> None:
         assert self.panel is not None
