@@ -32,7 +32,7 @@ import psutil
 from kernels import describe_machine
 from synthetic_rooms import make_rooms
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.strecha import read_strecha
 from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.posed_photos import Frame

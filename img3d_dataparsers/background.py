@@ -18,8 +18,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 from rich.progress import track
 
-from img3d_dataparsers.atomic_files import write_atomically
-from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_base.atomic_files import write_atomically
+from img3d_base.errors import InputError, some_names, warn
 from img3d_dataparsers.photo_files import EXIF_ORIENTATION, READ_ERRORS, UPRIGHT, orientation, read_upright
 from img3d_dataparsers.threaded import in_threads
 

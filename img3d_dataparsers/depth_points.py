@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from img3d_dataparsers.errors import some_names, warn
+from img3d_base.errors import some_names, warn
 from img3d_dataparsers.formats.capture_files import MAX_SCAN_POINTS
 from img3d_dataparsers.photo_files import read_mask, read_photo
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from img3d_dataparsers.atomic_files import write_atomically
+from img3d_base.atomic_files import write_atomically
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_generators.gaussians import without_white
 from img3d_generators.posed_views import PosedViews

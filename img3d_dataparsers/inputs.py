@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from img3d_dataparsers.atomic_files import writable_cache
-from img3d_dataparsers.errors import InputError
+from img3d_base.atomic_files import writable_cache
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.formats.transforms_json import read_transforms

@@ -11,7 +11,7 @@ import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
-from img3d_dataparsers.errors import exits_with_one_line, some_names
+from img3d_base.errors import exits_with_one_line, some_names
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 
 if TYPE_CHECKING:

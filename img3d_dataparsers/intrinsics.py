@@ -9,7 +9,7 @@ from typing import Any
 
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 
 MIN_FOCAL, MAX_FOCAL = 1e-2, 1e4
 """In photo widths: fields of view of 179 degrees and of 20 seconds of arc."""

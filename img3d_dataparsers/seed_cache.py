@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_dataparsers.atomic_files import save_arrays
-from img3d_dataparsers.errors import warn
+from img3d_base.atomic_files import save_arrays
+from img3d_base.errors import warn
 from img3d_dataparsers.posed_photos import SeedPoints
 from img3d_dataparsers.usable_photos import UsablePhoto
 

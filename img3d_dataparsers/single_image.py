@@ -16,8 +16,8 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from img3d_dataparsers.atomic_files import writable_cache
-from img3d_dataparsers.errors import InputError, warn
+from img3d_base.atomic_files import writable_cache
+from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_dataparsers.generated_views import read_views, write_views
 from img3d_dataparsers.visual_hull import points_in_hull

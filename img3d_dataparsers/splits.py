@@ -15,7 +15,7 @@ from nerfstudio.data.utils.dataparsers_utils import (
     get_train_eval_split_interval,
 )
 
-from img3d_dataparsers.errors import InputError, some_names
+from img3d_base.errors import InputError, some_names
 
 EvalMode = Literal["fraction", "filename", "interval", "all"]
 

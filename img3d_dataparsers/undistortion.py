@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.intrinsics import MAX_FOCAL, MIN_FOCAL
 from img3d_dataparsers.posed_photos import FloatArray
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_base.errors import InputError, some_names, warn
 from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
 from img3d_dataparsers.photo_files import check_photos, is_file, is_turned
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos

@@ -28,8 +28,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 from rich.progress import track
 
-from img3d_dataparsers.atomic_files import write_atomically
-from img3d_dataparsers.errors import InputError, warn
+from img3d_base.atomic_files import write_atomically
+from img3d_base.errors import InputError, warn
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
 """File name endings, in lower case, that are taken for a video."""

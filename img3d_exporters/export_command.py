@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_dataparsers.errors import InputError, exits_with_one_line
+from img3d_base.errors import InputError, exits_with_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_exporters.frames import UpAxis
 from img3d_methods.splats import Splats, splats_of_parameters

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 
 MeshSet = Any
 """pymeshlab's, which has no types."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.depth_fusion import fused, region_of
 from img3d_exporters.mesh_cleaning import cleaned, decimated, watertight
 from img3d_exporters.meshes import Mesh

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.formats import fbx, mesh_glb, obj, usdz
 from img3d_exporters.formats.quantised import bytes_of
 from img3d_exporters.frames import TO_Y_UP, UpAxis

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.meshes import Mesh
 
 

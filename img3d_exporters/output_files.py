@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from img3d_dataparsers.atomic_files import write_atomically
-from img3d_dataparsers.errors import InputError
+from img3d_base.atomic_files import write_atomically
+from img3d_base.errors import InputError
 
 
 def check_free(path: Path, force: bool) -> None:

@@ -16,7 +16,7 @@ from rich.progress import track
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.frames import points_in_original_frame
 from img3d_kernels import rasterization
 from img3d_kernels.poses import viewmats

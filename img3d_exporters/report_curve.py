@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from img3d_dataparsers.errors import warn
+from img3d_base.errors import warn
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve
 
 LOSS, PSNR, GAUSSIANS = "Train Loss", "Train Metrics Dict/psnr", "Train Metrics Dict/gaussian_count"

@@ -21,7 +21,7 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.generated_views import INPUT
 from img3d_dataparsers.photo_files import READ_ERRORS, read_upright, resize
 from img3d_dataparsers.threaded import in_threads

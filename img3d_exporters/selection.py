@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
 Point = tuple[float, float, float]

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 
 PACKAGE = Path(__file__).parent
 

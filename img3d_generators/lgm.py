@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, scaled_dot_product_attention, softplus
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_generators.cameras import plucker_rays
 from img3d_generators.gaussians import Gaussians
 from img3d_generators.state_dicts import load_weights, read_state_dict, sha256_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from img3d_dataparsers.errors import InputError, some_names
+from img3d_base.errors import InputError, some_names
 
 
 def sha256_of(path: Path) -> str:

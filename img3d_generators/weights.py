@@ -13,8 +13,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from img3d_dataparsers.atomic_files import user_cache, write_atomically
-from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_base.atomic_files import user_cache, write_atomically
+from img3d_base.errors import InputError, some_names, warn
 from img3d_generators.checkpoints import PACKAGE, Checkpoint, CheckpointFile, checkpoint
 from img3d_generators.state_dicts import sha256_of
 

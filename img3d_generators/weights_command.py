@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_dataparsers.errors import InputError, exits_with_one_line
+from img3d_base.errors import InputError, exits_with_one_line
 from img3d_generators.checkpoints import Checkpoint, checkpoint, checkpoints
 from img3d_generators.weights import (
     available,

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_generators.state_dicts import load_weights, read_state_dict
 from img3d_generators.zero123plus import ClipPreprocessing, Zero123Plus
 

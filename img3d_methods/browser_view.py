@@ -28,7 +28,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from torch import Tensor
 
-from img3d_dataparsers.errors import warn
+from img3d_base.errors import warn
 from img3d_methods.compat import RenderThreads, leave_fixed_poses_alone
 from img3d_methods.render_pace import RenderPace
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve

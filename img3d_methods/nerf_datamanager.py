@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_methods.splat_datamanager import Img3dSplatDatamanager, Img3dSplatDatamanagerConfig
 
 

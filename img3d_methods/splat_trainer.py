@@ -26,7 +26,7 @@ from rich import box
 from rich.panel import Panel
 from rich.table import Table
 
-from img3d_dataparsers.errors import InputError, warn
+from img3d_base.errors import InputError, warn
 from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, taken_port_message
 from img3d_methods.interrupts import InterruptRequest

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from img3d_dataparsers.atomic_files import write_atomically
+from img3d_base.atomic_files import write_atomically
 
 CURVE_FILE = "training_curve.csv"
 """In the run's folder."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_methods.curve_figures import loss_curve, psnr_curve
 from img3d_methods.training_curve import CurvePoint
 

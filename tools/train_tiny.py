@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.nn.functional import max_pool2d, mse_loss
 
-from img3d_dataparsers.atomic_files import write_atomically
+from img3d_base.atomic_files import write_atomically
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, focal_length, normalised_to_first
 from img3d_generators.lgm import activated
 from img3d_generators.procedural_objects import ObjectViews, object_views

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import (
     ARKIT_TO_Z_UP,
     finite_numbers,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from img3d_dataparsers.errors import InputError, warn
+from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import photos_in
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 

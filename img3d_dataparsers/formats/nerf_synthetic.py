@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.transforms_json import load_meta
 from img3d_dataparsers.photo_files import is_file

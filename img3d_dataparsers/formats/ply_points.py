@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_dataparsers.errors import warn
+from img3d_base.errors import warn
 from img3d_dataparsers.posed_photos import SeedPoints
 
 

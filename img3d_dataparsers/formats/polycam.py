@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from img3d_dataparsers.errors import InputError, warn
+from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import (
     ARKIT_TO_Z_UP,
     finite_numbers,

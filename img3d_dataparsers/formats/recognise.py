@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.arkit_frames import is_arkit_frames, read_arkit_frames
 from img3d_dataparsers.formats.colmap import find_reconstruction, is_reconstruction, read_colmap
 from img3d_dataparsers.formats.llff import is_llff, read_llff

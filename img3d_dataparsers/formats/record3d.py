@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import finite_numbers, load_json, may_hold, photos_in
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.transforms_json import load_meta

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import finite_numbers, photos_in, require_cameras
 from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos

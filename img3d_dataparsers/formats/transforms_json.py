@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.colmap import find_reconstruction, read_colmap_points
 from img3d_dataparsers.formats.meta_frames import find_image, frames_of_meta
 from img3d_dataparsers.formats.ply_points import read_ply_points

@@ -16,7 +16,7 @@ import pycolmap
 import torch
 from PIL import Image
 
-from img3d_dataparsers.atomic_files import check_disk, save_arrays
+from img3d_base.atomic_files import check_disk, save_arrays
 from img3d_dataparsers.photo_files import read_mask, read_photo
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet

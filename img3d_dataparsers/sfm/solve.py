@@ -24,8 +24,8 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from img3d_dataparsers.atomic_files import cache_folders, check_disk, writable_cache
-from img3d_dataparsers.errors import InputError, some_names, warn
+from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
+from img3d_base.errors import InputError, some_names, warn
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 from img3d_dataparsers.sfm.matching import (
     features_of,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.frames import TO_Y_UP
 from img3d_exporters.mesh_geometry import welded
 from img3d_exporters.meshes import Mesh

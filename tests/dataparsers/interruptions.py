@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 
 INTERRUPTIONS = pytest.mark.parametrize(
     ("interruption", "raised", "message"),

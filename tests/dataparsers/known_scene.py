@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.intrinsics import resolve_intrinsics
 from img3d_dataparsers.posed_photos import PosedPhotos
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 

@@ -16,7 +16,7 @@ import pytest
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 
 CopyScene = Callable[[], Path]

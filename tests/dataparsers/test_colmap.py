@@ -21,7 +21,7 @@ from known_scene import (
 )
 from scipy.spatial.transform import Rotation
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.colmap import find_reconstruction, is_reconstruction, read_colmap
 
 POINTS = points_of(np.random.default_rng(2))

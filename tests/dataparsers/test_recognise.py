@@ -19,7 +19,7 @@ from test_polycam import write_polycam
 from test_record3d import write_record3d
 from test_strecha import write_strecha
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.usable_photos import usable_photos
 

@@ -13,7 +13,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from object_image import write_object_image
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.single_image import Img3dSingleImageDataParserConfig
 from img3d_generators import tiny

@@ -20,7 +20,7 @@ from alignment import camera_errors
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.formats.strecha import read_strecha
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig

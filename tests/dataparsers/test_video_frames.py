@@ -20,7 +20,7 @@ from interruptions import INTERRUPTIONS
 from PIL import Image
 
 from img3d_dataparsers import video_frames
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.video_frames import SLACK, STEP, FramePicker, Pick, frames_of_video, thinned
 
 WIDTH, HEIGHT = 320, 180

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surface_pictures import pictures_around, scene_of, viewmat_at
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.depth_fusion import fused, region_of, surface_depth
 from img3d_exporters.surface_views import SurfaceView
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.load_run import load_run
 
 pytestmark = pytest.mark.slow  # eval_setup imports every method

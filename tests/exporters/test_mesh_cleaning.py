@@ -8,7 +8,7 @@ import open3d as o3d
 import pytest
 import trimesh
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters import mesh_cleaning
 from img3d_exporters.mesh_cleaning import cleaned, decimated, is_watertight, watertight
 

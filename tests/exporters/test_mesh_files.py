@@ -23,7 +23,7 @@ from node_tools import NoNodeToolError, gltf_validation
 from PIL import Image
 from textured_meshes import grey_mesh, points_with_colors, texture_at, waves
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters import mesh_files
 from img3d_exporters.formats import fbx
 from img3d_exporters.frames import TO_Y_UP

@@ -20,7 +20,7 @@ from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
 from surface_pictures import WallModel, cameras_that_look_along_y
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.point_cloud import PointCloud, points_of_depth, points_on_gaussians
 from img3d_exporters.point_cloud_files import WRITERS, write_point_cloud
 from img3d_exporters.splat_files import write_splats

@@ -26,7 +26,7 @@ from full_disk import files_limited_to
 from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_exporters import report_pictures

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 from splat_scenes import colorful_splats, from_all_sides, psnr, trained_splats
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters.formats import spz
 from img3d_exporters.formats.gltf import EXTENSION
 from img3d_exporters.frames import TO_Y_UP, UpAxis, rotated

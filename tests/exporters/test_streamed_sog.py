@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from splat_scenes import colorful_splats, from_all_sides, psnr, render, trained_splats
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters import streamed_sog
 from img3d_exporters.formats.sog import META, read
 from img3d_exporters.merging import covariances, merged

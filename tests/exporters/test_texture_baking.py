@@ -12,7 +12,7 @@ from splat_scenes import psnr
 from surface_pictures import pictures_around
 from textured_meshes import grey_mesh, painted, points_with_colors, waves
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_exporters import texture_baking
 from img3d_exporters.meshes import Mesh
 from img3d_exporters.surface_views import SurfaceView

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_generators import checkpoints as module
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS
 from img3d_generators.checkpoints import checkpoint, checkpoints, configs_folder, read_checkpoint

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_generators.cameras import LGM_FOV
 from img3d_generators.lgm import LGM, LGM_CONFIGS, UNetConfig, activated, load_lgm, network_input
 

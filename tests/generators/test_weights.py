@@ -19,7 +19,7 @@ from fake_hub import FakeHub
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_generators import checkpoints as checkpoints_module
 from img3d_generators import weights as weights_module
 from img3d_generators.checkpoints import checkpoint

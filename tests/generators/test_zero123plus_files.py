@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from zero123plus_repositories import NETWORKS, picture, tiny_zero123plus, write_repository
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_generators.zero123plus import Zero123Plus
 from img3d_generators.zero123plus_files import load_zero123plus
 

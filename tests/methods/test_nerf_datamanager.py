@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nerfstudio.cameras.rays import RayBundle
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_methods.nerf_datamanager import Img3dNerfDatamanager, Img3dNerfDatamanagerConfig, PixelsOfPhotos
 
 

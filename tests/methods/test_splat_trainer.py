@@ -12,7 +12,7 @@ import torch
 from gaussian_scenes import small_model
 from torch.amp.grad_scaler import GradScaler
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 from img3d_methods.checkpoint_files import checkpoint_path, write_checkpoint
 from img3d_methods.splat_trainer import Img3dTrainer, Img3dTrainerConfig
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve, write_curve

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from img3d_dataparsers.errors import InputError
+from img3d_base.errors import InputError
 
 
 @contextmanager

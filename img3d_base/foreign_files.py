@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that every reader of a foreign file goes through: such a file may lie about its sizes, names and contents.
+
+The rules: only regular files are opened (a FIFO would block, a device would never end); names in a file stay inside the
+folder of that file; a size is compared with what is really there before memory is allocated for it; what is compressed
+is unpacked up to a limit; JSON may not be nested deeply; nothing is unpickled. Each violation is an InputError of one
+line, which readers let pass.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
+from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from img3d_base.errors import InputError
+
+MAX_JSON_BYTES = 256 << 20
+"""Of a JSON text: transforms.json of 100,000 photos has about 60 MB."""
+MAX_JSON_DEPTH = 200
+"""Of nested brackets in a JSON text: real files have fewer than 20, and Python's parser gives up at about 1,000."""
+CHUNK_BYTES = 1 << 20
+
+
+def require_regular(path: Path) -> Path:
+    """The path itself, if it is a regular file or a link to one.
+
+    Raises:
+        InputError: It is missing, a folder, a FIFO, a socket or a device, or its name is not one.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise InputError(f"{str(path)!r} is no name of a file") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise InputError(f"{path} is {kind}, not a file")
+    return path
+
+
+def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
+    """The contents of a regular file.
+
+    Args:
+        path: The file.
+        max_bytes: Larger files are refused.
+
+    Raises:
+        InputError: It cannot be read, is no regular file or too large.
+    """
+    require_regular(path)
+    try:
+        size = path.stat().st_size
+        if max_bytes is not None and size > max_bytes:
+            raise InputError(f"{path} has {size:,} bytes; at most {max_bytes:,} are read of such a file")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise InputError(f"{path} is too large for this computer's memory") from error
+
+
+def inside(folder: Path, name: str, *, percent_encoded: bool = False) -> Path:
+    """The regular file that a name in a foreign file means, which lies in the folder of that file or below it.
+
+    Args:
+        folder: The folder of the file that has the name in it.
+        name: As it stands there, with / between folders.
+        percent_encoded: Whether it is a URI, as in glTF.
+
+    Raises:
+        InputError: It leads out of the folder (by `..`, as an absolute path, through a link), or is no regular file.
+    """
+    decoded = unquote(name) if percent_encoded else name
+    parts = PurePosixPath(decoded).parts
+    if not parts or PureWindowsPath(decoded).is_absolute() or decoded.startswith(("/", "\\")) or ".." in parts:
+        raise InputError(f"{folder} holds a file that names {name!r}: names may not lead out of its folder")
+    path = require_regular(folder.joinpath(*parts))
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder} holds a file that names {name!r}: this links to a file outside its folder")
+    return path
+
+
+def check_claim(claimed: int, available: int, what: str) -> int:
+    """A number of bytes that a header claims, if so many are there.
+
+    Args:
+        claimed: What the header says; foreign, hence of any sign and size.
+        available: The bytes that are there.
+        what: What is claimed, for the message: `its 2,147,483,648 Gaussians`.
+
+    Raises:
+        InputError: The claim is negative or exceeds what is there.
+    """
+    if not 0 <= claimed <= available:
+        raise InputError(f"{what} would take {claimed:,} bytes, and {available:,} are there: it is cut off or damaged")
+    return claimed
+
+
+def parse_json(text: bytes | str, what: str) -> Any:
+    """The value of a JSON text, whose nesting and length are limited.
+
+    Args:
+        text: UTF-8, with or without a byte order mark, if bytes.
+        what: What it is, for messages: the file's name.
+
+    Raises:
+        InputError: It is not JSON, or too deep or too long to be what it should be.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise InputError(f"{what} has {len(text):,} bytes of JSON; at most {MAX_JSON_BYTES:,} are read")
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = json.loads(decoded)
+    except RecursionError as error:
+        raise InputError(f"{what} is nested too deeply to be what it should be") from error
+    except ValueError as error:  # also UnicodeDecodeError
+        raise InputError(f"{what} is not valid JSON ({error}); is it truncated?") from error
+    if _depth_exceeds(value, MAX_JSON_DEPTH):
+        raise InputError(f"{what} is nested too deeply to be what it should be")
+    return value
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    layer = [value]
+    for _ in range(limit):
+        layer = [
+            child
+            for each in layer
+            if isinstance(each, (dict, list))
+            for child in (each.values() if isinstance(each, dict) else each)
+            if isinstance(child, (dict, list))
+        ]
+        if not layer:
+            return False
+    return True
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        InputError: It cannot be read, or is not JSON of a sensible depth and length.
+    """
+    return parse_json(read_bytes(path, MAX_JSON_BYTES), str(path))
+
+
+def zip_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+    """The contents of a member of a zip archive, unpacked up to a limit.
+
+    Raises:
+        InputError: There is no such member, it is encrypted, damaged, or larger than the limit.
+    """
+    try:
+        member = archive.getinfo(name)
+    except KeyError as error:
+        raise InputError(f"{archive.filename} has no {name} in it") from error
+    if member.flag_bits & 1:
+        raise InputError(f"{archive.filename} is encrypted; unpack it with its password first")
+    try:
+        with archive.open(member) as file:
+            return read_limited(file, max_bytes, f"{name} in {archive.filename}")
+    except (EOFError, OSError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{name} in {archive.filename} is damaged: {error}") from error
+
+
+def read_limited(file: IO[bytes], max_bytes: int, what: str) -> bytes:
+    """All that a stream has, which is checked not to exceed a limit before it is kept.
+
+    Raises:
+        InputError: There is more than `max_bytes`.
+    """
+    parts, total = [], 0
+    while part := file.read(min(CHUNK_BYTES, max_bytes + 1 - total)):
+        parts.append(part)
+        total += len(part)
+        if total > max_bytes:
+            raise InputError(f"{what} unpacks to more than the {max_bytes:,} bytes that it can have")
+    return b"".join(parts)
+
+
+def gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
+    """Unpacks gzip data up to a limit.
+
+    Raises:
+        InputError: It is damaged, cut off, or larger than the limit.
+    """
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacker.decompress(contents, max_bytes + 1)
+    except zlib.error as error:
+        raise InputError(f"{what} is damaged: {error}") from error
+    if len(unpacked) > max_bytes:
+        raise InputError(f"{what} unpacks to more than the {max_bytes:,} bytes that it can have")
+    if not unpacker.eof:
+        raise InputError(f"{what} is cut off")
+    return unpacked
+
+
+def unzstd(contents: bytes, max_bytes: int, what: str) -> bytes:
+    """Unpacks a Zstandard frame up to a limit, whatever size the frame claims.
+
+    Raises:
+        InputError: It is damaged, cut off, or larger than the limit.
+    """
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(contents) as reader:
+            return read_limited(reader, max_bytes, what)
+    except zstandard.ZstdError as error:
+        raise InputError(f"{what} is damaged: {error}") from error
+
+
+def load_npy(path: Path) -> npt.NDArray[Any]:
+    """The array of numbers in a .npy file, whose header is compared with the file's size first.
+
+    Raises:
+        InputError: It is no such file, holds objects, or is shorter than its header says.
+    """
+    require_regular(path)
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in read_header:
+                raise ValueError(f"version {version} of the format is not known")
+            shape, _, dtype = read_header[version](file, max_header_size=10_000)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects, which are not loaded")
+            claimed = dtype.itemsize
+            for length in shape:
+                claimed *= length
+            check_claim(claimed, path.stat().st_size - file.tell(), f"{path}: its array {shape}")
+        return np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (EOFError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no sound .npy file: {str(error).partition(chr(10))[0]}") from error
