@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subcommands of `img3d-export`, one in each file."""

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-export mesh`: the surface, as textured triangles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from img3d_base.errors import InputError
+from img3d_exporters.commands.sources import (
+    Point,
+    check_frame_known,
+    check_one_source,
+    print_written,
+    splats_of_file,
+    splats_of_model,
+)
+from img3d_exporters.frames import UpAxis
+
+if TYPE_CHECKING:
+    from img3d_exporters.surface_views import SurfaceViews
+
+TextureSource = Literal["photos", "renders", "none"]
+
+
+def mesh(
+    output: Path,
+    load_config: Path | None = None,
+    input: Path | None = None,
+    surface: Literal["tsdf", "poisson"] = "tsdf",
+    resolution: int = 192,
+    faces: int = 100_000,
+    watertight: bool = False,
+    texture: TextureSource | None = None,
+    texture_size: int = 2048,
+    lods: int = 1,
+    crop_min: Point | None = None,
+    crop_max: Point | None = None,
+    original_frame: bool = False,
+    force: bool = False,
+) -> None:
+    """Writes the surface as a textured triangle mesh: .glb, .obj (with its .mtl and .png), .usdz, .fbx; .ply with
+    colours at its vertices; .stl. Of a run of any method that renders depth.
+
+    Args:
+        output: The file to write; its ending says the format.
+        load_config: The run's config.yml.
+        input: A splat file instead of a run. It is looked at from outside, as an object: of a whole scene, crop one.
+        surface: How depth becomes a surface: averaged signed distances (tsdf), exact where pictures see enough; or
+            a smooth one through that (poisson), which bridges gaps.
+        resolution: Voxels along the longest side of what is in the mesh.
+        faces: How many triangles at most.
+        watertight: Close all holes, so that the mesh bounds a solid, as for 3D printing; what is too open for that
+            becomes a thick sheet.
+        texture: What to paint it with: the training photos, pictures of the model, or nothing but a colour at each
+            vertex. Default: photos of a run, renders of a splat file.
+        texture_size: Width and height of the texture in pixels.
+        lods: Levels of detail: beside the file also name_lod1, name_lod2 …, each with a quarter of the faces of the
+            one before and a texture of half its size.
+        crop_min: Leave out what is below this corner, in the axes of the run or file (or, with --original-frame, in
+            those). Default: what the cameras surround, if they look inward, else everything but a few outliers.
+        crop_max: Leave out what is beyond this corner.
+        original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
+        force: Replace files that are there.
+    """
+    from img3d_exporters.mesh_export import MeshOptions, level_paths, levels_of_detail
+    from img3d_exporters.mesh_files import check_output, holds_texture, write_mesh
+    from img3d_exporters.texture_baking import check_texture_size
+
+    check_one_source(load_config, input)
+    options = MeshOptions(surface, resolution, faces, watertight, texture_size, lods, crop_min, crop_max)
+    paths = level_paths(output, lods)
+    for path in paths:
+        check_output(path, force)
+    check_texture_size(texture_size)
+    if not holds_texture(output):
+        texture = "none"
+    if load_config is None:
+        assert input is not None
+        check_frame_known(original_frame)
+        views, paint, up = _pictures_of_file(input, texture or "renders", crop_min, crop_max)
+    else:
+        views, paint, up = _pictures_of_run(load_config, texture or "photos", original_frame)
+    for path, level in zip(paths, list(levels_of_detail(views, paint, options)), strict=True):
+        write_mesh(level, path, up)
+        print_written(f"{len(level.faces):,} triangles", path)
+
+
+def _pictures_of_run(
+    load_config: Path, texture: TextureSource, original_frame: bool
+) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis | None]:
+    """What a mesh is made of, what it is painted with, and which axis points up."""
+    from nerfstudio.models.splatfacto import SplatfactoModel
+
+    from img3d_exporters.load_run import load_run
+    from img3d_exporters.surface_views import model_renderer, photographed, rendered_for, splat_renderer
+
+    run = load_run(load_config)
+    if isinstance(run.model, SplatfactoModel):
+        render = splat_renderer(splats_of_model(run.model, load_config))
+    else:
+        render = model_renderer(run.model)
+    views, paint = rendered_for(render, run.cameras, texture != "none")
+    if texture == "photos":
+        dataset = run.datamanager.train_dataset
+        assert dataset is not None
+        paint = photographed(render, dataset, run.model)
+    if original_frame:
+        frame = run.dataparser_transform, run.dataparser_scale
+        return views.in_frame(*frame), paint and paint.in_frame(*frame), None
+    return views, paint, "z"
+
+
+def _pictures_of_file(
+    path: Path, texture: TextureSource, crop_min: Point | None, crop_max: Point | None
+) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis]:
+    """As `_pictures_of_run`."""
+    from img3d_exporters.selection import select
+    from img3d_exporters.surface_views import cameras_around, rendered_for, splat_renderer
+
+    if texture == "photos":
+        raise InputError("A splat file has no photos: --texture photos needs --load-config.")
+    splats, up = splats_of_file(path)
+    splats = select(splats, crop_min=crop_min, crop_max=crop_max)
+    return *rendered_for(splat_renderer(splats), cameras_around(splats), texture == "renders"), up

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-export pointcloud`: points with colours and normals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from img3d_base.errors import InputError
+from img3d_exporters.commands.sources import (
+    check_frame_known,
+    check_one_source,
+    print_written,
+    splat_model,
+    splats_of_file,
+    splats_of_model,
+)
+
+
+def pointcloud(
+    output: Path,
+    load_config: Path | None = None,
+    input: Path | None = None,
+    num_points: int = 500_000,
+    source: Literal["gaussians", "depth"] | None = None,
+    original_frame: bool = False,
+    force: bool = False,
+) -> None:
+    """Writes points with colours and normals: .ply, .pcd, .xyz (text) or .las.
+
+    Args:
+        output: The file to write; its ending says the format.
+        load_config: The run's config.yml.
+        input: A splat file instead of a run.
+        num_points: How many points.
+        source: What they are drawn from: the Gaussians, as many on each as is seen of it (if there are any, this is
+            what happens); or the depth that the model renders for its training cameras, which works for any method.
+        original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
+        force: Replace the file if it is there.
+    """
+    from nerfstudio.models.splatfacto import SplatfactoModel
+
+    from img3d_exporters.load_run import load_run
+    from img3d_exporters.point_cloud import points_of_depth, points_on_gaussians
+    from img3d_exporters.point_cloud_files import check_output, write_point_cloud
+
+    check_one_source(load_config, input)
+    check_output(output, force)
+    if num_points < 1:
+        raise InputError(f"--num-points is {num_points}: it must be at least 1.")
+    if load_config is None:
+        assert input is not None
+        if source == "depth":
+            raise InputError("A splat file has no training cameras: --source depth needs --load-config.")
+        check_frame_known(original_frame)
+        cloud = points_on_gaussians(splats_of_file(input)[0], num_points)
+    else:
+        run = load_run(load_config)
+        if source == "depth" or (source is None and not isinstance(run.model, SplatfactoModel)):
+            cloud = points_of_depth(run.model, run.cameras, num_points)
+        else:
+            splats = splats_of_model(splat_model(run, load_config), load_config)
+            cloud = points_on_gaussians(splats, num_points, run.cameras)
+        if original_frame:
+            cloud = cloud.in_original_frame(run.dataparser_transform, run.dataparser_scale)
+    write_point_cloud(cloud, output)
+    print_written(f"{len(cloud):,} points", output)

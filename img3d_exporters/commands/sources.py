@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What subcommands take: a run or a splat file; and how they say what they wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from img3d_base.errors import InputError
+from img3d_exporters.frames import UpAxis
+from img3d_methods.splats import Splats, splats_of_parameters
+
+if TYPE_CHECKING:
+    from nerfstudio.models.splatfacto import SplatfactoModel
+
+    from img3d_exporters.load_run import Run
+
+Point = tuple[float, float, float]
+
+
+def check_one_source(load_config: Path | None, input: Path | None) -> None:
+    if (load_config is None) == (input is None):
+        raise InputError("Give either --load-config (a run's config.yml) or --input (a splat file).")
+
+
+def check_frame_known(original_frame: bool) -> None:
+    if original_frame:
+        raise InputError("A splat file does not know its photos' frame: --original-frame needs --load-config.")
+
+
+def print_written(what: str, path: Path) -> None:
+    CONSOLE.print(f"{what}, {path.stat().st_size / 1e6:.1f} MB: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def splats_of(load_config: Path | None, input: Path | None, original_frame: bool) -> tuple[Splats, UpAxis | None]:
+    """Those of a run or a file, and which axis points up; with `original_frame`, nobody knows."""
+    if load_config is None:
+        assert input is not None
+        check_frame_known(original_frame)
+        return splats_of_file(input)
+    from img3d_exporters.frames import in_original_frame
+    from img3d_exporters.load_run import load_run
+
+    run = load_run(load_config)
+    splats = splats_of_model(splat_model(run, load_config), load_config)
+    if original_frame:
+        return in_original_frame(splats, run.dataparser_transform, run.dataparser_scale), None
+    return splats, "z"
+
+
+def splats_of_file(path: Path) -> tuple[Splats, UpAxis]:
+    from img3d_exporters.splat_files import read_splats
+
+    splats, up = read_splats(path)
+    return drawable(splats, path), up
+
+
+def splats_of_model(model: SplatfactoModel, load_config: Path) -> Splats:
+    splats = splats_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree)
+    splats.antialiased = model.config.rasterize_mode == "antialiased"
+    return drawable(splats, load_config)
+
+
+def splat_model(run: Run, load_config: Path) -> SplatfactoModel:
+    from nerfstudio.models.splatfacto import SplatfactoModel
+
+    if not isinstance(run.model, SplatfactoModel):
+        raise InputError(
+            f"{load_config} holds a {type(run.model).__name__}: only Gaussian splats can be written so. "
+            "img3d-export mesh and pointcloud take any method."
+        )
+    return run.model
+
+
+def drawable(splats: Splats, source: Path) -> Splats:
+    visible = splats.visible()
+    if len(visible) == 0:
+        raise InputError(f"{source} holds no Gaussian that can be seen ({len(splats)} in all).")
+    return visible

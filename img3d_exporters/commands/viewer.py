@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-export viewer`: a page that shows splats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from img3d_exporters.commands.sources import check_one_source, splat_model, splats_of_file, splats_of_model
+from img3d_exporters.frames import UpAxis
+
+if TYPE_CHECKING:
+    from img3d_exporters.viewer_page import PageScene
+
+
+def viewer(
+    output_dir: Path,
+    load_config: Path | None = None,
+    input: Path | None = None,
+    mesh: Path | None = None,
+    single_file: bool = False,
+    up_axis: UpAxis | None = None,
+) -> None:
+    """Writes a page that shows the splats in any current browser, offline: open its index.html, or send it to somebody.
+
+    Args:
+        output_dir: Folder to write; replaced if it is such a page already.
+        load_config: The run's config.yml.
+        input: A splat file of any format that `img3d-export splat` reads, instead of a run.
+        mesh: A .glb of the same scene, as `img3d-export mesh` writes it without --original-frame; a button shows it.
+        single_file: Everything in one index.html.
+        up_axis: Which axis points up. Default: z for a run; for a file what it says, else -y, as 3DGS has it.
+    """
+    from img3d_exporters.viewer_page import check_assets, check_replaceable, read_glb, write_page
+
+    check_one_source(load_config, input)
+    check_assets()  # before what takes long
+    check_replaceable(output_dir)
+    glb = None if mesh is None else read_glb(mesh)
+    if load_config is not None:
+        scene = _scene_of_run(load_config, up_axis)
+    else:
+        assert input is not None
+        scene = _scene_of_file(input, up_axis)
+    scene.mesh = glb
+    files = write_page(scene, output_dir, single_file)
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    CONSOLE.print(
+        f"{len(scene.splats):,} Gaussians, {megabytes:.1f} MB. Open it: {output_dir / 'index.html'}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
+    from img3d_exporters.load_run import load_run
+    from img3d_exporters.viewer_page import PageScene, view_of_photo
+
+    run = load_run(load_config)
+    model = splat_model(run, load_config)
+    splats = splats_of_model(model, load_config)
+    return PageScene(
+        title=run.name,
+        splats=splats,
+        up=up_axis or "z",
+        view=view_of_photo(run.cameras),
+        background=tuple(model._get_background_color().detach().cpu().tolist()),
+        antialiased=splats.antialiased,
+    )
+
+
+def _scene_of_file(path: Path, up_axis: UpAxis | None) -> PageScene:
+    from img3d_exporters.viewer_page import PageScene, view_of_everything
+
+    splats, up = splats_of_file(path)
+    up = up_axis or up
+    view = view_of_everything(splats, up)
+    return PageScene(path.stem, splats, up, view, background=(0.0, 0.0, 0.0), antialiased=splats.antialiased)
