@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a COLMAP reconstruction through Nerfstudio's own reader of its text and binary files."""
+"""Makes posed photos of a COLMAP model."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-import torch
 
 from img3d_base.errors import InputError, warn
+from img3d_dataparsers.formats.colmap_model import ModelCamera, read_cameras, read_images, read_points
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
 
-if TYPE_CHECKING:
-    from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParser
-
 SUFFIXES = (".txt", ".bin")
-READ_ERRORS = (AssertionError, IndexError, KeyError, NotImplementedError, OSError, ValueError, struct.error)
-"""What Nerfstudio's COLMAP reader raises on missing, truncated or unsupported files."""
+Z_UP = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
+"""From COLMAP's world, which guesses that gravity is +y, to one with z up, as Nerfstudio's COLMAP parser does it."""
 
 
 def find_reconstruction(folder: Path) -> Path | None:
@@ -46,24 +42,27 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
     Raises:
         InputError: the model cannot be read, or has a camera model that Nerfstudio does not know.
     """
-    try:
-        meta = _reader()._get_all_images_and_cameras(reconstruction)
-        if (reconstruction / "cameras.txt").exists():  # which is when the reader takes the text files
-            names = _names_in_text(reconstruction / "images.txt")
-            for frame in meta["frames"]:
-                frame["file_path"] = names[frame["colmap_im_id"]]
-    except READ_ERRORS as error:
-        raise InputError(f"the COLMAP model in {reconstruction} cannot be read: {error or type(error).__name__}") from (
-            error
-        )
-    applied_transform = np.asarray(meta["applied_transform"], dtype=np.float64)
-    photo_folder = _photo_folder(folder, [frame["file_path"] for frame in meta["frames"]])
+    cameras, images = read_cameras(reconstruction), read_images(reconstruction)
+    missing = sorted({image.camera for image in images} - cameras.keys())
+    if missing or not images:
+        what = f"has no camera {missing[0]}, which a photo names" if missing else "lists no photos"
+        raise InputError(f"the COLMAP model in {reconstruction} cannot be used: it {what}; export it again")
+    intrinsics = {number: _intrinsics(camera, reconstruction) for number, camera in cameras.items()}
+    frames = [
+        {
+            "file_path": image.name,
+            "transform_matrix": _opengl_to_z_up(image.world_to_camera),
+            **intrinsics[image.camera],
+        }
+        for image in images
+    ]
+    photo_folder = _photo_folder(folder, [image.name for image in images])
     return PosedPhotos(
         source=reconstruction,
         folder=folder,
-        frames=sorted(frames_of_meta(meta, photo_folder), key=lambda frame: frame.image_path),
-        applied_transform=applied_transform,
-        read_seed_points=lambda: read_colmap_points(reconstruction, applied_transform),
+        frames=sorted(frames_of_meta({"frames": frames}, photo_folder), key=lambda frame: frame.image_path),
+        applied_transform=Z_UP,
+        read_seed_points=lambda: read_colmap_points(reconstruction, Z_UP),
     )
 
 
@@ -72,30 +71,36 @@ def read_colmap_points(reconstruction: Path, applied_transform: FloatArray) -> S
 
     None where it has none, which is no error: models made from known poses have no points yet.
     """
-    if not any((reconstruction / f"points3D{suffix}").is_file() for suffix in SUFFIXES):
-        return None
     try:
-        points = _reader()._load_3D_points(
-            reconstruction, torch.from_numpy(applied_transform).float(), scale_factor=1.0
-        )
-    except RuntimeError:  # a matrix product with no rows: the file lists no points
+        points = read_points(reconstruction)
+    except InputError as error:
+        warn(f"{error}; training starts without its points")
         return None
-    except READ_ERRORS as error:
-        warn(f"the 3D points in {reconstruction} cannot be read ({error}); training starts from random points")
+    if points is None or not len(points[0]):
         return None
-    return points["points3D_xyz"].double().numpy(), points["points3D_rgb"].numpy()
+    xyz, rgb = points
+    return xyz @ applied_transform[:, :3].T + applied_transform[:, 3], rgb
 
 
-def _names_in_text(path: Path) -> dict[int, str]:
-    """The photos' names in `images.txt` by their number; Nerfstudio's reader cuts them at the first space."""
-    names = {}
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip() and not line.startswith("#"):
-                number, *_, name = line.strip().split(maxsplit=9)
-                names[int(number)] = name
-                next(lines, None)  # the photo's 2D points, which may be none: an empty line
-    return names
+def _opengl_to_z_up(world_to_camera: FloatArray) -> FloatArray:
+    """`[3, 4]` from OpenGL camera axes to the world that `Z_UP` leads to."""
+    rotation, translation = world_to_camera[:, :3], world_to_camera[:, 3]
+    to_world = np.column_stack([rotation.T * [1.0, -1.0, -1.0], -rotation.T @ translation])
+    return Z_UP[:, :3] @ to_world
+
+
+def _intrinsics(camera: ModelCamera, reconstruction: Path) -> dict[str, Any]:
+    # Imported late: it drags in Nerfstudio's data processing, which most data sets never need.
+    from nerfstudio.data.utils.colmap_parsing_utils import Camera
+    from nerfstudio.process_data.colmap_utils import parse_colmap_camera_params
+
+    try:
+        return parse_colmap_camera_params(Camera(0, camera.model, camera.width, camera.height, camera.parameters))
+    except (IndexError, NotImplementedError) as error:
+        raise InputError(
+            f"the COLMAP model in {reconstruction} has a camera of the model {camera.model}, which is not supported: "
+            "run colmap image_undistorter, and give its output"
+        ) from error
 
 
 def _photo_folder(folder: Path, names: list[str]) -> Path:
@@ -104,11 +109,3 @@ def _photo_folder(folder: Path, names: list[str]) -> Path:
     if not any(is_file(images / name) for name in names) and any(is_file(folder / name) for name in names):
         return folder
     return images
-
-
-def _reader() -> ColmapDataParser:
-    # Imported late: it drags in Nerfstudio's data processing, which most data sets never need.
-    from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParser, ColmapDataParserConfig
-
-    # With both folders empty, frames are named as in the model.
-    return ColmapDataParser(ColmapDataParserConfig(data=Path(), images_path=Path()))

@@ -279,7 +279,7 @@ class TestColmap:
         (tmp_path / "sparse/0").mkdir(parents=True)
         (tmp_path / "sparse/0/cameras.txt").write_text(model)
         (tmp_path / "sparse/0/images.txt").write_text("1 1 0 0 0 0 0 0 1 000.png\n\n")
-        assert "the COLMAP model in" in error_of(tmp_path)
+        assert "COLMAP model" in error_of(tmp_path)
 
     def test_truncated_binary_model(self, tmp_path: Path) -> None:
         (tmp_path / "sparse/0").mkdir(parents=True)
