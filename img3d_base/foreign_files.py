@@ -3,17 +3,23 @@
 
 The rules: only regular files are opened (a FIFO would block, a device would never end); names in a file stay inside the
 folder of that file; a size is compared with what is really there before memory is allocated for it; what is compressed
-is unpacked up to a limit; JSON may not be nested deeply; nothing is unpickled. Each violation is an InputError of one
-line, which readers let pass.
+is unpacked up to a limit; JSON may not be nested deeply, nor hold more values than memory is for; nothing is unpickled.
+Each violation is an InputError of one line, which readers let pass. Text that a file brings along goes into a message
+through `shown` only.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import stat
+import struct
+import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 from urllib.parse import unquote
@@ -28,7 +34,28 @@ MAX_JSON_BYTES = 256 << 20
 """Of a JSON text: transforms.json of 100,000 photos has about 60 MB."""
 MAX_JSON_DEPTH = 200
 """Of nested brackets in a JSON text: real files have fewer than 20, and Python's parser gives up at about 1,000."""
+MAX_JSON_VALUES = 8_000_000
+"""In a JSON text, each of which takes about 100 bytes: transforms.json of 100,000 photos has 3 million."""
+MAX_EXPANSION, ALWAYS_EXPANDED = 100, 16 << 20
+"""What is packed may unpack to so many times its size: splats do to 2 or 3 times. Small files may to so many bytes."""
 CHUNK_BYTES = 1 << 20
+UNZIPPING = (
+    *(EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
+    *(lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What zipfile raises on damaged members."""
+NPY_HEADERS = (
+    *(AttributeError, EOFError, LookupError, MemoryError, OverflowError, RecursionError, SyntaxError, TypeError),
+    *(ValueError, tokenize.TokenError),
+)
+"""What NumPy raises on damaged headers, which are Python literals."""
+SHOWN_LENGTH = 60
+
+
+def shown(text: object) -> str:
+    """Foreign text as a message can quote it: short, on one line, without control characters."""
+    quoted = repr(text if len(str(text)) <= SHOWN_LENGTH else f"{str(text)[:SHOWN_LENGTH]}…")
+    return quoted if len(quoted) <= 3 * SHOWN_LENGTH else f"{quoted[: 3 * SHOWN_LENGTH]}…'"
 
 
 def require_regular(path: Path) -> Path:
@@ -42,11 +69,24 @@ def require_regular(path: Path) -> Path:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
-        raise InputError(f"{str(path)!r} is no name of a file") from error
+        raise InputError(f"{shown(path)} is no name of a file") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise InputError(f"{path} is {kind}, not a file")
     return path
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a regular file, or a link to one, for reading.
+
+    Raises:
+        InputError: As `require_regular`, or it may not be read.
+    """
+    require_regular(path)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
@@ -59,12 +99,12 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
     Raises:
         InputError: It cannot be read, is no regular file or too large.
     """
-    require_regular(path)
     try:
-        size = path.stat().st_size
-        if max_bytes is not None and size > max_bytes:
-            raise InputError(f"{path} has {size:,} bytes; at most {max_bytes:,} are read of such a file")
-        return path.read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if max_bytes is not None and size > max_bytes:
+                raise InputError(f"{path} has {size:,} bytes; at most {max_bytes:,} are read of such a file")
+            return file.read() if max_bytes is None else file.read(max_bytes)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
@@ -84,11 +124,11 @@ def inside(folder: Path, name: str, *, percent_encoded: bool = False) -> Path:
     """
     decoded = unquote(name) if percent_encoded else name
     parts = PurePosixPath(decoded).parts
-    if not parts or PureWindowsPath(decoded).is_absolute() or decoded.startswith(("/", "\\")) or ".." in parts:
-        raise InputError(f"{folder} holds a file that names {name!r}: names may not lead out of its folder")
+    if not parts or PureWindowsPath(decoded).drive or decoded.startswith(("/", "\\")) or ".." in parts:
+        raise InputError(f"{folder} holds a file that names {shown(name)}: names may not lead out of its folder")
     path = require_regular(folder.joinpath(*parts))
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{folder} holds a file that names {name!r}: this links to a file outside its folder")
+        raise InputError(f"{folder} holds a file that names {shown(name)}: this links to a file outside its folder")
     return path
 
 
@@ -108,21 +148,44 @@ def check_claim(claimed: int, available: int, what: str) -> int:
     return claimed
 
 
-def parse_json(text: bytes | str, what: str) -> Any:
+def check_expansion(unpacked: int, packed: int, what: str) -> int:
+    """A number of bytes that something is to take in memory, if it is in proportion to the file that it comes from.
+
+    Args:
+        unpacked: What it takes; foreign, hence of any sign and size.
+        packed: What it has in the file.
+        what: What it is, for the message: `its 2,147,483,648 Gaussians`.
+
+    Raises:
+        InputError: It would take more than `MAX_EXPANSION` times as much.
+    """
+    if not 0 <= unpacked <= max(ALWAYS_EXPANDED, MAX_EXPANSION * packed):
+        raise InputError(
+            f"{what} would take {unpacked:,} bytes, and the file has {packed:,}: "
+            "it is damaged, or made to fill the memory"
+        )
+    return unpacked
+
+
+def parse_json(text: bytes | str, what: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """The value of a JSON text, whose nesting and length are limited.
 
     Args:
         text: UTF-8, with or without a byte order mark, if bytes.
         what: What it is, for messages: the file's name.
+        max_bytes: Longer ones are refused.
 
     Raises:
         InputError: It is not JSON, or too deep or too long to be what it should be.
     """
-    if len(text) > MAX_JSON_BYTES:
-        raise InputError(f"{what} has {len(text):,} bytes of JSON; at most {MAX_JSON_BYTES:,} are read")
+    if len(text) > max_bytes:
+        raise InputError(f"{what} has {len(text):,} bytes of JSON; at most {max_bytes:,} are read")
     try:
-        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        value = json.loads(decoded)
+        encoded = text.encode() if isinstance(text, str) else text
+        values = encoded.count(b"[") + encoded.count(b"{") + encoded.count(b",")
+        if values > MAX_JSON_VALUES:
+            raise InputError(f"{what} has {values:,} values in its JSON; at most {MAX_JSON_VALUES:,} are read")
+        value = json.loads(encoded.decode("utf-8-sig"))
     except RecursionError as error:
         raise InputError(f"{what} is nested too deeply to be what it should be") from error
     except ValueError as error:  # also UnicodeDecodeError
@@ -156,6 +219,23 @@ def read_json(path: Path) -> Any:
     return parse_json(read_bytes(path, MAX_JSON_BYTES), str(path))
 
 
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive, opened for reading.
+
+    Raises:
+        InputError: It is none, damaged, or cannot be read.
+    """
+    with open_regular(path) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except (EOFError, NotImplementedError, OSError, ValueError, struct.error, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is no sound zip archive: {error}") from error
+        archive.filename = str(path)
+        with archive:
+            yield archive
+
+
 def zip_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """The contents of a member of a zip archive, unpacked up to a limit.
 
@@ -165,14 +245,14 @@ def zip_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     try:
         member = archive.getinfo(name)
     except KeyError as error:
-        raise InputError(f"{archive.filename} has no {name} in it") from error
+        raise InputError(f"{archive.filename} has no {shown(name)} in it") from error
     if member.flag_bits & 1:
         raise InputError(f"{archive.filename} is encrypted; unpack it with its password first")
     try:
         with archive.open(member) as file:
-            return read_limited(file, max_bytes, f"{name} in {archive.filename}")
-    except (EOFError, OSError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{name} in {archive.filename} is damaged: {error}") from error
+            return read_limited(file, max_bytes, f"{shown(name)} in {archive.filename}")
+    except UNZIPPING as error:
+        raise InputError(f"{shown(name)} in {archive.filename} is damaged: {error}") from error
 
 
 def read_limited(file: IO[bytes], max_bytes: int, what: str) -> bytes:
@@ -227,22 +307,22 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
     Raises:
         InputError: It is no such file, holds objects, or is shorter than its header says.
     """
-    require_regular(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             version = np.lib.format.read_magic(file)
             read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             if version not in read_header:
                 raise ValueError(f"version {version} of the format is not known")
-            shape, _, dtype = read_header[version](file, max_header_size=10_000)
-            if dtype.hasobject:
-                raise ValueError("it holds Python objects, which are not loaded")
+            shape, _, dtype = read_header[version](file, max_header_size=10_000)  # pyright: ignore
+            if dtype.kind not in "biuf":
+                raise ValueError(f"it holds no numbers, but {shown(dtype)}")
             claimed = dtype.itemsize
             for length in shape:
                 claimed *= length
-            check_claim(claimed, path.stat().st_size - file.tell(), f"{path}: its array {shape}")
-        return np.load(path, allow_pickle=False)
+            check_claim(claimed, os.fstat(file.fileno()).st_size - file.tell(), f"{path}: its array {shown(shape)}")
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (EOFError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+    except NPY_HEADERS as error:
         raise InputError(f"{path} is no sound .npy file: {str(error).partition(chr(10))[0]}") from error
