@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from img3d_base.signals import sigterm_raises, status_of
+
 
 class InputError(Exception):
     """Bad input; the message is one line for the user, who did nothing that a traceback would explain."""
@@ -16,15 +18,17 @@ class InputError(Exception):
 
 @contextmanager
 def exits_with_one_line(interrupted: str) -> Iterator[None]:
-    """What goes around a command: bad input ends it with one line and status 1, Ctrl-C with `interrupted` and 130."""
+    """What goes around a command: bad input ends it with one line and status 1; Ctrl-C with `interrupted` and 130,
+    SIGTERM with the same and 143."""
     try:
-        yield
+        with sigterm_raises():
+            yield
     except InputError as error:
         CONSOLE.print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         CONSOLE.print(interrupted, markup=False, highlight=False, soft_wrap=True)
-        sys.exit(130)
+        sys.exit(status_of(interrupt))
 
 
 def warn(message: str) -> None:

@@ -27,6 +27,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from img3d_base.errors import InputError, warn
+from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
 from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, taken_port_message
 from img3d_methods.interrupts import InterruptRequest
@@ -99,12 +100,13 @@ class Img3dTrainer(Trainer):
             if self.config.is_viewer_enabled() and (message := taken_port_message(self.config.viewer)):
                 fail(message)
             try:
-                super().setup(test_mode)
+                with sigterm_raises():
+                    super().setup(test_mode)
             except InputError as error:
                 fail(str(error))
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
                 CONSOLE.print("Interrupted before training began.", style="bold yellow")
-                raise SystemExit(130) from None
+                raise SystemExit(status_of(interrupt)) from None
         except SystemExit:
             self._remove_empty_run()
             raise
@@ -146,7 +148,7 @@ class Img3dTrainer(Trainer):
     # ------------------------------------------------------------------------------------------------- the loop
 
     def train(self) -> None:
-        """Train up to `max_num_iterations`; Ctrl-C saves and leaves with exit status 130."""
+        """Train up to `max_num_iterations`; Ctrl-C saves and leaves with exit status 130, SIGTERM with 143."""
         datamanager, config = self.pipeline.datamanager, self.config
         assert isinstance(datamanager, Img3dSplatDatamanager)
         datamanager.train_dataparser_outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
@@ -155,9 +157,6 @@ class Img3dTrainer(Trainer):
                 f"This run already has {self._start_step} of {config.max_num_iterations} steps: "
                 "give a larger --max-num-iterations to train it further."
             )
-        self._init_viewer_state()
-        if self.device == "cpu":
-            self._prepare_cpu()
         self.stop_training = False
         self.step = self._start_step - 1
         self._seconds_beside_training = 0.0
@@ -165,18 +164,22 @@ class Img3dTrainer(Trainer):
         clock = TrainingClock(self._downscale_at, config.max_num_iterations)
         with InterruptRequest() as interrupt:
             try:
+                self._init_viewer_state()
+                if self.device == "cpu":
+                    self._prepare_cpu()
                 for step in range(self._start_step, config.max_num_iterations):
                     while self.training_state == "paused" and not (self.stop_training or interrupt.received):
                         time.sleep(0.01)
                     if self.stop_training or interrupt.received:
                         break
                     self._step(step, clock)
-            except KeyboardInterrupt:  # the second Ctrl-C
+            except KeyboardInterrupt as second:
                 CONSOLE.print("Interrupted again: stopped without saving.", style="bold yellow")
-                raise SystemExit(130) from None
+                raise SystemExit(status_of(second)) from None
             if interrupt.received:
-                self._leave_interrupted()
-        self._after_train()
+                self._leave_interrupted(interrupt.exit_status)
+        with sigterm_raises():
+            self._after_train()
 
     def _step(self, step: int, clock: TrainingClock) -> None:
         """One iteration and what is due after it: reports, evaluation, saving."""
@@ -225,11 +228,11 @@ class Img3dTrainer(Trainer):
         assert isinstance(model, Img3dSplatModel)
         return model
 
-    def _leave_interrupted(self) -> None:
-        """Save after Ctrl-C and end the program."""
+    def _leave_interrupted(self, exit_status: int) -> None:
+        """Save after Ctrl-C or SIGTERM and end the program."""
         if self.step < 0:
             CONSOLE.print("Interrupted before the first step.", style="bold yellow")
-            raise SystemExit(130)
+            raise SystemExit(exit_status)
         if trouble := self._try_to_save(self.step):
             fail(f"Interrupted after step {self.step}. {trouble}.")
         CONSOLE.print(
@@ -240,7 +243,7 @@ class Img3dTrainer(Trainer):
             highlight=False,
             soft_wrap=True,
         )
-        raise SystemExit(130)
+        raise SystemExit(exit_status)
 
     def _after_train(self) -> None:
         """Save, measure the held-out photos, say where everything is, and serve the viewer until Ctrl-C."""
@@ -264,8 +267,10 @@ class Img3dTrainer(Trainer):
                 callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
             if not self.config.viewer.quit_on_train_completion:
                 self._train_complete_viewer()
-        except KeyboardInterrupt:  # how the viewer is left; everything is saved
+        except KeyboardInterrupt as interrupt:  # how the viewer is left; everything is saved
             CONSOLE.print("Finished.")
+            if isinstance(interrupt, Terminated):
+                raise SystemExit(TERMINATED) from None
 
     def _evaluated(self) -> str:
         """What the metrics are of."""

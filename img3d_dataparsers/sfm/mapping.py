@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pycolmap
+
+from img3d_dataparsers.sfm.colmap_library import pycolmap
 
 SEED = 0
 """Of everything that COLMAP draws."""

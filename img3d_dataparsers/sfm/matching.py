@@ -12,13 +12,13 @@ from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
-import pycolmap
 import torch
 from PIL import Image
 
 from img3d_base.atomic_files import check_disk, save_arrays
 from img3d_dataparsers.photo_files import read_mask, read_photo
 from img3d_dataparsers.posed_photos import FloatArray
+from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 from img3d_dataparsers.sfm.retrieval import pairs_to_match
 from img3d_dataparsers.sfm.sift import Features, find_features, match

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pycolmap
 
 from img3d_base.errors import some_names
+from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.photo_set import PhotoSet
 
 BLURRED = 0.2

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pycolmap
 from filelock import FileLock, Timeout
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
@@ -27,6 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
 from img3d_base.errors import InputError, some_names, warn
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
+from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.matching import (
     features_of,
     match_photos,
@@ -87,7 +87,7 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
             return _read(photo_set, place / name, "from the cache")
     place = writable_cache(folder, cache_dir)
     try:
-        with _alone(place / f"{name}.lock"):
+        with alone(place / f"{name}.lock"):
             if not (place / name / "report.json").is_file():  # another process may have finished it meanwhile
                 _solve(photo_set, place / name)
     except OSError as error:
@@ -102,8 +102,11 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
 
 
 @contextmanager
-def _alone(lock_path: Path) -> Iterator[None]:
-    """Waits until no other process solves for the same poses."""
+def alone(lock_path: Path) -> Iterator[None]:
+    """Waits until no other process solves for the same poses.
+
+    The lock's file stays: were it removed, who waits for it and who comes later would each lock a file of their own.
+    """
     lock = FileLock(lock_path)
     try:
         lock.acquire(timeout=0)
@@ -114,7 +117,6 @@ def _alone(lock_path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        lock_path.unlink(missing_ok=True)
 
 
 def _with_object_masks(photo_set: PhotoSet, cache: Path) -> PhotoSet:

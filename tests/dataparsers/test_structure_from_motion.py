@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from alignment import camera_errors
+from filelock import FileLock
 from PIL import Image
 from scipy.spatial import cKDTree
 
@@ -26,7 +28,7 @@ from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos
 from img3d_dataparsers.sfm import matching
-from img3d_dataparsers.sfm.solve import Solution, posed_photos, solve
+from img3d_dataparsers.sfm.solve import Solution, alone, posed_photos, solve
 
 STILL_LIFE = Path(__file__).resolve().parents[2] / "sample" / "still_life"
 NUM_PHOTOS = 12
@@ -202,6 +204,11 @@ def reprojection_errors(posed: PosedPhotos, solution: Solution) -> list[float]:
     return errors
 
 
+def kept_in(folder: Path) -> list[Path]:
+    """What solving has left in a folder of photos, but for the files of its locks, which stay."""
+    return [path for path in (folder / ".img3d").glob("*") if path.suffix != ".lock"]
+
+
 @pytest.fixture
 def no_solving(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, solving anew fails."""
@@ -218,7 +225,7 @@ class TestKeeping:
             np.testing.assert_array_equal(again[name], pose)
 
     def test_only_the_result_is_kept(self, copy_solved: Path) -> None:
-        (kept,) = (copy_solved / ".img3d").iterdir()
+        (kept,) = kept_in(copy_solved)
         assert {path.name for path in kept.iterdir()} >= {"cameras.bin", "images.bin", "points3D.bin", "report.json"}
         assert not list(kept.glob("*.db")) and not list(kept.glob("*.npz"))
 
@@ -239,10 +246,10 @@ class TestKeeping:
     def test_a_read_only_folder_is_solved_in_the_user_s_cache(
         self, copy_solved: Path, user_cache: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        (kept,) = (copy_solved / ".img3d").iterdir()
+        (kept,) = kept_in(copy_solved)
         user_cache.mkdir(parents=True)
         shutil.move(kept, user_cache / kept.name)
-        (copy_solved / ".img3d").rmdir()
+        shutil.rmtree(copy_solved / ".img3d")
         copy_solved.chmod(0o555)
         solve(copy_solved, None)
         copy_solved.chmod(0o755)
@@ -286,10 +293,45 @@ class TestKeeping:
         for name, pose in poses_of(posed_photos(solved)).items():
             np.testing.assert_allclose(again[name], pose, atol=1e-6)
 
+    def test_one_solver_at_a_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also when the second gets the lock in the moment in which the first lets it go, and a third comes later."""
+        lock_path, inside, may_leave = tmp_path / "poses.lock", [0, 0], threading.Event()
+        second_is_in = threading.Event()
+        release = FileLock.release
+
+        def second() -> None:
+            with alone(lock_path):
+                second_is_in.set()
+                inside[0] += 1
+                may_leave.wait(30)
+                inside[0] -= 1
+
+        def third() -> None:
+            with alone(lock_path):
+                inside[1] = inside[0]
+
+        def release_and_let_the_second_in(lock: FileLock, *args: object, **kwargs: object) -> None:
+            release(lock, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+            second_is_in.wait(30)
+
+        threads = [threading.Thread(target=second), threading.Thread(target=third)]
+        with alone(lock_path):
+            threads[0].start()
+            time.sleep(0.2)  # it waits
+            monkeypatch.setattr(FileLock, "release", release_and_let_the_second_in)
+        monkeypatch.setattr(FileLock, "release", release)
+        threads[1].start()
+        threads[1].join(0.5)
+        assert threads[1].is_alive(), "the third waits for the second"
+        may_leave.set()
+        for thread in threads:
+            thread.join(30)
+        assert inside == [0, 0]
+
     @pytest.mark.slow
     def test_a_killed_command_goes_on_and_ctrl_c_leaves_no_process(self, photos: Path) -> None:
         command = [sys.executable, "-m", "img3d_dataparsers.inspect_command", "inspect", str(photos)]
-        for stop in (signal.SIGKILL, signal.SIGINT):
+        for stop in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             wait_for(lambda: bool(list((photos / ".img3d").glob("sfm-*.work/models-*"))))
             process.send_signal(stop)
@@ -330,8 +372,7 @@ def error_of(folder: Path) -> str:
         solve(folder, None)
     message = str(error.value)
     assert "\n" not in message
-    own = folder / ".img3d"
-    assert not own.exists() or not list(own.iterdir())
+    assert not kept_in(folder)
     return message
 
 

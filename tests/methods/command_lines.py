@@ -115,9 +115,9 @@ class Running:
             assert time.monotonic() < deadline
         raise AssertionError(f"ended without {pattern!r}:\n{self.output[-3000:]}")
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        os.killpg(self.process.pid, signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Ctrl-C, or another signal."""
+        os.killpg(self.process.pid, number)
 
     def finish(self) -> Result:
         """Wait for the end."""

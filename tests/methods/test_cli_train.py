@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,13 @@ def test_a_run_that_is_complete_says_so(trained_run: TrainedRun) -> None:
     assert "Traceback" not in result.output
 
 
-def test_ctrl_c_saves_and_the_run_goes_on(cli: CommandLine, tiny_scene: Path) -> None:
+def test_an_ended_run_is_saved_and_goes_on_and_ctrl_c_leaves_the_viewer(cli: CommandLine, tiny_scene: Path) -> None:
     arguments = cli.train(tiny_scene, "stopped", "--max-num-iterations", 400, vis="viewer")
     running = cli.start(*arguments, "--viewer.quit-on-train-completion", "True")
     running.wait_for(r"^100 \(")
-    running.interrupt()
+    running.interrupt(signal.SIGTERM)
     result = running.finish()
-    assert result.code == 130
+    assert result.code == 143
     assert "Traceback" not in result.output
     said = re.search(r"Interrupted: saved after step (\d+) of 400\. .*--load-dir (\S+)", result.last_line)
     assert said is not None, result.output[-1000:]

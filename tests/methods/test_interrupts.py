@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first Ctrl-C asks, the second insists, and afterwards Ctrl-C is what it was."""
+"""The first Ctrl-C or SIGTERM asks, the second insists, and afterwards both are what they were."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from img3d_base.signals import Terminated
 from img3d_methods.interrupts import InterruptRequest
 
 
@@ -20,9 +21,19 @@ def test_the_first_is_noted_and_the_second_raises() -> None:
     with InterruptRequest() as interrupt:
         assert not interrupt.received
         press_ctrl_c()
-        assert interrupt.received
+        assert interrupt.received and interrupt.exit_status == 130
         with pytest.raises(KeyboardInterrupt):
             press_ctrl_c()
+
+
+def test_sigterm_is_a_request_as_well() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with InterruptRequest() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.received and interrupt.exit_status == 143
+        with pytest.raises(Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_usual_meaning_comes_back() -> None:
