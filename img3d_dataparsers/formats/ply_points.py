@@ -7,24 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_base.errors import warn
+from img3d_base.errors import InputError, warn
+from img3d_base.ply_tables import read_ply
 from img3d_dataparsers.posed_photos import SeedPoints
 
 
 def read_ply_points(path: Path) -> SeedPoints | None:
     """Points and colours of a PLY point cloud; grey where it has no colours, None (with a warning) if unreadable."""
-    from plyfile import PlyData
-
     try:
-        vertices = PlyData.read(str(path))["vertex"]
+        vertices = read_ply(path, ["vertex"]).tables["vertex"]
         xyz = np.stack([vertices[axis] for axis in "xyz"], axis=-1).astype(np.float64)
-        names = [prop.name for prop in vertices.properties]
         rgb = np.full(xyz.shape, 128, dtype=np.uint8)
-        if {"red", "green", "blue"} <= set(names):
+        if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
             rgb = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=-1)
             if np.issubdtype(rgb.dtype, np.floating):
                 rgb = np.clip(rgb * 255, 0, 255)
-    except Exception as error:  # plyfile raises its own errors, ValueError, KeyError and OSError on bad files
-        warn(f"the seed points in {path} cannot be read ({error}); training starts from random points")
+    except (InputError, KeyError, ValueError) as error:  # the latter two: it has no points
+        reason = error if isinstance(error, InputError) else f"{path} has no points"
+        warn(f"seed points: {reason}; training starts from random points")
         return None
     return xyz, rgb.astype(np.uint8)

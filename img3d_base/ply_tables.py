@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of numbers in PLY files (Turk 1994), whoever wrote them: text or binary, of either byte order.
+
+plyfile (PyPI) refuses a header with a comment that is not ASCII, and asks for as much memory as the header claims.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import check_claim, open_regular, shown
+
+MAX_HEADER_BYTES = 1 << 20
+BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+TYPES = {
+    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
+    **{"float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"},
+    **{"int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8"},
+}
+
+
+@dataclass
+class _Element:
+    name: str
+    count: int
+    columns: list[tuple[str, str]] = field(default_factory=list)
+    """Names and NumPy's types."""
+    has_lists: bool = False
+
+
+@dataclass
+class PlyTables:
+    """What was read of a PLY file."""
+
+    comments: list[str]
+    tables: dict[str, npt.NDArray[Any]]
+    """Of each element that was wanted and is there, an array with a field for each property."""
+
+
+def read_ply(path: Path, wanted: Collection[str]) -> PlyTables:
+    """Reads elements whose properties are numbers, such as vertices.
+
+    Args:
+        path: The file.
+        wanted: Names of elements; others are passed over.
+
+    Raises:
+        InputError: It is no PLY, cut off or damaged, or lists of unknown lengths come before what is wanted.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        byte_order, comments, elements, start = _header(path, file.read(MAX_HEADER_BYTES))
+        file.seek(start)
+        tables: dict[str, npt.NDArray[Any]] = {}
+        last = max((i for i, element in enumerate(elements) if element.name in wanted), default=-1)
+        for element in elements[: last + 1]:
+            what = f"{path}: its {element.count:,} rows of {shown(element.name)}"
+            if byte_order == "=":
+                check_claim(element.count * max(1, 2 * len(element.columns) - 1), size - file.tell(), what)
+                if element.name in wanted:
+                    tables[element.name] = _text_table(path, file, element)
+                else:
+                    for _ in range(element.count):
+                        file.readline()
+                continue
+            if element.has_lists:
+                raise InputError(f"{path} has lists in its {shown(element.name)}, and what is wanted comes after them")
+            dtype = _dtype(path, element, byte_order)
+            check_claim(element.count * dtype.itemsize, size - file.tell(), what)
+            if element.name in wanted:
+                tables[element.name] = _binary_table(file, element.count, dtype)
+            file.seek(element.count * dtype.itemsize, os.SEEK_CUR)
+    return PlyTables(comments, tables)
+
+
+def _header(path: Path, contents: bytes) -> tuple[str, list[str], list[_Element], int]:
+    """Byte order, comments, elements, and where the numbers begin."""
+    first = re.match(rb"ply[ \t]*(\r\n|\n|\r)", contents)
+    if first is None:
+        raise InputError(f"{path} does not begin as a PLY file does")
+    newline = first[1]
+    end = re.search(newline + rb"end_header[ \t]*" + newline, contents)
+    if end is None:
+        raise InputError(f"{path} has a PLY header without an end: it is cut off or damaged")
+    byte_order, comments, elements = "", [], []
+    # Latin letters in the encoding of some Windows are not worth a refusal.
+    for line in contents[first.end() : end.start()].decode("utf-8", "replace").split(newline.decode()):
+        words = line.split()
+        try:
+            match words:
+                case []:
+                    continue
+                case ["format", name, _]:
+                    byte_order = BYTE_ORDERS[name]
+                case ["comment" | "obj_info", *_]:
+                    comments.append(line.strip().partition(" ")[2].strip())
+                case ["element", name, count]:
+                    elements.append(_Element(name, int(count)))
+                case ["property", "list", _, _, _]:
+                    elements[-1].has_lists = True
+                case ["property", kind, name]:
+                    elements[-1].columns.append((name, TYPES[kind]))
+                case _:
+                    raise ValueError
+        except (LookupError, ValueError) as error:
+            raise InputError(f"{path} has a PLY header that makes no sense: {shown(line)}") from error
+    if not byte_order:
+        raise InputError(f"{path} has a PLY header that does not say its format")
+    return byte_order, comments, elements, end.end()
+
+
+def _dtype(path: Path, element: _Element, byte_order: str) -> np.dtype[Any]:
+    try:
+        return np.dtype([(name, byte_order + kind) for name, kind in element.columns])
+    except ValueError as error:
+        raise InputError(f"{path} has a PLY header that makes no sense: {str(error)[:100]}") from error
+
+
+def _binary_table(file: IO[bytes], count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if count * dtype.itemsize == 0:
+        return np.empty(count if dtype.itemsize else 0, dtype)
+    return np.memmap(file, dtype, "r", file.tell(), count)
+
+
+def _text_table(path: Path, file: IO[bytes], element: _Element) -> npt.NDArray[Any]:
+    if element.has_lists:
+        raise InputError(f"{path} has lists in its {shown(element.name)}, where numbers are expected")
+    table = np.empty(element.count, _dtype(path, element, "="))
+    if table.nbytes == 0:
+        return table
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of files that end where numbers should begin
+            rows = np.loadtxt(file, np.float64, comments=None, max_rows=element.count, ndmin=2, encoding="latin1")
+    except ValueError as error:
+        raise InputError(f"{path} has something else where numbers are expected: {str(error)[:100]}") from error
+    if rows.shape != (element.count, len(element.columns)):
+        raise InputError(
+            f"{path} has {len(rows):,} rows of {rows.shape[1]} numbers instead of {element.count:,} of "
+            f"{len(element.columns)}: it is cut off or damaged"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):  # what is too large for its type is damaged, and seen elsewhere
+        for i, (name, _) in enumerate(element.columns):
+            table[name] = rows[:, i]
+    return table
