@@ -14,7 +14,9 @@ from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.photo_files import image_files, is_file
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos
 from img3d_dataparsers.usable_photos import mask_beside
-from img3d_dataparsers.video_frames import VIDEO_SUFFIXES, frames_of_video
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
+"""File name endings, in lower case, that are taken for a video."""
 
 
 def read_posed_photos(
@@ -66,7 +68,7 @@ def photo_folder(data: Path, cache_dir: Path | None) -> Path:
     if data.is_file():
         if data.suffix.lower() not in VIDEO_SUFFIXES:
             raise InputError(f"{data} is a file; --data takes a folder of photos, a video or a transforms.json")
-        return frames_of_video(data, writable_cache(data.parent, cache_dir))
+        return _frames_of_video(data, writable_cache(data.parent, cache_dir))
     if not data.exists():
         raise InputError(f"there is no folder or file {data}; check --data")
     try:
@@ -79,4 +81,15 @@ def photo_folder(data: Path, cache_dir: Path | None) -> Path:
         raise InputError(f"{data} holds {len(videos)} videos; choose one: --data '{videos[0]}'")
     if not videos:
         raise InputError(f"there are no photos in {data.absolute()}: --data takes a folder of photos, or a video")
-    return frames_of_video(videos[0], writable_cache(data, cache_dir))
+    return _frames_of_video(videos[0], writable_cache(data, cache_dir))
+
+
+def _frames_of_video(video: Path, cache: Path) -> Path:
+    try:
+        from img3d_dataparsers.video_frames import frames_of_video  # late: this module belongs to the entry points
+    except ImportError as error:
+        raise InputError(
+            f"{video} is a video, which needs the package av (PyAV), and that cannot be imported ({error}); run "
+            "`pip install --force-reinstall av`, or give a folder of photos"
+        ) from error
+    return frames_of_video(video, cache)

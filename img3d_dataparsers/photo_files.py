@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from pillow_heif import register_heif_opener
+from PIL import Image, ImageFile
 
+from img3d_base.errors import InputError
 from img3d_dataparsers.threaded import in_threads
-
-register_heif_opener()  # iPhones' .heic, which Pillow does not read by itself
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -40,6 +40,32 @@ SWAPPED = (5, 6, 7, 8)
 """The EXIF orientations that swap width and height."""
 READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises on files that are missing, damaged, forbidden or not pictures."""
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+
+
+def _is_heif(prefix: bytes) -> bool:
+    return prefix[4:8] == b"ftyp" and prefix[8:12] in HEIF_BRANDS
+
+
+def _open_heif(stream: IO[bytes], name: str | bytes) -> ImageFile.ImageFile:
+    """Opens iPhones' .heic, which Pillow does not read by itself.
+
+    Imports the package only where there is such a photo: this module belongs to the entry points.
+
+    Raises:
+        InputError: pillow-heif is missing or broken.
+    """
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise InputError(
+            f"{os.fsdecode(name)} is a HEIF photo, which needs the package pillow-heif, and that cannot be imported "
+            f"({error}); run `pip install --force-reinstall pillow-heif`, or save the photo as JPEG"
+        ) from error
+    return HeifImageFile(stream, name)
+
+
+Image.register_open("HEIF", _open_heif, _is_heif)
 
 
 def image_files(folder: Path) -> list[Path]:

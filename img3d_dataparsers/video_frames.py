@@ -31,9 +31,6 @@ from rich.progress import track
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError, warn
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
-"""File name endings, in lower case, that are taken for a video."""
-
 SMALL_SIZE = 640
 """Longer side in pixels of the grey copy on which sharpness is measured; half of that for tracking.
 

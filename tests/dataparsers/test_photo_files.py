@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from img3d_base.errors import InputError
 from img3d_dataparsers.photo_files import check_photos, read_mask, read_photo
 
 
@@ -138,3 +140,17 @@ def test_check_tells_whole_files_from_damaged_ones(tmp_path: Path) -> None:
     (tmp_path / "short.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-200])
     names = ["a.jpg", "a.png", "flipped.png", "short.jpg", "gone.png", "."]
     assert check_photos([tmp_path / name for name in names]) == [(30, 20), (30, 20), None, None, None, None]
+
+
+def test_what_heif_photos_need_is_said_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg")
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # importing it fails
+    assert check_photos([tmp_path / "a.jpg"]) == [(20, 10)]
+    with pytest.raises(InputError, match=r"b\.heic is a HEIF photo, which needs the package pillow-heif"):
+        check_photos([tmp_path / "b.heic"])
+
+
+def test_damaged_heif_photos_are_not_whole(tmp_path: Path) -> None:
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    assert check_photos([tmp_path / "b.heic"]) == [None]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +41,8 @@ def save(path: Path, image: Image.Image, tags: dict[int, object] | None = None) 
 class TestFiles:
     @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "webp", "tif", "TIFF", "bmp", "heic"])
     def test_formats_of_cameras_and_phones(self, tmp_path: Path, suffix: str) -> None:
-        picture(0).save(tmp_path / f"a.{suffix}")
+        save_as = pillow_heif.from_pillow(picture(0)) if suffix == "heic" else picture(0)
+        save_as.save(tmp_path / f"a.{suffix}")
         (photo,) = find_photos(tmp_path).photos
         assert photo.size == (WIDTH, HEIGHT)
         assert len(features_of_photo(photo, 500).xy) > 20

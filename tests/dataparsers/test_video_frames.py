@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import wave
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 from interruptions import INTERRUPTIONS
 from PIL import Image
 
-from img3d_dataparsers import video_frames
 from img3d_base.errors import InputError
+from img3d_dataparsers import video_frames
+from img3d_dataparsers.inputs import photo_folder
 from img3d_dataparsers.video_frames import SLACK, STEP, FramePicker, Pick, frames_of_video, thinned
 
 WIDTH, HEIGHT = 320, 180
@@ -317,6 +319,15 @@ def error_of(video: Path) -> str:
 
 
 class TestBadInput:
+    def test_without_pyav_only_videos_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "a.mp4").touch()
+        monkeypatch.delitem(sys.modules, "img3d_dataparsers.video_frames")
+        monkeypatch.setitem(sys.modules, "av", None)  # importing it fails
+        with pytest.raises(InputError, match=r"a\.mp4 is a video, which needs the package av"):
+            photo_folder(tmp_path, None)
+        Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg")
+        assert photo_folder(tmp_path, None) == tmp_path
+
     @pytest.mark.parametrize("content", [b"", b"hello", bytes(range(256)) * 40])
     def test_not_a_video(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a b é.mp4").write_bytes(content)
