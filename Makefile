@@ -1,9 +1,13 @@
-# `make demo` and `make test` are all that a fresh machine needs (Debian 12, Python 3.10 to 3.12, g++, make).
-# Both create the environment first, where it is missing or out of date.
+# `make demo` and `make test` are all that a fresh machine needs. Both create the environment first, where it is missing,
+# unfinished or out of date.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DEPENDENCIES := $(VENV)/.dependencies
 INSTALLED := $(VENV)/.installed
 
 SAMPLE := sample/still_life
@@ -14,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nerfstudio 1.1.5 calls what torch has deprecated; nothing that a user could act on.
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
-.PHONY: demo test lint env viewer-page clean
+.PHONY: demo test lint env try-wheel viewer-page clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
@@ -38,12 +42,24 @@ lint: $(INSTALLED)
 
 env: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(wildcard img3d_kernels/csrc/* img3d_exporters/web/*.*)
-	@echo "== Environment in $(VENV): about 8 GB and 4 minutes the first time, seconds to bring it up to date"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt cmake nanobind ninja scikit-build-core
-	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[dev]' | grep -v "already satisfied"
+# pip builds those dependencies that come as source only in isolated environments, as their authors expect.
+$(DEPENDENCIES): pyproject.toml constraints.txt tools/requirements.py
+	@$(PYTHON) tools/check_system.py
+	@echo "== Environment in $(VENV): about 9 GB and 5 minutes the first time"
+	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python tools/requirements.py dev > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
+
+# img3d itself is built without isolation: its build folder is reused, and CMake must find the same tools there again.
+$(INSTALLED): $(DEPENDENCIES) CMakeLists.txt $(wildcard img3d_kernels/csrc/* img3d_exporters/web/*.*)
+	@echo "== Building img3d's kernels, and its page where npm is installed"
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	touch $@
+
+# What a stranger gets: a wheel, installed into an empty environment and used outside the checkout.
+try-wheel:
+	tools/try_wheel.sh $(PYTHON)
 
 # The renderer in the page of `img3d-export viewer`, from npm. Installing builds it too, where there is Node 18 or later.
 viewer-page:

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Builds a wheel of img3d, installs it into an empty environment, and trains and exports from there, outside the checkout.
+#
+#     tools/try_wheel.sh [python3.11]
+set -euo pipefail
+python=${1:-python3}
+checkout=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+echo "== A wheel of img3d"
+"$python" -m venv "$work/env"
+env=$work/env/bin
+"$env/pip" wheel --no-deps --config-settings="build-dir=$work/build" --wheel-dir "$work/dist" "$checkout"
+
+echo "== Installed into an empty environment, with the published constraints"
+"$env/pip" install --quiet -c "$checkout/constraints.txt" "$work"/dist/img3d-*.whl
+"$env/pip" check
+
+cp -r "$checkout/sample/still_life" "$work/photos"
+cd "$work"
+export PYTHONWARNINGS=ignore::FutureWarning,ignore::DeprecationWarning
+
+echo "== Its commands"
+"$env/ns-train" --help > train_help.txt
+grep -q img3d-splat train_help.txt
+"$env/img3d-export" --help > export_help.txt
+"$env/img3d-photos" --help > photos_help.txt
+"$env/img3d-weights" list
+
+echo "== 50 steps and an export"
+"$env/ns-train" img3d-splat --data photos --output-dir outputs --timestamp wheel --vis tensorboard --max-num-iterations 50
+run=$(dirname outputs/*/img3d-splat/wheel/config.yml)
+"$env/img3d-export" splat --load-config "$run/config.yml" --output scene.spz
+"$env/img3d-export" splat --input scene.spz --output scene.ply
+"$env/img3d-export" viewer --input scene.ply --output-dir page
+ls -l scene.spz scene.ply page
+echo "== The wheel works"
