@@ -59,6 +59,7 @@ $(INSTALLED): $(DEPENDENCIES) CMakeLists.txt $(wildcard img3d_kernels/csrc/* img
 
 # What a stranger gets: a wheel, installed into an empty environment and used outside the checkout.
 try-wheel:
+	@$(PYTHON) tools/check_system.py
 	tools/try_wheel.sh $(PYTHON)
 
 # The renderer in the page of `img3d-export viewer`, from npm. Installing builds it too, where there is Node 18 or later.

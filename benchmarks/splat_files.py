@@ -24,7 +24,8 @@ import torch
 from nerfstudio.scripts.exporter import ExportGaussianSplat
 from node_tools import NoNodeToolError, splat_transform
 
-from img3d_exporters.frames import TO_Y_UP, rotated
+from img3d_assets.axes import TO_Y_UP
+from img3d_exporters.frames import rotated
 from img3d_exporters.load_run import Run, load_run
 from img3d_exporters.splat_files import FORMATS, in_3dgs_axes, read_splats, write_splats
 from img3d_exporters.streamed_sog import INDEX, write_streamed_sog

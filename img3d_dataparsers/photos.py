@@ -14,9 +14,9 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 
 from img3d_base.atomic_files import cache_folders
+from img3d_base.errors import InputError, warn
 from img3d_dataparsers.camera_sizes import downscaled
 from img3d_dataparsers.depth_points import points_from_depth
-from img3d_base.errors import InputError, warn
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints

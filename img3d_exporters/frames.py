@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +13,6 @@ from scipy.spatial.transform import Rotation
 from img3d_methods.ray_compositing import spherical_harmonics
 from img3d_methods.splats import Splats
 
-UpAxis = Literal["z", "y", "-y"]
-TO_Y_UP: dict[UpAxis, Float[np.ndarray, "3 3"]] = {
-    "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    "y": np.eye(3),
-    "-y": np.diag([-1.0, -1, 1]),
-}
-"""Rotation from a world with that axis up to one with y up, as glTF has it and the viewer page."""
 NUM_DIRECTIONS = 400
 """Enough to tell the 16 spherical harmonics of degree 3 apart without loss of digits."""
 

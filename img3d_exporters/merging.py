@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from img3d_exporters.formats.quantised import logits
+from img3d_assets.quantised import logits
 from img3d_methods.splat_packets import rotation_matrices
 from img3d_methods.splats import Splats
 

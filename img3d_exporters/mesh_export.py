@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
+from img3d_assets.mesh import Mesh
 from img3d_base.errors import InputError
 from img3d_exporters.depth_fusion import fused, region_of
 from img3d_exporters.mesh_cleaning import cleaned, decimated, watertight
-from img3d_exporters.meshes import Mesh
 from img3d_exporters.poisson import poisson_surface
 from img3d_exporters.selection import Point
 from img3d_exporters.surface_views import SurfaceViews

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from img3d_base.errors import InputError
-from img3d_exporters.output_files import check_free, written_whole
+from img3d_base.output_files import check_free, written_whole
 from img3d_exporters.point_cloud import PointCloud
 
 LAS_STEPS = 1e9

@@ -16,8 +16,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 
 from img3d_base.errors import InputError
+from img3d_base.output_files import check_free, written_whole
 from img3d_exporters.load_run import Run
-from img3d_exporters.output_files import check_free, written_whole
 from img3d_exporters.report_curve import training_curve
 from img3d_exporters.report_figures import histogram, scene_view
 from img3d_exporters.report_page import Figure, Report, SizeTable, page

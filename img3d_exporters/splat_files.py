@@ -19,10 +19,11 @@ import plyfile
 import zstandard
 from PIL import Image
 
+from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_base.errors import InputError
+from img3d_base.output_files import check_free, written_whole
 from img3d_exporters.formats import antimatter_splat, compressed_ply, gltf, ksplat, ply, sog, spz
-from img3d_exporters.frames import TO_Y_UP, UpAxis, rotated
-from img3d_exporters.output_files import check_free, written_whole
+from img3d_exporters.frames import rotated
 from img3d_methods.splats import Splats
 
 DAMAGED = (

@@ -18,10 +18,10 @@ from jaxtyping import Float, Int64
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 
+from img3d_base.output_files import written_whole
 from img3d_exporters.formats.sog import META, sog_files
 from img3d_exporters.merging import covariances, merged
 from img3d_exporters.morton import morton_order
-from img3d_exporters.output_files import written_whole
 from img3d_methods.splats import Splats
 
 INDEX = "lod-meta.json"

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_geometry import area_normals, check_mesh, vertex_normals
 from img3d_base.errors import InputError
-from img3d_exporters.mesh_geometry import area_normals, check_mesh, vertex_normals
-from img3d_exporters.meshes import Mesh
 from img3d_exporters.surface_views import SurfaceView
 from img3d_exporters.uv_atlas import texels_of, unwrapped, with_gutters
 

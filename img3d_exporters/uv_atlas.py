@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32, Int64, Shaped
 
-from img3d_exporters.meshes import Mesh
+from img3d_assets.mesh import Mesh
 
 PACKED_AT = 1024
 """Texels along the side, at most, where charts are packed; for larger textures the same places are taken, which saves

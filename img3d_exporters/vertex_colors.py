@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import KDTree
 
-from img3d_exporters.mesh_geometry import vertex_normals
-from img3d_exporters.meshes import Mesh
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_geometry import vertex_normals
 from img3d_exporters.surface_views import SurfaceView
 
 LEAST_FACING = 0.1

@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int64
 
+from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_base.errors import InputError
 from img3d_exporters.formats.compressed_ply import compressed_ply
-from img3d_exporters.frames import TO_Y_UP, UpAxis
 from img3d_methods.seed_points import point_of_attention
 from img3d_methods.splats import Splats
 

@@ -1,7 +1,7 @@
 """Checks, before anything is downloaded, that the system has what img3d's environment needs from outside PyPI.
 
-Runs with the system's own Python and nothing else: `python3 tools/check_system.py`. Ends with status 1 and one sentence if
-something is missing.
+Runs with the system's own Python and nothing else: `python3 tools/check_system.py`. Ends with status 1 and one sentence
+if something is missing.
 """
 
 import ctypes.util
@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGES = {
     "python3-venv": lambda: find_spec("ensurepip") is not None,
-    "python3-dev": lambda: (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file(),
+    "python3-dev": (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file,
     "g++": lambda: shutil.which("c++") is not None,
     "libgl1": lambda: ctypes.util.find_library("GL") is not None,
     "libx11-6": lambda: ctypes.util.find_library("X11") is not None,
@@ -26,12 +26,14 @@ OLDEST, NEWEST = (3, 10), (3, 12)
 def problem():
     """Say what is missing and how to get it, in one sentence; None if all is there."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        return "img3d needs Python 3.10, 3.11 or 3.12, and this is {}: name another one by `make PYTHON=python3.11 …`.".format(
-            sys.version.partition(" ")[0]
+        version = sys.version.partition(" ")[0]
+        return (
+            f"img3d needs Python 3.10, 3.11 or 3.12, and this is {version}: name one: `make PYTHON=python3.11 …`."
         )
     missing = [name for name, is_there in PACKAGES.items() if not is_there()]
     if missing:
-        return "img3d needs from the system: {0}. On Debian and Ubuntu: apt-get install {0}".format(" ".join(missing))
+        names = " ".join(missing)
+        return f"img3d needs from the system: {names}. On Debian and Ubuntu: apt-get install {names}"
     return None
 
 

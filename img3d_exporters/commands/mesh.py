@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from img3d_assets.axes import UpAxis
 from img3d_base.errors import InputError
 from img3d_exporters.commands.sources import (
     Point,
@@ -15,7 +16,6 @@ from img3d_exporters.commands.sources import (
     splats_of_file,
     splats_of_model,
 )
-from img3d_exporters.frames import UpAxis
 
 if TYPE_CHECKING:
     from img3d_exporters.surface_views import SurfaceViews
@@ -63,8 +63,8 @@ def mesh(
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace files that are there.
     """
+    from img3d_assets.mesh_files import check_output, holds_texture, write_mesh
     from img3d_exporters.mesh_export import MeshOptions, level_paths, levels_of_detail
-    from img3d_exporters.mesh_files import check_output, holds_texture, write_mesh
     from img3d_exporters.texture_baking import check_texture_size
 
     check_one_source(load_config, input)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from img3d_assets.axes import UpAxis
 from img3d_base.errors import InputError
-from img3d_exporters.frames import UpAxis
 from img3d_methods.splats import Splats, splats_of_parameters
 
 if TYPE_CHECKING:

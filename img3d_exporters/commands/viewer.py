@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from img3d_assets.axes import UpAxis
 from img3d_exporters.commands.sources import check_one_source, splat_model, splats_of_file, splats_of_model
-from img3d_exporters.frames import UpAxis
 
 if TYPE_CHECKING:
     from img3d_exporters.viewer_page import PageScene

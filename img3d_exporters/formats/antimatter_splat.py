@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from img3d_exporters.formats.quantised import bytes_of, logits
+from img3d_assets.quantised import bytes_of, logits
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import Splats
 

@@ -15,7 +15,7 @@ import numpy as np
 import plyfile
 from jaxtyping import Float, Float32, UInt32
 
-from img3d_exporters.formats.quantised import from_smallest_three, levels, logits, smallest_three
+from img3d_assets.quantised import from_smallest_three, levels, logits, smallest_three
 from img3d_exporters.morton import morton_order
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import SH_COEFFICIENTS, Splats

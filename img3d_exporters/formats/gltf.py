@@ -22,8 +22,10 @@ import numpy.typing as npt
 from jaxtyping import Float, Float32
 from scipy.spatial.transform import Rotation
 
-from img3d_exporters.formats.quantised import bytes_of, logits
-from img3d_exporters.frames import TO_Y_UP, rotated
+from img3d_assets.axes import TO_Y_UP
+from img3d_assets.color_values import linear_of_srgb
+from img3d_assets.quantised import bytes_of, logits
+from img3d_exporters.frames import rotated
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -235,9 +237,3 @@ def _placed(splats: Splats, matrix: Float[np.ndarray, "4 4"]) -> Splats:
 
 def _harmonics(degree: int) -> list[str]:
     return [f"{EXTENSION}:SH_DEGREE_{each}_COEF_{i}" for each in range(1, degree + 1) for i in range(2 * each + 1)]
-
-
-def linear_of_srgb(colors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    """sRGB decoded, as glTF's own colours are linear."""
-    colors = colors.clip(0, 1)
-    return np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)

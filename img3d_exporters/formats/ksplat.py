@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Integer
 
-from img3d_exporters.formats.quantised import logits
+from img3d_assets.quantised import logits
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 

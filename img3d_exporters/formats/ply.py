@@ -14,7 +14,7 @@ import numpy as np
 import plyfile
 from jaxtyping import Float32
 
-from img3d_exporters.frames import UpAxis
+from img3d_assets.axes import UpAxis
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
 ROWS = 8192

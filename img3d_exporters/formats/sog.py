@@ -20,8 +20,8 @@ import numpy.typing as npt
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from img3d_assets.quantised import bytes_of, from_smallest_three, levels, logits, smallest_three
 from img3d_exporters.formats.palettes import codebook, nearest_codes, palette
-from img3d_exporters.formats.quantised import bytes_of, from_smallest_three, levels, logits, smallest_three
 from img3d_exporters.morton import morton_order
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 

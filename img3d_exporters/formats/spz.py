@@ -19,7 +19,7 @@ import numpy as np
 import zstandard
 from jaxtyping import Float, Float32, UInt8
 
-from img3d_exporters.formats.quantised import bytes_of, from_smallest_three, logits, smallest_three
+from img3d_assets.quantised import bytes_of, from_smallest_three, logits, smallest_three
 from img3d_exporters.frames import rotated
 from img3d_exporters.morton import morton_order
 from img3d_methods.splats import SH_COEFFICIENTS, Splats

@@ -12,8 +12,8 @@ import pytest
 from interruptions import INTERRUPTIONS
 from PIL import Image, ImageOps
 
-from img3d_dataparsers.background import open_u2net, remove_backgrounds
 from img3d_base.errors import InputError
+from img3d_dataparsers.background import open_u2net, remove_backgrounds
 from img3d_dataparsers.photo_files import read_mask, read_photo
 
 WIDTH, HEIGHT = 120, 80

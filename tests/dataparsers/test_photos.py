@@ -19,8 +19,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from PIL import Image
 
-from img3d_dataparsers.dataparser_specs import img3d_photos
 from img3d_base.errors import InputError
+from img3d_dataparsers.dataparser_specs import img3d_photos
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 
 

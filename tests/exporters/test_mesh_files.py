@@ -23,12 +23,12 @@ from node_tools import NoNodeToolError, gltf_validation
 from PIL import Image
 from textured_meshes import grey_mesh, points_with_colors, texture_at, waves
 
+from img3d_assets import mesh_files
+from img3d_assets.axes import TO_Y_UP
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_files import FORMATS, check_output, holds_texture, write_mesh
+from img3d_assets.mesh_formats import fbx
 from img3d_base.errors import InputError
-from img3d_exporters import mesh_files
-from img3d_exporters.formats import fbx
-from img3d_exporters.frames import TO_Y_UP
-from img3d_exporters.mesh_files import FORMATS, check_output, holds_texture, write_mesh
-from img3d_exporters.meshes import Mesh
 from img3d_exporters.uv_atlas import texels_of, unwrapped, with_gutters
 
 ENDINGS = [".obj", *(ending for ending in FORMATS if ending != ".fbx")]

@@ -13,8 +13,9 @@ from export_commands import failing_export, run_export
 from full_disk import files_limited_to
 from splat_scenes import colorful_splats
 
+from img3d_assets.axes import TO_Y_UP
 from img3d_base.errors import InputError
-from img3d_exporters.frames import TO_Y_UP, rotated
+from img3d_exporters.frames import rotated
 from img3d_exporters.selection import select
 from img3d_exporters.splat_files import FORMATS, read_splats, write_splats
 

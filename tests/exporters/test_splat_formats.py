@@ -18,10 +18,11 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 from splat_scenes import colorful_splats, from_all_sides, psnr, trained_splats
 
+from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_base.errors import InputError
 from img3d_exporters.formats import spz
 from img3d_exporters.formats.gltf import EXTENSION
-from img3d_exporters.frames import TO_Y_UP, UpAxis, rotated
+from img3d_exporters.frames import rotated
 from img3d_exporters.splat_files import FORMATS, read_splats, write_splats
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import ARRAYS, Splats

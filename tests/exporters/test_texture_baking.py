@@ -12,9 +12,9 @@ from splat_scenes import psnr
 from surface_pictures import pictures_around
 from textured_meshes import grey_mesh, painted, points_with_colors, waves
 
+from img3d_assets.mesh import Mesh
 from img3d_base.errors import InputError
 from img3d_exporters import texture_baking
-from img3d_exporters.meshes import Mesh
 from img3d_exporters.surface_views import SurfaceView
 from img3d_exporters.texture_baking import baked
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from textured_meshes import grey_mesh
 
+from img3d_assets.mesh import Mesh
 from img3d_exporters import uv_atlas
-from img3d_exporters.meshes import Mesh
 from img3d_exporters.uv_atlas import Texels, texels_of, unwrapped, with_gutters
 
 SHAPES = {

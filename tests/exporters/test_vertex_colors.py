@@ -9,7 +9,7 @@ import numpy as np
 import trimesh
 from surface_pictures import pictures_around
 
-from img3d_exporters.meshes import Mesh
+from img3d_assets.mesh import Mesh
 from img3d_exporters.surface_views import SurfaceView
 from img3d_exporters.vertex_colors import colored
 

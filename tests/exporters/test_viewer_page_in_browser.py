@@ -15,10 +15,10 @@ import trimesh
 from browser_pages import OpenedPage, served
 from splat_scenes import colorful_splats, psnr, render
 
+from img3d_assets.axes import UpAxis
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_files import write_mesh
 from img3d_exporters import viewer_page
-from img3d_exporters.frames import UpAxis
-from img3d_exporters.mesh_files import write_mesh
-from img3d_exporters.meshes import Mesh
 from img3d_exporters.viewer_page import InitialView, PageScene, read_glb, write_page
 
 if TYPE_CHECKING:

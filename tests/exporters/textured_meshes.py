@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 from scipy.ndimage import map_coordinates
 
-from img3d_exporters.meshes import Mesh
+from img3d_assets.mesh import Mesh
 from img3d_exporters.surface_views import SurfaceView
 
 Paint = Callable[[np.ndarray], np.ndarray]

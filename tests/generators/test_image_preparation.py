@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from img3d_dataparsers.background import Session
 from img3d_base.errors import InputError
+from img3d_dataparsers.background import Session
 from img3d_generators.image_preparation import (
     LONGEST_SIDE,
     cut_out,

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from zero123plus_repositories import picture, tiny_zero123plus, write_repository
 
-from img3d_dataparsers.background import Session
 from img3d_base.errors import InputError
+from img3d_dataparsers.background import Session
 from img3d_generators import zero123plus as zero123plus_module
 from img3d_generators.bridge import DEFAULT_VIEWS, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_exporters.formats.fbx import ARRAYS, OUTPUT, TEXTURE
+from img3d_assets.mesh_formats.fbx import ARRAYS, OUTPUT, TEXTURE
 
 
 def main(folder: Path) -> None:

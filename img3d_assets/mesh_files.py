@@ -15,17 +15,17 @@ from pathlib import Path
 
 from PIL import Image
 
+from img3d_assets.axes import TO_Y_UP, UpAxis
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_formats import fbx, glb, obj, usdz
+from img3d_assets.mesh_geometry import check_mesh, welded
+from img3d_assets.quantised import bytes_of
 from img3d_base.errors import InputError
-from img3d_exporters.formats import fbx, mesh_glb, obj, usdz
-from img3d_exporters.formats.quantised import bytes_of
-from img3d_exporters.frames import TO_Y_UP, UpAxis
-from img3d_exporters.mesh_geometry import check_mesh, welded
-from img3d_exporters.meshes import Mesh
-from img3d_exporters.output_files import check_free, written_whole
+from img3d_base.output_files import check_free, written_whole
 
 
 def _glb(mesh: Mesh, path: Path) -> None:
-    path.write_bytes(mesh_glb.glb(mesh))
+    path.write_bytes(glb.glb(mesh))
 
 
 def _stl(mesh: Mesh, path: Path) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from img3d_exporters.formats.gltf import linear_of_srgb
-from img3d_exporters.mesh_geometry import vertex_normals
-from img3d_exporters.meshes import Mesh
+from img3d_assets.color_values import linear_of_srgb
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_geometry import vertex_normals
 
 UNLIT = "KHR_materials_unlit"
 OWN_COLOR = "_COLOR_0"

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from img3d_exporters.mesh_geometry import vertex_normals, welded
-from img3d_exporters.meshes import Mesh
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_geometry import vertex_normals, welded
 
 MATERIAL = "textured"
 

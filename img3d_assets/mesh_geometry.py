@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from img3d_assets.mesh import Mesh
 from img3d_base.errors import InputError
-from img3d_exporters.meshes import Mesh
 
 
 def check_mesh(mesh: Mesh) -> None:

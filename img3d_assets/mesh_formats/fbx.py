@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from img3d_assets.axes import TO_Y_UP
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_geometry import welded
 from img3d_base.errors import InputError
-from img3d_exporters.frames import TO_Y_UP
-from img3d_exporters.mesh_geometry import welded
-from img3d_exporters.meshes import Mesh
 
 ARRAYS, TEXTURE, OUTPUT = "mesh.npz", "texture.png", "mesh.fbx"
 """Files that go to and from Blender."""
@@ -56,7 +56,7 @@ def write(mesh: Mesh, path: Path) -> None:
             np.savez(file, **arrays)
         if mesh.texture is not None:
             Image.fromarray(mesh.texture).save(folder / TEXTURE)
-        command = [sys.executable, "-m", "img3d_exporters.formats.fbx_in_blender", name]
+        command = [sys.executable, "-m", "img3d_assets.mesh_formats.fbx_in_blender", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not (folder / OUTPUT).exists():
             lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]

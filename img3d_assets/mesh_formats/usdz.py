@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from img3d_exporters.formats.gltf import linear_of_srgb
-from img3d_exporters.mesh_geometry import vertex_normals, welded
-from img3d_exporters.meshes import Mesh
+from img3d_assets.color_values import linear_of_srgb
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_geometry import vertex_normals, welded
 
 TEXTURE = "texture.png"
 
