@@ -3,8 +3,8 @@
 
 A ray's response to a Gaussian is its maximum along the ray, which is exactly the projected 2D Gaussian at the ray (the
 quadratic form minimised over one coordinate is the marginal's). It is composited front to back with the rasteriser's
-rules (1/255 cut, 0.99 clamp, transmittance stop). Rays are sorted into packets of neighbours, and every packet looks
-only at the Gaussians whose 3-sigma sphere reaches its bounding cone, so no rays x Gaussians table is ever made.
+rules (smallest and largest alpha, transmittance stop). Rays are sorted into packets of neighbours, and every packet
+looks only at the Gaussians whose 3-sigma sphere reaches its bounding cone, so no rays x Gaussians table is ever made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from img3d_kernels.torch_backend import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splat_packets import rotation_matrices
 
@@ -177,12 +178,12 @@ def _composite_packet(
         peak = (local_offset * local_direction / variance).sum(-1) / (local_direction**2 / variance).sum(-1)
         closest = local_offset - peak[..., None] * local_direction
         alpha = gaussians.opacities[block] * torch.exp(-0.5 * (closest**2 / variance).sum(dim=-1))
-        seen = (alpha >= 1 / 255) & (along > nears[:, None]) & (along < fars[:, None])
-        alpha = torch.where(seen, alpha.clamp_max(0.99), 0.0)
+        seen = (alpha >= MIN_ALPHA) & (along > nears[:, None]) & (along < fars[:, None])
+        alpha = torch.where(seen, alpha.clamp_max(MAX_ALPHA), 0.0)
 
         passing = transmittance * torch.cumprod(1 - alpha, dim=1)  # after each Gaussian
         before = torch.cat([transmittance, passing[:, :-1]], dim=1)
-        weights = torch.where((passing > 1e-4) & going_on, alpha * before, 0.0)
+        weights = torch.where((passing > MIN_TRANSMITTANCE) & going_on, alpha * before, 0.0)
         if basis is None:
             rgb += weights @ gaussians.colors[block]
         else:
@@ -193,9 +194,9 @@ def _composite_packet(
         shortest = gaussians.scales[block].argmin(dim=-1)
         axes = rotations[block].gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
         normals -= (weights * torch.sign(directions @ axes.T)) @ axes
-        # As in the rasteriser, the Gaussian that would take transmittance to 1e-4 is left out and ends the ray.
+        # As in the rasteriser, the Gaussian that would take transmittance to the minimum is left out and ends the ray.
         transmittance = (transmittance - weights.sum(dim=1, keepdim=True)).clamp_min(0)
-        going_on = going_on & (passing[:, -1:] > 1e-4)
+        going_on = going_on & (passing[:, -1:] > MIN_TRANSMITTANCE)
         if not bool(going_on.any()):
             break
     opacity = 1 - transmittance

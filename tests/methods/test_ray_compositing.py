@@ -10,6 +10,7 @@ import torch
 from gaussian_scenes import pinhole_camera, small_model
 from nerfstudio.cameras.rays import RayBundle
 
+from img3d_kernels import rasterization
 from img3d_methods import ray_compositing
 from img3d_methods.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.splat_model import FAR, Img3dSplatModel
@@ -39,6 +40,18 @@ def test_a_ray_beside_a_gaussian_sees_its_profile() -> None:
     torch.testing.assert_close(seen.alpha[:, 0], expected, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(seen.rgb[:, 0], expected, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(seen.distance[:3, 0], torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize("opacity", [0.6, 0.995, 1.0])
+def test_an_opaque_gaussian_lets_through_what_it_does_in_the_rasteriser(opacity: float) -> None:
+    gaussian = one_gaussian(opacity, center=(0, 0, 2))
+    K = torch.tensor([[20.0, 0, 4.5], [0, 20.0, 4.5], [0, 0, 1]])  # the middle pixel's centre is on the axis
+    arguments = (gaussian.means, gaussian.quats, gaussian.scales, gaussian.opacities, gaussian.colors)
+    image, alpha, _ = rasterization(*arguments, torch.eye(4)[None], K[None], width=9, height=9)
+    seen = composite_rays(gaussian, torch.zeros(1, 3), torch.tensor([[0.0, 0, 1]]), torch.zeros(3))
+    # Both are the opacity up to the error of exp2, some 1e-7; a clamp of 0.99 would differ by 5e-3.
+    torch.testing.assert_close(seen.alpha[0], alpha[0, 4, 4], atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen.rgb[0], image[0, 4, 4], atol=1e-5, rtol=0)
 
 
 def test_near_and_far_bound_what_is_seen() -> None:
