@@ -7,17 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from img3d_kernels.rendering import default_backend
+
+TORCHS_OPTIONS = ("weight_decay", "decoupled_weight_decay", "amsgrad", "maximize", "capturable", "differentiable")
+"""What the compiled step does not have. (`foreach` and `fused` choose between implementations of the same step.)"""
 
 
 class GaussianAdam(torch.optim.Adam):
     """`torch.optim.Adam` that leaves a row (a Gaussian) alone, moments included, while its gradient is zero.
 
     So a Gaussian that the step's camera does not see keeps its place, as with gsplat's SelectiveAdam; with gradients
-    everywhere the result is torch's. Parameters that are not float32 on a CPU are torch's own business. The state has
-    torch's names, for gsplat's strategies and for checkpoints.
+    everywhere the result is torch's. The state has torch's names, for gsplat's strategies and for checkpoints.
+
+    Parameters that are not float32 on a CPU, and options that the compiled step does not have (`weight_decay`,
+    `amsgrad`, `maximize` and the like), are left to torch's own step, which moves every row.
     """
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -31,7 +35,7 @@ class GaussianAdam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update the parameters; the closure, if any, is evaluated first and its loss returned."""
-        if not all(_is_ours(p) for group in self.param_groups for p in group["params"]):
+        if not all(_is_ours(group) for group in self.param_groups):
             return super().step(closure)
         from img3d_kernels import _C
 
@@ -68,5 +72,7 @@ class GaussianAdam(torch.optim.Adam):
     step.hooked = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
-def _is_ours(p: Tensor) -> bool:
-    return default_backend(p) == "cpu" and p.dim() > 0 and p.is_contiguous()
+def _is_ours(group: dict[str, Any]) -> bool:
+    if any(group.get(option) for option in TORCHS_OPTIONS):
+        return False
+    return all(default_backend(p) == "cpu" and p.dim() > 0 and p.is_contiguous() for p in group["params"])

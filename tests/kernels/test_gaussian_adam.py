@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,9 +14,11 @@ from img3d_kernels.adam import GaussianAdam
 pytest.importorskip("img3d_kernels._C", reason="the compiled kernels are not built")
 
 
-def optimised(optimizer: type[torch.optim.Adam], start: Tensor, gradients: list[Tensor]) -> tuple[Tensor, dict]:
+def optimised(
+    optimizer: type[torch.optim.Adam], start: Tensor, gradients: list[Tensor], **options: Any
+) -> tuple[Tensor, dict]:
     p = torch.nn.Parameter(start.clone())
-    adam = optimizer([p], lr=0.01, eps=1e-15)
+    adam = optimizer([p], lr=0.01, eps=1e-15, **options)
     for gradient in gradients:
         p.grad = gradient.clone()
         adam.step()
@@ -33,6 +37,37 @@ def test_agrees_with_torch_where_every_row_has_a_gradient(shape: tuple[int, ...]
     assert our_state.keys() == their_state.keys()
     for name in our_state:
         torch.testing.assert_close(our_state[name], their_state[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True},
+        {"amsgrad": True},
+        {"maximize": True},
+        {"weight_decay": 0.1, "amsgrad": True, "maximize": True},
+        {"foreach": True},
+        {"foreach": False},
+        {"fused": True},
+    ],
+    ids=str,
+)
+def test_torchs_options_do_what_they_do_there(options: dict[str, bool | float]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    start = torch.randn(200, 3, generator=generator)
+    gradients = [torch.randn(200, 3, generator=generator) * (0.1 if i % 2 else 10) for i in range(5)]
+    ours, our_state = optimised(GaussianAdam, start, gradients, **options)
+    theirs, their_state = optimised(torch.optim.Adam, start, gradients, **options)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert our_state.keys() == their_state.keys()
+
+
+def test_an_option_that_torch_has_for_gpus_only_is_refused_as_there() -> None:
+    with pytest.raises(Exception, match="capturable"):
+        optimised(torch.optim.Adam, torch.ones(2, 2), [torch.ones(2, 2)], capturable=True)
+    with pytest.raises(Exception, match="capturable"):
+        optimised(GaussianAdam, torch.ones(2, 2), [torch.ones(2, 2)], capturable=True)
 
 
 def test_a_row_without_gradient_keeps_its_place_and_moments() -> None:
