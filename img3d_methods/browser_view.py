@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class _Content:
     crop: tuple[float, ...] | None
 
 
-class BrowserView(ViewerControl):
+class BrowserView(ViewerControl, ABC):
     """Decides for each frame whether the page draws it or a picture is rendered here.
 
     Args:

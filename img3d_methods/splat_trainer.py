@@ -19,6 +19,7 @@ from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils import writer
+from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.utils.writer import EventName
@@ -282,8 +283,11 @@ class Img3dTrainer(Trainer):
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 
+    @check_main_thread
     def save_checkpoint(self, step: int) -> None:
         """Write the checkpoint of `step`, then remove older ones if only the latest is kept.
+
+        Only the main process of several does: they share the folder.
 
         Raises:
             OSError: It could not be written; earlier checkpoints are untouched.
@@ -311,6 +315,7 @@ class Img3dTrainer(Trainer):
         self._save_curve()
         return None
 
+    @check_main_thread
     def _save_curve(self) -> None:
         """Write how the run went until now beside its config.yml; a run without it is as good."""
         try:

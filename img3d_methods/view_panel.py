@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ SHARE_OF_CURVES = 0.01
 """Most of the training time that drawing curves may take."""
 
 
-class ViewPanel:
+class ViewPanel(ABC):
     """Two tabs, between the viewer's step counter and its own tabs.
 
     Args:

@@ -22,10 +22,10 @@ from watched_model import WatchedModel
 
 from img3d_exporters.splat_files import read_splats
 from img3d_methods import live_view
-from img3d_methods.browser_view import LEAST_SECONDS, SHARE_OF_TIME, open_to_others
+from img3d_methods.browser_view import LEAST_SECONDS, SHARE_OF_TIME, BrowserView, open_to_others
 from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, write_curve
-from img3d_methods.view_panel import SECONDS_PER_CURVE
+from img3d_methods.view_panel import SECONDS_PER_CURVE, ViewPanel
 
 
 class WatchedSplats(WatchedModel):
@@ -369,3 +369,18 @@ def test_a_model_without_a_viewer_renders_all(watched: WatchedSplats) -> None:
 def test_who_can_see_the_viewer_is_said(config: ViewerConfig, who: str | None) -> None:
     message = open_to_others(config)
     assert message is None if who is None else message is not None and who in message
+
+
+def test_a_view_or_panel_that_leaves_something_out_cannot_be_made(watched: WatchedSplats) -> None:
+    class HalfAView(BrowserView):
+        def doublings(self) -> list[int]:
+            return []
+
+    class HalfAPanel(ViewPanel):
+        def _model_size(self) -> str:
+            return ""
+
+    with pytest.raises(TypeError, match="abstract"):
+        HalfAView(watched.model)
+    with pytest.raises(TypeError, match="abstract"):
+        HalfAPanel(watched.view, "Half")

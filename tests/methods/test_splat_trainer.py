@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from gaussian_scenes import small_model
+from nerfstudio.utils import comms
 from torch.amp.grad_scaler import GradScaler
 
 from img3d_base.errors import InputError
@@ -100,6 +101,14 @@ def test_the_curve_is_written_with_each_checkpoint(trainer: Img3dTrainer) -> Non
     trainer.curve = [CurvePoint(0, 0.0, 0.1, 20.0, 200)]
     assert trainer._try_to_save(8) is None
     assert read_curve(trainer.base_dir / CURVE_FILE) == trainer.curve
+
+
+def test_only_the_main_process_writes(trainer: Img3dTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer.base_dir.mkdir(parents=True)
+    trainer.curve = [CurvePoint(0, 0.0, 0.1, 20.0, 200)]
+    monkeypatch.setattr(comms, "is_main_process", lambda: False)
+    assert trainer._try_to_save(7) is None
+    assert not trainer.checkpoint_dir.exists() and not list(trainer.base_dir.iterdir())
 
 
 def test_optimizer_states_of_another_size_are_refused(trainer: Img3dTrainer) -> None:
