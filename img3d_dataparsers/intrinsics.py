@@ -7,10 +7,17 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
+from nerfstudio.cameras.cameras import CameraType
 
 from img3d_base.errors import InputError
 
+CAMERA_TYPES = {
+    **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"), CameraType.PERSPECTIVE),
+    **dict.fromkeys(("OPENCV", "FULL_OPENCV"), CameraType.PERSPECTIVE),
+    **dict.fromkeys(("FISHEYE", "SIMPLE_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), CameraType.FISHEYE),
+    "OPENCV_FISHEYE": CameraType.FISHEYE,
+}
+"""Of the camera models whose lenses OpenCV has a function for."""
 MIN_FOCAL, MAX_FOCAL = 1e-2, 1e4
 """In photo widths: fields of view of 179 degrees and of 20 seconds of arc."""
 
@@ -32,9 +39,11 @@ class Intrinsics:
     height: int
     """Pixels."""
     distortion: tuple[float, ...]
-    """Nerfstudio's order: k1, k2, k3, k4, p1, p2."""
+    """Nerfstudio's order: k1, k2, k3, k4, p1, p2; k4 is 0 for perspective cameras."""
     camera_type: CameraType
     """PERSPECTIVE or FISHEYE."""
+    denominator: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """k4, k5, k6 of OpenCV's full perspective model, which divides by 1 + k4 r^2 + k5 r^4 + k6 r^6."""
 
 
 def declared_size(values: dict[str, Any], name: str) -> tuple[float, float] | None:
@@ -77,6 +86,7 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
             f"{name}: a focal length of {fx:g} x {fy:g} pixels cannot be right for a photo of {width} x {height}"
         )
     camera_type = _camera_type(values, name)
+    distortion, denominator = _distortion(values, camera_type, name)
     return Intrinsics(
         fx=fx,
         fy=fy,
@@ -84,30 +94,43 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
         cy=_number(values, "cy", name, h / 2) * scale_y,
         width=width,
         height=height,
-        distortion=_distortion(values, camera_type, name),
+        distortion=distortion,
         camera_type=camera_type,
+        denominator=denominator,
     )
 
 
 def _camera_type(values: dict[str, Any], name: str) -> CameraType:
     model = values.get("camera_model", "OPENCV_FISHEYE" if values.get("is_fisheye") else "OPENCV")
-    camera_type = CAMERA_MODEL_TO_TYPE.get(model) if isinstance(model, str) else None
-    if camera_type not in (CameraType.PERSPECTIVE, CameraType.FISHEYE):
-        raise InputError(f"{name} has camera_model {model!r}; img3d reads pinhole, OPENCV and OPENCV_FISHEYE cameras")
+    camera_type = CAMERA_TYPES.get(model) if isinstance(model, str) else None
+    if camera_type is None:
+        raise InputError(
+            f"{name} has camera_model {model!r}; img3d reads pinhole, OPENCV, FULL_OPENCV and OPENCV_FISHEYE cameras: "
+            "straighten the photos first, for example with `colmap image_undistorter`"
+        )
     return camera_type
 
 
-def _distortion(values: dict[str, Any], camera_type: CameraType, name: str) -> tuple[float, ...]:
+def _distortion(
+    values: dict[str, Any], camera_type: CameraType, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """As Intrinsics' `distortion` and `denominator`."""
     if "distortion_params" in values:
         params = values["distortion_params"]
         if not isinstance(params, list) or len(params) != 6:
             raise InputError(f"{name}: distortion_params must be the six numbers k1, k2, k3, k4, p1, p2")
         values = {**values, **dict(zip(("k1", "k2", "k3", "k4", "p1", "p2"), params, strict=True))}
-    if camera_type == CameraType.PERSPECTIVE and any(_number(values, key, name, 0.0) for key in ("k4", "k5", "k6")):
+    k1, k2, k3, k4, k5, k6, p1, p2 = (
+        _number(values, key, name, 0.0) for key in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+    )
+    if camera_type == CameraType.FISHEYE:
+        return (k1, k2, k3, k4, p1, p2), (0.0, 0.0, 0.0)
+    if k4 and not (k5 or k6) and values.get("camera_model") != "FULL_OPENCV":
         raise InputError(
-            f"{name} has k4, k5 or k6, which Nerfstudio's perspective cameras lack; calibrate it with the OPENCV model"
+            f"{name} has k4, which is another thing in Nerfstudio (a factor of r^8) than in OpenCV (in the "
+            'denominator): give "camera_model": "FULL_OPENCV" if it is OpenCV\'s, or calibrate it with the OPENCV model'
         )
-    return tuple(_number(values, key, name, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    return (k1, k2, k3, 0.0, p1, p2), (k4, k5, k6)
 
 
 def _number(values: dict[str, Any], key: str, name: str, default: float) -> float:

@@ -22,6 +22,7 @@ from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 from img3d_dataparsers.seed_cache import fingerprint, kept_points
 from img3d_dataparsers.splits import EvalMode, indices_of_split, lists_in
+from img3d_dataparsers.undistortion import with_denominators
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
 
 MIN_PHOTOS = 3
@@ -193,7 +194,7 @@ def _cameras(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> Cameras
     def column(name: str) -> torch.Tensor:
         return torch.tensor([getattr(photo.intrinsics, name) for photo in photos])
 
-    return Cameras(
+    cameras = Cameras(
         camera_to_worlds=torch.from_numpy(camera_to_worlds).float(),
         fx=column("fx"),
         fy=column("fy"),
@@ -205,6 +206,7 @@ def _cameras(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> Cameras
         camera_type=torch.tensor([photo.intrinsics.camera_type.value for photo in photos]),
         metadata={},  # not None: `ns-export cameras` writes into it
     )
+    return with_denominators(cameras, column("denominator"))
 
 
 def _from_capture(posed: PosedPhotos, transform: FloatArray) -> FloatArray:

@@ -10,10 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
+from torch import Tensor
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.intrinsics import MAX_FOCAL, MIN_FOCAL
 from img3d_dataparsers.posed_photos import FloatArray
+
+EXACT_DISTORTION = "opencv_distortion"
+"""Key of Cameras.metadata: `[N, 8]` in OpenCV's order, where distortion_params holds but the nearest polynomial."""
+MAX_FIELD_OF_VIEW = 120.0
+"""Degrees of a fisheye's straightened photo along its longer side: more would stretch its rim over most of it."""
+MAX_ANGLE = np.radians(85)
+"""From the axis; rays of a fisheye that are steeper have no place in a pinhole camera."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Undistortion:
     new_K: FloatArray
     """`[3, 3]` of the pinhole camera, in the same convention."""
     distortion: FloatArray
-    """OpenCV's order: k1, k2, p1, p2, k3 (perspective) or k1, k2, k3, k4 (fisheye)."""
+    """OpenCV's order: k1, k2, p1, p2, k3, k4, k5, k6 (perspective) or k1, k2, k3, k4 (fisheye)."""
     is_fisheye: bool
     width: int
     height: int
@@ -84,20 +92,16 @@ def undistortion_of(camera: Cameras) -> Undistortion | None:
     Raises:
         InputError: the distortion is so strong that there is no such pinhole camera.
     """
-    is_fisheye = int(camera.camera_type.item()) == CameraType.FISHEYE.value
-    params = camera.distortion_params
-    if not is_fisheye and (params is None or not bool(torch.any(params != 0))):
+    K, distortion, is_fisheye = _lens(camera)
+    if not is_fisheye and not distortion.any():
         return None
-    k1, k2, k3, k4, p1, p2 = params.double().flatten().tolist() if params is not None else [0.0] * 6
     width, height = int(camera.width.item()), int(camera.height.item())
-    K = np.array(
-        [[camera.fx.item(), 0, camera.cx.item() - 0.5], [0, camera.fy.item(), camera.cy.item() - 0.5], [0, 0, 1]]
-    )
     size = (width, height)
-    distortion = np.array([k1, k2, k3, k4] if is_fisheye else [k1, k2, p1, p2, k3])
     try:
         if is_fisheye:
             new_K = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(K, distortion, size, np.eye(3), balance=0.0)
+            least = max(size) / 2 / np.tan(np.radians(MAX_FIELD_OF_VIEW / 2))
+            new_K[:2, :2] *= max(1.0, least / max(new_K[0, 0], 1e-9))
         else:
             new_K, _ = cv2.getOptimalNewCameraMatrix(K, distortion, size, 0.0)
     except cv2.error:
@@ -105,11 +109,85 @@ def undistortion_of(camera: Cameras) -> Undistortion | None:
     focal, centre = np.diag(new_K)[:2] / size, new_K[:2, 2] / size
     usable = (MIN_FOCAL < focal).all() and (focal < MAX_FOCAL).all() and (np.abs(centre) < MAX_FOCAL).all()
     if not usable:
+        names = "k1, k2, k3, k4" if is_fisheye else "k1, k2, p1, p2, k3, k4, k5, k6"
         raise InputError(
-            f"no pinhole camera sees what a lens with k1, k2, k3, k4, p1, p2 = {k1:g}, {k2:g}, {k3:g}, {k4:g}, {p1:g}, "
-            f"{p2:g} and focal length {K[0, 0]:g} of a {width} x {height} photo saw; correct the calibration"
+            f"no pinhole camera sees what a lens with {names} = {', '.join(f'{value:g}' for value in distortion)} and "
+            f"focal length {K[0, 0]:g} of a {width} x {height} photo saw; correct the calibration"
         )
     return Undistortion(K, np.asarray(new_K, dtype=np.float64), distortion, is_fisheye, width, height)
+
+
+def _lens(camera: Cameras) -> tuple[FloatArray, FloatArray, bool]:
+    """`K` `[3, 3]` (pixel centres at whole numbers), distortion in OpenCV's order, and whether it is a fisheye."""
+    K = np.array(
+        [[camera.fx.item(), 0, camera.cx.item() - 0.5], [0, camera.fy.item(), camera.cy.item() - 0.5], [0, 0, 1]]
+    )
+    params = camera.distortion_params
+    k1, k2, k3, k4, p1, p2 = params.double().flatten().tolist() if params is not None else [0.0] * 6
+    if int(camera.camera_type.item()) == CameraType.FISHEYE.value:
+        return K, np.array([k1, k2, k3, k4]), True
+    exact = (camera.metadata or {}).get(EXACT_DISTORTION)
+    distortion = [k1, k2, p1, p2, k3, 0.0, 0.0, 0.0] if exact is None else exact.double().flatten().tolist()
+    return K, np.array(distortion), False
+
+
+def straight_rays(camera: Cameras, pixels: FloatArray) -> FloatArray:
+    """Where rays through pixels of a photo as it was taken cross the plane at distance 1: x (right) and y (down).
+
+    Args:
+        camera: `[]`, with lens distortion or without.
+        pixels: `[P, 2]`, pixel centres at +0.5.
+
+    Returns:
+        `[P, 2]`; NaN where a fisheye looks sideways or backwards.
+    """
+    K, distortion, is_fisheye = _lens(camera)
+    points = pixels.reshape(-1, 1, 2) - 0.5
+    if not is_fisheye:
+        enough = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-9)
+        straight = cv2.undistortPointsIter(points, K, distortion, np.eye(3), np.eye(3), enough)
+        return np.asarray(straight, dtype=np.float64).reshape(-1, 2)
+    straight = np.asarray(cv2.fisheye.undistortPoints(points, K, distortion), dtype=np.float64).reshape(-1, 2)
+    # What OpenCV has beyond 90 degrees, and where no angle fits, is not on the side that it was seen on.
+    sides = np.sign(straight) == np.sign((points.reshape(-1, 2) - K[:2, 2]) / np.diag(K)[:2])
+    steep = np.linalg.norm(straight, axis=1) < np.tan(MAX_ANGLE)
+    return np.where((sides.all(axis=1) & steep)[:, None], straight, np.nan)
+
+
+def with_denominators(cameras: Cameras, denominators: Tensor) -> Cameras:
+    """The cameras `[N]` with the k4, k5, k6 `[N, 3]` of OpenCV's full perspective model.
+
+    Nerfstudio's distortion_params have no place for them: they hold the polynomial that comes nearest, which is what
+    other methods straighten rays by, and the metadata hold the exact lens.
+    """
+    if not denominators.any():
+        return cameras
+    assert cameras.distortion_params is not None
+    params = cameras.distortion_params.clone()
+    k1, k2, k3, _, p1, p2 = params.unbind(dim=-1)
+    exact = torch.stack([k1, k2, p1, p2, k3, *denominators.unbind(dim=-1)], dim=-1)
+    cameras = replace(cameras, metadata={**(cameras.metadata or {}), EXACT_DISTORTION: exact})
+    for i in denominators.any(dim=-1).nonzero().flatten().tolist():
+        width, height = cameras.width[i].item(), cameras.height[i].item()
+        corners = straight_rays(cameras[i], np.array([[x, y] for x in (0, width) for y in (0, height)]))
+        reach = float(np.linalg.norm(corners, axis=1).max())
+        params[i, :3] = torch.from_numpy(nearest_polynomial(exact[i].double().numpy(), reach))
+    return replace(cameras, distortion_params=params)
+
+
+def nearest_polynomial(distortion: FloatArray, reach: float) -> FloatArray:
+    """The `k1, k2, k3` that come nearest to OpenCV's full perspective model, for programs that know only those.
+
+    Args:
+        distortion: `[8]`, OpenCV's order.
+        reach: how far from the middle the photo goes, in straight photos of focal length 1.
+    """
+    k1, k2, _, _, k3, k4, k5, k6 = distortion.tolist()
+    r2 = np.linspace(0, reach, 200)[1:] ** 2
+    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    radius = np.sqrt(r2)[:, None]
+    powers = np.stack([r2, r2**2, r2**3], axis=1)
+    return np.linalg.lstsq(radius * powers, radius[:, 0] * (radial - 1), rcond=None)[0]
 
 
 def undistorted(cameras: Cameras, undistortions: list[Undistortion | None]) -> Cameras:

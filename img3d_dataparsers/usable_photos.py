@@ -17,6 +17,8 @@ from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 
 ROTATION_TOLERANCE = 1e-2
 ASPECT_TOLERANCE = 1e-2
+ROUNDING = 1e-12
+"""Of coordinates in double precision, after a rotation or two."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     leave_out(lambda frame: frame.camera_to_world is None, "have no transform_matrix")
     leave_out(lambda frame: matrices[id(frame)].shape != (4, 4), "have a transform_matrix that is not 4x4 numbers")
     leave_out(lambda frame: not _is_finite(matrices[id(frame)]), "have NaN or infinity in transform_matrix")
+    scales = {id(frame): _scale(matrices[id(frame)]) for frame in frames}
+    for frame in frames:
+        matrices[id(frame)] = _divided(matrices[id(frame)], scales[id(frame)])
     leave_out(
         lambda frame: not _is_rigid(matrices[id(frame)]), "have a transform_matrix that is not a rotation and a shift"
     )
@@ -84,6 +89,14 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
         raise InputError(f"{posed.source}: {len(frames)} usable photos, at least {at_least} are needed: {why}")
     for sentence in sentences:
         warn(f"{sentence}; training goes on without them")
+    scaled = [frame for frame in frames if scales[id(frame)] != 1]
+    if scaled:
+        smallest, largest = (f"{of(scales[id(frame)] for frame in scaled):.3g}" for of in (min, max))
+        warn(
+            f"{len(scaled)} of {total} photos have a rotation with a scale of {smallest} "
+            + (f"to {largest} " if largest != smallest else "")
+            + f"({some_names([frame.name for frame in scaled])}); it is left out, positions stay as they are"
+        )
 
     masks = _masks(frames, posed.folder)
     photos = []
@@ -107,6 +120,21 @@ def _matrix(value: Any) -> FloatArray:
 def _is_finite(matrix: FloatArray) -> bool:
     """Numbers beyond 1e12 count as infinite: they overflow single precision when they are squared a few times."""
     return bool((np.abs(matrix) < 1e12).all())
+
+
+def _scale(matrix: FloatArray) -> float:
+    """How much longer than 1 the camera's axes are; 1 within the tolerance, or where they are no rotation at all."""
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    scale = float(lengths.mean())
+    within = (
+        abs(scale - 1) <= ROTATION_TOLERANCE / 2
+    )  # of the squared length that _is_rigid compares, ROTATION_TOLERANCE
+    return 1.0 if within or scale == 0 or not _is_rigid(_divided(matrix, scale)) else scale
+
+
+def _divided(matrix: FloatArray, scale: float) -> FloatArray:
+    """The rotation without its scale; the position as it is."""
+    return np.concatenate([matrix[:, :3] / [[scale], [scale], [scale], [1.0]], matrix[:, 3:]], axis=1)
 
 
 def _is_rigid(matrix: FloatArray) -> bool:
@@ -159,7 +187,8 @@ def mask_beside(image_path: Path, folder: Path) -> Path | None:
 def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:
     origins = np.stack([photo.camera_to_world[:3, 3] for photo in photos])
     extent = np.abs(origins - origins[0]).max()
-    if at_least > 1 and extent <= 1e-6 * np.abs(origins).max():
+    # Apart by no more than rounding: georeferenced cameras are metres apart, and millions of metres from the origin.
+    if at_least > 1 and extent <= ROUNDING * np.abs(origins).max():
         raise InputError(
             f"{posed.source}: all {len(photos)} cameras are at the same place; reconstruction needs parallax, "
             "so photograph the subject from several places"

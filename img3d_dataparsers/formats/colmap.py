@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes posed photos of a COLMAP model."""
+"""Makes posed photos of a COLMAP model: which of several, with which lenses, and its points."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from img3d_base.errors import InputError, warn
-from img3d_dataparsers.formats.colmap_model import ModelCamera, read_cameras, read_images, read_points
+from img3d_base.errors import InputError, some_names, warn
+from img3d_dataparsers.formats.colmap_model import (
+    ModelCamera,
+    ModelImage,
+    count_images,
+    read_cameras,
+    read_images,
+    read_points,
+)
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
@@ -18,13 +25,47 @@ SUFFIXES = (".txt", ".bin")
 Z_UP = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
 """From COLMAP's world, which guesses that gravity is +y, to one with z up, as Nerfstudio's COLMAP parser does it."""
 
+UNIT_TOLERANCE = 1e-2
+"""Of a quaternion's length; those of files are rounded."""
+LENSES = {
+    "SIMPLE_PINHOLE": ("OPENCV", "f cx cy"),
+    "PINHOLE": ("OPENCV", "fl_x fl_y cx cy"),
+    "SIMPLE_RADIAL": ("OPENCV", "f cx cy k1"),
+    "RADIAL": ("OPENCV", "f cx cy k1 k2"),
+    "OPENCV": ("OPENCV", "fl_x fl_y cx cy k1 k2 p1 p2"),
+    "FULL_OPENCV": ("FULL_OPENCV", "fl_x fl_y cx cy k1 k2 p1 p2 k3 k4 k5 k6"),
+    "OPENCV_FISHEYE": ("OPENCV_FISHEYE", "fl_x fl_y cx cy k1 k2 k3 k4"),
+    "SIMPLE_FISHEYE": ("OPENCV_FISHEYE", "f cx cy"),
+    "FISHEYE": ("OPENCV_FISHEYE", "fl_x fl_y cx cy"),
+    "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1"),
+    "RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1 k2"),
+}
+"""COLMAP's camera models that OpenCV can straighten: as which model of transforms.json, and what their parameters are
+called there. For the lenses of the others OpenCV has no function."""
+
 
 def find_reconstruction(folder: Path) -> Path | None:
-    """The folder of the COLMAP model in a data set, where ns-process-data and COLMAP itself put it."""
-    for name in ("colmap/sparse/0", "sparse/0", "sparse"):
-        if any((folder / name / f"cameras{suffix}").is_file() for suffix in SUFFIXES):
-            return folder / name
-    return None
+    """The folder of the COLMAP model in a data set, where ns-process-data and COLMAP itself put it.
+
+    COLMAP splits photos that it cannot connect into several models: the one with most photos is the scene.
+    """
+    models = _models_in(folder)
+    return max(models, key=count_images) if len(models) > 1 else next(iter(models), None)
+
+
+def _models_in(folder: Path) -> list[Path]:
+    """The models of a data set, in the order in which COLMAP made them."""
+    for root in (folder / "colmap/sparse", folder / "sparse"):
+        inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        inside.sort(key=lambda path: int(path.name) if path.name.isdecimal() else len(inside))
+        models = [path for path in (*inside, root) if _has_cameras(path)]
+        if models:
+            return models
+    return []
+
+
+def _has_cameras(folder: Path) -> bool:
+    return any((folder / f"cameras{suffix}").is_file() for suffix in SUFFIXES)
 
 
 def is_reconstruction(folder: Path) -> bool:
@@ -40,19 +81,21 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
         reconstruction: the folder with cameras, images and points3D as `.txt` or `.bin`.
 
     Raises:
-        InputError: the model cannot be read, or has a camera model that Nerfstudio does not know.
+        InputError: the model cannot be read, has no photos, or only lenses that OpenCV cannot straighten.
     """
+    _say_which_of_several(folder, reconstruction)
     cameras, images = read_cameras(reconstruction), read_images(reconstruction)
     missing = sorted({image.camera for image in images} - cameras.keys())
     if missing or not images:
         what = f"has no camera {missing[0]}, which a photo names" if missing else "lists no photos"
         raise InputError(f"the COLMAP model in {reconstruction} cannot be used: it {what}; export it again")
-    intrinsics = {number: _intrinsics(camera, reconstruction) for number, camera in cameras.items()}
+    images = _with_known_lenses(images, cameras, reconstruction)
+    _warn_of_scaled_rotations(images)
     frames = [
         {
             "file_path": image.name,
             "transform_matrix": _opengl_to_z_up(image.world_to_camera),
-            **intrinsics[image.camera],
+            **_intrinsics(cameras[image.camera]),
         }
         for image in images
     ]
@@ -89,18 +132,51 @@ def _opengl_to_z_up(world_to_camera: FloatArray) -> FloatArray:
     return Z_UP[:, :3] @ to_world
 
 
-def _intrinsics(camera: ModelCamera, reconstruction: Path) -> dict[str, Any]:
-    # Imported late: it drags in Nerfstudio's data processing, which most data sets never need.
-    from nerfstudio.data.utils.colmap_parsing_utils import Camera
-    from nerfstudio.process_data.colmap_utils import parse_colmap_camera_params
+def _say_which_of_several(folder: Path, chosen: Path) -> None:
+    models = _models_in(folder)
+    if len(models) > 1 and chosen in models:
+        others = [f"{path.relative_to(folder)} with {count_images(path)}" for path in models if path != chosen]
+        warn(
+            f"there are {len(models)} COLMAP models, each in a world of its own: the one with most photos is used, "
+            f"{chosen.relative_to(folder)} with {count_images(chosen)} (not {some_names(others)})"
+        )
 
-    try:
-        return parse_colmap_camera_params(Camera(0, camera.model, camera.width, camera.height, camera.parameters))
-    except (IndexError, NotImplementedError) as error:
-        raise InputError(
-            f"the COLMAP model in {reconstruction} has a camera of the model {camera.model}, which is not supported: "
-            "run colmap image_undistorter, and give its output"
-        ) from error
+
+def _with_known_lenses(images: list[ModelImage], cameras: dict[int, ModelCamera], model: Path) -> list[ModelImage]:
+    """The photos whose lenses can be straightened; a warning about the others, an error if there are only those."""
+    known = [image for image in images if cameras[image.camera].model in LENSES]
+    others = sorted({cameras[image.camera].model for image in images} - LENSES.keys())
+    if not others:
+        return known
+    hint = (
+        "render perspective views from the panoramas first"
+        if others == ["EQUIRECTANGULAR"]
+        else f"run `colmap image_undistorter --input_path '{model}' --image_path IMAGES --output_path NEW` and give "
+        "--data NEW"
+    )
+    which = f"{len(images) - len(known)} of {len(images)} photos have a camera of the model {' or '.join(others)}"
+    if not known:
+        raise InputError(f"the COLMAP model in {model} cannot be used: {which}, which OpenCV cannot straighten: {hint}")
+    warn(f"{which}, which OpenCV cannot straighten; training goes on without them ({hint})")
+    return known
+
+
+def _warn_of_scaled_rotations(images: list[ModelImage]) -> None:
+    names = [image.name for image in images if UNIT_TOLERANCE < abs(image.quaternion_length - 1) < np.inf]
+    if names:
+        warn(
+            f"{len(names)} of {len(images)} photos have a quaternion whose length is not 1 ({some_names(names)}); "
+            "the scale is left out"
+        )
+
+
+def _intrinsics(camera: ModelCamera) -> dict[str, Any]:
+    """As in transforms.json."""
+    model, names = LENSES[camera.model]
+    values: dict[str, Any] = {"camera_model": model, "w": camera.width, "h": camera.height}
+    for name, value in zip(names.split(), camera.parameters, strict=True):
+        values["fl_x" if name == "f" else name] = value
+    return values
 
 
 def _photo_folder(folder: Path, names: list[str]) -> Path:

@@ -77,6 +77,8 @@ class ModelImage:
     """Number of its camera."""
     world_to_camera: FloatArray
     """`[3, 4]`, OpenCV camera axes; NaN where the file has a quaternion of zeros."""
+    quaternion_length: float
+    """Of what the file has for a rotation: 1, or it carries a scale, which is left out of `world_to_camera`."""
 
 
 def read_cameras(model: Path) -> dict[int, ModelCamera]:
@@ -101,12 +103,28 @@ def read_images(model: Path) -> list[ModelImage]:
     if (model / "cameras.txt").is_file():  # the two belong together
         with _text(model / "images.txt", blank_lines=True) as lines:
             images = []
-            for line in filter(None, lines):
-                images.append(_image_of_line(line))
-                next(lines, None)  # the photo's 2D points; a blank line where there are none
+            has_2d_points = True  # of the photo before; a blank line where there are none
+            for line in lines:
+                # Some programs leave that line out.
+                if not has_2d_points and not _is_image(line):
+                    has_2d_points = True
+                elif line:
+                    images.append(_image_of_line(line))
+                    has_2d_points = False
             return images
     with _binary(model / "images.bin") as file:
         return [_image_of(file) for _ in range(file.count(IMAGE.size, "photos"))]
+
+
+def count_images(model: Path) -> int:
+    """How many registered photos a model has; 0 if it cannot be read."""
+    try:
+        if (model / "cameras.txt").is_file():
+            return len(read_images(model))
+        with _binary(model / "images.bin") as file:
+            return file.count(IMAGE.size, "photos")
+    except InputError:
+        return 0
 
 
 def read_points(model: Path) -> SeedPoints | None:
@@ -143,7 +161,20 @@ def _image_of_line(line: str) -> ModelImage:
     if len(fields) < 10:
         raise ValueError(f"{line[:50]!r} is no photo")
     _, *pose, camera, name = fields
-    return ModelImage(name, int(camera), _world_to_camera([float(value) for value in pose]))
+    return _model_image([float(value) for value in pose], int(camera), name)
+
+
+def _is_image(line: str) -> bool:
+    """Whether a line is a photo, and not 2D points: x, y and a number, any number of times."""
+    fields = line.split(maxsplit=9)
+    if len(fields) < 10:
+        return False
+    *others, last = fields[9].rsplit(maxsplit=1)
+    try:
+        float(last)
+    except ValueError:
+        return True
+    return not others  # a photo whose name is a number
 
 
 def _position_and_colour(line: str) -> list[float]:
@@ -165,7 +196,11 @@ def _image_of(file: _Binary) -> ModelImage:
     _, *pose, camera = file.take(IMAGE)
     name = file.text()
     file.skip(OBSERVATION_BYTES * file.count(OBSERVATION_BYTES, "2D points"))
-    return ModelImage(name, camera, _world_to_camera(pose))
+    return _model_image(pose, camera, name)
+
+
+def _model_image(pose: list[float], camera: int, name: str) -> ModelImage:
+    return ModelImage(name, camera, _world_to_camera(pose), float(np.linalg.norm(pose[:4])))
 
 
 def _world_to_camera(pose: list[float]) -> FloatArray:

@@ -108,7 +108,7 @@ class TestTransformsFile:
             ("fl_x", -5, "must be positive"),
             ("cx", math.nan, "must be a finite number"),
             ("w", 0, "must be positive"),
-            ("k4", 0.1, "k4, k5 or k6"),
+            ("k4", 0.1, "has k4, which is another thing"),
             ("distortion_params", [1, 2], "six numbers"),
             ("camera_model", "EQUIRECTANGULAR", "camera_model 'EQUIRECTANGULAR'"),
             ("applied_transform", [[1, 2], [3, 4]], "not an invertible 3x4 matrix"),
@@ -137,7 +137,7 @@ BROKEN_MATRICES: list[tuple[object, str]] = [
     ("identity", "not 4x4 numbers"),
     ([["a"] * 4] * 4, "not 4x4 numbers"),
     (np.full((4, 4), np.nan).tolist(), "NaN or infinity"),
-    (np.diag([2.0, 2.0, 2.0, 1.0]).tolist(), "not a rotation"),
+    (np.diag([2.0, 1.0, 2.0, 1.0]).tolist(), "not a rotation"),
     (np.diag([1.0, 1.0, -1.0, 1.0]).tolist(), "not a rotation"),
     (np.zeros((4, 4)).tolist(), "not a rotation"),
 ]
@@ -212,6 +212,43 @@ class TestFrames:
         edit(scene, same_place)
         assert "all 16 cameras are at the same place" in error_of(scene)
         assert "parallax" in error_of(scene)
+
+
+class TestScaledRotations:
+    """As of cameras below a scaled parent in Blender, or of MatrixCity."""
+
+    @pytest.mark.parametrize("scale", [0.01, 30.0])
+    def test_the_scale_is_left_out(
+        self, copy_scene: CopyScene, capsys: pytest.CaptureFixture[str], scale: float
+    ) -> None:
+        expected = parse(copy_scene(), triangulate_points=False)
+        scene = copy_scene()
+
+        def rescale(meta: dict[str, Any]) -> None:
+            for frame in meta["frames"]:
+                matrix = np.array(frame["transform_matrix"])
+                matrix[:3, :3] *= scale
+                frame["transform_matrix"] = matrix.tolist()
+
+        edit(scene, rescale)
+        outputs = parse(scene, triangulate_points=False)
+        poses, unscaled = (each.cameras.camera_to_worlds.numpy() for each in (outputs, expected))
+        np.testing.assert_allclose(poses, unscaled, atol=1e-5)
+        [warning] = warnings_in(capsys.readouterr().out)
+        assert f"16 of 16 photos have a rotation with a scale of {scale:g} (" in warning
+
+
+class TestFarFromTheOrigin:
+    def test_cameras_metres_apart_are_not_at_the_same_place(self, copy_scene: CopyScene) -> None:
+        scene = copy_scene()
+
+        def move(meta: dict[str, Any]) -> None:
+            for frame in meta["frames"]:
+                for row, offset in zip(frame["transform_matrix"], (4.6e5, 5.4e6, 300.0), strict=False):
+                    row[3] += offset
+
+        edit(scene, move)
+        assert len(parse(scene, triangulate_points=False).image_filenames) == 14
 
 
 class TestPhotoFiles:

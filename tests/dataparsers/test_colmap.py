@@ -111,6 +111,64 @@ class TestCameras:
         assert first.image_path == tmp_path / "images" / "0.jpg"
 
 
+class TestSeveralModels:
+    def test_the_one_with_most_photos_is_used(
+        self, tmp_path: Path, cameras: list[KnownCamera], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        paths = write_data_set(tmp_path, cameras, "sparse/1", "images")
+        write_model(tmp_path / "sparse/0", [Path(path).name for path in paths[:3]], cameras[:3])
+        write_model(tmp_path / "sparse/10", [Path(path).name for path in paths[:2]], cameras[:2])
+        to_binary(tmp_path / "sparse/10")
+        model = find_reconstruction(tmp_path)
+        assert model == tmp_path / "sparse/1"
+        assert len(read_colmap(tmp_path, model).frames) == 4
+        [warning] = capsys.readouterr().out.splitlines()
+        assert "there are 3 COLMAP models" in warning
+        assert warning.endswith("sparse/1 with 4 (not sparse/0 with 3, sparse/10 with 2)")
+
+    def test_the_first_of_equals(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        for number in (10, 2):
+            write_data_set(tmp_path, cameras, f"sparse/{number}", "images")
+        assert find_reconstruction(tmp_path) == tmp_path / "sparse/2"
+
+    def test_a_damaged_one_beside_is_passed_over(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        write_data_set(tmp_path, cameras, "sparse/1", "images")
+        (tmp_path / "sparse/0").mkdir()
+        (tmp_path / "sparse/0/cameras.bin").write_bytes(b"?")
+        assert find_reconstruction(tmp_path) == tmp_path / "sparse/1"
+
+
+class TestScaledQuaternions:
+    @pytest.mark.parametrize("binary", [False, True])
+    def test_their_length_does_not_matter(
+        self, tmp_path: Path, cameras: list[KnownCamera], capsys: pytest.CaptureFixture[str], binary: bool
+    ) -> None:
+        paths = write_data_set(tmp_path, cameras, "sparse/0", "images")
+        if binary:
+            to_binary(tmp_path / "sparse/0", [Path(path).name for path in paths])
+            path = tmp_path / "sparse/0/images.bin"
+            contents = bytearray(path.read_bytes())
+            contents[12:44] = (7 * np.frombuffer(contents[12:44])).tobytes()
+            path.write_bytes(contents)
+        else:
+            path = tmp_path / "sparse/0/images.txt"
+            number, *rest = path.read_text().splitlines()[1].split(" ")
+            scaled = [repr(7 * float(value)) for value in rest[:4]]
+            path.write_text(path.read_text().replace(" ".join(rest[:4]), " ".join(scaled), 1))
+        posed = read_colmap(tmp_path, tmp_path / "sparse/0")
+        assert_cameras_see_the_points(posed, dict(zip(paths, cameras, strict=True)), POINTS)
+        [warning] = capsys.readouterr().out.splitlines()
+        assert "1 of 4 photos have a quaternion whose length is not 1" in warning
+
+
+def test_text_without_lines_of_2d_points(tmp_path: Path, cameras: list[KnownCamera]) -> None:
+    paths = write_data_set(tmp_path, cameras, "sparse/0", "images")
+    path = tmp_path / "sparse/0/images.txt"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if line))
+    posed = read_colmap(tmp_path, tmp_path / "sparse/0")
+    assert_cameras_see_the_points(posed, dict(zip(paths, cameras, strict=True)), POINTS)
+
+
 class TestModelInTheFolderItself:
     @pytest.mark.parametrize("binary", [False, True])
     def test_it_is_recognised(self, tmp_path: Path, cameras: list[KnownCamera], binary: bool) -> None:

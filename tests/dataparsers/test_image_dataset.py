@@ -24,6 +24,10 @@ LENSES: dict[str, dict[str, Any]] = {
     "barrel": {"k1": -0.15, "k2": 0.03},
     "pincushion": {"k1": 0.12, "k2": -0.02, "k3": 0.005},
     "tangential": {"k1": 0.05, "p1": 0.008, "p2": -0.006},
+    "rational": {
+        **{"camera_model": "FULL_OPENCV", "k1": 0.9, "k2": 0.2, "k3": 0.01, "k4": 1.1, "k5": 0.3, "k6": 0.02},
+        **{"p1": 0.003, "p2": -0.002},
+    },
     "fisheye": {"camera_model": "OPENCV_FISHEYE", "k1": 0.05, "k2": -0.01, "k3": 0.002, "k4": -0.001},
 }
 POINTS = np.array([[x, y, 2.0 + 0.3 * np.sin(3 * x + y)] for x in (-0.8, -0.4, 0.1, 0.7) for y in (-0.6, 0.05, 0.5)])
@@ -41,7 +45,8 @@ def distort(lens: dict[str, Any], points: np.ndarray) -> np.ndarray:
         scale = theta * (1 + k1 * theta**2 + k2 * theta**4 + k3 * theta**6 + k4 * theta**8) / r
         x, y = x * scale, y * scale
     else:
-        radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+        k4, k5, k6 = (lens.get(key, 0.0) for key in ("k4", "k5", "k6"))
+        radial = (1 + k1 * r2 + k2 * r2**2 + k3 * r2**3) / (1 + k4 * r2 + k5 * r2**2 + k6 * r2**3)
         x, y = (
             x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x**2),
             y * radial + p1 * (r2 + 2 * y**2) + 2 * p2 * x * y,
@@ -194,3 +199,10 @@ def test_photos_of_different_sizes(copy_scene: Callable[[], Path]) -> None:
     shapes = [tuple(dataset.get_data(i)["image"].shape) for i in range(3)]
     assert shapes == [(48, 64, 3), (48, 64, 3), (75, 100, 3)]
     assert dataset.cameras.fx[2].item() == pytest.approx(120 * 100 / 128)
+
+
+def test_a_fisheye_that_sees_backwards_keeps_its_middle_sharp(tmp_path: Path) -> None:
+    """195 degrees: OpenCV's own choice has a third of the focal length, and its rim would fill most of the photo."""
+    lens = {"camera_model": "OPENCV_FISHEYE", "fl_x": 94.0, "fl_y": 94.0}
+    camera = dataset_of(one_photo_per_point(tmp_path, {**LENSES["fisheye"], **lens})).cameras[0]
+    assert camera.width / camera.fx == pytest.approx(2 * np.tan(np.radians(60)), rel=1e-3)
