@@ -41,7 +41,9 @@ def normalise(
     _, oriented = auto_orient_and_center_poses(
         torch.from_numpy(shift @ camera_to_worlds).float(), method=orientation_method, center_method=center_method
     )
-    transform = oriented.double().numpy() @ shift
+    # Its rotation, too: rounded, it would turn what is millions of metres away by half a metre.
+    u, _, vh = np.linalg.svd(oriented[:, :3].double().numpy())
+    transform = np.concatenate([u @ vh, oriented[:, 3:].double().numpy()], axis=1) @ shift
     poses = transform @ camera_to_worlds
     extent = np.abs(poses[:, :, 3]).max()
     scale = scale_factor / float(extent) if auto_scale_poses and extent > 0 else scale_factor

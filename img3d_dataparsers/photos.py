@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
+from torch import Tensor
 
 from img3d_base.atomic_files import cache_folders
 from img3d_base.errors import InputError, warn
@@ -84,6 +86,20 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
 
 
 @dataclass
+class PhotosOutputs(DataparserOutputs):
+    """Nerfstudio's, with `dataparser_transform` in double precision: georeferenced captures are millions of metres from
+    the origin, where single precision rounds to half metres."""
+
+    def transform_poses_to_original_space(
+        self,
+        poses: Float[Tensor, "num_poses 3 4"],
+        camera_convention: Literal["opengl", "opencv"] = "opencv",
+    ) -> Float[Tensor, "num_poses 3 4"]:
+        """As Nerfstudio's; `poses` and result are those of any precision, and of double precision."""
+        return super().transform_poses_to_original_space(poses.double(), camera_convention)
+
+
+@dataclass
 class Img3dPhotos(DataParser):
     """Reads posed photos of any of the known formats; photos that can't be used are left out with a warning.
 
@@ -133,7 +149,7 @@ class Img3dPhotos(DataParser):
         if alpha_color is not None:
             metadata["alpha_color"] = alpha_color  # models see the metadata, but not DataparserOutputs.alpha_color
         cameras = _cameras(selected, poses[indices, :3])
-        outputs = DataparserOutputs(
+        outputs = PhotosOutputs(
             image_filenames=[photo.image_path for photo in selected],
             cameras=self._downscaled(cameras),
             alpha_color=alpha_color,
@@ -141,7 +157,7 @@ class Img3dPhotos(DataParser):
             # A photo without a mask among others that have one is used whole; Nerfstudio's type has no word for it.
             mask_filenames=cast(list[Path], masks) if any(masks) else None,
             metadata=metadata,
-            dataparser_transform=torch.from_numpy(_from_capture(posed, transform)).float(),
+            dataparser_transform=torch.from_numpy(_from_capture(posed, transform)),
             dataparser_scale=scale * posed.applied_scale,
         )
         if self.config.load_3D_points and split == "train":

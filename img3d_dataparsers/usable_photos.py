@@ -61,7 +61,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
         seen.add(frame.image_path)
         return repeated
 
-    matrices = {id(frame): _matrix(frame.camera_to_world) for frame in frames}
+    matrices = {id(frame): pose_matrix(frame.camera_to_world) for frame in frames}
 
     leave_out(lambda frame: frame.image_path == Path(), "have no file_path")
     leave_out(lambda frame: frame.camera_to_world is None, "have no transform_matrix")
@@ -108,7 +108,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     return photos
 
 
-def _matrix(value: Any) -> FloatArray:
+def pose_matrix(value: Any) -> FloatArray:
     """A 3x4 or 4x4 matrix as `[4, 4]`; an empty array if it is something else."""
     try:
         matrix = np.asarray(value, dtype=np.float64)

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.colmap import find_reconstruction, read_colmap_points
 from img3d_dataparsers.formats.meta_frames import find_image, frames_of_meta
+from img3d_dataparsers.formats.model_beside import transform_from_model
 from img3d_dataparsers.formats.ply_points import read_ply_points
-from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
+from img3d_dataparsers.posed_photos import FloatArray, Frame, OrientationMethod, PosedPhotos, SeedPoints
 
 LEGACY_APPLIED_TRANSFORM = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], dtype=np.float64)
 """What ns-process-data did to COLMAP's world before it recorded `applied_transform` (nerfstudio_dataparser.py)."""
@@ -48,25 +49,28 @@ def read_transforms(path: Path) -> PosedPhotos:
     folder = path.parent
     reconstruction = find_reconstruction(folder)
 
-    applied_transform = np.eye(4)[:3]
+    frames = sorted(frames_of_meta(meta, folder), key=lambda frame: frame.image_path)
+    applied_scale = _scale(meta.get("applied_scale", 1.0), path)
     if meta.get("applied_transform") is not None:
         applied_transform = _transform(meta["applied_transform"], path)
-    elif reconstruction is not None:
+    elif reconstruction is not None and _is_legacy(reconstruction, frames):
         applied_transform = LEGACY_APPLIED_TRANSFORM
+    else:
+        applied_transform = np.eye(4)[:3]
 
     return PosedPhotos(
         source=path,
         folder=folder,
-        frames=sorted(frames_of_meta(meta, folder), key=lambda frame: frame.image_path),
+        frames=frames,
         splits={
             split: set(_split_paths(meta[f"{split}_filenames"], folder, path))
             for split in ("train", "val", "test")
             if meta.get(f"{split}_filenames") is not None
         },
         applied_transform=applied_transform,
-        applied_scale=_scale(meta.get("applied_scale", 1.0), path),
+        applied_scale=applied_scale,
         orientation_method=_orientation(meta.get("orientation_override"), path),
-        read_seed_points=_seed_reader(meta, folder, reconstruction, applied_transform),
+        read_seed_points=_seed_reader(meta, folder, reconstruction, frames, applied_scale * applied_transform),
     )
 
 
@@ -98,13 +102,31 @@ def _split_paths(names: Any, folder: Path, path: Path) -> Iterable[Path]:
     return (find_image(folder, name) for name in names)
 
 
+def _is_legacy(reconstruction: Path, frames: Sequence[Frame]) -> bool:
+    """Whether the frames are those of the model beside them as ns-process-data once turned it."""
+    found = transform_from_model(reconstruction, frames, LEGACY_APPLIED_TRANSFORM, is_certain=False)
+    return found is LEGACY_APPLIED_TRANSFORM
+
+
 def _seed_reader(
-    meta: dict[str, Any], folder: Path, reconstruction: Path | None, applied_transform: FloatArray
+    meta: dict[str, Any], folder: Path, reconstruction: Path | None, frames: Sequence[Frame], from_capture: FloatArray
 ) -> Callable[[], SeedPoints | None]:
-    """Seed points come from the PLY that the file names, else from the COLMAP model that lies beside it."""
+    """Seed points come from the PLY that the file names, else from the COLMAP model that lies beside it, if it fits."""
     ply_path = meta.get("ply_file_path")
     if isinstance(ply_path, str) and ply_path:
         return lambda: read_ply_points(folder / ply_path)
-    if reconstruction is not None:
-        return lambda: read_colmap_points(reconstruction, applied_transform)
-    return lambda: None
+    if reconstruction is None:
+        return lambda: None
+    is_certain = meta.get("applied_transform") is not None
+
+    def read() -> SeedPoints | None:
+        from_model = transform_from_model(reconstruction, frames, from_capture, is_certain)
+        if from_model is None:
+            warn(
+                f"the COLMAP model in {reconstruction} has other cameras than the poses beside it; its points are not "
+                "used"
+            )
+            return None
+        return read_colmap_points(reconstruction, from_model)
+
+    return read

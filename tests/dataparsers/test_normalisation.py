@@ -103,15 +103,24 @@ def test_georeferenced_captures_keep_their_precision() -> None:
     np.testing.assert_allclose(after / scale, before, atol=1e-5)
 
 
-@pytest.mark.parametrize("applied_scale", [1.0, 0.25])
+@pytest.mark.parametrize(("applied_scale", "far"), [(1.0, 0.0), (0.25, 0.0), (1.0, 5.4e6)])
 @pytest.mark.parametrize("orientation", ["pca", "up", "vertical", "none"])
 @pytest.mark.parametrize("center", ["poses", "focus", "none"])
 def test_outputs_lead_back_to_the_original_capture(
-    copy_scene: Callable[[], Path], orientation: OrientationMethod, center: CenterMethod, applied_scale: float
+    copy_scene: Callable[[], Path],
+    orientation: OrientationMethod,
+    center: CenterMethod,
+    applied_scale: float,
+    far: float,
 ) -> None:
     """The file's poses were themselves derived from a capture, by its applied_transform and applied_scale."""
+    if far and center == "none":
+        pytest.skip("then the origin stays millions of metres away")
     scene = copy_scene()
     meta: dict[str, Any] = json.loads((scene / "transforms.json").read_text())
+    for frame in meta["frames"]:
+        frame["transform_matrix"][0][3] += far / 10
+        frame["transform_matrix"][1][3] += far
     in_file = np.array([frame["transform_matrix"] for frame in meta["frames"]])
     applied = np.array([[0.0, 0, 1, 3], [1, 0, 0, -2], [0, 1, 0, 0.5]])
     meta.update(applied_transform=applied.tolist(), applied_scale=applied_scale)
