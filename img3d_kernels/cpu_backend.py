@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled, multithreaded backend: `torch_backend`'s two functions over `img3d_kernels._C`, in float32.
 
-Importing this module needs the compiled extension.
+What is not float32 is converted to it here: the extension takes arrays as they are or not at all. Importing this module
+needs the compiled extension.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def project_gaussians(
         radii (0: not in view), means2d in pixels, z-depths, conics (upper triangle of the inverse covariance),
         opacities (with the antialiasing compensation, if asked for) and colours (spherical harmonics evaluated).
     """
+    means, quats, scales, opacities, viewmats, Ks = (t.float() for t in (means, quats, scales, opacities, viewmats, Ks))
+    colors = (colors[0].float(), colors[1].float()) if isinstance(colors, tuple) else colors.float()
     camera_centers = None if sh_degree is None else torch.inverse(viewmats)[:, :3, 3]
     options = (width, height, near_plane, far_plane, radius_clip, eps2d, antialiased)
     sh, sh_rest = (None, None) if sh_degree is None else colors if isinstance(colors, tuple) else (colors, None)
@@ -107,6 +110,8 @@ def rasterize_to_pixels(
     """
     if absgrad and colors.shape[-1] > MAX_CHANNELS:
         raise ValueError(f"absgrad takes at most {MAX_CHANNELS} channels on the cpu backend, got {colors.shape[-1]}")
+    means2d, conics, colors, opacities, depths = (t.float() for t in (means2d, conics, colors, opacities, depths))
+    backgrounds = None if backgrounds is None else backgrounds.float()
     renders, alphas = [], []
     for first in range(0, max(1, colors.shape[-1]), MAX_CHANNELS):
         channels = slice(first, first + MAX_CHANNELS)

@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -63,6 +64,8 @@ class Recycler {
     if (free_.size() < MAX_KEPT) free_.push_back(std::move(item));
   }
 
+  Recycler() { free_.reserve(MAX_KEPT); }  // `give` is called by destructors: it may not run out of memory
+
  private:
   static constexpr size_t MAX_KEPT = 4;  // a training step and a viewer's frame, with room
   std::mutex mutex_;
@@ -80,9 +83,15 @@ Recycler<Scratch>& scratches() {
   return *recycler;
 }
 
+// After an error, which is want of memory, what was taken is freed instead.
+template <typename T>
+void give_back(Recycler<T>& recycler, std::unique_ptr<T> item) {
+  if (!std::uncaught_exceptions()) recycler.give(std::move(item));
+}
+
 struct BorrowedScratch {
   std::unique_ptr<Scratch> scratch = scratches().take();
-  ~BorrowedScratch() { scratches().give(std::move(scratch)); }
+  ~BorrowedScratch() { give_back(scratches(), std::move(scratch)); }
 };
 
 // What a forward pass keeps for its backward pass.
@@ -102,7 +111,7 @@ struct RasterState {
     for (; blocks < end; ++blocks) count += __builtin_popcountll(*blocks);
     return count * kernels().lanes;
   }
-  ~RasterState() { raster_scratches().give(std::move(scratch)); }
+  ~RasterState() { give_back(raster_scratches(), std::move(scratch)); }
 };
 
 ProjectInputs project_inputs(const Floats& means, const Floats& quats, const Floats& scales, const Floats& opacities,
@@ -244,6 +253,7 @@ void rasterize_backward(const RasterState& state, const Floats& render, const Fl
                         const Floats& v_alpha, const FloatsOut& v_means2d, const FloatsOut& v_conics,
                         const FloatsOut& v_colors, const FloatsOut& v_opacities,
                         const OptionalFloatsOut& v_means2d_abs) {
+  require(state.for_backward, "this forward pass kept nothing for a backward pass: call it with for_backward");
   const size_t n = state.n_gaussians, pixels = static_cast<size_t>(state.width) * state.height;
   require_size(render, pixels * state.channels, "render");
   require_size(v_render, pixels * state.channels, "v_render");
@@ -324,6 +334,10 @@ void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& res
 }  // namespace
 
 NB_MODULE(_C, m) {
+  // An array of another type or order is refused: a copy of it would take the results with it.
+  const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
+  const auto optional = [](const char* name) { return nb::arg(name).noconvert().none(); };
+
   // An autograd graph that is alive when Python ends still holds its RasterState: that is no leak.
   nb::set_leak_warnings(false);
   m.doc() = "Compiled kernels of img3d_kernels; called through img3d_kernels.cpu_backend.";
@@ -332,26 +346,32 @@ NB_MODULE(_C, m) {
       .def_prop_ro("n_pixel_pairs", &RasterState::n_pixel_pairs)
       .def_prop_ro("nbytes", [](const RasterState& s) { return s.scratch->bytes(); });
 
-  m.def("project_forward", &project_forward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a.none(),
-        "sh_rest"_a.none(), "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
-        "far_plane"_a, "radius_clip"_a, "eps2d"_a, "antialiased"_a, "radii"_a, "means2d"_a, "depths"_a, "conics"_a,
-        "opacities2d"_a, "colors"_a.none());
-  m.def("project_backward", &project_backward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a.none(),
-        "sh_rest"_a.none(), "sh_degree"_a, "viewmats"_a, "camera_centers"_a.none(), "Ks"_a, "width"_a, "height"_a, "near_plane"_a,
-        "far_plane"_a, "radius_clip"_a, "eps2d"_a, "antialiased"_a, "radii"_a, "v_means2d"_a, "v_depths"_a,
-        "v_conics"_a, "v_opacities2d"_a, "v_colors"_a.none(), "v_means"_a, "v_quats"_a, "v_scales"_a, "v_opacities"_a,
-        "v_sh"_a.none(), "v_sh_rest"_a.none(), "v_viewmats"_a.none(), "v_camera_centers"_a.none(),
-        "v_means2d_abs"_a.none(), "grad2d"_a.none(), "grad_count"_a.none(), "max_radii"_a.none());
-  m.def("rasterize_forward", &rasterize_forward, "means2d"_a, "conics"_a, "colors"_a, "opacities"_a, "radii"_a,
-        "depths"_a, "background"_a.none(), "width"_a, "height"_a, "for_backward"_a, "render"_a,
-        "alpha"_a);
-  m.def("rasterize_backward", &rasterize_backward, "state"_a, "render"_a, "alpha"_a, "v_render"_a, "v_alpha"_a,
-        "v_means2d"_a, "v_conics"_a, "v_colors"_a, "v_opacities"_a, "v_means2d_abs"_a.none());
-  m.def("l1_ssim", &l1_ssim, "render"_a, "target"_a, "ssim_lambda"_a, "v_render"_a.none());
-  m.def("adam_step", &adam_step, "param"_a, "grad"_a, "exp_avg"_a, "exp_avg_sq"_a, "lr"_a, "beta1"_a, "beta2"_a,
-        "eps"_a, "step"_a, "skip_zero_rows"_a);
-  m.def("hash_grid_forward", &hash_grid_forward, "positions"_a, "table"_a, "resolutions"_a, "features"_a);
-  m.def("hash_grid_backward", &hash_grid_backward, "positions"_a, "resolutions"_a, "v_features"_a, "v_table"_a);
+  m.def("project_forward", &project_forward, array("means"), array("quats"), array("scales"), array("opacities"),
+        optional("sh"), optional("sh_rest"), "sh_degree"_a, array("viewmats"), optional("camera_centers"),
+        array("Ks"), "width"_a, "height"_a, "near_plane"_a, "far_plane"_a, "radius_clip"_a, "eps2d"_a,
+        "antialiased"_a, array("radii"), array("means2d"), array("depths"), array("conics"), array("opacities2d"),
+        optional("colors"));
+  m.def("project_backward", &project_backward, array("means"), array("quats"), array("scales"), array("opacities"),
+        optional("sh"), optional("sh_rest"), "sh_degree"_a, array("viewmats"), optional("camera_centers"),
+        array("Ks"), "width"_a, "height"_a, "near_plane"_a, "far_plane"_a, "radius_clip"_a, "eps2d"_a,
+        "antialiased"_a, array("radii"), array("v_means2d"), array("v_depths"), array("v_conics"),
+        array("v_opacities2d"), optional("v_colors"), array("v_means"), array("v_quats"), array("v_scales"),
+        array("v_opacities"), optional("v_sh"), optional("v_sh_rest"), optional("v_viewmats"),
+        optional("v_camera_centers"), optional("v_means2d_abs"), optional("grad2d"), optional("grad_count"),
+        optional("max_radii"));
+  m.def("rasterize_forward", &rasterize_forward, array("means2d"), array("conics"), array("colors"),
+        array("opacities"), array("radii"), array("depths"), optional("background"), "width"_a, "height"_a,
+        "for_backward"_a, array("render"), array("alpha"));
+  m.def("rasterize_backward", &rasterize_backward, "state"_a, array("render"), array("alpha"), array("v_render"),
+        array("v_alpha"), array("v_means2d"), array("v_conics"), array("v_colors"), array("v_opacities"),
+        optional("v_means2d_abs"));
+  m.def("l1_ssim", &l1_ssim, array("render"), array("target"), "ssim_lambda"_a, optional("v_render"));
+  m.def("adam_step", &adam_step, array("param"), array("grad"), array("exp_avg"), array("exp_avg_sq"), "lr"_a,
+        "beta1"_a, "beta2"_a, "eps"_a, "step"_a, "skip_zero_rows"_a);
+  m.def("hash_grid_forward", &hash_grid_forward, array("positions"), array("table"), "resolutions"_a,
+        array("features"));
+  m.def("hash_grid_backward", &hash_grid_backward, array("positions"), "resolutions"_a, array("v_features"),
+        array("v_table"));
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cmath>
+#include <stdexcept>
 
 #include "kernels.h"
 #include "parallel.h"
@@ -208,6 +209,7 @@ inline void bin_splats(const RasterizeInputs& in, RasterScratch& scratch) {
     }
   }
   tile_begin[n_tiles] = total;
+  if (total > UINT32_MAX) throw std::length_error("more than 2^32 pairs of splats and tiles");
 
   TilePair* tile_pairs = scratch.tile_pairs.get<TilePair>(total);
   parallel(n_chunks, [&](size_t task) {

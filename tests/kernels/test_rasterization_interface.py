@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_scenes import BACKENDS, Scene, random_scene
+from kernel_scenes import BACKENDS, Scene, needs_compiled, random_scene
 
 from img3d_kernels import gsplat_compat, rasterization, rendering
 
@@ -179,6 +179,22 @@ def test_errors_name_the_argument(change: dict[str, Any], message: str) -> None:
     call = {**scene.tensors(), "Ks": scene.Ks, "width": 9, "height": 9, "sh_degree": 3, "backend": "torch", **change}
     with pytest.raises(ValueError, match=message):
         rasterization(**call)
+
+
+@needs_compiled
+@pytest.mark.parametrize("sh_degree", [None, 2])
+def test_mixed_precision_is_single_precision_where_the_means_are(sh_degree: int | None) -> None:
+    scene = dataclasses.replace(random_scene(n=20, sh_degree=sh_degree), backgrounds=torch.ones(1, 3))
+    if sh_degree is None:
+        scene.colors = scene.colors[:, :3]
+    single, mixed = scene.tensors(), scene.tensors(torch.float64)
+    mixed["means"] = single["means"].detach().clone().requires_grad_()
+    for inputs, Ks in ((single, scene.Ks), (mixed, scene.Ks.double())):
+        image, _, _ = rasterization(**inputs, Ks=Ks, width=scene.width, height=scene.height, sh_degree=sh_degree)
+        (image * torch.linspace(0, 1, image.numel()).reshape(image.shape)).sum().backward()
+    for name, value in single.items():
+        assert mixed[name].grad.dtype == mixed[name].dtype
+        assert torch.equal(mixed[name].grad.float(), value.grad), name
 
 
 def test_double_precision_goes_to_torch_and_single_to_the_compiled_backend() -> None:

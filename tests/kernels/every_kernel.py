@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every compiled kernel on small random inputs, each argument by its name; also as a process of its own.
+
+    python every_kernel.py EXTENSION OUTPUT.npz
+
+loads the extension from its file, without torch, and writes all results and the instruction set that was used.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+N, CAMERAS, WIDTH, HEIGHT = 300, 2, 53, 37
+"""Some Gaussians, and images that end within a tile and within a vector."""
+
+
+def float_arrays(**shapes: tuple[int, ...]) -> dict[str, Array]:
+    """Zeros of these shapes, by name."""
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+def projection(random: np.random.Generator) -> dict[str, Any]:
+    """What `project_forward` and `project_backward` take: Gaussians with harmonics of degree 3 before two cameras."""
+    viewmats = np.tile(np.eye(4, dtype=np.float32), (CAMERAS, 1, 1))
+    viewmats[:, 2, 3] = 4.0, 5.0
+    K = np.array([[45, 0, 25], [0, 50, 20], [0, 0, 1]], np.float32)
+    return {
+        "means": random.normal(0, 0.8, (N, 3)).astype(np.float32),
+        "quats": random.normal(0, 1, (N, 4)).astype(np.float32),
+        "scales": random.uniform(0.03, 0.3, (N, 3)).astype(np.float32),
+        "opacities": random.uniform(0.1, 0.95, N).astype(np.float32),
+        "sh": random.normal(0, 0.5, (N, 1, 3)).astype(np.float32),
+        "sh_rest": random.normal(0, 0.2, (N, 15, 3)).astype(np.float32),
+        "sh_degree": 3,
+        "viewmats": viewmats,
+        "camera_centers": np.ascontiguousarray(-viewmats[:, :3, 3]),
+        "Ks": np.tile(K, (CAMERAS, 1, 1)),
+        "width": WIDTH,
+        "height": HEIGHT,
+        "near_plane": 0.01,
+        "far_plane": 1e10,
+        "radius_clip": 0.0,
+        "eps2d": 0.3,
+        "antialiased": True,
+    }
+
+
+def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict[str, Array]]]:
+    """For each kernel what it is called with: its inputs, and the arrays that it writes; all by their names.
+
+    Inputs of later kernels are what earlier ones wrote: the kernels run here, in this order, once.
+    """
+    random = np.random.default_rng(seed)
+    found: dict[str, tuple[dict[str, Any], dict[str, Array]]] = {}
+
+    def run(name: str, inputs: dict[str, Any], outputs: dict[str, Array]) -> Any:
+        found[name] = inputs, outputs
+        return getattr(extension, name)(**inputs, **outputs)
+
+    def normal(*shape: int) -> Array:
+        return random.normal(0, 1, shape).astype(np.float32)
+
+    inputs = projection(random)
+    many = (CAMERAS, N)
+    projected = {
+        "radii": np.zeros(many, np.int32),
+        **float_arrays(means2d=(*many, 2), depths=many, conics=(*many, 3), opacities2d=many, colors=(*many, 3)),
+    }
+    run("project_forward", inputs, projected)
+
+    one = {name: array[0] for name, array in projected.items()}
+    image = float_arrays(render=(HEIGHT, WIDTH, 3), alpha=(HEIGHT, WIDTH))
+    blended = {
+        **{name: one[name] for name in ("means2d", "conics", "colors", "radii", "depths")},
+        "opacities": one["opacities2d"],
+        "background": np.array([0.2, 0.4, 0.6], np.float32),
+        "width": WIDTH,
+        "height": HEIGHT,
+        "for_backward": True,
+    }
+    state = run("rasterize_forward", blended, image)
+    gradients = float_arrays(v_means2d=(N, 2), v_conics=(N, 3), v_colors=(N, 3), v_opacities=(N,), v_means2d_abs=(N, 2))
+    by_image = {"v_render": normal(HEIGHT, WIDTH, 3), "v_alpha": normal(HEIGHT, WIDTH)}
+    run("rasterize_backward", {"state": state, **image, **by_image}, gradients)
+
+    by_projected = {
+        "radii": projected["radii"],
+        "v_means2d": normal(*many, 2),
+        "v_depths": normal(*many),
+        "v_conics": 0.01 * normal(*many, 3),
+        "v_opacities2d": normal(*many),
+        "v_colors": normal(*many, 3),
+        "v_means2d_abs": np.abs(normal(*many, 2)),
+    }
+    by_gaussians = float_arrays(
+        v_means=(N, 3), v_quats=(N, 4), v_scales=(N, 3), v_opacities=(N,), v_sh=(N, 1, 3), v_sh_rest=(N, 15, 3)
+    )
+    by_cameras = float_arrays(v_viewmats=(CAMERAS, 4, 4), v_camera_centers=(CAMERAS, 3))
+    statistics = float_arrays(grad2d=(N,), grad_count=(N,), max_radii=(N,))
+    run("project_backward", {**inputs, **by_projected}, {**by_gaussians, **by_cameras, **statistics})
+
+    pictures = {name: random.uniform(0, 1, (HEIGHT, WIDTH, 3)).astype(np.float32) for name in ("render", "target")}
+    v_render = float_arrays(v_render=(HEIGHT, WIDTH, 3))
+    v_render["loss"] = np.array(run("l1_ssim", {**pictures, "ssim_lambda": 0.2}, v_render), np.float32)
+
+    moved = {"param": normal(N, 3), "exp_avg": normal(N, 3), "exp_avg_sq": np.abs(normal(N, 3))}
+    grad = normal(N, 3)
+    grad[::3] = 0
+    rates = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-15, "step": 3, "skip_zero_rows": True}
+    run("adam_step", {"grad": grad, **rates}, moved)
+
+    grid = {"positions": random.uniform(-0.1, 1.1, (N, 3)).astype(np.float32), "resolutions": [4, 16, 200]}
+    run("hash_grid_forward", {**grid, "table": normal(3, 4096, 2)}, float_arrays(features=(N, 6)))
+    run("hash_grid_backward", {**grid, "v_features": normal(N, 6)}, float_arrays(v_table=(3, 4096, 2)))
+    return found
+
+
+def results(extension: Any) -> dict[str, Array]:
+    """What all kernels write, by kernel and argument."""
+    called = calls(extension)
+    return {f"{kernel} {name}": array for kernel, (_, outputs) in called.items() for name, array in outputs.items()}
+
+
+def main() -> None:
+    """As a process: see the top."""
+    spec = spec_from_file_location("img3d_kernels._C", sys.argv[1])
+    assert spec is not None and spec.loader is not None
+    extension = module_from_spec(spec)
+    spec.loader.exec_module(extension)
+    np.savez(sys.argv[2], isa=np.array(extension.isa()), **results(extension))
+
+
+if __name__ == "__main__":
+    main()

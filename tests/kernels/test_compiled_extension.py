@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The extension itself: every instruction set, arrays of the wrong kind, errors, its pool of threads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from every_kernel import calls, results
+from hang_limit import HANG_SECONDS
+
+_C = pytest.importorskip("img3d_kernels._C", reason="the compiled kernels are not built")
+
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "img3d_kernels" / "csrc"
+TOLERANCE = 1e-4
+"""Between instruction sets, relative to an array's largest value. They differ in fused products and in the order of
+sums: single precision (6e-8) times some hundred splats in a pixel or pixels of a splat. A lane that is computed wrongly
+gives 1e-2 and more."""
+OUTLIERS = 0.003
+"""Share of values that may differ by more: alpha = 1/255 and the transmittance's minimum are jumps."""
+CALLED = calls(_C)
+
+
+def has(isa: str) -> bool:
+    """Whether this processor has an instruction set that the extension is built for besides the baseline."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    needed = {
+        "baseline": (),
+        "avx2": ("avx2", "fma", "bmi2"),
+        "avx512": ("avx512f", "avx512vl", "avx512bw", "avx512dq"),
+    }
+    return all(f" {flag} " in flags.replace("\n", " ") for flag in needed[isa])
+
+
+class TestInstructionSets:
+    @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+    def test_every_kernel(self, isa: str, tmp_path: Path) -> None:
+        if not has(isa):
+            pytest.skip(f"this processor has no {isa}")
+        command = [sys.executable, str(HERE / "every_kernel.py"), _C.__file__, str(tmp_path / "results.npz")]
+        subprocess.run(command, check=True, env={**os.environ, "IMG3D_ISA": isa}, timeout=HANG_SECONDS)
+        with np.load(tmp_path / "results.npz") as file:
+            assert file["isa"] == isa
+            actual = {name: file[name] for name in file.files if name != "isa"}
+        expected = results(_C)  # of the set that all other tests are run with
+        assert actual.keys() == expected.keys()
+        for name, array in expected.items():
+            assert np.isfinite(array).all() and np.abs(array).max() > 0, name
+            off = np.abs(actual[name] - array) > TOLERANCE * np.abs(array).max()
+            assert off.mean() <= OUTLIERS, f"{name}: {off.mean():.2%} differ"
+
+    def test_none_is_left_out(self) -> None:
+        functions = {name for name in dir(_C) if callable(getattr(_C, name)) and not name.startswith("_")}
+        assert functions - {"RasterState", "isa", "num_threads", "set_num_threads"} == CALLED.keys()
+
+
+ARRAYS = [
+    (kernel, name)
+    for kernel, (inputs, outputs) in CALLED.items()
+    for name, value in {**inputs, **outputs}.items()
+    if isinstance(value, np.ndarray) and name != "loss"
+]
+
+
+def call_with(kernel: str, **changed: Any) -> None:
+    inputs, outputs = CALLED[kernel]
+    outputs = {name: array for name, array in outputs.items() if name != "loss"}
+    getattr(_C, kernel)(**{**inputs, **outputs, **changed})
+
+
+class TestArraysOfTheWrongKind:
+    """Converted silently, a result would go into a copy."""
+
+    @pytest.mark.parametrize(("kernel", "name"), ARRAYS)
+    def test_refused(self, kernel: str, name: str) -> None:
+        array = {**CALLED[kernel][0], **CALLED[kernel][1]}[name]
+        wrong = {"another type": array.astype(np.float64), "with gaps": np.repeat(array, 2, axis=-1)[..., ::2]}
+        if array.ndim > 1:
+            wrong["columns first"] = np.asfortranarray(array)
+        for what, other in wrong.items():
+            if what == "another type" or not other.flags.c_contiguous:
+                with pytest.raises(TypeError):
+                    call_with(kernel, **{name: other})
+                    pytest.fail(f"{what} was taken")
+
+    @pytest.mark.parametrize(("kernel", "name"), [pair for pair in ARRAYS if pair[1] in CALLED[pair[0]][1]])
+    def test_results_into_an_array_that_may_not_be_written(self, kernel: str, name: str) -> None:
+        array = CALLED[kernel][1][name].copy()
+        array.flags.writeable = False
+        with pytest.raises(TypeError):
+            call_with(kernel, **{name: array})
+
+    @pytest.mark.parametrize(("kernel", "name"), ARRAYS)
+    def test_too_small(self, kernel: str, name: str) -> None:
+        array = {**CALLED[kernel][0], **CALLED[kernel][1]}[name]
+        with pytest.raises(ValueError, match=r"elements|shape|together|high|levels"):
+            call_with(kernel, **{name: np.ascontiguousarray(array[:-1])})
+
+
+def test_a_backward_pass_needs_a_forward_pass_that_kept_what_it_takes() -> None:
+    inputs, outputs = CALLED["rasterize_forward"]
+    state = _C.rasterize_forward(**{**inputs, "for_backward": False}, **outputs)
+    with pytest.raises(ValueError, match="kept nothing for a backward pass"):
+        call_with("rasterize_backward", state=state)
+
+
+WITHOUT_MEMORY = """
+import sys, resource
+sys.path.insert(0, {here!r})
+import numpy as np
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("img3d_kernels._C", {extension!r})
+_C = module_from_spec(spec)
+spec.loader.exec_module(_C)
+_C.set_num_threads(4)
+side, n = 4096, 2000
+everywhere = [np.full((n, 2), side / 2, np.float32), np.tile(np.array([1e-8, 0, 1e-8], np.float32), (n, 1))]
+seen = [np.ones((n, 1), np.float32), np.full(n, 0.5, np.float32), np.full(n, 3 * side, np.int32)]
+outputs = [np.zeros((side, side, 1), np.float32), np.zeros((side, side), np.float32)]
+
+def blend(n, side):
+    arrays = [np.ascontiguousarray(array[:n]) for array in (*everywhere, *seen, np.ones(2000, np.float32))]
+    return _C.rasterize_forward(*arrays, None, side, side, True, *[array[:side, :side].copy() for array in outputs])
+
+blend(10, 64)  # its threads are there
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000, -1))
+for attempt in range(2):
+    try:
+        blend(n, side)
+    except MemoryError:
+        print("MemoryError")
+print(blend(10, 64).n_visible)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its size from /proc")
+def test_want_of_memory_in_a_thread_of_the_pool_is_a_memory_error() -> None:
+    """2,000 Gaussians over 65,536 tiles: the lists of tiles alone, which the pool's threads write, take 500 MB."""
+    script = WITHOUT_MEMORY.format(here=str(HERE), extension=_C.__file__)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["MemoryError", "MemoryError", "10"]
+
+
+def test_the_pool_of_threads(tmp_path: Path) -> None:
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    sources = [str(HERE / "thread_pool_test.cpp"), str(CSRC / "thread_pool.cpp")]
+    flags = ["-std=c++17", "-O1", "-g", "-pthread", f"-I{CSRC}", *os.environ.get("CXXFLAGS", "").split()]
+    command = [compiler, *flags, *sources, "-o", str(tmp_path / "test")]
+    subprocess.run(command, check=True, timeout=HANG_SECONDS)
+    done = subprocess.run([tmp_path / "test"], capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
