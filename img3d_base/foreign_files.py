@@ -58,6 +58,11 @@ def shown(text: object) -> str:
     return quoted if len(quoted) <= 3 * SHOWN_LENGTH else f"{quoted[: 3 * SHOWN_LENGTH]}…'"
 
 
+def legible(text: str) -> str:
+    """Foreign text for a message: as it is where it is short and printable, as names mostly are, else as `shown`."""
+    return text if text.isprintable() and len(text) <= 2 * SHOWN_LENGTH else shown(text)
+
+
 def require_regular(path: Path) -> Path:
     """The path itself, if it is a regular file or a link to one.
 
@@ -301,11 +306,15 @@ def unzstd(contents: bytes, max_bytes: int, what: str) -> bytes:
         raise InputError(f"{what} is damaged: {error}") from error
 
 
-def load_npy(path: Path) -> npt.NDArray[Any]:
+def load_npy(path: Path, max_bytes: int | None = None) -> npt.NDArray[Any]:
     """The array of numbers in a .npy file, whose header is compared with the file's size first.
 
+    Args:
+        path: The file.
+        max_bytes: Larger files are refused: a file may have holes, which take no place on disk but do in memory.
+
     Raises:
-        InputError: It is no such file, holds objects, or is shorter than its header says.
+        InputError: It is no such file, holds objects, is shorter than its header says, or too large.
     """
     try:
         with open_regular(path) as file:
@@ -320,6 +329,8 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
             for length in shape:
                 claimed *= length
             check_claim(claimed, os.fstat(file.fileno()).st_size - file.tell(), f"{path}: its array {shown(shape)}")
+            if max_bytes is not None and claimed > max_bytes:
+                raise InputError(f"{path} has {claimed:,} bytes; at most {max_bytes:,} are read of such a file")
             file.seek(0)
             return np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from img3d_base.atomic_files import writable_cache
 from img3d_base.errors import InputError
+from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.formats.transforms_json import read_transforms
-from img3d_dataparsers.photo_files import image_files, is_file
-from img3d_dataparsers.posed_photos import Frame, PosedPhotos
-from img3d_dataparsers.usable_photos import mask_beside
+from img3d_dataparsers.photo_folders import image_files, masks_of
+from img3d_dataparsers.posed_photos import PosedPhotos
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
 """File name endings, in lower case, that are taken for a video."""
@@ -49,11 +49,12 @@ def read_posed_photos(
 def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhotos:
     from img3d_dataparsers.background import remove_backgrounds
 
-    def needs_one(frame: Frame) -> bool:
-        has_mask = frame.mask_path is not None or mask_beside(frame.image_path, posed.folder) is not None
-        return not has_mask and is_file(frame.image_path)
-
-    whole = [frame.image_path for frame in posed.frames if needs_one(frame)]
+    beside = masks_of([frame.image_path for frame in posed.frames], posed.folder)
+    whole = [
+        frame.image_path
+        for frame, mask in zip(posed.frames, beside, strict=True)
+        if (frame.mask_path or mask) is None and is_file(frame.image_path)
+    ]
     masks = dict(zip(whole, remove_backgrounds(whole, writable_cache(posed.folder, cache_dir)), strict=True))
     frames = [replace(frame, mask_path=masks.get(frame.image_path, frame.mask_path)) for frame in posed.frames]
     return replace(posed, frames=frames)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,13 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from img3d_base.errors import InputError
+from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.threaded import in_threads
 
 Size = tuple[int, int]
 """Width and height in pixels."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
-NOT_PHOTOS = re.compile(r"\..*|masks|depths?|outputs|renders|exports|sparse|images_\d+")
-"""Folders beside photos that hold other pictures: masks, results, and the reduced copies of ns-process-data."""
 EXIF_ORIENTATION = 0x0112
 Transpose = Image.Transpose
 UPRIGHT = {
@@ -68,29 +66,6 @@ def _open_heif(stream: IO[bytes], name: str | bytes) -> ImageFile.ImageFile:
 Image.register_open("HEIF", _open_heif, _is_heif)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The photos in `folder` and its sub-folders, sorted as people number them (2 before 10); masks are not photos."""
-    found = []
-    for path in folder.rglob("*"):
-        parents = path.relative_to(folder).parts[:-1]
-        hidden = path.name.startswith(".") or any(NOT_PHOTOS.fullmatch(part) for part in parents)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file():
-            found.append(path)
-    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def is_file(path: Path) -> bool:
-    """Like Path.is_file, but names that the system refuses (too long, with a NUL) are just not there."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def check_photos(paths: Sequence[Path]) -> list[Size | None]:
     """Looks at every photo once, in threads, with a progress bar.
 
@@ -104,6 +79,8 @@ def check_photos(paths: Sequence[Path]) -> list[Size | None]:
 
 
 def _size_if_whole(path: Path) -> Size | None:
+    if not is_file(path):  # a pipe would be waited for, and a device never ends
+        return None
     try:
         with Image.open(path) as image:
             size = image.size

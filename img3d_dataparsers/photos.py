@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
@@ -122,7 +123,6 @@ class Img3dPhotos(DataParser):
         if posed.is_normalised:
             transform, scale = np.eye(4)[:3], self.config.scale_factor
             poses[:, :3, 3] *= scale
-            indices = np.arange(len(photos))
             box = SYNTHETIC_SCENE_BOX * self.config.scale_factor
         else:
             poses, transform, scale = normalise(
@@ -132,15 +132,8 @@ class Img3dPhotos(DataParser):
                 self.config.auto_scale_poses,
                 self.config.scale_factor,
             )
-            indices = indices_of_split(
-                [photo.image_path for photo in photos],
-                split,
-                posed.splits or lists_in(posed.folder, [photo.image_path for photo in photos]),
-                self.config.eval_mode,
-                self.config.eval_interval,
-                self.config.train_split_fraction,
-            )
             box = self.config.scene_scale
+        indices = self._indices(posed, [photo.image_path for photo in photos], split)
 
         selected = [photos[i] for i in indices]
         masks = [photo.mask_path for photo in selected]
@@ -174,6 +167,16 @@ class Img3dPhotos(DataParser):
             if points is not None:
                 metadata.update(_normalised(points, transform, scale))
         return outputs
+
+    def _indices(self, posed: PosedPhotos, paths: list[Path], split: str) -> npt.NDArray[np.int64]:
+        """Which of the photos belong to a split."""
+        if posed.is_normalised and not posed.splits:  # NeRF-synthetic has a file for each split
+            return np.arange(len(paths))
+        given = posed.splits or lists_in(posed.folder, paths)
+        config = self.config
+        return indices_of_split(
+            paths, split, given, config.eval_mode, config.eval_interval, config.train_split_fraction
+        )
 
     def _read_and_check(self, split: str) -> tuple[PosedPhotos, list[UsablePhoto]]:
         # Only NeRF-synthetic has a file for each split.

@@ -47,6 +47,8 @@ class PosedPhotos:
     """The data set's folder; `images/` and `masks/` lie in it."""
     frames: list[Frame]
     """In the order of the held-out interval."""
+    assumptions: list[str] = field(default_factory=list)
+    """What had to be assumed to find its files, a line for each kind of assumption."""
     splits: dict[str, set[Path]] = field(default_factory=dict)
     """Photos that the data set itself assigns to "train", "val" or "test"; empty if it leaves that to us."""
     applied_transform: FloatArray = field(default_factory=lambda: np.eye(4)[:3])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +16,15 @@ from nerfstudio.data.utils.dataparsers_utils import (
     get_train_eval_split_interval,
 )
 
-from img3d_base.errors import InputError, some_names
+from img3d_base.errors import InputError, some_names, warn
+from img3d_base.foreign_files import read_bytes
+from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver, is_file
+from img3d_dataparsers.photo_folders import PHOTOS
 
 EvalMode = Literal["fraction", "filename", "interval", "all"]
-
-
 LISTS = {"train": "train_list.txt", "val": "validation_list.txt", "test": "test_list.txt"}
 """Files in a data set's folder that name the photos of a split, one a line, as in Nerfstudio's COLMAP parser."""
+MAX_LIST_BYTES = 64 << 20
 
 
 def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
@@ -35,32 +38,36 @@ def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
         InputError: a list can't be read, or names a photo that is not there.
     """
     splits = {}
+    known = set(paths)
     for split, name in LISTS.items():
         if not (folder / name).is_file():
             continue
         try:
-            lines = (folder / name).read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
+            lines = read_bytes(folder / name, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
             raise InputError(f"{folder / name} cannot be read: {error}") from error
-        names = {line.strip() for line in lines if line.strip()}
-        known = {alias: path for path in paths for alias in _aliases(path, folder)}
+        names = sorted({line.strip() for line in lines if line.strip()})
+        listed = _named(names, paths, folder)
         # Those that are there, but can't be used, have been warned about.
-        missing = [n for n in sorted(names - known.keys()) if not any((root / n).is_file() for root in _roots(folder))]
+        missing = [name for name, path in listed.items() if not is_file(path)]
         if missing:
             raise InputError(
                 f"{folder / name} names {len(missing)} photos that are not there: {some_names(missing)}; correct it"
             )
-        splits[split] = {known[name] for name in names & known.keys()}
+        splits[split] = known & set(listed.values())
     return splits
 
 
-def _aliases(path: Path, folder: Path) -> list[str]:
-    roots = [root for root in _roots(folder) if path.is_relative_to(root)]
-    return [path.name, *(path.relative_to(root).as_posix() for root in roots)]
-
-
-def _roots(folder: Path) -> tuple[Path, Path]:
-    return folder, folder / "images"
+def _named(names: list[str], paths: list[Path], folder: Path) -> dict[str, Path]:
+    """The photos that names in a list mean: the name of a file alone is enough if no other photo has it."""
+    count = Counter(path.name for path in paths)
+    by_name = {path.name: path for path in paths if count[path.name] == 1}
+    files = FileResolver(folder, ("", PHOTO_FOLDER))
+    found = dict(zip(names, files.find(names, PHOTOS), strict=True))
+    listed = {name: path if is_file(path) else by_name.get(name, path) for name, path in found.items()}
+    for assumption in files.assumptions:
+        warn(assumption)
+    return listed
 
 
 def indices_of_split(

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from img3d_base.errors import InputError, some_names, warn
+from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
-from img3d_dataparsers.photo_files import check_photos, is_file, is_turned
+from img3d_dataparsers.photo_files import check_photos, is_turned
+from img3d_dataparsers.photo_folders import masks_of
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 
 ROTATION_TOLERANCE = 1e-2
@@ -44,6 +46,8 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     Raises:
         InputError: fewer remain, or all cameras are at one place.
     """
+    for assumption in posed.assumptions:
+        warn(assumption)
     defects: dict[str, list[str]] = {}
     frames = posed.frames
 
@@ -160,28 +164,15 @@ def _fit(frame: Frame, sizes: dict[Path, tuple[int, int] | None]) -> Intrinsics 
 
 
 def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
-    """The mask of each frame: the one it names, or one of the same name in a `masks/` folder beside the photos."""
-    masks = [frame.mask_path or mask_beside(frame.image_path, folder) for frame in frames]
+    """The mask of each frame: the one it names, else the one that lies where masks of photos do."""
+    beside = masks_of([frame.image_path for frame in frames], folder)
+    masks = [frame.mask_path or mask for frame, mask in zip(frames, beside, strict=True)]
     named = [mask for mask in masks if mask is not None]
     whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if size is not None}
     bad = [frame.name for frame, mask in zip(frames, masks, strict=True) if mask is not None and mask not in whole]
     if bad:
         warn(f"{len(bad)} masks do not exist or are damaged ({some_names(bad)}); these photos are used whole")
     return [mask if mask in whole else None for mask in masks]
-
-
-def mask_beside(image_path: Path, folder: Path) -> Path | None:
-    """The mask of a photo in `masks/`, in Nerfstudio's or COLMAP's naming; None if there is none."""
-    try:
-        relative = image_path.relative_to(folder)
-    except ValueError:
-        relative = PurePath("images", image_path.name)
-        folder = image_path.parent.parent
-    inside = PurePath(*relative.parts[1:]) if len(relative.parts) > 1 else relative
-    # Nerfstudio's naming (same name, or same stem as PNG) and COLMAP's (name.jpg.png).
-    names = [inside.with_name(inside.name + ".png"), inside.with_suffix(".png"), inside]
-    candidates = [folder / "masks" / name for name in names]
-    return next((candidate for candidate in candidates if is_file(candidate)), None)
 
 
 def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:

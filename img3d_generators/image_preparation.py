@@ -16,7 +16,8 @@ from torch import Tensor
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.background import Session, open_u2net
-from img3d_dataparsers.photo_files import IMAGE_SUFFIXES, READ_ERRORS, image_files, read_upright
+from img3d_dataparsers.photo_files import IMAGE_SUFFIXES, READ_ERRORS, read_upright
+from img3d_dataparsers.photo_folders import image_files
 from img3d_generators.posed_views import PosedViews
 
 PREPARED_SIZE = 512

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from img3d_base.errors import InputError
+from img3d_base.foreign_files import read_json
 from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 
@@ -25,7 +25,9 @@ def photos_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 
@@ -35,12 +37,7 @@ def load_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, cannot be read, is not JSON or is something else than an object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (RecursionError, ValueError) as error:  # ValueError: also UnicodeDecodeError
-        raise InputError(f"{path} is not valid JSON ({error}); is it truncated? Export the capture again") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object; export the capture again")
     return value

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from img3d_base.errors import InputError, some_names, warn
+from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver
 from img3d_dataparsers.formats.colmap_model import (
     ModelCamera,
     ModelImage,
@@ -18,7 +19,6 @@ from img3d_dataparsers.formats.colmap_model import (
     read_points,
 )
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
-from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
 
 SUFFIXES = (".txt", ".bin")
@@ -99,11 +99,13 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
         }
         for image in images
     ]
-    photo_folder = _photo_folder(folder, [image.name for image in images])
+    files = FileResolver(folder, (PHOTO_FOLDER, ""))
+    posed_frames = frames_of_meta({"frames": frames}, files)
     return PosedPhotos(
         source=reconstruction,
         folder=folder,
-        frames=sorted(frames_of_meta({"frames": frames}, photo_folder), key=lambda frame: frame.image_path),
+        frames=sorted(posed_frames, key=lambda frame: frame.image_path),
+        assumptions=files.assumptions,
         applied_transform=Z_UP,
         read_seed_points=lambda: read_colmap_points(reconstruction, Z_UP),
     )
@@ -177,11 +179,3 @@ def _intrinsics(camera: ModelCamera) -> dict[str, Any]:
     for name, value in zip(names.split(), camera.parameters, strict=True):
         values["fl_x" if name == "f" else name] = value
     return values
-
-
-def _photo_folder(folder: Path, names: list[str]) -> Path:
-    """What the names are relative to: `images/`, unless none of them is there but in the folder itself."""
-    images = folder / "images"
-    if not any(is_file(images / name) for name in names) and any(is_file(folder / name) for name in names):
-        return folder
-    return images

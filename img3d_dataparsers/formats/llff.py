@@ -11,10 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from img3d_base.errors import InputError
+from img3d_base.foreign_files import load_npy
+from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver
 from img3d_dataparsers.formats.capture_files import photos_in
+from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 
 POSES_NAME = "poses_bounds.npy"
+MAX_BYTES = 64 << 20
+"""Of that file: 136 for each photo."""
 
 
 def is_llff(folder: Path) -> bool:
@@ -33,7 +38,9 @@ def read_llff(folder: Path) -> PosedPhotos:
     """
     path = folder / POSES_NAME
     rows = _load(path)
-    photos = photos_in(folder / "images") or next(filter(None, map(photos_in, _reduced_folders(folder))), [])
+    files = FileResolver(folder)
+    photo_folder = files.folder(PHOTO_FOLDER, PHOTOS)
+    photos = [] if photo_folder is None else photos_in(photo_folder)
     if not photos:
         raise InputError(f"{path} has {len(rows)} cameras, but there are no photos in {folder / 'images'}")
     if len(photos) != len(rows):
@@ -49,6 +56,7 @@ def read_llff(folder: Path) -> PosedPhotos:
     return PosedPhotos(
         source=path,
         folder=folder,
+        assumptions=files.assumptions,
         frames=[
             Frame(
                 name=photo.name,
@@ -61,22 +69,9 @@ def read_llff(folder: Path) -> PosedPhotos:
     )
 
 
-def _reduced_folders(folder: Path) -> list[Path]:
-    """`images_2`, `images_4`, …: photos at 1/2, 1/4, … of their size, the largest ones first."""
-    folders = [path for path in folder.glob("images_*") if path.name.removeprefix("images_").isdecimal()]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("images_")))
-
-
 def _load(path: Path) -> FloatArray:
     """The file's rows `[N, 17]`: a 3x5 matrix, then the depths of the nearest and the farthest point."""
-    try:
-        rows = np.load(path, allow_pickle=False)
-        if not isinstance(rows, np.ndarray):  # an .npz archive under this name
-            raise ValueError("it is an archive of arrays")
-        rows = rows.astype(np.float64)
-    except (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read ({reason}); is it truncated? Copy it again") from error
+    rows = load_npy(path, MAX_BYTES)
     if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         raise InputError(f"{path} holds an array of shape {rows.shape}; LLFF's has 17 numbers for each photo")
-    return rows
+    return rows.astype(np.float64)

@@ -6,45 +6,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from img3d_dataparsers.photo_files import IMAGE_SUFFIXES, is_file
+from img3d_base.foreign_files import shown
+from img3d_dataparsers.file_resolver import FileResolver, Kind
+from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
+from img3d_dataparsers.photo_folders import MASKS, PHOTOS
 from img3d_dataparsers.posed_photos import Frame
 
+DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", *IMAGE_SUFFIXES))
 INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params"),
 )
 
 
-def frames_of_meta(meta: dict[str, Any], folder: Path) -> list[Frame]:
+def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:
     """The frames of a transforms file, each with the intrinsics that hold for it.
 
     Args:
         meta: the parsed file; values in a frame win over values for the whole file.
-        folder: the folder that file paths are relative to.
+        files: finds the files that it names.
     """
     shared = {key: meta[key] for key in INTRINSICS if meta.get(key) is not None}
-    frames = []
-    for i, frame in enumerate(meta["frames"]):
-        file_path = frame.get("file_path")
-        named = isinstance(file_path, str) and file_path != ""
-        mask_path, depth_path = frame.get("mask_path"), frame.get("depth_file_path")
-        frames.append(
-            Frame(
-                name=file_path if named else f"frame {i}",
-                image_path=find_image(folder, file_path) if named else Path(),
-                camera_to_world=frame.get("transform_matrix"),
-                intrinsics={**shared, **{key: frame[key] for key in INTRINSICS if frame.get(key) is not None}},
-                mask_path=folder / mask_path if isinstance(mask_path, str) and mask_path else None,
-                depth_path=folder / depth_path if isinstance(depth_path, str) and depth_path else None,
-            )
+    frames = meta["frames"]
+    photos, masks, depth_maps = (
+        _files_named(frames, key, files, kind)
+        for key, kind in (("file_path", PHOTOS), ("mask_path", MASKS), ("depth_file_path", DEPTH_MAPS))
+    )
+    return [
+        Frame(
+            name=f"frame {i}" if photo is None else _on_one_line(frame["file_path"]),
+            image_path=Path() if photo is None else photo,
+            camera_to_world=frame.get("transform_matrix"),
+            intrinsics={**shared, **{key: frame[key] for key in INTRINSICS if frame.get(key) is not None}},
+            mask_path=mask,
+            depth_path=depth_map,
         )
-    return frames
+        for i, (frame, photo, mask, depth_map) in enumerate(zip(frames, photos, masks, depth_maps, strict=True))
+    ]
 
 
-def find_image(folder: Path, file_path: str) -> Path:
-    """The photo that `file_path` means: Instant-NGP and NeRF-synthetic may leave out the suffix."""
-    path = folder / file_path
-    if not path.name or path.suffix.lower() in IMAGE_SUFFIXES or is_file(path):
-        return path
-    candidates = [path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES]
-    return next((candidate for candidate in candidates if is_file(candidate)), candidates[0])
+def _files_named(frames: list[dict[str, Any]], key: str, files: FileResolver, kind: Kind) -> list[Path | None]:
+    names = [name if isinstance(name, str) and name else None for name in (frame.get(key) for frame in frames)]
+    given = [name for name in names if name is not None]
+    paths = dict(zip(given, files.find(given, kind), strict=True))
+    return [None if name is None else paths[name] for name in names]
+
+
+def _on_one_line(name: str) -> str:
+    return name if name.isprintable() else shown(name)

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from img3d_base.errors import InputError
+from img3d_dataparsers.file_resolver import FileResolver, is_file
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.transforms_json import load_meta
-from img3d_dataparsers.photo_files import is_file
 from img3d_dataparsers.posed_photos import PosedPhotos
 
 WHITE = (1.0, 1.0, 1.0)
+HELD_OUT_INTERVAL = 8
+"""Of the training photos, where no others are held out: Nerfstudio's default for other formats."""
 
 
 def is_nerf_synthetic(folder: Path) -> bool:
@@ -22,27 +24,42 @@ def is_nerf_synthetic(folder: Path) -> bool:
 def read_nerf_synthetic(folder: Path, split: str) -> PosedPhotos:
     """Reads one split; "val" and "test" stand in for each other where one of them has no photos.
 
-    Frames keep the file's order, and the world is left alone: both as Nerfstudio's Blender parser does, so that
-    figures compare with published ones.
+    Where neither has photos (BlenderNeRF writes the poses of a test path and renders none of it), every 8th training
+    photo is held out. Frames keep the file's order, and the world is left alone: both as Nerfstudio's Blender parser
+    does, so that figures compare with published ones.
 
     Raises:
-        InputError: the split's file is missing or unreadable.
+        InputError: a file is unreadable.
     """
-    splits = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
-    found = []
-    for name in splits:
-        path = folder / f"transforms_{name}.json"
-        if not path.is_file():
-            continue
-        frames = frames_of_meta(load_meta(path), folder)
-        found.append(
-            PosedPhotos(source=path, folder=folder, frames=frames, is_normalised=True, alpha_color=WHITE),
-        )
-        if any(is_file(frame.image_path) for frame in frames):
-            return found[-1]
-    if not found:
-        raise InputError(
-            f"{folder} has transforms_train.json but neither transforms_val.json nor transforms_test.json: "
-            "rename transforms_train.json to transforms.json to hold out every 8th photo of it"
-        )
-    return found[0]
+    names = ("test", "val") if split == "test" else ("val", "test")
+    held_out = next(filter(None, (_with_photos(folder / f"transforms_{name}.json") for name in names)), None)
+    if held_out is not None and split != "train":
+        return held_out
+    training = _read(folder / "transforms_train.json")
+    if held_out is not None:
+        return training
+    listed = [frame.image_path for frame in training.frames if is_file(frame.image_path)]
+    line = "neither transforms_val.json nor transforms_test.json has photos that are there"
+    return replace(
+        training,
+        assumptions=[*training.assumptions, f"{line}: every {HELD_OUT_INTERVAL}th training photo is held out instead"],
+        splits={"val": set(listed[::HELD_OUT_INTERVAL])},
+    )
+
+
+def _with_photos(path: Path) -> PosedPhotos | None:
+    posed = _read(path) if path.is_file() else None
+    return posed if posed is not None and any(is_file(frame.image_path) for frame in posed.frames) else None
+
+
+def _read(path: Path) -> PosedPhotos:
+    files = FileResolver(path.parent)
+    frames = frames_of_meta(load_meta(path), files)
+    return PosedPhotos(
+        source=path,
+        folder=path.parent,
+        frames=frames,
+        assumptions=files.assumptions,
+        is_normalised=True,
+        alpha_color=WHITE,
+    )

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from img3d_base.errors import InputError, warn
+from img3d_dataparsers.file_resolver import FileResolver
 from img3d_dataparsers.formats.capture_files import (
     ARKIT_TO_Z_UP,
     finite_numbers,
@@ -23,6 +24,7 @@ from img3d_dataparsers.formats.capture_files import (
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.ply_points import read_ply_points
 from img3d_dataparsers.formats.transforms_json import load_meta
+from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import PosedPhotos, SeedPoints
 
 PLACES = (("corrected_images", "corrected_cameras"), ("images", "cameras"))
@@ -41,10 +43,12 @@ def read_polycam(folder: Path) -> PosedPhotos:
     Raises:
         InputError: there are no photos, one has no camera, or a camera file is damaged.
     """
+    keyframes = FileResolver(folder / "keyframes")
     for images_name, cameras_name in PLACES:
         cameras = folder / "keyframes" / cameras_name
-        photos = photos_in(folder / "keyframes" / images_name)
-        if photos and cameras.is_dir():
+        photo_folder = keyframes.folder(images_name, PHOTOS)
+        if photo_folder is not None and cameras.is_dir():
+            photos = photos_in(photo_folder)
             break
     else:
         raise InputError(f"{folder / 'keyframes'} has cameras but no photos; export the raw data again")
@@ -64,7 +68,8 @@ def read_polycam(folder: Path) -> PosedPhotos:
     return PosedPhotos(
         source=cameras,
         folder=folder,
-        frames=frames_of_meta(meta, folder),
+        frames=frames_of_meta(meta, FileResolver(folder)),
+        assumptions=keyframes.assumptions,
         applied_transform=ARKIT_TO_Z_UP,
         orientation_method=meta["orientation_override"],
         read_seed_points=lambda: _mesh_points(folder, photos[:1], cameras),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from img3d_base.errors import InputError
+from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.formats.arkit_frames import is_arkit_frames, read_arkit_frames
 from img3d_dataparsers.formats.colmap import find_reconstruction, is_reconstruction, read_colmap
 from img3d_dataparsers.formats.llff import is_llff, read_llff
@@ -28,8 +29,8 @@ def posed_photos_in(data: Path, split: str) -> PosedPhotos | None:
 
     1. `transforms.json` (Nerfstudio, Instant-NGP, NeRFCapture, Luma): what `ns-process-data` makes of all the others.
     2. `transforms_train.json` (NeRF-synthetic).
-    3. COLMAP's `cameras`, `images` and `points3D`: intrinsics with distortion, and points. But where `images/` is
-       missing and LLFF's reduced photos (`images_4/`) are there, COLMAP's names would not be found: then LLFF.
+    3. COLMAP's `cameras`, `images` and `points3D`: intrinsics with distortion, and points. But where it has none of
+       the photos and LLFF's file is there, whose reduced photos (`images_4/`) may have names of their own: then LLFF.
     4. LLFF's `poses_bounds.npy`, which is derived from COLMAP.
     5. What capture apps export: Polycam, Record3D, 3D Scanner App.
     6. Strecha's `.camera` files.
@@ -56,9 +57,10 @@ def _read(data: Path, split: str) -> PosedPhotos | None:
     if is_nerf_synthetic(data):
         return read_nerf_synthetic(data, split)
     reconstruction = find_reconstruction(data) or (data if is_reconstruction(data) else None)
-    has_reduced_photos_only = is_llff(data) and not (data / "images").is_dir()
-    if reconstruction is not None and not has_reduced_photos_only:
-        return read_colmap(data, reconstruction)
+    if reconstruction is not None:
+        posed = read_colmap(data, reconstruction)
+        if not is_llff(data) or any(is_file(frame.image_path) for frame in posed.frames):
+            return posed
     for recognises, read in (
         (is_llff, read_llff),
         (is_polycam, read_polycam),

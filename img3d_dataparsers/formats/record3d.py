@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from img3d_base.errors import InputError
+from img3d_dataparsers.file_resolver import FileResolver
 from img3d_dataparsers.formats.capture_files import finite_numbers, load_json, may_hold, photos_in
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.transforms_json import load_meta
@@ -68,7 +69,7 @@ def read_record3d(folder: Path) -> PosedPhotos:
         if per_frame is not None:
             coefficients = finite_numbers(per_frame[number], 4, f"perFrameIntrinsicCoeffs {number}", path)
         frame.update(zip(("fl_x", "fl_y", "cx", "cy"), coefficients.tolist(), strict=True))
-    return PosedPhotos(source=path, folder=folder, frames=frames_of_meta(meta, folder))
+    return PosedPhotos(source=path, folder=folder, frames=frames_of_meta(meta, FileResolver(folder)))
 
 
 def _numbered_photos(folder: Path) -> list[Path]:

@@ -12,9 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from img3d_base.errors import InputError
+from img3d_base.foreign_files import read_bytes
+from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver, is_file
 from img3d_dataparsers.formats.capture_files import finite_numbers, photos_in, require_cameras
 from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
+from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos
+
+MAX_BYTES = 1 << 16
+"""Of a `.camera` file: 26 numbers."""
 
 
 def is_strecha(folder: Path) -> bool:
@@ -31,15 +37,20 @@ def read_strecha(folder: Path) -> PosedPhotos:
     cameras, *others = _camera_folders(folder)
     if others:
         raise InputError(f"{folder} has .camera files in both {cameras.name}/ and {others[0].name}/; keep one of them")
-    photos = next(filter(None, map(photos_in, (cameras, folder / "images", folder))), [])
-    if not photos:
+    paths = {path.stem: path for path in sorted(cameras.glob("*.camera")) if _is_camera(path)}
+    files = FileResolver(folder, [cameras.relative_to(folder).as_posix(), PHOTO_FOLDER, ""])
+    found = {
+        photo: paths[name] for name, photo in zip(paths, files.find(list(paths), PHOTOS), strict=True) if is_file(photo)
+    }
+    if not found:
         raise InputError(f"{cameras} has cameras, but there are no photos beside them, in {folder / 'images'} or above")
-    camera_paths = [cameras / f"{photo.name}.camera" for photo in photos]
-    require_cameras(photos, camera_paths)
+    photos = photos_in(next(iter(found)).parent)
+    require_cameras(photos, [found.get(photo, cameras / f"{photo.name}.camera") for photo in photos])
     return PosedPhotos(
         source=cameras,
         folder=folder,
-        frames=[_frame(photo, path) for photo, path in zip(photos, camera_paths, strict=True)],
+        frames=[_frame(photo, path) for photo, path in found.items()],
+        assumptions=files.assumptions,
     )
 
 
@@ -54,9 +65,7 @@ def _is_camera(path: Path) -> bool:
 
 def _frame(photo: Path, path: Path) -> Frame:
     try:
-        text = path.read_text(encoding="ascii")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        text = read_bytes(path, MAX_BYTES).decode("ascii")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file; a .camera file has 26 numbers") from error
     values = finite_numbers(text.split(), 26, "K, 0 0 0, R, centre and size", path)

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from img3d_base.errors import InputError, warn
+from img3d_base.foreign_files import read_json
+from img3d_dataparsers.file_resolver import FileResolver
 from img3d_dataparsers.formats.colmap import find_reconstruction, read_colmap_points
-from img3d_dataparsers.formats.meta_frames import find_image, frames_of_meta
+from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.model_beside import transform_from_model
-from img3d_dataparsers.formats.ply_points import read_ply_points
+from img3d_dataparsers.formats.ply_points import POINT_FILES, read_ply_points
+from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import FloatArray, Frame, OrientationMethod, PosedPhotos, SeedPoints
 
 LEGACY_APPLIED_TRANSFORM = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], dtype=np.float64)
@@ -25,14 +27,9 @@ def load_meta(path: Path) -> dict[str, Any]:
     """Loads a transforms file and checks that it has the one thing that makes it one.
 
     Raises:
-        InputError: it cannot be read, is not JSON or has no frames.
+        InputError: it cannot be read, is not JSON of a sensible depth, or has no frames.
     """
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # also UnicodeDecodeError
-        raise InputError(f"{path} is not valid JSON ({error}); is it truncated? Restore or regenerate it") from error
+    meta = read_json(path)
     frames = meta.get("frames") if isinstance(meta, dict) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
         raise InputError(f"{path} has no list of frames; it is not a Nerfstudio or Instant-NGP data set")
@@ -49,7 +46,8 @@ def read_transforms(path: Path) -> PosedPhotos:
     folder = path.parent
     reconstruction = find_reconstruction(folder)
 
-    frames = sorted(frames_of_meta(meta, folder), key=lambda frame: frame.image_path)
+    files = FileResolver(folder)
+    frames = sorted(frames_of_meta(meta, files), key=lambda frame: frame.image_path)
     applied_scale = _scale(meta.get("applied_scale", 1.0), path)
     if meta.get("applied_transform") is not None:
         applied_transform = _transform(meta["applied_transform"], path)
@@ -58,19 +56,22 @@ def read_transforms(path: Path) -> PosedPhotos:
     else:
         applied_transform = np.eye(4)[:3]
 
+    splits = {
+        split: set(files.find(_names(meta[f"{split}_filenames"], path), PHOTOS))
+        for split in ("train", "val", "test")
+        if meta.get(f"{split}_filenames") is not None
+    }
+    read_seed_points = _seed_reader(meta, files, reconstruction, frames, applied_scale * applied_transform)
     return PosedPhotos(
         source=path,
         folder=folder,
         frames=frames,
-        splits={
-            split: set(_split_paths(meta[f"{split}_filenames"], folder, path))
-            for split in ("train", "val", "test")
-            if meta.get(f"{split}_filenames") is not None
-        },
+        assumptions=files.assumptions,
+        splits=splits,
         applied_transform=applied_transform,
         applied_scale=applied_scale,
         orientation_method=_orientation(meta.get("orientation_override"), path),
-        read_seed_points=_seed_reader(meta, folder, reconstruction, frames, applied_scale * applied_transform),
+        read_seed_points=read_seed_points,
     )
 
 
@@ -96,10 +97,10 @@ def _scale(value: Any, path: Path) -> float:
     return float(value)
 
 
-def _split_paths(names: Any, folder: Path, path: Path) -> Iterable[Path]:
+def _names(names: Any, path: Path) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: train_filenames, val_filenames and test_filenames must be lists of file names")
-    return (find_image(folder, name) for name in names)
+    return names
 
 
 def _is_legacy(reconstruction: Path, frames: Sequence[Frame]) -> bool:
@@ -109,12 +110,17 @@ def _is_legacy(reconstruction: Path, frames: Sequence[Frame]) -> bool:
 
 
 def _seed_reader(
-    meta: dict[str, Any], folder: Path, reconstruction: Path | None, frames: Sequence[Frame], from_capture: FloatArray
+    meta: dict[str, Any],
+    files: FileResolver,
+    reconstruction: Path | None,
+    frames: Sequence[Frame],
+    from_capture: FloatArray,
 ) -> Callable[[], SeedPoints | None]:
     """Seed points come from the PLY that the file names, else from the COLMAP model that lies beside it, if it fits."""
     ply_path = meta.get("ply_file_path")
     if isinstance(ply_path, str) and ply_path:
-        return lambda: read_ply_points(folder / ply_path)
+        [found] = files.find([ply_path], POINT_FILES)
+        return lambda: read_ply_points(found)
     if reconstruction is None:
         return lambda: None
     is_certain = meta.get("applied_transform") is not None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from img3d_dataparsers.photo_files import READ_ERRORS, Size, check_photos, exif_turn, image_files
+from img3d_dataparsers.photo_files import READ_ERRORS, Size, check_photos, exif_turn
+from img3d_dataparsers.photo_folders import image_files, masks_of
 from img3d_dataparsers.threaded import in_threads
-from img3d_dataparsers.usable_photos import mask_beside
 
 MIN_SIDE = 96
 """Pixels: below, SIFT finds next to nothing."""
@@ -77,9 +77,12 @@ def find_photos(folder: Path) -> PhotoSet:
             left_out[name] = f"smaller than {MIN_SIDE} pixels"
         else:
             whole.append((path, name, size))
+    masks = masks_of([path for path, _, _ in whole], folder)
     photos: list[Photo] = []
     first_with: dict[str, str] = {}
-    for photo in in_threads(lambda item: _photo(folder, *item), whole, "Reading photos"):
+    for photo in in_threads(
+        lambda item: _photo(*item[0], mask_path=item[1]), list(zip(whole, masks, strict=True)), "Reading photos"
+    ):
         if photo.digest in first_with:
             left_out[photo.name] = f"a copy of {first_with[photo.digest]}"
         else:
@@ -88,8 +91,7 @@ def find_photos(folder: Path) -> PhotoSet:
     return PhotoSet(folder, photos, left_out)
 
 
-def _photo(folder: Path, path: Path, name: str, size: Size) -> Photo:
-    mask_path = mask_beside(path, folder)
+def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
     if mask_path is not None:
         digest.update(mask_path.read_bytes())

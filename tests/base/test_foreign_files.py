@@ -23,6 +23,7 @@ from img3d_base.foreign_files import (
     check_expansion,
     gunzip,
     inside,
+    legible,
     load_npy,
     open_zip,
     parse_json,
@@ -106,6 +107,11 @@ class TestSizes:
         assert shown("a.webp") == "'a.webp'"
         for text in ("x" * 10**6, "a\nb\x1b[31m", "\0" * 100, ["\n"] * 1000):
             assert len(shown(text)) < 200 and shown(text).isprintable()
+
+    def test_ordinary_names_are_shown_without_quotes(self) -> None:
+        assert legible("images\\Küche #1.jpg") == "images\\Küche #1.jpg"
+        for text in ("x" * 10**6, "a\nb\x1b[31m", "\0"):
+            assert legible(text) == shown(text)
 
 
 class TestJson:
@@ -202,6 +208,15 @@ class TestNpy:
         for array in (np.arange(6.0).reshape(2, 3), np.zeros((0, 3), np.uint8), np.array(5, ">i2"), np.eye(3).T[::-1]):
             np.save(tmp_path / "a.npy", array)
             np.testing.assert_array_equal(load_npy(tmp_path / "a.npy"), array)
+
+    def test_holes_are_not_read_into_memory(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.zeros(0))
+        header = (tmp_path / "a.npy").read_bytes().replace(b"(0,), ", b"(10000000000,), ")
+        with (tmp_path / "a.npy").open("wb") as file:
+            file.write(header)
+            file.truncate(len(header) + 80_000_000_000)
+        with pytest.raises(InputError, match="at most 1,000 are read"):
+            load_npy(tmp_path / "a.npy", max_bytes=1000)
 
     @pytest.mark.parametrize(
         "header",

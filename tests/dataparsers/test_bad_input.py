@@ -74,7 +74,7 @@ class TestNothingToRead:
             raise PermissionError(13, "Permission denied", str(path))
 
         scene = copy_scene()
-        monkeypatch.setattr(Path, "read_text", forbidden)
+        monkeypatch.setattr(Path, "open", forbidden)
         assert error_of(scene) == f"{scene / 'transforms.json'} cannot be read: Permission denied"
 
 
@@ -324,8 +324,19 @@ class TestColmap:
         assert "cannot be read" in error_of(tmp_path)
 
 
-def test_nerf_synthetic_without_held_out_files(copy_scene: CopyScene) -> None:
+@pytest.mark.parametrize("poses_without_photos", [False, True])
+def test_nerf_synthetic_without_held_out_photos(
+    copy_scene: CopyScene, capsys: pytest.CaptureFixture[str], poses_without_photos: bool
+) -> None:
+    """BlenderNeRF writes the poses of a test path, and renders none of it."""
     scene = copy_scene()
+    meta = json.loads((scene / "transforms.json").read_text())
     (scene / "transforms.json").rename(scene / "transforms_train.json")
-    message = error_of(scene, "val")
-    assert "neither transforms_val.json nor transforms_test.json" in message
+    if poses_without_photos:
+        for i, frame in enumerate(meta["frames"]):
+            frame["file_path"] = f"test/{i:03}"
+        (scene / "transforms_test.json").write_text(json.dumps(meta))
+    train, held_out = parse(scene), parse(scene, "val")
+    assert (len(train.image_filenames), len(held_out.image_filenames)) == (14, 2)
+    assert not set(train.image_filenames) & set(held_out.image_filenames)
+    assert "every 8th training photo is held out instead" in capsys.readouterr().out
