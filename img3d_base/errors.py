@@ -39,3 +39,14 @@ def warn(message: str) -> None:
 def some_names(names: Sequence[str], at_most: int = 3) -> str:
     """The first few of `names`, for a message that stays one line however many there are."""
     return ", ".join(names[:at_most]) + (", …" if len(names) > at_most else "")
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number of things in words that agree with it: "1 photo", "1,200 photos".
+
+    Args:
+        number: how many.
+        noun: what one of them is called.
+        plural: what several are called; default: the noun and an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from img3d_dataparsers.sfm.colmap_library import pycolmap
+from img3d_dataparsers.sfm.support import MIN_POINTS, NO_SUPPORT, is_homography, support_of
 
 SEED = 0
 """Of everything that COLMAP draws."""
@@ -29,7 +30,7 @@ TRACKS_PER_PHOTO = 500
 """Of the longest, that the global mapper places photos by. All of them (150 photos with 4096 features) take 3 times as
 long for the same cameras within 0.01 mm, and the points of the others are triangulated afterwards."""
 MANY_PHOTOS, NEARLY_ALL = 100, 0.95
-"""Of many photos, the share that has to be registered for other mappers, which take long, not to be tried."""
+"""Of many photos, the share that has to be supported by points for other mappers, which take long, not to be tried."""
 MIN_ANGLE = 1.5
 """Degrees between the rays of a point, as COLMAP's."""
 MIN_MODEL_SIZE = 3
@@ -50,6 +51,8 @@ def main(work: Path) -> None:
     with pycolmap.Database.open(database_path) as database:
         num_images = database.num_images()
         has_priors = any(camera.has_prior_focal_length for camera in database.read_all_cameras())
+        geometries = [geometry for geometry in database.read_two_view_geometries()[1] if len(geometry.inlier_matches)]
+        from_one_place = all(is_homography(geometry) for geometry in geometries)
     if not has_priors:
         _say("focal lengths")
         options = pycolmap.ViewGraphCalibrationOptions()
@@ -57,20 +60,22 @@ def main(work: Path) -> None:
         pycolmap.calibrate_view_graph(database_path, options)
 
     enough = num_images if num_images <= MANY_PHOTOS else NEARLY_ALL * num_images
-    best, mapper = None, "none"
+    best, support, mapper = None, NO_SUPPORT, "none"
     for name, attempt in (("global", _global), ("incremental", _incremental), ("forward motion", _forward_motion)):
         _say(f"{name} mapper")
         output = work / f"models-{name.split()[0]}"
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         for model in attempt(database_path, work, output).values():
-            if best is None or model.num_reg_images() > best.num_reg_images():
-                best, mapper = model, name
-        if best is not None and best.num_reg_images() >= enough:
+            of_model = support_of(model)
+            if best is None or of_model.strength > support.strength:
+                best, support, mapper = model, of_model, name
+        if support.supported >= enough or (from_one_place and not support.has_parallax):
             break
     if best is not None:
         _say("bundle adjustment")
         refine(best)
+        leave_out_unsupported(best)
         temporary = work / "model.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -136,6 +141,15 @@ def refine(model: pycolmap.Reconstruction) -> None:
         _adjust(model, constant=undetermined)
     _drop(model, MAX_REPROJECTION_ERROR * _longest(model))
     model.update_point_3d_errors()
+
+
+def leave_out_unsupported(model: pycolmap.Reconstruction) -> None:
+    """Takes out photos that see hardly any point: their poses are guesses."""
+    points_per_photo = support_of(model).points_per_photo
+    observations = pycolmap.ObservationManager(model)
+    for image_id, count in points_per_photo.items():
+        if count < MIN_POINTS:
+            observations.deregister_frame(model.images[image_id].frame_id)
 
 
 def _longest(model: pycolmap.Reconstruction) -> int:

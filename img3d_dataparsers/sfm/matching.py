@@ -6,7 +6,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -22,6 +22,7 @@ from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 from img3d_dataparsers.sfm.retrieval import pairs_to_match
 from img3d_dataparsers.sfm.sift import Features, find_features, match
+from img3d_dataparsers.sfm.support import is_homography
 from img3d_dataparsers.threaded import in_threads
 
 FEATURE_SIZE = 1600
@@ -30,6 +31,8 @@ MAX_FEATURES, FEW_PHOTOS, MAX_FEATURES_OF_FEW = 4096, 25, 8192
 """Features of each photo: twice as many where the photos are few, and every one of them counts."""
 MAX_RATIO = 0.8
 """Of Lowe's ratio test."""
+IN_COMMON = 30
+"""Features that two photos of the same place share."""
 MIN_MATCHES = 15
 """Of two photos, below which COLMAP does not consider them either."""
 MAX_TRIALS = 1500
@@ -157,12 +160,33 @@ def match_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Fe
         in_threads(match_pair, todo, "Matching photos")
 
 
-def pairs_in_common(database_path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which photos share something: pairs of indices `[P, 2]`, and how many features they share `[P]`."""
+@dataclass(frozen=True)
+class Pairs:
+    """What each two photos that were matched share."""
+
+    photos: npt.NDArray[np.int64]
+    """Indices of the photos, `[P, 2]`."""
+    shared: npt.NDArray[np.int64]
+    """How many features they share, `[P]`."""
+    is_homography: npt.NDArray[np.bool_]
+    """Whether they tell nothing of depth, `[P]`."""
+
+    @property
+    def related(self) -> npt.NDArray[np.bool_]:
+        """Whether they show the same, `[P]`."""
+        return self.shared >= IN_COMMON
+
+
+def pairs_in(database_path: Path) -> Pairs:
+    """What each two photos that were matched share."""
     with opened(database_path) as database:
-        pair_ids, counts = database.read_two_view_geometry_num_inliers()
-    pairs = [pair if isinstance(pair, tuple) else pycolmap.pair_id_to_image_pair(pair) for pair in pair_ids]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2) - 1, np.array(counts, dtype=np.int64)
+        pair_ids, geometries = database.read_two_view_geometries()
+    photos = [pycolmap.pair_id_to_image_pair(pair_id) for pair_id in pair_ids]
+    return Pairs(
+        photos=np.array(photos, dtype=np.int64).reshape(-1, 2) - 1,
+        shared=np.array([len(geometry.inlier_matches) for geometry in geometries], dtype=np.int64),
+        is_homography=np.array([is_homography(geometry) for geometry in geometries], dtype=np.bool_),
+    )
 
 
 @contextmanager

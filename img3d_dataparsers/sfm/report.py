@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from img3d_base.errors import some_names
 from img3d_dataparsers.sfm.colmap_library import pycolmap
+from img3d_dataparsers.sfm.matching import Pairs
 from img3d_dataparsers.sfm.photo_set import PhotoSet
+from img3d_dataparsers.sfm.support import Support
 
 BLURRED = 0.2
 """Share of the median number of features below which a photo counts as blurred or plain."""
@@ -38,6 +40,10 @@ class Report:
     """Pixels of the photos at full size."""
     mean_track_length: float
     """Photos that see a point."""
+    points_per_photo: float
+    """Points that a photo sees; median of the registered photos."""
+    parallax: float
+    """Degrees between the two rays of a point that differ most; median of all points."""
     coverage: float
     """Share of the photos' area that lies near a point: of 8 x 8 fields, those that hold one; mean of all photos."""
     mapper: str
@@ -76,9 +82,9 @@ class Report:
 def make_report(
     photo_set: PhotoSet,
     model: pycolmap.Reconstruction,
+    support: Support,
     counts: npt.NDArray[np.int64],
-    pairs: npt.NDArray[np.int64],
-    shared: npt.NDArray[np.int64],
+    pairs: Pairs,
     mapper: str,
     seconds: dict[str, float],
 ) -> Report:
@@ -87,9 +93,9 @@ def make_report(
     Args:
         photo_set: the photos; photo `i` is image `i + 1` of the model.
         model: the reconstruction.
+        support: what it rests on.
         counts: features of each photo, `[N]`.
-        pairs: photos that share something, `[P, 2]`.
-        shared: how many features they share, `[P]`.
+        pairs: what the photos share.
         mapper: which mapper made it.
         seconds: wall time of each stage.
     """
@@ -103,7 +109,7 @@ def make_report(
         unregistered[photo.name] = BLURRED_OR_PLAIN if is_blurred else TOO_LITTLE_OVERLAP
         neighbours = [
             (int(n), int(j if k == i else k))
-            for (j, k), n in zip(pairs.tolist(), shared.tolist(), strict=True)
+            for (j, k), n in zip(pairs.photos.tolist(), pairs.shared.tolist(), strict=True)
             if i in (j, k) and (j if k == i else k) in registered
         ]
         if neighbours and max(neighbours)[0] > 0:
@@ -117,6 +123,8 @@ def make_report(
         points=model.num_points3D(),
         mean_reprojection_error=model.compute_mean_reprojection_error(),
         mean_track_length=model.compute_mean_track_length(),
+        points_per_photo=float(np.median(list(support.points_per_photo.values()))),
+        parallax=support.parallax,
         coverage=_coverage(model),
         mapper=mapper,
         seconds=seconds,

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock, Timeout
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
@@ -27,28 +26,18 @@ from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
 from img3d_base.errors import InputError, some_names, warn
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 from img3d_dataparsers.sfm.colmap_library import pycolmap
-from img3d_dataparsers.sfm.matching import (
-    features_of,
-    match_photos,
-    pairs_in_common,
-    write_photos,
-)
+from img3d_dataparsers.sfm.matching import Pairs, features_of, match_photos, pairs_in, write_photos
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet, find_photos
 from img3d_dataparsers.sfm.report import Report, make_report
 from img3d_dataparsers.sfm.sift import Features
+from img3d_dataparsers.sfm.support import MIN_PHOTOS, NO_SUPPORT, support_of, why_refused
 
-RECIPE = 1
+RECIPE = 2
 """To be counted up with every change that changes the result: what was kept from before is then made anew."""
 MAPPING = [sys.executable, "-m", "img3d_dataparsers.sfm.mapping"]
 """The command that solves for cameras."""
-MIN_PHOTOS = 3
-"""Two views leave the depth of most points to chance."""
 MIN_FEATURES = 100
 """A photo with fewer shows hardly anything that could be found again."""
-IN_COMMON = 30
-"""Features that two photos of the same place share."""
-MIN_SHARE = 0.25
-"""Of the photos that must be registered: fewer are not the scene that was meant."""
 SECOND_PLACE = 0.5
 """Photos that have nothing to do with the others are a second place when they are at least this many of them."""
 
@@ -186,25 +175,21 @@ def _solve(photo_set: PhotoSet, result: Path) -> None:
     start = time.monotonic()
     _map(work)
     seconds["mapping"] = time.monotonic() - start
-    pairs, shared = pairs_in_common(database_path)
-    if not (work / "model").is_dir():
+    pairs = pairs_in(database_path)
+    model = pycolmap.Reconstruction(work / "model") if (work / "model").is_dir() else None
+    support = NO_SUPPORT if model is None else support_of(model)
+    reason = None
+    if model is not None and support.supported >= MIN_PHOTOS:
+        reason = _second_place(photo_set, model, pairs)
+    reason = reason or why_refused(
+        support, count, int(pairs.related.sum()), int(pairs.is_homography[pairs.related].sum())
+    )
+    if reason is not None or model is None:
         shutil.rmtree(work)
-        related = int((shared >= IN_COMMON).sum())
-        raise InputError(
-            f"the poses of {count} photos could not be found: {related} pairs of them share a part of their view. Take "
-            "more photos, each from a step further and sharing most of its view with the one before"
-        )
-    model = pycolmap.Reconstruction(work / "model")
-    _check_for_second_place(photo_set, model, pairs[shared >= IN_COMMON], work)
-    if model.num_reg_images() < MIN_SHARE * count:
-        shutil.rmtree(work)
-        raise InputError(
-            f"only {model.num_reg_images()} of {count} photos could be registered, the others share too little with "
-            "them: take more photos in between, each sharing most of its view with the one before"
-        )
+        raise InputError(f"{photo_set.folder}: {reason}")
     _colour(model, features)
     model.write_binary(work / "model")
-    report = make_report(photo_set, model, counts, pairs, shared, (work / "model" / "mapper").read_text(), seconds)
+    report = make_report(photo_set, model, support, counts, pairs, (work / "model" / "mapper").read_text(), seconds)
     (work / "model" / "report.json").write_text(json.dumps(asdict(report), indent=2))
     shutil.rmtree(result, ignore_errors=True)  # one without a report is unfinished
     (work / "model").replace(result)
@@ -239,29 +224,27 @@ def _map(work: Path) -> None:
         raise InputError(f"solving for cameras failed: {last.strip()} (the whole log: {work / 'mapping.log'})")
 
 
-def _check_for_second_place(
-    photo_set: PhotoSet, model: pycolmap.Reconstruction, pairs: npt.NDArray[np.int64], work: Path
-) -> None:
-    """Stops where a good part of the photos shows something else: what they wanted is not what they would get."""
+def _second_place(photo_set: PhotoSet, model: pycolmap.Reconstruction, pairs: Pairs) -> str | None:
+    """What to say where a good part of the photos shows something else: what they wanted is not what they would get."""
     count = len(photo_set.photos)
     registered = np.zeros(count, dtype=np.bool_)
     registered[[image_id - 1 for image_id in model.reg_image_ids()]] = True
-    rest = pairs[~registered[pairs].any(axis=1)]
+    related = pairs.photos[pairs.related]
+    rest = related[~registered[related].any(axis=1)]
     graph = coo_matrix((np.ones(len(rest)), rest.T), shape=(count, count))
     labels = connected_components(graph, directed=False)[1]
     sizes = np.bincount(labels[~registered], minlength=1)
-    if sizes.max() >= max(MIN_PHOTOS, SECOND_PLACE * registered.sum()):
-        others = [
-            photo.name
-            for photo, label, is_registered in zip(photo_set.photos, labels, registered, strict=True)
-            if label == sizes.argmax() and not is_registered
-        ]
-        shutil.rmtree(work)
-        raise InputError(
-            f"the photos show two places: {len(others)} of {count} ({some_names(others)}) share nothing with the "
-            f"other {int(registered.sum())}. Put each place in a folder of its own, or add photos that lead from one "
-            "to the other"
-        )
+    if sizes.max() < max(MIN_PHOTOS, SECOND_PLACE * registered.sum()):
+        return None
+    others = [
+        photo.name
+        for photo, label, is_registered in zip(photo_set.photos, labels, registered, strict=True)
+        if label == sizes.argmax() and not is_registered
+    ]
+    return (
+        f"the photos show two places: {len(others)} of {count} ({some_names(others)}) share nothing with the other "
+        f"{int(registered.sum())}. Put each place in a folder of its own, or add photos that lead from one to the other"
+    )
 
 
 def _colour(model: pycolmap.Reconstruction, features: Sequence[Features]) -> None:

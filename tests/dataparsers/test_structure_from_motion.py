@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -367,6 +368,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def turning_camera(count: int) -> list[npt.NDArray[np.uint8]]:
+    """Photos `[240, 320, 3]` of a wall by a camera that stays where it is."""
+    rng = np.random.default_rng(0)
+    height, width = 900, 1200
+    sizes = [(30, 40), (60, 80), (120, 160)]
+    noise = sum(cv2.resize(rng.normal(size=(*n, 3)).astype(np.float32), (width, height)) for n in sizes)
+    wall = np.clip(128 + 35 * np.asarray(noise), 0, 255).astype(np.uint8)
+    in_wall = np.array([[1000.0, 0, width / 2], [0, 1000, height / 2], [0, 0, 1]])
+    in_photo = np.array([[440.0, 0, 160], [0, 440, 120], [0, 0, 1]])
+    photos = []
+    for i in range(count):
+        turn = cv2.Rodrigues(np.array([0.12 * np.sin(2 * i), 0.2 * np.cos(i), 0.03 * i]))[0]
+        homography = in_photo @ turn @ np.linalg.inv(in_wall)
+        photos.append(cv2.warpPerspective(wall, homography, (320, 240)).astype(np.uint8))
+    return photos
+
+
 def error_of(folder: Path) -> str:
     with pytest.raises(InputError) as error:
         solve(folder, None)
@@ -394,7 +412,23 @@ class TestBadInput:
         with Image.open(STILL_LIFE / "images" / neighbours(1)[0]) as image:
             for quality in range(88, 96):
                 image.save(tmp_path / "saved" / "images" / f"{quality}.jpg", quality=quality)
-        assert "take more photos" in error_of(tmp_path / "saved").lower()
+        assert "all taken from one place" in error_of(tmp_path / "saved")
+
+    def test_a_camera_that_only_turns(self, tmp_path: Path) -> None:
+        """Photos that homographies lead from one to the other: mappers place them all, on nothing."""
+        folder = tmp_path / "turning"
+        folder.mkdir()
+        for i, photo in enumerate(turning_camera(6)):
+            Image.fromarray(photo).save(folder / f"{i}.png")
+        message = error_of(folder)
+        assert "the 6 photos fit together, but were all taken from one place" in message
+        assert "a step to the side" in message
+
+    def test_photos_too_far_apart(self, tmp_path: Path) -> None:
+        """Three of them get poses, by a single point."""
+        names = [f"00{i:02d}.jpg" for i in (1, 9, 16, 22, 38, 54, 64, 68)]
+        message = error_of(put_photos(tmp_path / "far", names))
+        assert "of the 8 photos could be placed" in message and "Take more photos in between" in message
 
     def test_forty_photos_of_a_white_wall(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
@@ -419,7 +453,7 @@ class TestBadInput:
         for i in range(8):
             wall.crop((20 * i, 10 * i, 20 * i + 400, 10 * i + 300)).save(folder / "images" / f"wall{i}.png")
         message = error_of(folder)
-        assert "show two places: 8 of 16 (images/wall0.png" in message
+        assert "show two places: 8 of 16 (images/" in message
         assert "a folder of its own" in message
 
     def test_damaged_photos_are_left_out(
