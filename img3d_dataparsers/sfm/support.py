@@ -18,9 +18,9 @@ from img3d_dataparsers.sfm.colmap_library import pycolmap
 MIN_POINTS = 20
 """That a photo has to see for its pose to be worth something. COLMAP's incremental mapper registers photos from 30 on,
 of which a bundle adjustment drops some; photos of 400 x 300 pixels that overlap well see more than 140."""
-MIN_PARALLAX = 2.0
+MIN_PARALLAX = 1.8
 """Degrees, the median of all points. Where the camera only turns, wrong matches leave points around COLMAP's minimum of
-1.5; a step to the side between photos of a room or an object gives 10 and more."""
+1.5; a phone that is moved sideways by an arm's length before a flower gives 4, a walk around an object 10 and more."""
 MIN_PHOTOS = 3
 """With poses that rest on something. Two views leave the depth of most points to chance."""
 MIN_SHARE = 0.25
