@@ -49,12 +49,9 @@ def read_posed_photos(
 def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhotos:
     from img3d_dataparsers.background import remove_backgrounds
 
-    beside = masks_of([frame.image_path for frame in posed.frames], posed.folder)
-    whole = [
-        frame.image_path
-        for frame, mask in zip(posed.frames, beside, strict=True)
-        if (frame.mask_path or mask) is None and is_file(frame.image_path)
-    ]
+    unnamed = [frame.image_path for frame in posed.frames if frame.mask_path is None]
+    beside = masks_of(unnamed, posed.folder, [frame.image_path for frame in posed.frames])
+    whole = [photo for photo, mask in zip(unnamed, beside, strict=True) if mask is None and is_file(photo)]
     masks = dict(zip(whole, remove_backgrounds(whole, writable_cache(posed.folder, cache_dir)), strict=True))
     frames = [replace(frame, mask_path=masks.get(frame.image_path, frame.mask_path)) for frame in posed.frames]
     return replace(posed, frames=frames)

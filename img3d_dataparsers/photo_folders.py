@@ -64,7 +64,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def masks_of(photos: Sequence[Path], folder: Path) -> list[Path | None]:
+def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) -> list[Path | None]:
     """The mask of each photo that its name and place tell; None where there is none.
 
     Masks lie in a folder `masks`, which is beside the folder of the photos, in it, or above it, and then repeats their
@@ -74,10 +74,11 @@ def masks_of(photos: Sequence[Path], folder: Path) -> list[Path | None]:
     to neither.
 
     Args:
-        photos: all photos of the data set.
+        photos: those whose mask is not known.
         folder: the data set's.
+        others: further photos of the data set, which are no masks either.
     """
-    are_photos = set(photos)
+    are_photos = {*photos, *others}
     listed = cache(listing)
     masks: list[Path | None] = []
     beside = []

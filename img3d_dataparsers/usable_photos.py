@@ -165,8 +165,9 @@ def _fit(frame: Frame, sizes: dict[Path, tuple[int, int] | None]) -> Intrinsics 
 
 def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
     """The mask of each frame: the one it names, else the one that lies where masks of photos do."""
-    beside = masks_of([frame.image_path for frame in frames], folder)
-    masks = [frame.mask_path or mask for frame, mask in zip(frames, beside, strict=True)]
+    unnamed = [frame.image_path for frame in frames if frame.mask_path is None]
+    beside = dict(zip(unnamed, masks_of(unnamed, folder, [frame.image_path for frame in frames]), strict=True))
+    masks = [frame.mask_path or beside[frame.image_path] for frame in frames]
     named = [mask for mask in masks if mask is not None]
     whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if size is not None}
     bad = [frame.name for frame, mask in zip(frames, masks, strict=True) if mask is not None and mask not in whole]
