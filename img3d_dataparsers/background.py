@@ -16,10 +16,10 @@ from typing import Protocol
 import numpy as np
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
-from rich.progress import track
 
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError, some_names, warn
+from img3d_base.progress import with_progress
 from img3d_dataparsers.photo_files import EXIF_ORIENTATION, READ_ERRORS, UPRIGHT, orientation, read_upright
 from img3d_dataparsers.threaded import in_threads
 
@@ -65,14 +65,7 @@ def remove_backgrounds(
     to_make = {mask: photo for photo, mask in zip(photos, masks, strict=True) if not mask.is_file()}
     if to_make:
         session = (open_session or open_u2net)()
-        progress = track(
-            to_make.items(),
-            "Removing backgrounds of photos",
-            total=len(to_make),
-            console=CONSOLE,
-            transient=True,
-            disable=not CONSOLE.is_terminal,
-        )
+        progress = with_progress(to_make.items(), "Removing backgrounds of photos", len(to_make))
         empty = [photo.name for mask, photo in progress if _make_mask(session, photo, mask) < LEAST_OBJECT]
         if empty:
             warn(f"no object was found in {len(empty)} of {len(to_make)} photos: {some_names(empty)}")

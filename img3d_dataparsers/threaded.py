@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import track
+
+from img3d_base.progress import with_progress
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -33,16 +33,7 @@ def in_threads(function: Callable[[In], Out], items: Sequence[In], description: 
     with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as executor:
         results: Iterable[Out] = executor.map(function, items)
         try:
-            return list(
-                track(
-                    results,
-                    description,
-                    total=len(items),
-                    console=CONSOLE,
-                    transient=True,
-                    disable=not CONSOLE.is_terminal,
-                )
-            )
+            return list(with_progress(results, description, len(items)))
         except BaseException:  # Ctrl-C: what has not begun need not
             executor.shutdown(wait=False, cancel_futures=True)
             raise

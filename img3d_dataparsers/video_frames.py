@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
-from rich.progress import track
 
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError, warn
+from img3d_base.progress import with_progress
 
 SMALL_SIZE = 640
 """Longer side in pixels of the grey copy on which sharpness is measured; half of that for tracking.
@@ -114,7 +114,7 @@ def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
 def _watched(reader: VideoReader) -> FramePicker:
     """A picker that has seen all frames."""
     picker = FramePicker()
-    for frame in _progress(reader.frames(), "Choosing video frames", reader.num_frames):
+    for frame in with_progress(reader.frames(), "Choosing video frames", reader.num_frames):
         picker.add(_small_grey(frame, reader.reformatter))
     return picker
 
@@ -395,7 +395,7 @@ def _save_frames(reader: VideoReader, indices: set[int], folder: Path) -> None:
         exif.get_ifd(EXIF_IFD)[FOCAL_LENGTH_IN_35MM] = reader.focal_length_35mm
     last = max(indices)
     number = 0
-    for index, frame in enumerate(_progress(reader.frames(), "Writing video frames", last + 1)):
+    for index, frame in enumerate(with_progress(reader.frames(), "Writing video frames", last + 1)):
         if index in indices:
             number += 1
             picture = Image.fromarray(upright(frame, reader.pixel_aspect))
@@ -425,10 +425,6 @@ def upright(frame: av.VideoFrame, pixel_aspect: float = 1.0) -> npt.NDArray[np.u
     elif b and c:
         pixels = pixels.swapaxes(0, 1)[::b, ::c]
     return np.ascontiguousarray(pixels)
-
-
-def _progress(items: Iterable[T], description: str, total: int | None) -> Iterable[T]:
-    return track(items, description, total=total, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
 
 
 def _fingerprint(video: Path, max_frames: int) -> str:

@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import time
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def _global(database_path: Path, images: Path, output: Path) -> dict[int, pycolm
 
 def _incremental(database_path: Path, images: Path, output: Path) -> dict[int, pycolmap.Reconstruction]:
     """COLMAP's own (Schönberger and Frahm 2016)."""
-    return pycolmap.incremental_mapping(database_path, images, output, _incremental_options())
+    return _incremental_mapping("incremental mapper", database_path, images, output, _incremental_options())
 
 
 def _forward_motion(database_path: Path, images: Path, output: Path) -> dict[int, pycolmap.Reconstruction]:
@@ -114,7 +115,16 @@ def _forward_motion(database_path: Path, images: Path, output: Path) -> dict[int
     options = _incremental_options()
     options.mapper.init_max_forward_motion = 1.0
     options.mapper.init_min_tri_angle = 4.0
-    return pycolmap.incremental_mapping(database_path, images, output, options)
+    return _incremental_mapping("forward motion mapper", database_path, images, output, options)
+
+
+def _incremental_mapping(
+    name: str, database_path: Path, images: Path, output: Path, options: pycolmap.IncrementalPipelineOptions
+) -> dict[int, pycolmap.Reconstruction]:
+    tries = count(1)
+    return pycolmap.incremental_mapping(
+        database_path, images, output, options, next_image_callback=lambda: _say(f"{name}: photo {next(tries)}")
+    )
 
 
 def _incremental_options() -> pycolmap.IncrementalPipelineOptions:
@@ -147,8 +157,8 @@ def leave_out_unsupported(model: pycolmap.Reconstruction) -> None:
     """Takes out photos that see hardly any point: their poses are guesses."""
     points_per_photo = support_of(model).points_per_photo
     observations = pycolmap.ObservationManager(model)
-    for image_id, count in points_per_photo.items():
-        if count < MIN_POINTS:
+    for image_id, num_points in points_per_photo.items():
+        if num_points < MIN_POINTS:
             observations.deregister_frame(model.images[image_id].frame_id)
 
 

@@ -24,6 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
 from img3d_base.errors import InputError, some_names, warn
+from img3d_base.progress import ProgressLines
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.matching import Pairs, features_of, match_photos, pairs_in, write_photos
@@ -209,8 +210,11 @@ def _map(work: Path) -> None:
         try:
             with CONSOLE.status("Solving for cameras") as status:
                 assert process.stdout is not None  # it is a pipe
-                for stage in process.stdout:
-                    status.update(f"Solving for cameras: {stage.strip()}")
+                lines, stage = ProgressLines(), ""
+                for said in process.stdout:
+                    is_new, stage = said.partition(":")[0] != stage, said.partition(":")[0]
+                    status.update(f"Solving for cameras: {said.strip()}")
+                    lines.say(f"Solving for cameras: {said.strip()}", always=is_new)
             failed = process.wait() != 0
         except BaseException:
             process.kill()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from img3d_base.errors import counted
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 
@@ -112,9 +111,13 @@ def why_refused(support: Support, count: int, related: int, homographies: int) -
             "step to the side, and keep most of what the photo before shows in view"
         )
     if support.supported < enough or not support.has_parallax:
-        some = f"only {support.supported}" if support.supported else "none"
+        placed = (
+            f"only {support.supported} of the {count} photos could be placed, by the few points that they share"
+            if support.supported
+            else f"none of the {count} photos could be placed: they share too little"
+        )
         return (
-            f"{some} of the {count} photos could be placed, by {counted(support.points, 'point')} that they share. "
-            "Take more photos in between, each a small step further and sharing most of its view with the one before"
+            f"{placed}. Take more photos in between, each a small step further and sharing most of its view with the "
+            "one before"
         )
     return None

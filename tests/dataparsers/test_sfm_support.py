@@ -71,7 +71,7 @@ def test_what_is_refused() -> None:
     distant = why_refused(Support(GOOD.points_per_photo, 1.7, 300), 10, related=40, homographies=10)
     assert distant is not None and "one place" in distant
     apart = why_refused(Support({1: MIN_POINTS, 2: MIN_POINTS, 3: 1}, 9.0, 21), 8, related=5, homographies=2)
-    assert apart is not None and "only 2 of the 8 photos could be placed, by 21 points" in apart
+    assert apart is not None and "only 2 of the 8 photos could be placed" in apart
     few = why_refused(GOOD, 41, related=40, homographies=5)
     assert few is not None and "only 10 of the 41" in few
     lonely = why_refused(NO_SUPPORT, 8, related=0, homographies=0)
