@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hang_limit import HANG_SECONDS
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -150,7 +151,7 @@ def test_the_script_makes_the_sample_again(tmp_path: Path, scene_file: dict[str,
     width = 200
     script = REPOSITORY / "tools" / "make_sample.py"
     options = ["--output-dir", str(again), "--views", "2", "--spp", "16", "--width", str(width)]
-    subprocess.run([sys.executable, str(script), *options], check=True, timeout=800)
+    subprocess.run([sys.executable, str(script), *options], check=True, timeout=HANG_SECONDS)
     made = json.loads((again / "transforms.json").read_text())
     committed = {frame["file_path"]: frame["transform_matrix"] for frame in scene_file["frames"]}
     assert len(made["frames"]) == 2
@@ -167,7 +168,9 @@ def test_the_script_makes_the_sample_again(tmp_path: Path, scene_file: dict[str,
 def test_without_mitsuba_one_line_says_what_to_install(tmp_path: Path) -> None:
     hidden = "import sys; sys.modules['mitsuba'] = None; import make_sample; make_sample.main(sys.argv[1:])"
     command = [sys.executable, "-c", hidden, "--output-dir", str(tmp_path / "sample")]
-    done = subprocess.run(command, cwd=REPOSITORY / "tools", capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY / "tools", capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
     assert done.returncode != 0
     assert done.stderr.strip().splitlines() == [
         "mitsuba and pyoidn are needed; install them with: pip install -e '.[sample]'"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from hang_limit import HANG_SECONDS
 
 from img3d_base.signals import Terminated, sigterm_kept, sigterm_raises, status_of
 
@@ -41,7 +42,7 @@ def terminated(program: str) -> tuple[int, str, str]:
     assert process.stdout is not None
     first = process.stdout.readline()
     process.terminate()
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=HANG_SECONDS)
     return process.returncode, first + output, errors
 
 

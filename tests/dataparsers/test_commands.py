@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hang_limit import HANG_SECONDS
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.slow
 def ns_train(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("ns-train")), "img3d-splat", "--vis", "tensorboard", *args]
     environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=HANG_SECONDS, check=False
+    )
 
 
 def test_options_after_the_dataparsers_name(copy_scene: Callable[[], Path], tmp_path: Path) -> None:

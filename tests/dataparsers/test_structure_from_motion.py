@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pytest
 from alignment import camera_errors
 from filelock import FileLock
+from hang_limit import HANG_SECONDS
 from PIL import Image
 from scipy.spatial import cKDTree
 
@@ -304,7 +305,7 @@ class TestKeeping:
             with alone(lock_path):
                 second_is_in.set()
                 inside[0] += 1
-                may_leave.wait(30)
+                may_leave.wait(HANG_SECONDS)
                 inside[0] -= 1
 
         def third() -> None:
@@ -313,7 +314,7 @@ class TestKeeping:
 
         def release_and_let_the_second_in(lock: FileLock, *args: object, **kwargs: object) -> None:
             release(lock, *args, **kwargs)  # pyright: ignore[reportArgumentType]
-            second_is_in.wait(30)
+            second_is_in.wait(HANG_SECONDS)
 
         threads = [threading.Thread(target=second), threading.Thread(target=third)]
         with alone(lock_path):
@@ -336,10 +337,10 @@ class TestKeeping:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             wait_for(lambda: bool(list((photos / ".img3d").glob("sfm-*.work/models-*"))))
             process.send_signal(stop)
-            output = process.communicate(timeout=60)[0]
+            output = process.communicate(timeout=HANG_SECONDS)[0]
             assert process.returncode != 0 and "Traceback" not in output
             wait_for(lambda: b"sfm.mapping" not in subprocess.check_output(["ps", "ax", "-o", "command"]))
-        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
         assert result.returncode == 0, result.stdout
         assert "Going on with" in result.stdout and "All 12 photos registered" in result.stdout
 
@@ -349,11 +350,10 @@ def must_not_run(*args: object, **kwargs: object) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if condition():
-            return
+    deadline = time.monotonic() + HANG_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-    raise AssertionError("waited for a minute in vain")
 
 
 @pytest.fixture
@@ -490,7 +490,11 @@ class TestBadInput:
         for megabytes in (1, 2, 3, 4, 5, 200):
             subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(small_disk)], check=True)
             result = subprocess.run(
-                [*command, "--cache-dir", str(small_disk)], check=False, capture_output=True, text=True, timeout=300
+                [*command, "--cache-dir", str(small_disk)],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=HANG_SECONDS,
             )
             if result.returncode == 0:
                 break

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from hang_limit import HANG_SECONDS
 from PIL import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 ONLY_THE_SCENE = ".sse-ui, #img3d-progress, #img3d-message, #img3d-toggle { visibility: hidden !important; }"
-TIMEOUT = 90.0
 
 
 class OpenedPage:
@@ -36,7 +36,7 @@ class OpenedPage:
     def __init__(self, browser: Browser, url: str, width: int = 400, height: int = 300, touch: bool = False) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(1000 * TIMEOUT)
+        self.page.set_default_timeout(1000 * HANG_SECONDS)
         self.requests: list[str] = []
         self.problems: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -49,14 +49,14 @@ class OpenedPage:
 
     def wait_until(self, expression: str) -> None:
         """Until this is true in the page. (Playwright's own way to wait evaluates strings, which the page forbids.)"""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + HANG_SECONDS
         while not self.page.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < deadline, f"never: {expression}; {self.problems}"
             self.page.wait_for_timeout(100)
 
     def wait_for_request(self, end: str) -> None:
         """Until it has asked for a file whose address ends so."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + HANG_SECONDS
         while not any(url.endswith(end) for url in self.requests):
             assert time.monotonic() < deadline, f"never asked for {end}; {self.problems}"
             self.page.wait_for_timeout(100)
@@ -130,7 +130,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.lstrip("/") in self.held:
-            self.release.wait(60)
+            self.release.wait(HANG_SECONDS)
         super().do_GET()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import trimesh
 from browser_pages import OpenedPage, served
+from hang_limit import HANG_SECONDS
 from splat_scenes import colorful_splats, psnr, render
 
 from img3d_assets.axes import UpAxis
@@ -202,7 +203,7 @@ def test_the_bundled_sample_from_training_to_page(chromium: Browser, tmp_path: P
     commands = Path(sys.executable).parent
 
     def run(name: str, *arguments: object) -> None:
-        subprocess.run([commands / name, *map(str, arguments)], check=True, cwd=tmp_path, timeout=600)
+        subprocess.run([commands / name, *map(str, arguments)], check=True, cwd=tmp_path, timeout=HANG_SECONDS)
 
     run(
         *("ns-train", "img3d-splat", "--data", SAMPLE, "--output-dir", tmp_path, "--experiment-name", "sample"),

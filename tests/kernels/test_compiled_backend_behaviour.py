@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from hang_limit import HANG_SECONDS
 from kernel_scenes import needs_compiled, random_scene, render_with_gradients, three_cameras
 
 pytestmark = needs_compiled
@@ -98,7 +99,7 @@ def test_ctrl_c_stops_a_render_loop() -> None:
         time.sleep(1.0)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
     assert process.returncode != 0

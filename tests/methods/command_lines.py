@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from hang_limit import HANG_SECONDS
+
 COMMANDS = Path(sys.executable).parent
-TIMEOUT = 240
 SMALL = (
     *("--pipeline.model.num-random", "2000", "--pipeline.model.max-gaussians", "4000"),
     *("--pipeline.model.strategy", "mcmc"),
@@ -106,13 +107,16 @@ class Running:
 
     def wait_for(self, pattern: str) -> None:
         """Read on until a line matches."""
-        deadline = time.monotonic() + TIMEOUT
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if re.search(pattern, line):
-                return
-            assert time.monotonic() < deadline
+        hung = threading.Timer(HANG_SECONDS, self.kill)
+        hung.start()
+        try:
+            for line in self.process.stdout:
+                self.output += line
+                if re.search(pattern, line):
+                    return
+        finally:
+            hung.cancel()
         raise AssertionError(f"ended without {pattern!r}:\n{self.output[-3000:]}")
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
@@ -122,7 +126,7 @@ class Running:
     def finish(self) -> Result:
         """Wait for the end."""
         try:
-            rest, _ = self.process.communicate(timeout=TIMEOUT)
+            rest, _ = self.process.communicate(timeout=HANG_SECONDS)
         except subprocess.TimeoutExpired:
             self.stop()
             raise
@@ -132,10 +136,14 @@ class Running:
         """End it (SIGTERM); its exit status."""
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
-            return self.process.wait(timeout=20)
+            return self.process.wait(timeout=HANG_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            return self.process.wait(timeout=20)
+            self.kill()
+            return self.process.wait(timeout=HANG_SECONDS)
+
+    def kill(self) -> None:
+        """End it whatever it does (SIGKILL)."""
+        os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @dataclass

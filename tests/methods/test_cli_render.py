@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import viser.transforms
 from command_lines import COMMANDS, CommandLine, TrainedRun, free_port
+from hang_limit import HANG_SECONDS
 from PIL import Image
 
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
@@ -97,9 +98,9 @@ def first_view(client: Any, run: TrainedRun) -> np.ndarray:
         "up_direction": [0.0, 0.0, 1.0],
     }
     client.send(msgspec.msgpack.encode(message))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_SECONDS
     while time.monotonic() < deadline:
-        received = msgspec.msgpack.decode(client.recv(timeout=60))
+        received = msgspec.msgpack.decode(client.recv(timeout=HANG_SECONDS))
         for part in received if isinstance(received, list) else [received]:
             if part["type"] == "BackgroundImageMessage":
                 return np.asarray(Image.open(io.BytesIO(part["rgb_bytes"])))
@@ -114,14 +115,14 @@ def test_ns_viewer_serves_this_machine_only(trained_run: TrainedRun, tmp_path: P
     running = cli.start("ns-viewer", "--load-config", trained_run.config, "--viewer.websocket-port", port)
     try:
         running.wait_for(rf"http://127\.0\.0\.1:{port}|:{port}\b")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG_SECONDS
         while not listening_on(port):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         assert listening_on(port) == {"127.0.0.1"}
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=30) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=HANG_SECONDS) as page:
             assert page.status == 200 and b"<html" in page.read().lower()
-        with connect(f"ws://127.0.0.1:{port}", max_size=None, open_timeout=30) as client:
+        with connect(f"ws://127.0.0.1:{port}", max_size=None, open_timeout=HANG_SECONDS) as client:
             image = first_view(client, trained_run)
         Image.fromarray(image).resize((64, 48)).save(tmp_path / "view.png")
         assert psnr(tmp_path / "view.png", trained_run.data / "images" / "001.png") > 17  # 000 is held out

@@ -14,6 +14,7 @@ import pytest
 import torch
 import viser
 from gaussian_scenes import pinhole_camera, small_model
+from hang_limit import HANG_SECONDS
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.render_state_machine import RenderAction
@@ -41,7 +42,7 @@ class WatchedSplats(WatchedModel):
             return None
         name, buffer = handle._impl.name, self.viewer.viser_server._websock_server._broadcast_buffer
         found: list[Any] = []
-        deadline = time.perf_counter() + 20
+        deadline = time.perf_counter() + HANG_SECONDS
         while not found:  # viser's own thread puts it there
             assert time.perf_counter() < deadline, "nothing was sent"
             messages = list(buffer.message_from_id.values())
@@ -256,14 +257,14 @@ class TestWhileTraining:
         def hold() -> None:
             with watched.viewer.viser_server.atomic():
                 taken.set()
-                done.wait(60)
+                done.wait(2 * HANG_SECONDS)
 
         holder = threading.Thread(target=hold)
         holder.start()
         taken.wait()
         trainer = threading.Thread(target=watched.view.after_training, args=(100,), daemon=True)
         trainer.start()
-        trainer.join(30)
+        trainer.join(HANG_SECONDS)
         stood_still = trainer.is_alive()
         done.set()
         holder.join()

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import viser
 from command_lines import free_port
+from hang_limit import HANG_SECONDS
 from viser import _messages as messages
 from websockets.sync.client import connect
 
@@ -26,7 +27,7 @@ def test_it_lasts_while_much_is_sent_to_all_pages_and_to_one() -> None:
     try:
         with connect(f"ws://127.0.0.1:{server.get_port()}", max_size=None, max_queue=1) as page:
             page.send(msgspec.msgpack.encode(camera.as_serializable_dict()))
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + HANG_SECONDS
             while not clients:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -36,7 +37,7 @@ def test_it_lasts_while_much_is_sent_to_all_pages_and_to_one() -> None:
                 time.sleep(0.1)
             seen: set[str] = set()
             while len(seen) < 2 * NUM_PICTURES:
-                for message in msgspec.msgpack.decode(page.recv(timeout=20)):
+                for message in msgspec.msgpack.decode(page.recv(timeout=HANG_SECONDS)):
                     seen |= named(message)
     finally:
         server.stop()

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from command_lines import CommandLine, Running, free_port
+from hang_limit import HANG_SECONDS
 from PIL import Image
 from plyfile import PlyData
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample" / "still_life"
-SECONDS = 120_000
-"""Patience in milliseconds: WebGL in software, on a machine that trains besides."""
 
 Picture = npt.NDArray[np.float64]
 
@@ -53,7 +52,7 @@ class ViewerPage:
 
     def __init__(self, browser: Browser, port: int, opened: str = r"in the browser \(") -> None:
         self.page = browser.new_page(viewport={"width": 820, "height": 480})
-        self.page.set_default_timeout(SECONDS)
+        self.page.set_default_timeout(1000 * HANG_SECONDS)
         self.page.route("**/assets/index-*.js", self._at_full_resolution)
         self.canvas = self.page.locator("canvas[data-engine]")
         self.errors: list[str] = []
@@ -69,7 +68,7 @@ class ViewerPage:
 
     def wait_for_text(self, pattern: str) -> re.Match[str]:
         """Until the page says this."""
-        deadline = time.monotonic() + SECONDS / 1000
+        deadline = time.monotonic() + HANG_SECONDS
         while not (match := re.search(pattern, self.text())):
             assert time.monotonic() < deadline, f"no {pattern!r} in\n{self.text()}"
             self.page.wait_for_timeout(500)
