@@ -67,8 +67,9 @@ def finite_numbers(value: Any, count: int, what: str, path: Path) -> FloatArray:
         InputError: it is something else.
     """
     try:
-        numbers = np.asarray(value, dtype=np.float64)
-    except (OverflowError, TypeError, ValueError):
+        given = np.asarray(value)
+        numbers = given.astype(np.float64) if given.dtype.kind in "iuf" else np.empty(0)
+    except ValueError:  # lists of several lengths
         numbers = np.empty(0)
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         raise InputError(f"{path}: {what} must be {count} numbers; export the capture again")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads Polycam's raw export ("developer mode") through Nerfstudio's own converter.
+"""Reads Polycam's raw export ("developer mode").
 
 Published at https://github.com/PolyCam/polyform: `keyframes/corrected_images` with `corrected_cameras` where Polycam
 has optimised the poses, else `keyframes/images` with `cameras`; `raw.glb` is the mesh.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.file_resolver import FileResolver
@@ -21,11 +20,9 @@ from img3d_dataparsers.formats.capture_files import (
     require_cameras,
     thinned,
 )
-from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.ply_points import read_ply_points
-from img3d_dataparsers.formats.transforms_json import load_meta
 from img3d_dataparsers.photo_folders import PHOTOS
-from img3d_dataparsers.posed_photos import PosedPhotos, SeedPoints
+from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 
 PLACES = (("corrected_images", "corrected_cameras"), ("images", "cameras"))
 """Folders of photos and of their cameras, better ones first."""
@@ -54,34 +51,28 @@ def read_polycam(folder: Path) -> PosedPhotos:
         raise InputError(f"{folder / 'keyframes'} has cameras but no photos; export the raw data again")
     camera_paths = [cameras / f"{photo.stem}.json" for photo in photos]
     require_cameras(photos, camera_paths)
-    for path in camera_paths:  # the converter's own errors would not say which file is damaged
-        camera = load_json(path)
-        finite_numbers([camera.get(key) for key in KEYS], len(KEYS), f"{KEYS[0]} … {KEYS[-1]}", path)
-
-    meta = _converted(photos, cameras)
-    # The converter numbers the photos, as it expects copies of them; it keeps their order.
-    for frame, photo in zip(meta["frames"], photos, strict=True):
-        frame["file_path"] = photo.relative_to(folder).as_posix()
-        depth = folder / "keyframes" / "depth" / f"{photo.stem}.png"  # only phones with LiDAR have them
-        if depth.is_file():
-            frame["depth_file_path"] = depth.relative_to(folder).as_posix()
     return PosedPhotos(
         source=cameras,
         folder=folder,
-        frames=frames_of_meta(meta, FileResolver(folder)),
+        frames=[_frame(folder, photo, path) for photo, path in zip(photos, camera_paths, strict=True)],
         assumptions=keyframes.assumptions,
         applied_transform=ARKIT_TO_Z_UP,
-        orientation_method=meta["orientation_override"],
+        orientation_method="none",
         read_seed_points=lambda: _mesh_points(folder, photos[:1], cameras),
     )
 
 
-def _converted(photos: list[Path], cameras: Path) -> dict[str, Any]:
-    from nerfstudio.process_data.polycam_utils import polycam_to_json
-
-    with TemporaryDirectory() as scratch:
-        polycam_to_json(photos, [], None, cameras, Path(scratch))
-        return load_meta(Path(scratch) / "transforms.json")
+def _frame(folder: Path, photo: Path, path: Path) -> Frame:
+    camera = load_json(path)
+    numbers = finite_numbers([camera.get(key) for key in KEYS], len(KEYS), f"{KEYS[0]} … {KEYS[-1]}", path)
+    depth = folder / "keyframes" / "depth" / f"{photo.stem}.png"  # only phones with LiDAR have them
+    return Frame(
+        name=photo.relative_to(folder).as_posix(),
+        image_path=photo,
+        camera_to_world=ARKIT_TO_Z_UP[:, :3] @ numbers[6:].reshape(3, 4),
+        intrinsics=dict(zip(("fl_x", "fl_y", "cx", "cy", "w", "h"), numbers[:6].tolist(), strict=True)),
+        depth_path=depth if depth.is_file() else None,
+    )
 
 
 def _mesh_points(folder: Path, photos: list[Path], cameras: Path) -> SeedPoints | None:

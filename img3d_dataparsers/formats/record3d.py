@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a recording of the iOS app Record3D through Nerfstudio's own converter, and adds the intrinsics it leaves out.
+"""Reads a recording of the iOS app Record3D.
 
 Two exports are alike: "EXR + JPG sequence" (`rgb/0.jpg`, …, `metadata.json`) and an unpacked `.r3d` archive
 (`rgbd/0.jpg`, …, `metadata`). The metadata has, by its author at https://github.com/marek-simonik/record3d/issues
@@ -10,19 +10,14 @@ OpenGL axes; `K`, column by column, the intrinsics of the first frame for photos
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.file_resolver import FileResolver
 from img3d_dataparsers.formats.capture_files import finite_numbers, load_json, may_hold, photos_in
-from img3d_dataparsers.formats.meta_frames import frames_of_meta
-from img3d_dataparsers.formats.transforms_json import load_meta
-from img3d_dataparsers.posed_photos import PosedPhotos
+from img3d_dataparsers.posed_photos import Frame, PosedPhotos
 
 METADATA_NAMES = ("metadata.json", "metadata")
 PHOTO_FOLDERS = ("rgb", "rgbd")
@@ -52,24 +47,35 @@ def read_record3d(folder: Path) -> PosedPhotos:
             f"{path} has no poses, which Record3D records with the LiDAR camera only: "
             f"give --data {photos[0].parent} to solve for them"
         )
-    for i, pose in enumerate(poses):
-        if not finite_numbers(pose, 7, f"pose {i}", path)[:4].any():
-            raise InputError(f"{path}: the rotation of pose {i} is all zeros; the phone lost track, record it again")
-    for key in ("w", "h"):
-        finite_numbers([metadata.get(key)], 1, key, path)
+    rows = np.stack([finite_numbers(pose, 7, f"pose {i}", path) for i, pose in enumerate(poses)])
+    lost = np.flatnonzero(~rows[:, :4].any(axis=1))
+    if len(lost):
+        raise InputError(f"{path}: the rotation of pose {lost[0]} is all zeros; the phone lost track, record it again")
+    quaternions = rows[:, :4] / np.abs(rows[:, :4]).max(
+        axis=1, keepdims=True
+    )  # whose squares neither vanish nor overflow
+    matrices = np.concatenate([Rotation.from_quat(quaternions).as_matrix(), rows[:, 4:, None]], axis=2)
+    size = [float(finite_numbers([metadata.get(name)], 1, name, path)[0]) for name in ("w", "h")]
     shared = finite_numbers(metadata.get("K"), 9, "K", path)[[0, 4, 6, 7]]
 
     numbers = _pose_numbers(photos, len(poses), path)
-    meta = _converted(metadata, photos, numbers)
     per_frame = metadata.get("perFrameIntrinsicCoeffs")
     per_frame = per_frame if isinstance(per_frame, list) and len(per_frame) == len(poses) else None
-    for frame, photo, number in zip(meta["frames"], photos, numbers, strict=True):
-        frame["file_path"] = photo.relative_to(folder).as_posix()
+    frames = []
+    for photo, number in zip(photos, numbers, strict=True):
         coefficients = shared
         if per_frame is not None:
             coefficients = finite_numbers(per_frame[number], 4, f"perFrameIntrinsicCoeffs {number}", path)
-        frame.update(zip(("fl_x", "fl_y", "cx", "cy"), coefficients.tolist(), strict=True))
-    return PosedPhotos(source=path, folder=folder, frames=frames_of_meta(meta, FileResolver(folder)))
+        values = np.concatenate([coefficients, size]).tolist()
+        frames.append(
+            Frame(
+                name=photo.relative_to(folder).as_posix(),
+                image_path=photo,
+                camera_to_world=matrices[number],
+                intrinsics=dict(zip(("fl_x", "fl_y", "cx", "cy", "w", "h"), values, strict=True)),
+            )
+        )
+    return PosedPhotos(source=path, folder=folder, frames=frames)
 
 
 def _numbered_photos(folder: Path) -> list[Path]:
@@ -85,13 +91,3 @@ def _pose_numbers(photos: list[Path], poses: int, path: Path) -> list[int]:
     if numbers[-1] >= poses:
         raise InputError(f"{path} has {poses} poses, but there is a photo {photos[-1]}; export the recording again")
     return numbers
-
-
-def _converted(metadata: dict[str, Any], photos: list[Path], numbers: list[int]) -> dict[str, Any]:
-    from nerfstudio.process_data.record3d_utils import record3d_to_json
-
-    with TemporaryDirectory() as scratch:
-        path = Path(scratch) / "metadata.json"  # the converter insists on the suffix, which .r3d archives leave out
-        path.write_text(json.dumps(metadata), encoding="utf-8")
-        record3d_to_json(photos, path, Path(scratch), np.array(numbers))
-        return load_meta(Path(scratch) / "transforms.json")

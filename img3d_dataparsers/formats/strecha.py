@@ -68,7 +68,11 @@ def _frame(photo: Path, path: Path) -> Frame:
         text = read_bytes(path, MAX_BYTES).decode("ascii")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file; a .camera file has 26 numbers") from error
-    values = finite_numbers(text.split(), 26, "K, 0 0 0, R, centre and size", path)
+    try:
+        numbers = [float(word) for word in text.split()]
+    except ValueError:
+        numbers = []
+    values = finite_numbers(numbers, 26, "K, 0 0 0, R, centre and size", path)
     matrix, distortion = values[:9].reshape(3, 3), values[9:12]
     if distortion.any() or matrix[0, 1] or matrix[1, 0] or matrix[2].tolist() != [0, 0, 1]:
         raise InputError(f"{path} has distortion or skew; img3d reads .camera files of straightened photos only")
