@@ -23,6 +23,9 @@ from img3d_kernels.relocation import binomial_table, compute_relocation
 Params = dict[str, torch.nn.Parameter] | torch.nn.ParameterDict
 Optimizers = dict[str, torch.optim.Optimizer]
 
+GROWTH = 1.05
+"""By which each refinement multiplies the number of Gaussians (the authors' value)."""
+
 
 @dataclass
 class MCMCStrategy(GsplatMCMCStrategy):
@@ -74,7 +77,7 @@ class MCMCStrategy(GsplatMCMCStrategy):
     @torch.no_grad()
     def _add_new_gs(self, params: Params, optimizers: Optimizers, binoms: Tensor) -> int:
         n_now = len(params["means"])
-        n_new = max(0, min(self.cap_max, int(1.05 * n_now)) - n_now)
+        n_new = max(0, min(self.cap_max, int(GROWTH * n_now)) - n_now)
         if n_new > 0:
             add_copies(params, optimizers, n_new, binoms, self.min_opacity)
         return n_new

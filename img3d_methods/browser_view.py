@@ -99,10 +99,6 @@ class BrowserView(ViewerControl, ABC):
         """Steps from which training images have twice the size."""
 
     @abstractmethod
-    def _downscale_at(self, step: int) -> int:
-        """The factor by which training images are reduced at a step."""
-
-    @abstractmethod
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
         """Whether this frame is the page's to draw; called before each, and shows or hides what the page draws."""
 
@@ -206,9 +202,8 @@ class BrowserView(ViewerControl, ABC):
 
     # ------------------------------------------------------------------------------------------------- refreshes
 
-    def training_callbacks(self, max_steps: int) -> list[TrainingCallback]:
-        """What the trainer has to call, in a run of `max_steps`."""
-        self.progress.begin(max_steps, self._downscale_at)
+    def training_callbacks(self) -> list[TrainingCallback]:
+        """What the trainer has to call."""
         return [
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.after_step),
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self.after_training),

@@ -2,12 +2,16 @@
 """Workarounds for Nerfstudio 1.1.5, each with its reason and when it can go. Nothing here is imported by upstream code.
 
 Where subclassing was enough, the reason stands at the subclass instead: CUDA-only calls, LPIPS and resuming in
-splat_model.py, numpy floats in checkpoints in schedulers.py, Ctrl-C and unsafe saving in splat_trainer.py. Upstream's
-warnings are hidden in img3d_dataparsers/upstream_warnings.py, for commands without a method as well.
+splat_model.py, numpy floats in checkpoints in schedulers.py, Ctrl-C and unsafe saving in splat_trainer.py, relative
+paths in config.yml and the configuration as 250 lines in trainer_config.py. Upstream's warnings are hidden in
+img3d_dataparsers/upstream_warnings.py, for commands without a method as well.
+
+`import torch` imports this module (see `prepare_command`): at its top, nothing that imports torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -15,15 +19,148 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nerfstudio.cameras.camera_optimizers import CameraOptimizer
     from nerfstudio.configs.base_config import ViewerConfig
     from nerfstudio.viewer.viewer import Viewer
 
 LOCALHOST = "127.0.0.1"
+COMMANDS = ("ns-eval", "ns-export", "ns-render", "ns-train", "ns-viewer")
+"""Nerfstudio's commands that load methods."""
+
+_until_exit = contextlib.ExitStack()
+
+
+def command_name() -> str:
+    """The name of the program that runs, such as ns-train."""
+    arguments = getattr(sys, "argv", None)  # which a program that embeds Python need not set
+    return Path(arguments[0]).stem if arguments else ""
+
+
+# --------------------------------------------------------------------------------------------- what commands print
+
+
+def prepare_command() -> None:
+    """Keep Nerfstudio's commands from greeting with warnings and from ending in tracebacks.
+
+    An entry point of the group torch.backends, which `import torch` calls: modules of Nerfstudio warn, and Ctrl-C ends
+    in a traceback, before it looks for plugins. (img3d is no device of torch's; in other programs this does nothing.)
+    Can go when Nerfstudio's modules do not warn with current versions of torch, and its scripts report errors.
+    """
+    if command_name() in COMMANDS:
+        silence_upstream_warnings()
+        _report_in_one_line()
+        check_load_config()
+
+
+def _report_in_one_line() -> None:
+    """Let a command end with one line where Nerfstudio would end it with a traceback for what a user did.
+
+    Its scripts catch nothing: Ctrl-C is how ns-viewer is left, and a --load-config of something else an everyday
+    mistake. What is not known (command_errors.py) keeps its traceback, and so does everything under `python -X dev`.
+    Can go when scripts/*.py report errors to users.
+    """
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        from img3d_methods.command_errors import line_about
+
+        line = None if sys.flags.dev_mode else line_about(error, option_value("load-config"))
+        if line is None:
+            previous(kind, error, traceback)
+        else:
+            _print_line(line, "yellow" if isinstance(error, KeyboardInterrupt) else "red")
+
+    hook.reports_in_one_line = True  # pyright: ignore[reportFunctionMemberAccess]
+    if not hasattr(previous, "reports_in_one_line"):
+        sys.excepthook = hook
+
+
+def check_load_config() -> None:
+    """End the program if --load-config names no file, before seconds of imports.
+
+    Afterwards scripts/*.py would raise what says nothing of the option. Can go when they report errors.
+    """
+    from img3d_methods.command_errors import why_no_config
+
+    path = option_value("load-config")
+    if path is not None and (reason := why_no_config(Path(path))):
+        fail(reason)
+
+
+def explain_mistyped_options() -> None:
+    """Let ns-train answer a mistyped method, or option of a method of ours, in one line instead of 25 to 115.
+
+    tyro's hook for it is private (tyro/_errors.py, new in 1.0): where it is not there, tyro's own words stand. Can go
+    when tyro suggests subcommands, and fewer options.
+    """
+    if command_name() != "ns-train":
+        return
+    try:
+        from tyro._errors import UnrecognizedArgs, on_parse_error
+    except ImportError:
+        return
+
+    def answer(event: Any) -> None:
+        from nerfstudio.configs.dataparser_configs import all_dataparsers
+        from nerfstudio.configs.method_configs import all_methods
+
+        from img3d_methods.command_line_mistakes import about_unknown
+
+        if isinstance(event, UnrecognizedArgs):
+            own = [name for name in all_methods if name.startswith("img3d-")]
+            if message := about_unknown(event.tokens, sys.argv[1:], all_methods, all_dataparsers, own):
+                fail(message, status=2)
+
+    _until_exit.enter_context(on_parse_error(answer))
+
+
+@contextlib.contextmanager
+def silent_console() -> Iterator[None]:
+    """What Nerfstudio prints meanwhile is not shown: "Mixed precision is disabled", where it saves, long before the
+    data are looked at (engine/trainer.py). Can go when that can be switched off."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    quiet, CONSOLE.quiet = CONSOLE.quiet, True
+    try:
+        yield
+    finally:
+        CONSOLE.quiet = quiet
+
+
+# ----------------------------------------------------------------------------------------------- the command line
+
+
+def option_value(option: str) -> str | None:
+    """What the user gave to this command as `--option`, in either of tyro's spellings; None if nothing."""
+    arguments = iter(sys.argv[1:])
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--") and name[2:].replace("_", "-") == option:
+            return value if equals else next(arguments, None)
+    return None
+
+
+def moved_run() -> Path | None:
+    """The folder of the run that this command loads, where training did not write it.
+
+    Nerfstudio looks for a run where config.yml says that it was made (configs/experiment_config.py), not where
+    config.yml is. None for ns-train, and without --load-config. Can go when eval_setup looks beside the file.
+    """
+    path = option_value("load-config")
+    if path is None or command_name() == "ns-train":
+        return None
+    return Path(path).absolute().parent
+
+
+# -------------------------------------------------------------------------------------------------------- rendering
 
 
 def provide_ffmpeg() -> None:
@@ -50,10 +187,7 @@ def provide_ffmpeg() -> None:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(folder)])
 
 
-def asked_on_command_line(option: str) -> bool:
-    """Whether the user gave `--option` to this command, in either of tyro's spellings."""
-    spellings = {option, option.replace("-", "_")}
-    return any(argument.split("=")[0].lstrip("-") in spellings for argument in sys.argv[1:])
+# -------------------------------------------------------------------------------------------------------- the viewer
 
 
 def local_unless_asked(viewer: ViewerConfig) -> None:
@@ -62,7 +196,7 @@ def local_unless_asked(viewer: ViewerConfig) -> None:
     `ns-viewer` replaces the run's viewer configuration by its own, whose host is 0.0.0.0: open to the network
     (configs/base_config.py). Can go when upstream's default is localhost.
     """
-    if viewer.websocket_host == "0.0.0.0" and not asked_on_command_line("viewer.websocket-host"):
+    if viewer.websocket_host == "0.0.0.0" and option_value("viewer.websocket-host") is None:
         viewer.websocket_host = LOCALHOST
 
 
@@ -87,12 +221,16 @@ def taken_port_message(viewer: ViewerConfig) -> str | None:
     return None
 
 
-def fail(message: str) -> NoReturn:
-    """One red line, exit status 1."""
+def fail(message: str, status: int = 1) -> NoReturn:
+    """One red line, and the end of the program."""
+    _print_line(f"Error: {message}", "red")
+    raise SystemExit(status)
+
+
+def _print_line(line: str, color: str) -> None:
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    CONSOLE.print(f"Error: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-    raise SystemExit(1)
+    CONSOLE.print(line, style=f"bold {color}", markup=False, highlight=False, soft_wrap=True)
 
 
 class RenderThreads(dict[int, Any]):

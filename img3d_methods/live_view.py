@@ -52,9 +52,6 @@ class LiveView(BrowserView):
     def doublings(self) -> Sequence[int]:
         return self.model.schedule.doublings
 
-    def _downscale_at(self, step: int) -> int:
-        return self.model.schedule.downscale_factor(step)
-
     def shown(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """The Gaussians to render: all, or in the viewer's frames those that its sliders leave."""
         if self.panel is None or self._adjusting_thread != threading.get_ident():

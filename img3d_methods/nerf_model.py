@@ -130,7 +130,7 @@ class Img3dNerfModel(Model):
         ]
         if (trainer := training_callback_attributes.trainer) is not None:
             self.max_steps = trainer.config.max_num_iterations
-            callbacks += self.live_view.training_callbacks(self.max_steps)
+            callbacks += self.live_view.training_callbacks()
         return callbacks
 
     def _before_step(self, step: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
 from img3d_methods.gaussian_adam import GaussianAdamConfig
@@ -14,6 +15,7 @@ from img3d_methods.nerf_model import Img3dNerfModelConfig
 from img3d_methods.presets import nerf_steps
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_trainer import Img3dTrainer, Img3dTrainerConfig
+from img3d_methods.training_clock import WorkPlan
 
 
 def nerf_optimizers() -> dict[str, Any]:
@@ -51,6 +53,9 @@ class Img3dNerfTrainer(Img3dTrainer):
 
     def _num_gaussians(self) -> int:
         return 0
+
+    def _work_plan(self, pixels: int) -> WorkPlan:
+        return WorkPlan(np.full(self.config.max_num_iterations, pixels))
 
     def _prepare_cpu(self) -> None:
         """The networks are torch's, which keeps its threads."""

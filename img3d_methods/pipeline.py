@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from img3d_base.errors import InputError
 from img3d_methods.compat import fail
+from img3d_methods.run_config import moved_data_message
 
 
 @dataclass
@@ -22,9 +23,17 @@ class Img3dPipelineConfig(VanillaPipelineConfig):
 class Img3dPipeline(VanillaPipeline):
     """Brings photos to a model."""
 
-    def __init__(self, config: Img3dPipelineConfig, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        config: Img3dPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        **kwargs: Any,
+    ) -> None:
+        if test_mode != "val" and (message := moved_data_message(config.datamanager)):  # not in ns-train
+            fail(message)
         try:
-            super().__init__(config, *args, **kwargs)
+            super().__init__(config, device, test_mode, **kwargs)
         except InputError as error:  # here, because ns-eval, ns-viewer, … have no trainer that could catch it
             fail(str(error))
         self.steps_per_metrics = 1

@@ -115,9 +115,6 @@ class PointCloudView(BrowserView):
     def doublings(self) -> Sequence[int]:
         return []
 
-    def _downscale_at(self, step: int) -> int:
-        return 1
-
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
         """While the camera moves; the first picture is rendered, for the sake of the page's menu."""
         assert self.panel is not None

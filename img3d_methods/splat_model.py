@@ -182,7 +182,7 @@ class Img3dSplatModel(SplatfactoModel):
         callbacks = super().get_training_callbacks(training_callback_attributes)
         if trainer is not None:
             self._prepare_schedule(trainer.config.max_num_iterations)
-            callbacks += self.live_view.training_callbacks(trainer.config.max_num_iterations)
+            callbacks += self.live_view.training_callbacks()
         return callbacks
 
     def step_post_backward(self, step: int) -> None:

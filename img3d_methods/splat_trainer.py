@@ -8,6 +8,7 @@ planned for it. (Upstream trains that many steps more after resuming, with sched
 from __future__ import annotations
 
 import copy
+import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
-from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.misc import step_check
@@ -29,24 +30,27 @@ from rich.table import Table
 
 from img3d_base.errors import InputError, warn
 from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
+from img3d_kernels.mcmc import GROWTH
 from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
-from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, taken_port_message
+from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, silent_console, taken_port_message
+from img3d_methods.event_writers import trouble_of_service
 from img3d_methods.interrupts import InterruptRequest
 from img3d_methods.memory import keep_freed_memory
 from img3d_methods.pipeline import Img3dPipeline
 from img3d_methods.presets import preset
 from img3d_methods.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableConfig
+from img3d_methods.run_config import RunConfig, remove_empty
 from img3d_methods.schedulers import ExponentialDecayConfig
 from img3d_methods.splat_datamanager import Img3dSplatDatamanager
 from img3d_methods.splat_model import Img3dSplatModel, Img3dSplatModelConfig
 from img3d_methods.splat_optimizers import splat_optimizers
 from img3d_methods.threads import leave_threads_to_kernels
-from img3d_methods.training_clock import TrainingClock
+from img3d_methods.training_clock import TrainingClock, WorkPlan
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 
 
 @dataclass
-class Img3dTrainerConfig(TrainerConfig):
+class Img3dTrainerConfig(RunConfig):
     """Training options; defaults suit the device that is found."""
 
     _target: type = field(default_factory=lambda: Img3dTrainer)
@@ -71,13 +75,6 @@ class Img3dTrainerConfig(TrainerConfig):
     steps_per_eval_all_images: int = 5_000
     """Steps between evaluations of all held-out photos (with --vis tensorboard or wandb); one is made at the end."""
 
-    def set_experiment_name(self) -> None:
-        """An image's or video's own name (upstream: that of the folder it is in, as for a transforms.json)."""
-        data = self.pipeline.datamanager.data
-        if self.experiment_name is None and data is not None and data.is_file() and data.suffix.lower() != ".json":
-            self.experiment_name = data.stem
-        super().set_experiment_name()
-
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "viewer" and isinstance(value, ViewerConfig):
             local_unless_asked(value)
@@ -92,6 +89,10 @@ class Img3dTrainer(Trainer):
 
     config: Img3dTrainerConfig
     pipeline: Img3dPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, config: Img3dTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        with silent_console():
+            super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
@@ -108,10 +109,15 @@ class Img3dTrainer(Trainer):
             except KeyboardInterrupt as interrupt:
                 CONSOLE.print("Interrupted before training began.", style="bold yellow")
                 raise SystemExit(status_of(interrupt)) from None
+            except Exception as error:
+                if message := trouble_of_service(error):
+                    fail(message)
+                raise
         except SystemExit:
             self._remove_empty_run()
             raise
         self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
+        CONSOLE.print(f"Training into {self.base_dir}", markup=False, highlight=False, soft_wrap=True)
 
     def _set_run_length(self) -> None:
         """Take the preset's where none is given."""
@@ -131,6 +137,12 @@ class Img3dTrainer(Trainer):
     def _num_gaussians(self) -> int:
         """0 for models that have none."""
         return self._model().num_points
+
+    def _work_plan(self, pixels: int) -> WorkPlan:
+        """What each step has to do, with photos of so many pixels at full size."""
+        model = self._model()
+        growth = GROWTH if model.config.strategy == "mcmc" else None
+        return model.schedule.work_plan(pixels, model.max_gaussians, growth)
 
     def _prepare_cpu(self) -> None:
         """Set the process up for training on a CPU."""
@@ -162,7 +174,8 @@ class Img3dTrainer(Trainer):
         self.step = self._start_step - 1
         self._seconds_beside_training = 0.0
         self._seconds = self.curve[-1].seconds if self.curve else 0.0
-        clock = TrainingClock(self._downscale_at, config.max_num_iterations)
+        clock = TrainingClock(self._work_plan(datamanager.get_train_rays_per_batch()))
+        self.pipeline.model.live_view.progress.begin(clock)
         with InterruptRequest() as interrupt:
             try:
                 self._init_viewer_state()
@@ -195,10 +208,10 @@ class Img3dTrainer(Trainer):
                 callback.run_callback_at_location(step, location=TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
         self.step = step
         seconds = time.perf_counter() - began
-        clock.record(step, seconds + self._seconds_beside_training)
+        clock.record(step, seconds + self._seconds_beside_training, self._num_gaussians())
         self._seconds += seconds + self._seconds_beside_training
         writer.put_time(EventName.ITER_TRAIN_TIME, seconds, step, avg_over_steps=True)
-        pixels = self.pipeline.datamanager.get_train_rays_per_batch() / clock.downscale_at(step) ** 2
+        pixels = self.pipeline.datamanager.get_train_rays_per_batch() / self._downscale_at(step) ** 2
         writer.put_time(EventName.TRAIN_RAYS_PER_SEC, pixels / max(seconds, 1e-3), step, avg_over_steps=True)
         self._update_viewer_state(step)
 
@@ -238,7 +251,7 @@ class Img3dTrainer(Trainer):
             fail(f"Interrupted after step {self.step}. {trouble}.")
         CONSOLE.print(
             f"Interrupted: saved after step {self.step} of {self.config.max_num_iterations}. To go on, repeat the "
-            f"command with --load-dir {self.checkpoint_dir}",
+            f"command with --load-dir {shlex.quote(str(self.checkpoint_dir))}",
             style="bold yellow",
             markup=False,
             highlight=False,
@@ -382,7 +395,4 @@ class Img3dTrainer(Trainer):
         if not self.base_dir.is_dir() or {path.name for path in self.base_dir.iterdir()} != {"config.yml"}:
             return
         (self.base_dir / "config.yml").unlink()
-        folder = self.base_dir
-        while folder != self.config.output_dir and not any(folder.iterdir()):
-            folder.rmdir()
-            folder = folder.parent
+        remove_empty(self.base_dir, self.config.output_dir)

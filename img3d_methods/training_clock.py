@@ -1,66 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the rest of a run takes, when early steps see smaller images than late ones.
+"""How long the rest of a run takes, when late steps have more to do than early ones: larger photos, more Gaussians.
 
 Nerfstudio multiplies the last steps' mean time by the steps left; with a resolution schedule on a CPU that promises an
-end several times too early.
+end several times too early. Here the plan says what each step has to do, and the clock measures how fast it is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
-COST_PER_DOUBLING = 2.5
-"""Assumed cost of a step relative to one at half the resolution, while the larger one was not yet measured: pixels grow
-by 4, the work per Gaussian does not grow."""
+import numpy as np
+from jaxtyping import Float, Int
+
+COST_OF_STEP, COST_PER_GAUSSIAN, COST_PER_PIXEL = 5.0, 0.42e-3, 0.10e-3
+"""Milliseconds on two cores of 2021: what a step takes beside its pixels and Gaussians, and what these add. Fitted to the
+runs in benchmarks/RESULTS.md; only their ratios matter, how fast this machine is is measured."""
 MEMORY = 0.02
 """Least weight of the newest step in the running mean, which then covers about the last 50 steps."""
+STEPS_TO_SEE_GROWTH = 100
+"""Of densification, before the growth in them stands for that in the others."""
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """What the steps of a run have to do."""
+
+    pixels: Float[np.ndarray, "steps"]
+    """Of the photo at each step."""
+    max_gaussians: int = 0
+    """0 for methods that have none."""
+    growth_start: int = 0
+    """Step from which their number grows."""
+    growth_stop: int = 0
+    growth_factor: float | None = None
+    """By which it grows in each step; None where that depends on the scene: then as before, or, before there was any,
+    steadily to the limit."""
+
+    def gaussians(
+        self, steps: Int[np.ndarray, "n"], step: int, count: int, growth: float | None
+    ) -> Float[np.ndarray, "n"]:
+        """How many Gaussians to expect.
+
+        Args:
+            steps: When; from `step` on.
+            step: When there were so many:
+            count: Gaussians.
+            growth: How many each step has added; None if nobody knows.
+        """
+        grown = np.clip(steps, self.growth_start, self.growth_stop) - np.clip(step, self.growth_start, self.growth_stop)
+        if self.growth_factor is not None:
+            expected = count * self.growth_factor**grown
+        else:
+            if growth is None:
+                start = max(step, self.growth_start)
+                growth = (self.max_gaussians - count) / max(1, self.growth_stop - start)
+            expected = count + growth * grown
+        return np.clip(expected, 0, max(count, self.max_gaussians))
 
 
 class TrainingClock:
-    """Running mean of the time a step takes, per resolution.
+    """Compares the time that steps took with what they had to do.
 
     Args:
-        downscale_at: The factor by which images are reduced at a step (1, 2, 4, …).
-        max_steps: Number of steps in the whole run.
+        plan: Of the whole run.
     """
 
-    def __init__(self, downscale_at: Callable[[int], int], max_steps: int) -> None:
-        self.downscale_at = downscale_at
-        self.max_steps = max_steps
-        self.seconds_per_step: dict[int, float] = {}
-        self._num_recorded: dict[int, int] = {}
-        self._steps_by_downscale: dict[int, list[int]] = {}
-        for step in range(max_steps):
-            self._steps_by_downscale.setdefault(downscale_at(step), []).append(step)
+    def __init__(self, plan: WorkPlan) -> None:
+        self.plan = plan
+        self._pace = 0.0
+        self._num_recorded = 0
+        self._grew_from: tuple[int, int] | None = None
+        self._gaussians = 0
 
-    def record(self, step: int, seconds: float) -> None:
-        """Note that `step` took `seconds` of wall time, everything included."""
-        downscale = self.downscale_at(step)
-        count = self._num_recorded.get(downscale, 0)
-        if count <= 1:  # the first step at a size is slow (memory, caches) and stands only until the second
-            self.seconds_per_step[downscale] = seconds
-        else:
-            mean = self.seconds_per_step[downscale]
-            self.seconds_per_step[downscale] = mean + max(MEMORY, 1 / count) * (seconds - mean)
-        self._num_recorded[downscale] = count + 1
+    def record(self, step: int, seconds: float, gaussians: int = 0) -> None:
+        """Note that `step` took `seconds` of wall time, everything included, with so many Gaussians."""
+        plan = self.plan
+        pace = seconds / _cost(plan.pixels[step], gaussians)
+        resized = step > 0 and plan.pixels[step] != plan.pixels[step - 1]
+        if self._num_recorded <= 1:  # the first step is slow (memory, caches) and stands only until the second
+            self._pace = pace
+        elif not resized:  # nor does the first at a size say what it takes
+            self._pace += max(MEMORY, 1 / self._num_recorded) * (pace - self._pace)
+        self._num_recorded += 1
+        if step <= plan.growth_start or self._grew_from is None:
+            self._grew_from = step, gaussians
+        self._gaussians = gaussians
 
     def remaining(self, step: int) -> float:
         """Seconds from the end of `step` to the end of the run; 0 before any step was recorded."""
-        if not self.seconds_per_step:
-            return 0.0
-        total = 0.0
-        for downscale, steps in self._steps_by_downscale.items():
-            left = len(steps) if steps[0] > step else max(0, steps[-1] - step)
-            if left:
-                total += left * self._expected_seconds(downscale)
-        return total
+        steps = np.arange(step + 1, len(self.plan.pixels))
+        expected = self.plan.gaussians(steps, step, self._gaussians, self._growth(step))
+        return float(self._pace * _cost(self.plan.pixels[steps], expected).sum())
 
-    def _expected_seconds(self, downscale: int) -> float:
-        if downscale in self.seconds_per_step:
-            return self.seconds_per_step[downscale]
-        known = min(self.seconds_per_step)  # the largest resolution measured is the best guide to a larger one
-        factor = 1.0
-        while known > downscale:
-            known //= 2
-            factor *= COST_PER_DOUBLING
-        return self.seconds_per_step[min(self.seconds_per_step)] * factor
+    def _growth(self, step: int) -> float | None:
+        if self._grew_from is None:
+            return None
+        began, count = self._grew_from
+        grown = min(step, self.plan.growth_stop) - began
+        return max(0.0, (self._gaussians - count) / grown) if grown >= STEPS_TO_SEE_GROWTH else None
+
+
+def _cost(pixels: Float[np.ndarray, "n"], gaussians: Float[np.ndarray, "n"] | int) -> Float[np.ndarray, "n"]:
+    """Relative time that steps take."""
+    return COST_OF_STEP + COST_PER_GAUSSIAN * gaussians + COST_PER_PIXEL * pixels

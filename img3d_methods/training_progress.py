@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from img3d_methods.training_clock import TrainingClock
 
@@ -18,16 +17,15 @@ class TrainingProgress:
         self._seconds = 0.0
         self._last: float | None = None
 
-    def begin(self, max_steps: int, downscale_at: Callable[[int], int]) -> None:
-        """A run of `max_steps` begins, or goes on; at a step, images are reduced by `downscale_at(step)`: 1, 2, 4, …"""
-        self._clock = TrainingClock(downscale_at, max_steps)
+    def begin(self, clock: TrainingClock) -> None:
+        """A run begins, or goes on, whose trainer feeds this clock."""
+        self._clock = clock
 
     def record(self, step: int) -> None:
         """`step` has ended."""
         now = time.monotonic()
         if self._clock is not None and self._last is not None:
             self._seconds += now - self._last
-            self._clock.record(step, now - self._last)
         self._step, self._last = step, now
 
     def lines(self) -> list[str]:

@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from img3d_methods.training_clock import WorkPlan
+
 if TYPE_CHECKING:
     from img3d_methods.splat_model import Img3dSplatModelConfig
-
 
 @dataclass(frozen=True)
 class TrainingSchedule:
@@ -53,6 +56,18 @@ class TrainingSchedule:
     def doublings(self) -> list[int]:
         """Steps from which images have twice the size."""
         return [i * self.resolution_every for i in range(1, self.num_downscales + 1)]
+
+    def work_plan(self, pixels: int, max_gaussians: int, growth: float | None) -> WorkPlan:
+        """What each step has to do, for a clock.
+
+        Args:
+            pixels: Of a photo at full size.
+            max_gaussians: Their limit.
+            growth: Factor by which each refinement multiplies their number; None where that depends on the scene.
+        """
+        factors = np.array([self.downscale_factor(step) for step in range(self.max_steps)])
+        factor = None if growth is None else growth ** (1 / self.refine_every)
+        return WorkPlan(pixels / factors**2, max_gaussians, self.refine_start, self.refine_stop, factor)
 
     def sh_degree(self, step: int, maximum: int) -> int:
         """Degree of spherical harmonics in use at `step`."""

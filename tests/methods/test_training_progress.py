@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from img3d_methods import training_progress
+from img3d_methods.training_clock import TrainingClock, WorkPlan
 from img3d_methods.training_progress import TrainingProgress, readable
 
 
@@ -17,9 +19,11 @@ def test_time_used_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(training_progress.time, "monotonic", lambda: now)
     progress = TrainingProgress()
-    progress.begin(11, lambda step: 1)
+    clock = TrainingClock(WorkPlan(np.ones(11)))
+    progress.begin(clock)
     for step in range(6):
         progress.record(step)
+        clock.record(step, 2.0)
         now += 2
     assert progress.lines() == ["**Time** 10 s used, 10 s left"]
 

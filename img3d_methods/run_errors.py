@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a run could not be loaded, in one line: what Nerfstudio's `eval_setup` raises is for its developers."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from pathlib import Path
+from urllib.error import URLError
+
+LOADERS = {"eval_setup", "eval_load_checkpoint"}
+"""Functions of Nerfstudio's eval_utils.py, which all commands load runs with."""
+
+
+def why_not_loaded(error: BaseException, config_path: Path | str) -> str | None:
+    """What to tell the user about what was raised while a run was loaded.
+
+    Args:
+        error: As caught, with its traceback.
+        config_path: The run's config.yml.
+
+    Returns:
+        One line; None if it was raised elsewhere, or is nothing that a user could cause.
+    """
+    import yaml  # slow, and only needed when something went wrong
+
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame.name for frame in frames if frame.name in LOADERS or _is_train_main(frame)]
+    if not places:
+        return None
+    if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
+        return f"{config_path} is not a config.yml that ns-train wrote: {_first_line(error)}."
+    if places[-1] == "main":  # ns-train --load-config
+        not_a_config = isinstance(error, AttributeError) and frames[-1].name == "main"
+        return f"{config_path} is not a config.yml that ns-train wrote." if not_a_config else None
+    if isinstance(error, AssertionError) and frames[-1].name in LOADERS:
+        reason = str(error) or "it holds no training configuration"
+        return f"{config_path} is not a run that can be loaded: {reason}."
+    if isinstance(error, URLError):
+        return (
+            f"{config_path} needs weights that Nerfstudio downloads for its metrics (LPIPS), and could not: "
+            f"{error.reason}. Once with a network is enough."
+        )
+    if places[-1] == "eval_setup":
+        if isinstance(error, KeyError) and frames[-1].name == "eval_setup":
+            return f"{config_path} was trained by {error}, a method that is not installed here."
+        if isinstance(error, OSError):
+            return f"{config_path} cannot be loaded, its data cannot be read: {_first_line(error)}"
+        return None
+    if isinstance(error, KeyError):
+        return f"{config_path} cannot be loaded: its checkpoint has no {error}."
+    if isinstance(error, IndexError):
+        return f"{config_path} cannot be loaded: it has no checkpoint; let the run train until it saves one."
+    if isinstance(error, ValueError) and frames[-1].name != "load_state_dict":
+        return (
+            f"{config_path} cannot be loaded: there is a file among its checkpoints that is none ({_first_line(error)})"
+        )
+    if isinstance(error, (OSError, RuntimeError, EOFError, pickle.UnpicklingError)):
+        return f"{config_path} cannot be loaded, its checkpoint is damaged or does not fit: {_first_line(error)}"
+    return None
+
+
+def _is_train_main(frame: traceback.FrameSummary) -> bool:
+    return frame.name == "main" and Path(frame.filename).parts[-3:] == ("nerfstudio", "scripts", "train.py")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
