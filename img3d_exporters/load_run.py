@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.error import URLError
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from img3d_base.errors import InputError
+from img3d_methods.run_errors import why_not_loaded
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -64,36 +63,17 @@ def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "infer
         config_path = config_path / "config.yml"
     if not config_path.is_file():
         raise InputError(f"There is no run at {config_path}: --load-config wants the config.yml that ns-train wrote.")
-    import yaml
     from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
-
-    checked: list[TrainerConfig] = []
-
-    def check(config: TrainerConfig) -> TrainerConfig:
-        checked.append(_with_a_checkpoint(config))
-        return checked[0]
 
     try:
         with torch.serialization.safe_globals(NUMPY_FLOATS):
-            config, pipeline, _, step = eval_setup(config_path, test_mode=test_mode, update_config_callback=check)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise InputError(f"{config_path} is not a config.yml that ns-train wrote: {first_line}.") from error
-    except AssertionError as error:
-        reason = str(error) or "it holds no training configuration"
-        raise InputError(f"{config_path} is not a run that can be loaded: {reason}.") from error
-    except URLError as error:
-        raise InputError(
-            f"{config_path} needs weights that Nerfstudio downloads for its metrics (LPIPS), and could not: "
-            f"{error.reason}. Once with a network is enough."
-        ) from error
-    except KeyError as error:
-        if checked:  # its method was found
-            raise InputError(f"{config_path} cannot be loaded: its checkpoint has no {error}.") from error
-        raise InputError(f"{config_path} was trained by {error}, a method that is not installed here.") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{config_path} cannot be loaded, its checkpoint or data are damaged: {reason}") from error
+            config, pipeline, _, step = eval_setup(
+                config_path, test_mode=test_mode, update_config_callback=_with_a_checkpoint
+            )
+    except Exception as error:
+        if reason := why_not_loaded(error, config_path):
+            raise InputError(reason) from error
+        raise
     dataset = pipeline.datamanager.train_dataset
     assert dataset is not None
     outputs = dataset._dataparser_outputs
@@ -114,7 +94,7 @@ def _with_a_checkpoint(config: TrainerConfig) -> TrainerConfig:
     folder = config.get_checkpoint_dir()
     if not any(folder.glob("step-*.ckpt")):
         raise InputError(
-            f"There are no checkpoints in {folder}: let the run train until it saves one, or, if that path is not "
-            "from here, run this in the folder that ns-train ran in."
+            f"There are no checkpoints in {folder}: let the run train until it saves one; or, if it was moved, write "
+            "where it is now into its config.yml (output_dir)."
         )
     return config

@@ -24,7 +24,7 @@ import importlib.metadata, sys
 registered = importlib.metadata.entry_points
 
 def without_plugins(**parameters):
-    ours_too = parameters.get("group") in ("nerfstudio.method_configs", "nerfstudio.dataparser_configs")
+    ours_too = parameters.get("group") in ("nerfstudio.method_configs", "nerfstudio.dataparser_configs", "torch.backends")
     return importlib.metadata.EntryPoints(()) if ours_too else registered(**parameters)
 
 importlib.metadata.entry_points = without_plugins
