@@ -34,6 +34,7 @@ class RunConfig(TrainerConfig):
         which config.yml has.)"""
         self.make_paths_absolute()
         data = self.pipeline.datamanager.data
+        assert data is not None
         try:
             there = data.exists()
         except OSError as error:
@@ -45,8 +46,8 @@ class RunConfig(TrainerConfig):
 
     def make_paths_absolute(self) -> None:
         """Let commands that load the run work from another folder than ns-train's."""
-        datamanager = self.pipeline.datamanager
-        parser: Any = datamanager.dataparser
+        datamanager: Any = self.pipeline.datamanager
+        parser = datamanager.dataparser
         if datamanager.data is None:
             datamanager.data = parser.data  # where Nerfstudio's data managers look then
         datamanager.data = absolute(datamanager.data)

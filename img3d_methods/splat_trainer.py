@@ -175,7 +175,8 @@ class Img3dTrainer(Trainer):
         self._seconds_beside_training = 0.0
         self._seconds = self.curve[-1].seconds if self.curve else 0.0
         clock = TrainingClock(self._work_plan(datamanager.get_train_rays_per_batch()))
-        self.pipeline.model.live_view.progress.begin(clock)
+        model: Any = self.pipeline.model  # each of ours has a view for the viewer's page
+        model.live_view.progress.begin(clock)
         with InterruptRequest() as interrupt:
             try:
                 self._init_viewer_state()

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 COST_OF_STEP, COST_PER_GAUSSIAN, COST_PER_PIXEL = 5.0, 0.42e-3, 0.10e-3
-"""Milliseconds on two cores of 2021: what a step takes beside its pixels and Gaussians, and what these add. Fitted to the
-runs in benchmarks/RESULTS.md; only their ratios matter, how fast this machine is is measured."""
+"""Milliseconds on two cores of 2021: what a step takes beside its pixels and Gaussians, and what these add. Fitted to
+the runs in benchmarks/RESULTS.md; only their ratios matter, as this machine's speed is measured."""
 MEMORY = 0.02
 """Least weight of the newest step in the running mean, which then covers about the last 50 steps."""
 STEPS_TO_SEE_GROWTH = 100

@@ -17,6 +17,7 @@ from img3d_methods.training_clock import WorkPlan
 if TYPE_CHECKING:
     from img3d_methods.splat_model import Img3dSplatModelConfig
 
+
 @dataclass(frozen=True)
 class TrainingSchedule:
     """Step numbers for a run of `max_steps`."""

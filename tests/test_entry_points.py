@@ -24,7 +24,8 @@ import importlib.metadata, sys
 registered = importlib.metadata.entry_points
 
 def without_plugins(**parameters):
-    ours_too = parameters.get("group") in ("nerfstudio.method_configs", "nerfstudio.dataparser_configs", "torch.backends")
+    groups = ("nerfstudio.method_configs", "nerfstudio.dataparser_configs", "torch.backends")
+    ours_too = parameters.get("group") in groups
     return importlib.metadata.EntryPoints(()) if ours_too else registered(**parameters)
 
 importlib.metadata.entry_points = without_plugins

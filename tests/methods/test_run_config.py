@@ -57,7 +57,9 @@ def test_the_data_stand_in_one_place_on_one_line_for_who_has_to_edit_them(
     config: Img3dTrainerConfig, tmp_path: Path
 ) -> None:
     config.pipeline.datamanager.data = tmp_path / ("very long name " * 12)
-    lines = [line for line in saved(config).read_text().splitlines() if str(tmp_path) in line and "very long name" in line]
+    lines = [
+        line for line in saved(config).read_text().splitlines() if str(tmp_path) in line and "very long name" in line
+    ]
     assert len(lines) == 1
     assert lines[0].strip().startswith("data: ")
     assert load(saved(config)).pipeline.datamanager.data == tmp_path / ("very long name " * 12)

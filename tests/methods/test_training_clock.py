@@ -33,7 +33,8 @@ def test_larger_images_are_expected_to_cost_more_before_they_are_measured() -> N
 
 def test_gaussians_still_to_come_are_expected_to_cost_more() -> None:
     few, many = (
-        TrainingClock(WorkPlan(np.full(1000, 1e4), limit, growth_start=0, growth_stop=500)) for limit in (10_000, 100_000)
+        TrainingClock(WorkPlan(np.full(1000, 1e4), limit, growth_start=0, growth_stop=500))
+        for limit in (10_000, 100_000)
     )
     for clock in (few, many):
         clock.record(0, 1.0, 10_000)
