@@ -20,7 +20,9 @@ from PIL import Image
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError, some_names, warn
 from img3d_base.progress import with_progress
-from img3d_dataparsers.photo_files import EXIF_ORIENTATION, READ_ERRORS, UPRIGHT, orientation, read_upright
+from img3d_dataparsers.pictures.opening import open_picture
+from img3d_dataparsers.pictures.orientation import EXIF_ORIENTATION, UPRIGHT, orientation, stored_size
+from img3d_dataparsers.pictures.reading import read_upright
 from img3d_dataparsers.threaded import in_threads
 
 MODEL = "u2net"
@@ -83,12 +85,9 @@ def _digest(photo: Path) -> str:
 
 def _make_mask(session: Session, photo: Path, path: Path) -> float:
     """Writes a photo's mask; returns the object's share of it."""
-    try:
-        with Image.open(photo) as image:
-            (width, height), turned = image.size, orientation(image)
-        picture = Image.fromarray(read_upright(photo, INPUT_SIZE, alpha_color=(1.0, 1.0, 1.0)))
-    except READ_ERRORS as error:
-        raise InputError(f"{photo} cannot be read ({error or type(error).__name__}); remove it") from None
+    with open_picture(photo) as image:
+        (width, height), turned = stored_size(image), orientation(image)
+    picture = Image.fromarray(read_upright(photo, INPUT_SIZE, alpha_color=(1.0, 1.0, 1.0)))
     _, to_stored = UPRIGHT.get(turned, (None, None))
     mask = session.predict(picture)[0].convert("L")
     if to_stored is not None:

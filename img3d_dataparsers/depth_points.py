@@ -14,7 +14,7 @@ from nerfstudio.cameras.cameras import Cameras
 
 from img3d_base.errors import some_names, warn
 from img3d_dataparsers.formats.capture_files import MAX_SCAN_POINTS
-from img3d_dataparsers.photo_files import read_mask, read_photo
+from img3d_dataparsers.pictures.reading import read_mask, read_photo
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 from img3d_dataparsers.threaded import in_threads
 from img3d_dataparsers.usable_photos import UsablePhoto
@@ -58,7 +58,7 @@ def _seen(photo: UsablePhoto, camera: Cameras, count: int, seed: int) -> SeedPoi
     height, width = depth.shape
     usable = is_continuous(depth)
     if photo.mask_path is not None:
-        usable &= read_mask(photo.mask_path, width, height)
+        usable &= read_mask(photo.mask_path, width, height, photo.upright, photo.image_path)
     rows, columns = np.nonzero(usable)
     if len(rows) > count:
         chosen = np.random.default_rng(seed).choice(len(rows), count, replace=False)
@@ -72,7 +72,7 @@ def _seen(photo: UsablePhoto, camera: Cameras, count: int, seed: int) -> SeedPoi
     directions = rays.directions.double().numpy()
     cosines = directions @ -camera.camera_to_worlds[..., 2].reshape(3).double().numpy()
     xyz = rays.origins.double().numpy() + directions * (depth[rows, columns] / cosines)[:, None]
-    return xyz, read_photo(photo.image_path, width, height)[rows, columns, :3]
+    return xyz, read_photo(photo.image_path, width, height, upright=photo.upright)[rows, columns, :3]
 
 
 def read_depth(path: Path) -> FloatArray | None:

@@ -13,8 +13,11 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from img3d_dataparsers.camera_sizes import downscaled
-from img3d_dataparsers.photo_files import read_mask, read_photo, resize, stored_size
+from img3d_dataparsers.pictures.reading import read_mask, read_photo, resize, stored_size_of
 from img3d_dataparsers.undistortion import undistorted, undistortion_of
+
+UPRIGHT = "upright"
+"""Key of the data parser's metadata: `Frame.upright` of each photo."""
 
 
 class Img3dImageDataset(InputDataset):
@@ -37,6 +40,7 @@ class Img3dImageDataset(InputDataset):
         self._dataparser_outputs = replace(dataparser_outputs, cameras=self.cameras)
         alpha_color = dataparser_outputs.alpha_color
         self._alpha_color = None if alpha_color is None else tuple(alpha_color.tolist())
+        self._upright: list[bool] = self.metadata.get(UPRIGHT, [False] * len(self))
 
     def _size(self, image_idx: int) -> tuple[int, int]:
         return int(self.cameras.width[image_idx].item()), int(self.cameras.height[image_idx].item())
@@ -46,17 +50,20 @@ class Img3dImageDataset(InputDataset):
         path, (width, height) = self.image_filenames[image_idx], self._size(image_idx)
         undistortion = self._undistortions[image_idx]
         if undistortion is None:
-            return read_photo(path, width, height, self._alpha_color)
+            return read_photo(path, width, height, self._alpha_color, self._upright[image_idx])
         # Resampling blurs at the scale of the pixels it is done on: where the file has finer ones, use them.
-        factor = 2 if min(stored_size(path)) >= 2 * min(width, height) else 1
-        image = read_photo(path, factor * width, factor * height, self._alpha_color)
+        factor = 2 if min(stored_size_of(path)) >= 2 * min(width, height) else 1
+        image = read_photo(path, factor * width, factor * height, self._alpha_color, self._upright[image_idx])
         return resize(undistortion.at_scale(factor).straighten(image), width, height)
 
     def get_mask(self, image_idx: int) -> npt.NDArray[np.bool_] | None:
         """The mask `[height, width]`, True where the photo is to be used; None to use all of it."""
         mask_filenames = self._dataparser_outputs.mask_filenames
         mask_path = None if mask_filenames is None else mask_filenames[image_idx]
-        mask = None if mask_path is None else read_mask(mask_path, *self._size(image_idx))
+        mask = None
+        if mask_path is not None:
+            photo = self.image_filenames[image_idx]
+            mask = read_mask(mask_path, *self._size(image_idx), self._upright[image_idx], photo)
         undistortion = self._undistortions[image_idx]
         return mask if undistortion is None else undistortion.straighten_mask(mask)
 

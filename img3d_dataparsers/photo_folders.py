@@ -12,7 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from img3d_base.errors import some_names, warn
 from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
-from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
+from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 
 PHOTOS = Kind("photos", IMAGE_SUFFIXES, are_photos=True)
 MASKS = Kind("masks", IMAGE_SUFFIXES)

@@ -20,6 +20,7 @@ from img3d_base.atomic_files import cache_folders
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.camera_sizes import downscaled
 from img3d_dataparsers.depth_points import points_from_depth
+from img3d_dataparsers.image_dataset import UPRIGHT
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
@@ -138,7 +139,7 @@ class Img3dPhotos(DataParser):
         selected = [photos[i] for i in indices]
         masks = [photo.mask_path for photo in selected]
         alpha_color = None if posed.alpha_color is None else torch.tensor(posed.alpha_color)
-        metadata: dict[str, Any] = {}
+        metadata: dict[str, Any] = {UPRIGHT: [photo.upright for photo in selected]}
         if alpha_color is not None:
             metadata["alpha_color"] = alpha_color  # models see the metadata, but not DataparserOutputs.alpha_color
         cameras = _cameras(selected, poses[indices, :3])

@@ -35,6 +35,9 @@ class Frame:
     depth_path: Path | None = None
     """A depth map that the data set names for this photo (along the camera's axis, in thousandths of the poses' unit);
     need not exist."""
+    upright: bool = False
+    """Whether the camera saw the photo upright, its EXIF orientation applied; else as it is stored, unless the
+    camera's width and height show a quarter turn."""
 
 
 @dataclass(frozen=True)

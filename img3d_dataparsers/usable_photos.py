@@ -13,8 +13,9 @@ import numpy as np
 from img3d_base.errors import InputError, some_names, warn
 from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
-from img3d_dataparsers.photo_files import check_photos, is_turned
 from img3d_dataparsers.photo_folders import masks_of
+from img3d_dataparsers.pictures.orientation import Size
+from img3d_dataparsers.pictures.reading import check_photos, is_turned
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 
 ROTATION_TOLERANCE = 1e-2
@@ -34,6 +35,8 @@ class UsablePhoto:
     intrinsics: Intrinsics
     depth_path: Path | None = None
     """As the data set names it; nothing has been checked yet."""
+    upright: bool = False
+    """As `Frame.upright`."""
 
 
 def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
@@ -81,7 +84,8 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     leave_out(is_repeated, "are listed more than once")
     paths = [frame.image_path for frame in frames]
     sizes = dict(zip(paths, check_photos(paths), strict=True))
-    leave_out(lambda frame: sizes[frame.image_path] is None, "are damaged or cannot be read")
+    for reason in sorted({size for size in sizes.values() if isinstance(size, str)}):
+        leave_out(lambda frame, reason=reason: sizes[frame.image_path] == reason, f"are {reason}")
 
     cameras: dict[Path, Intrinsics | None] = {frame.image_path: _fit(frame, sizes) for frame in frames}
     leave_out(lambda frame: cameras[frame.image_path] is None, "have another shape than their camera (w, h)")
@@ -107,7 +111,9 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     for frame, mask_path in zip(frames, masks, strict=True):
         intrinsics = cameras[frame.image_path]
         assert intrinsics is not None  # frames without a camera were left out above
-        photos.append(UsablePhoto(frame.image_path, mask_path, matrices[id(frame)], intrinsics, frame.depth_path))
+        photos.append(
+            UsablePhoto(frame.image_path, mask_path, matrices[id(frame)], intrinsics, frame.depth_path, frame.upright)
+        )
     _check_parallax(posed, photos, at_least)
     return photos
 
@@ -147,14 +153,14 @@ def _is_rigid(matrix: FloatArray) -> bool:
     return bool(is_orthonormal and np.linalg.det(rotation) > 0)
 
 
-def _fit(frame: Frame, sizes: dict[Path, tuple[int, int] | None]) -> Intrinsics | None:
+def _fit(frame: Frame, sizes: dict[Path, Size | str]) -> Intrinsics | None:
     """The camera at the size of its photo, or None if no scaling makes the two fit."""
     stored = sizes[frame.image_path]
-    assert stored is not None
+    assert not isinstance(stored, str)  # such frames were left out
     width, height = stored
     declared = declared_size(frame.intrinsics, frame.name)
     if declared is not None:
-        if is_turned(frame.image_path, stored, *declared):
+        if is_turned(frame.image_path, *declared, upright=frame.upright):
             width, height = height, width
         # One pixel of slack: tools round differently when they shrink photos.
         slack = ASPECT_TOLERANCE + 1 / min(width, height)
@@ -169,7 +175,7 @@ def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
     beside = dict(zip(unnamed, masks_of(unnamed, folder, [frame.image_path for frame in frames]), strict=True))
     masks = [frame.mask_path or beside[frame.image_path] for frame in frames]
     named = [mask for mask in masks if mask is not None]
-    whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if size is not None}
+    whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if not isinstance(size, str)}
     bad = [frame.name for frame, mask in zip(frames, masks, strict=True) if mask is not None and mask not in whole]
     if bad:
         warn(f"{len(bad)} masks do not exist or are damaged ({some_names(bad)}); these photos are used whole")

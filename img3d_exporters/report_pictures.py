@@ -21,9 +21,8 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-from img3d_base.errors import InputError
 from img3d_dataparsers.generated_views import INPUT
-from img3d_dataparsers.photo_files import READ_ERRORS, read_upright, resize
+from img3d_dataparsers.pictures.reading import read_upright, resize
 from img3d_dataparsers.threaded import in_threads
 from img3d_exporters.report_figures import error_map
 from img3d_methods.figures import data_uri
@@ -124,10 +123,7 @@ def thumbnails(run: Run) -> list[Picture]:
 
 
 def _thumbnail(path: Path) -> Picture:
-    try:
-        return _picture(read_upright(path, THUMBNAIL, alpha_color=(1.0, 1.0, 1.0)), path.name, THUMBNAIL)
-    except READ_ERRORS as error:
-        raise InputError(f"{path}, a photo of this run, cannot be read: {error}") from error
+    return _picture(read_upright(path, THUMBNAIL, alpha_color=(1.0, 1.0, 1.0)), path.name, THUMBNAIL)
 
 
 def _picture(pixels: UInt8[np.ndarray, "H W 3"], name: str, longest_side: int) -> Picture:

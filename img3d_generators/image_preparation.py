@@ -16,8 +16,9 @@ from torch import Tensor
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.background import Session, open_u2net
-from img3d_dataparsers.photo_files import IMAGE_SUFFIXES, READ_ERRORS, read_upright
 from img3d_dataparsers.photo_folders import image_files
+from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
+from img3d_dataparsers.pictures.reading import read_upright
 from img3d_generators.posed_views import PosedViews
 
 PREPARED_SIZE = 512
@@ -79,11 +80,7 @@ def cut_out(path: Path, open_session: OpenSession = open_u2net) -> RGBA:
     Raises:
         InputError: as `prepared_image`.
     """
-    try:
-        pixels = read_upright(path, LONGEST_SIDE)
-    except READ_ERRORS as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"{path} cannot be read as an image: {reason}") from None
+    pixels = read_upright(path, LONGEST_SIDE)
     height, width = pixels.shape[:2]
     if min(height, width) < LEAST_SIDE:
         raise InputError(f"{path} is only {width} x {height} pixels; give one of at least {LEAST_SIDE}, better 512")

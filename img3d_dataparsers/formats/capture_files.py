@@ -11,7 +11,7 @@ import numpy as np
 
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_json
-from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
+from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 
 ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])

@@ -8,8 +8,8 @@ from typing import Any
 
 from img3d_base.foreign_files import shown
 from img3d_dataparsers.file_resolver import FileResolver, Kind
-from img3d_dataparsers.photo_files import IMAGE_SUFFIXES
 from img3d_dataparsers.photo_folders import MASKS, PHOTOS
+from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import Frame
 
 DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", *IMAGE_SUFFIXES))

@@ -13,10 +13,9 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from img3d_base.atomic_files import check_disk, save_arrays
-from img3d_dataparsers.photo_files import read_mask, read_photo
+from img3d_dataparsers.pictures.reading import read_mask, read_photo
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
@@ -76,8 +75,8 @@ def features_of_photo(photo: Photo, max_features: int) -> Features:
     """Features of one photo, none under its mask's black, in the pixels of the upright photo at full size."""
     scale = min(1.0, FEATURE_SIZE / max(photo.size))
     width, height = (round(scale * side) for side in photo.upright_size)
-    image = read_photo(photo.path, width, height)
-    mask = None if photo.mask_path is None else read_mask(photo.mask_path, width, height)
+    image = read_photo(photo.path, width, height, upright=True)
+    mask = None if photo.mask_path is None else read_mask(photo.mask_path, width, height, True, photo.path)
     features = find_features(image, mask, max_features)
     return replace(features, xy=features.xy * np.array(photo.upright_size) / (width, height))
 
@@ -113,18 +112,19 @@ def _write_camera(database: pycolmap.Database, photo: Photo) -> tuple[int, int]:
 def camera_of(photo: Photo) -> pycolmap.Camera:
     """The camera of a photo as far as it is known beforehand."""
     focal_length = photo.focal_length or GUESSED_FOCAL_LENGTH * max(photo.size)
-    camera = pycolmap.Camera.create_from_model_name(0, SIMPLE_RADIAL, focal_length, *photo.size)
+    camera = pycolmap.Camera.create_from_model_name(0, SIMPLE_RADIAL, focal_length, *photo.sensor_size)
     camera.has_prior_focal_length = photo.focal_length is not None
     return camera
 
 
 def sensor_pixels(upright: FloatArray, photo: Photo) -> FloatArray:
-    """Pixels `[N, 2]` of the upright photo as pixels of the photo as it is stored, for one camera to explain both."""
+    """Pixels `[N, 2]` of the upright photo as pixels of the sensor's picture, for one camera to explain both."""
     x, y = upright.T
-    width, height = photo.size
-    if photo.turn is None:
-        return upright
-    return np.stack([y, height - x] if photo.turn is Image.Transpose.ROTATE_270 else [width - y, x], axis=1)
+    width, height = photo.upright_size
+    for _ in range(photo.quarter_turns):  # each undone counter-clockwise
+        x, y = y, width - x
+        width, height = height, width
+    return np.stack([x, y], axis=1)
 
 
 def match_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Features]) -> None:

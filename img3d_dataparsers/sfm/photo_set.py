@@ -10,22 +10,29 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from img3d_dataparsers.photo_files import READ_ERRORS, Size, check_photos, exif_turn
 from img3d_dataparsers.photo_folders import image_files, masks_of
+from img3d_dataparsers.pictures.opening import open_picture
+from img3d_dataparsers.pictures.orientation import MIRRORED, SWAPPED, Size, orientation
+from img3d_dataparsers.pictures.reading import check_photos
 from img3d_dataparsers.threaded import in_threads
 
 MIN_SIDE = 96
 """Pixels: below, SIFT finds next to nothing."""
 FULL_FRAME_DIAGONAL = 43.27
 """Millimetres of 36 x 24, which EXIF's FocalLengthIn35mmFilm refers to (CIPA DCG-001)."""
-QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
+QUARTER_TURNS = {6: 1, 3: 2, 8: 3}
+"""Clockwise ones that bring a photo upright, by its EXIF orientation."""
 WIDEST, LONGEST = 0.2, 20.0
 """Focal lengths in diagonals of the photo: beyond, a tag is wrong."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as its camera's sensor saw it: before any EXIF orientation is applied."""
+    """A photo as it is stored, and how its camera's sensor lay to it.
+
+    The sensor's picture is the stored one, so that photos of one camera share their intrinsics however it was held. Of
+    a photo that is stored as in a mirror it is the upright one: no camera sees a mirrored world.
+    """
 
     path: Path
     name: str
@@ -33,8 +40,8 @@ class Photo:
     mask_path: Path | None
     size: Size
     """Width and height of the stored pixels."""
-    turn: Image.Transpose | None
-    """What brings the stored pixels upright; only for quarter turns, which most programs apply."""
+    orientation: int
+    """EXIF's, 1 to 8: how the stored pixels have to be turned or mirrored to be upright."""
     camera: str
     """What EXIF tells of camera, lens and zoom, and the size: photos for which this is equal share their intrinsics."""
     focal_length: float | None
@@ -45,7 +52,17 @@ class Photo:
     @property
     def upright_size(self) -> Size:
         """Width and height of the photo as it is looked at."""
-        return self.size if self.turn is None else (self.size[1], self.size[0])
+        return (self.size[1], self.size[0]) if self.orientation in SWAPPED else self.size
+
+    @property
+    def sensor_size(self) -> Size:
+        """Width and height of the sensor's picture."""
+        return self.upright_size if self.orientation in MIRRORED else self.size
+
+    @property
+    def quarter_turns(self) -> int:
+        """Clockwise ones that bring the sensor's picture upright."""
+        return QUARTER_TURNS.get(self.orientation, 0)
 
 
 @dataclass(frozen=True)
@@ -71,8 +88,8 @@ def find_photos(folder: Path) -> PhotoSet:
     left_out: dict[str, str] = {}
     whole = []
     for path, name, size in zip(paths, names, sizes, strict=True):
-        if size is None:
-            left_out[name] = "empty" if path.stat().st_size == 0 else "damaged or not a photo"
+        if isinstance(size, str):
+            left_out[name] = "empty" if path.stat().st_size == 0 else size
         elif min(size) < MIN_SIDE:
             left_out[name] = f"smaller than {MIN_SIDE} pixels"
         else:
@@ -95,19 +112,17 @@ def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
     if mask_path is not None:
         digest.update(mask_path.read_bytes())
-    with Image.open(path) as image:
-        turn = exif_turn(image)
-        if turn not in QUARTER_TURNS:  # a mirrored photo has no camera
-            turn = None
-        tags = _exif(image)
+    with open_picture(path) as image:
+        turned, tags = orientation(image), _exif(image)
     make = [str(tags.get(tag, "")).strip("\0 ") for tag in _CAMERA_TAGS]
+    mirrored = ["mirrored"] if turned in MIRRORED else []
     return Photo(
         path=path,
         name=name,
         mask_path=mask_path,
         size=size,
-        turn=turn,
-        camera=" ".join([*make, f"{size[0]}x{size[1]}"]).strip(),
+        orientation=turned,
+        camera=" ".join([*make, f"{size[0]}x{size[1]}", *mirrored]).strip(),
         focal_length=_focal_length(tags, size),
         digest=digest.hexdigest(),
     )
@@ -123,7 +138,7 @@ def _exif(image: Image.Image) -> dict[int, object]:
     try:
         exif = image.getexif()
         return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-    except (*READ_ERRORS, struct.error):  # tags are often damaged where the photo is not
+    except (OSError, SyntaxError, TypeError, ValueError, struct.error):  # tags are often damaged where the photo is not
         return {}
 
 

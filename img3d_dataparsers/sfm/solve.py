@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 from nerfstudio.utils.rich_utils import CONSOLE
-from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -288,21 +287,20 @@ def posed_photos(solution: Solution) -> PosedPhotos:
 
 
 def _frame(photo: Photo, image: pycolmap.Image, camera: pycolmap.Camera) -> Frame:
-    (width, height), focal_length = photo.size, camera.focal_length
+    (width, height), focal_length = photo.sensor_size, camera.focal_length
     cx, cy = camera.principal_point_x, camera.principal_point_y
     x, y, forward = image.cam_from_world().rotation.matrix()  # the camera's axes in the world, OpenCV's
-    if photo.turn is Image.Transpose.ROTATE_270:  # what was left is up
+    for _ in range(photo.quarter_turns):  # each clockwise: what was left is up
         x, y, cx, cy = -y, x, height - cy, cx
-    elif photo.turn is Image.Transpose.ROTATE_90:
-        x, y, cx, cy = y, -x, cy, width - cx
+        width, height = height, width
     camera_to_world = np.eye(4)
     camera_to_world[:3] = np.stack([x, -y, -forward, image.projection_center()], axis=1)
-    w, h = photo.upright_size
     k1, k2 = camera.params[-2:]
     return Frame(
         name=photo.name,
         image_path=photo.path,
         camera_to_world=camera_to_world,
-        intrinsics=dict(fl_x=focal_length, fl_y=focal_length, cx=cx, cy=cy, w=w, h=h, k1=k1, k2=k2),
+        intrinsics=dict(fl_x=focal_length, fl_y=focal_length, cx=cx, cy=cy, w=width, h=height, k1=k1, k2=k2),
         mask_path=photo.mask_path,
+        upright=True,
     )

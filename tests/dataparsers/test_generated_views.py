@@ -11,7 +11,7 @@ from torch import Tensor
 
 from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.generated_views import read_views, write_views
-from img3d_dataparsers.photo_files import read_photo
+from img3d_dataparsers.pictures.reading import read_photo
 from img3d_dataparsers.visual_hull import points_in_hull
 from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.gaussians import Gaussians

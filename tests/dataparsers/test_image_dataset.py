@@ -15,8 +15,8 @@ from nerfstudio.cameras.cameras import CameraType
 from PIL import Image
 
 from img3d_dataparsers.image_dataset import Img3dImageDataset
-from img3d_dataparsers.photo_files import read_photo
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
+from img3d_dataparsers.pictures.reading import read_photo
 
 WIDTH, HEIGHT = 320, 240
 FX, FY, CX, CY = 260.0, 255.0, 150.5, 128.25

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from img3d_dataparsers.photo_folders import image_files
+from img3d_dataparsers.pictures.orientation import UPRIGHT
 from img3d_dataparsers.sfm.matching import camera_of, features_of_photo, sensor_pixels
 from img3d_dataparsers.sfm.photo_set import Photo, find_photos
 from img3d_dataparsers.sfm.sift import find_features
@@ -75,7 +76,7 @@ class TestFiles:
         assert found.left_out == {
             "copy.png": "a copy of a.png",
             "empty.jpg": "empty",
-            "text.jpg": "damaged or not a photo",
+            "text.jpg": "damaged or cannot be read",
             "thumbnail.png": "smaller than 96 pixels",
         }
 
@@ -129,28 +130,38 @@ class TestCameras:
         assert not camera_of(photo).has_prior_focal_length
 
 
-def photo_with(turn: Image.Transpose | None) -> Photo:
-    return Photo(Path("a.jpg"), "a.jpg", None, (WIDTH, HEIGHT), turn, "camera", None, "digest")
+def photo_with(orientation: int) -> Photo:
+    return Photo(Path("a.jpg"), "a.jpg", None, (WIDTH, HEIGHT), orientation, "camera", None, "digest")
 
 
 class TestOrientation:
-    @given(
-        st.sampled_from([None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270]),
-        st.integers(0, WIDTH - 1),
-        st.integers(0, HEIGHT - 1),
-    )
-    def test_sensor_pixels_undo_the_turn(self, turn: Image.Transpose | None, column: int, row: int) -> None:
+    @given(st.sampled_from([1, 3, 6, 8]), st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1))
+    def test_sensor_pixels_undo_the_turn(self, orientation: int, column: int, row: int) -> None:
         stored = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
         stored[row, column] = 255
         image = Image.fromarray(stored)
+        turn, _ = UPRIGHT.get(orientation, (None, None))
         upright: npt.NDArray[np.uint8] = np.asarray(image if turn is None else image.transpose(turn))
         y, x = np.argwhere(upright == 255)[0] + 0.5
-        np.testing.assert_allclose(sensor_pixels(np.array([[x, y]]), photo_with(turn)), [[column + 0.5, row + 0.5]])
+        found = sensor_pixels(np.array([[x, y]]), photo_with(orientation))
+        np.testing.assert_allclose(found, [[column + 0.5, row + 0.5]])
 
-    def test_mirrored_photos_stay_as_they_are_stored(self, tmp_path: Path) -> None:
-        save(tmp_path / "a.jpg", picture(0), {ExifTags.Base.Orientation: 5})
-        (photo,) = find_photos(tmp_path).photos
-        assert photo.turn is None and photo.upright_size == (WIDTH, HEIGHT)
+    @pytest.mark.parametrize("orientation", [2, 4, 5, 7])
+    def test_of_mirrored_photos_the_upright_pixels_count(self, tmp_path: Path, orientation: int) -> None:
+        """A mirrored world is no other view of the world: nothing could be matched, or wrongly."""
+        save(tmp_path / "a.jpg", picture(0))
+        save(tmp_path / "b.jpg", picture(0), {ExifTags.Base.Orientation: orientation})
+        plain, photo = find_photos(tmp_path).photos
+        assert photo.camera != plain.camera and photo.quarter_turns == 0
+        assert photo.sensor_size == photo.upright_size == (photo.size if orientation < 5 else photo.size[::-1])
+
+    @pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+    def test_features_are_found_in_the_upright_photo(self, tmp_path: Path, orientation: int) -> None:
+        stored = picture(0).transpose(UPRIGHT[orientation][1])
+        save(tmp_path / "a.png", picture(0))
+        save(tmp_path / "b.png", stored, {ExifTags.Base.Orientation: orientation})
+        plain, photo = find_photos(tmp_path).photos
+        np.testing.assert_array_equal(features_of_photo(photo, 100).xy, features_of_photo(plain, 100).xy)
 
 
 class TestFeatures:

@@ -21,11 +21,12 @@ import pytest
 from alignment import camera_errors
 from filelock import FileLock
 from hang_limit import HANG_SECONDS
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.spatial import cKDTree
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.strecha import read_strecha
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos
@@ -136,11 +137,11 @@ class TestPoses:
             np.testing.assert_allclose(again[name], pose, atol=1e-6)
 
     def test_exif_orientation_turns_the_camera_with_the_photo(self, solved: Solution, photos: Path) -> None:
-        """Held sideways, a phone stores the same pixels and says so: one camera, poses turned about the view."""
+        """Held sideways or upside down, a phone stores the same pixels and says so: one camera, poses turned."""
         for i, path in enumerate(sorted((photos / "images").iterdir())):
             with Image.open(path) as image:
                 exif = image.getexif()
-                exif[0x0112] = (1, 6, 8)[i % 3]
+                exif[0x0112] = (1, 6, 8, 3)[i % 4]
                 image.save(path, exif=exif, quality=95)
         solution = solve(photos, None)
         posed = posed_photos(solution)
@@ -149,7 +150,13 @@ class TestPoses:
         assert sizes == {(400, 300), (300, 400)}
         assert np.mean(reprojection_errors(posed, solution)) < 0.6
         outputs = Img3dPhotosDataParserConfig(data=photos, eval_mode="all").setup().get_dataparser_outputs()
-        assert sorted(outputs.cameras.width[:, 0].tolist()) == [300] * 8 + [400] * 4
+        assert sorted(outputs.cameras.width[:, 0].tolist()) == [300] * 6 + [400] * 6
+        dataset = Img3dImageDataset(outputs)
+        for i, path in enumerate(outputs.image_filenames):
+            shown = dataset.get_numpy_image(i).astype(float)
+            with Image.open(path) as image:
+                seen = np.asarray(ImageOps.exif_transpose(image).resize(shown.shape[1::-1]), dtype=float)
+            assert np.abs(shown - seen).mean() < 0.5 * np.abs(shown[::-1, ::-1] - seen).mean()
 
     def test_black_of_the_mask_has_no_points(self, photos: Path) -> None:
         (photos / "masks").mkdir()
@@ -467,10 +474,11 @@ class TestBadInput:
             (STILL_LIFE / "images" / neighbours(NUM_PHOTOS + 1)[-1]).read_bytes()
         )
         report = solve(photos, None).report
-        assert report.left_out == {f"images/{first.name}": "damaged or not a photo", f"images/{second.name}": "empty"}
+        damaged = "damaged or cannot be read"
+        assert report.left_out == {f"images/{first.name}": damaged, f"images/{second.name}": "empty"}
         assert report.registered == NUM_PHOTOS - 1
         output = capsys.readouterr().out
-        assert f"Warning: 1 of 13 photos left out (images/{first.name}): damaged or not a photo" in output
+        assert f"Warning: 1 of 13 photos left out (images/{first.name}): damaged or cannot be read" in output
         assert "11 of 11 photos registered" in output
 
     def test_a_full_disk(self, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

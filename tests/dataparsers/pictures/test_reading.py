@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.photo_files import check_photos, read_mask, read_photo
+from img3d_dataparsers.pictures.opening import UNREADABLE
+from img3d_dataparsers.pictures.orientation import UPRIGHT
+from img3d_dataparsers.pictures.reading import (
+    check_photos,
+    is_turned,
+    read_mask,
+    read_photo,
+    read_upright,
+    stored_size_of,
+    transposed,
+)
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:
@@ -104,6 +114,25 @@ class TestOrientation:
         np.testing.assert_array_equal(read_photo(tmp_path / "a.png", 20, 30), expected)
         np.testing.assert_array_equal(read_photo(tmp_path / "a.png", 30, 20), smooth_picture(20, 30))
 
+    @pytest.mark.parametrize("name", ["a.png", "a.tif"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_upright_or_as_stored_whatever_the_format(self, tmp_path: Path, name: str, orientation: int) -> None:
+        """Pillow turns TIFFs by itself, and no others."""
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        upright = smooth_picture(20, 30)
+        to_stored = UPRIGHT.get(orientation, (None, None))[1]
+        stored = transposed(upright, to_stored)
+        Image.fromarray(stored).save(tmp_path / name, exif=exif)
+        (size,) = check_photos([tmp_path / name])
+        assert size == stored_size_of(tmp_path / name) == (stored.shape[1], stored.shape[0])
+        np.testing.assert_array_equal(read_photo(tmp_path / name, 30, 20, upright=True), upright)
+        np.testing.assert_array_equal(read_photo(tmp_path / name, *size), stored)
+        np.testing.assert_array_equal(read_upright(tmp_path / name, 99), upright)
+        assert is_turned(tmp_path / name, 30, 20, upright=True) == (orientation > 4)
+        assert is_turned(tmp_path / name, 30, 20) == (orientation > 4)
+        assert not is_turned(tmp_path / name, *size)
+
     def test_turned_photos_are_resized_the_right_way_round(self, tmp_path: Path) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -125,6 +154,23 @@ class TestMasks:
         Image.new("L", (8, 6)).save(tmp_path / "m.png")
         assert not read_mask(tmp_path / "m.png", 8, 6).any()
 
+    @pytest.mark.parametrize("orientation", [2, 3, 6, 7, 8])
+    def test_lie_on_photos_that_come_upright(self, tmp_path: Path, orientation: int) -> None:
+        """With an orientation of their own, without one but upright, or in the shape of the photo's stored pixels."""
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        upright = np.zeros((20, 30), dtype=np.uint8)
+        upright[:8, :11] = 255
+        stored = transposed(upright, UPRIGHT[orientation][1])
+        Image.fromarray(stored).save(tmp_path / "photo.png", exif=exif)
+        Image.fromarray(stored).save(tmp_path / "tagged.png", exif=exif)
+        Image.fromarray(stored).save(tmp_path / "stored.png")
+        Image.fromarray(upright).save(tmp_path / "upright.png")
+        names = ["tagged.png", "upright.png", *(["stored.png"] if orientation > 4 else [])]
+        for name in names:
+            mask = read_mask(tmp_path / name, 30, 20, upright=True, photo=tmp_path / "photo.png")
+            np.testing.assert_array_equal(mask, upright > 0)
+
     def test_jpeg_ringing_does_not_count(self, tmp_path: Path) -> None:
         mask = np.zeros((48, 64), dtype=np.uint8)
         mask[10:30, 20:41] = 255
@@ -139,7 +185,7 @@ def test_check_tells_whole_files_from_damaged_ones(tmp_path: Path) -> None:
     (tmp_path / "flipped.png").write_bytes(whole[:300] + bytes([whole[300] ^ 255]) + whole[301:])
     (tmp_path / "short.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-200])
     names = ["a.jpg", "a.png", "flipped.png", "short.jpg", "gone.png", "."]
-    assert check_photos([tmp_path / name for name in names]) == [(30, 20), (30, 20), None, None, None, None]
+    assert check_photos([tmp_path / name for name in names]) == [(30, 20), (30, 20), *[UNREADABLE] * 4]
 
 
 def test_what_heif_photos_need_is_said_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,4 +199,4 @@ def test_what_heif_photos_need_is_said_only_where_there_is_one(tmp_path: Path, m
 
 def test_damaged_heif_photos_are_not_whole(tmp_path: Path) -> None:
     (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    assert check_photos([tmp_path / "b.heic"]) == [None]
+    assert check_photos([tmp_path / "b.heic"]) == [UNREADABLE]
