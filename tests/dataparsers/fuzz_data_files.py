@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged files of every kind that a data set has: read, or refused in one line, within a limit of memory and time.
+
+Run by test_damaged_data_files.py in a process of its own, which the limits hold for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from known_scene import cameras_of
+from test_arkit_frames import write_scan
+from test_colmap import to_binary, write_data_set
+from test_llff import write_llff
+from test_polycam import write_polycam
+from test_recognise import write_transforms
+from test_record3d import write_record3d
+from test_strecha import write_strecha
+
+from img3d_base.errors import InputError
+from img3d_dataparsers.formats.recognise import posed_photos_in
+from img3d_dataparsers.usable_photos import usable_photos
+
+SPARE_BYTES = 1 << 30
+"""What a reader may take on top of what the imported libraries have."""
+MAX_SECONDS = 120
+"""For one file; a hang detector: they take milliseconds."""
+CAMERAS = cameras_of(np.random.default_rng(1), 4)
+UNCHECKED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+LIES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 10**12, 2**63 - 1, 2**63, 2**64 - 1)
+JUNK = (b"", b"\0", b"\xff\xfe", b"nan", b"-1", b"1e999", b"9" * 400, b'"', b"[" * 100_000, b"{", b"\n", b" ", b"\\")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def limits() -> Iterator[None]:
+    """Memory and time within which every example has to end."""
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("this takes too long"))
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + SPARE_BYTES
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """A file with a few bytes flipped, with words or counts put in, or cut off."""
+    contents = bytearray(whole)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, max(0, len(contents) - 1)))
+        match draw(st.sampled_from(["flip", "lie", "lie in 4 bytes", "junk", "cut"])):
+            case "flip" if contents:
+                contents[at] ^= 1 << draw(st.integers(0, 7))
+            case "lie":
+                contents[at : at + 8] = struct.pack("<Q", draw(st.sampled_from(LIES)))
+            case "lie in 4 bytes":
+                contents[at : at + 4] = struct.pack("<I", draw(st.sampled_from(LIES)) & 0xFFFFFFFF)
+            case "junk":
+                contents[at : at + draw(st.integers(0, 20))] = draw(st.sampled_from(JUNK))
+            case "cut":
+                del contents[at:]
+    return bytes(contents)
+
+
+def fine(folder: Path) -> None:
+    """The data set is read, or refused in one line."""
+    signal.alarm(MAX_SECONDS)
+    try:
+        posed = posed_photos_in(folder, "train")
+        if posed is not None:
+            photos = usable_photos(posed, 3)
+            assert all(np.isfinite(photo.camera_to_world).all() for photo in photos)
+            points = posed.read_seed_points()
+            assert points is None or (points[0].shape == points[1].shape and points[0].shape[1] == 3)
+    except InputError as error:
+        assert str(error).isprintable(), error
+    finally:
+        signal.alarm(0)
+
+
+def binary_model(folder: Path) -> None:
+    write_data_set(folder, CAMERAS, "sparse/0", "images")
+    to_binary(folder / "sparse/0")
+
+
+def with_points(folder: Path, text: bool) -> None:
+    write_transforms(folder, CAMERAS)
+    path = folder / "transforms.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ply_file_path": "points.ply"}))
+    header = f"ply\nformat {'ascii' if text else 'binary_little_endian'} 1.0\ncomment a\nelement vertex 9\n"
+    names = [
+        *(f"property float {axis}\n" for axis in "xyz"),
+        *(f"property uchar {c}\n" for c in ("red", "green", "blue")),
+    ]
+    rows = "1 2 3 4 5 6\n" * 9 if text else ""
+    contents = (header + "".join(names) + "end_header\n" + rows).encode()
+    (folder / "points.ply").write_bytes(contents + (b"" if text else bytes(9 * 15)))
+
+
+FORMATS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "transforms.json": (lambda folder: write_transforms(folder, CAMERAS), ["transforms.json"]),
+    "NeRF-synthetic": (
+        lambda folder: write_transforms(folder, CAMERAS, "transforms_train.json"),
+        ["transforms_train.json"],
+    ),
+    "COLMAP, binary": (binary_model, [f"sparse/0/{name}.bin" for name in ("cameras", "images", "points3D")]),
+    "COLMAP, text": (
+        lambda folder: write_data_set(folder, CAMERAS, "sparse/0", "images"),
+        [f"sparse/0/{name}.txt" for name in ("cameras", "images", "points3D")],
+    ),
+    "LLFF": (lambda folder: write_llff(folder, CAMERAS), ["poses_bounds.npy"]),
+    "points, text": (lambda folder: with_points(folder, True), ["points.ply"]),
+    "points, binary": (lambda folder: with_points(folder, False), ["points.ply"]),
+    "Polycam": (lambda folder: write_polycam(folder, CAMERAS), ["keyframes/corrected_cameras/163000000.json"]),
+    "Record3D": (lambda folder: write_record3d(folder, CAMERAS), ["metadata.json"]),
+    "3D Scanner App": (lambda folder: write_scan(folder, CAMERAS), ["frame_00000.json"]),
+    "Strecha": (lambda folder: write_strecha(folder, CAMERAS), ["gt_dense_cameras/0000.jpg.camera"]),
+}
+"""What writes a data set, and which of its files are damaged."""
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_of(tmp_path: Path, name: str) -> None:
+    write, files = FORMATS[name]
+    write(tmp_path)
+    wholes = {file: (tmp_path / file).read_bytes() for file in files}
+
+    @settings(max_examples=30 * len(files), deadline=None, database=None, suppress_health_check=UNCHECKED)
+    @given(data=st.data())
+    def try_out(data: st.DataObject) -> None:
+        file = data.draw(st.sampled_from(files))
+        (tmp_path / file).write_bytes(data.draw(damaged(wholes[file])))
+        fine(tmp_path)
+        (tmp_path / file).write_bytes(wholes[file])
+
+    try_out()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to nowhere"])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        *((name, file) for name, (_, files) in FORMATS.items() for file in files),
+        ("transforms.json", "images/0.png"),
+        ("transforms.json", "masks/0.png"),
+    ],
+)
+def test_what_is_no_file(tmp_path: Path, name: str, file: str, kind: str) -> None:
+    FORMATS[name][0](tmp_path)
+    path = tmp_path / file
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "link to nowhere":
+            path.symlink_to(path)
+    fine(tmp_path)
+    shutil.rmtree(tmp_path)
