@@ -98,7 +98,7 @@ def main() -> None:
         folder = Path(temporary)
         print(f"{len(splats):,} Gaussians, spherical harmonics of degree {splats.sh_degree}\n")
         print("| format | seconds | MB | PSNR | splat-transform: MB | PSNR |\n|---|---|---|---|---|---|")
-        for ending in (".ply", *(ending for ending, each in FORMATS.items() if each.write)):
+        for ending in (".ply", *FORMATS):
             path = folder / f"ours{ending}"
             seconds = seconds_of(lambda path=path: write_splats(splats, path, "z"))
             row = [ending, f"{seconds:.2f}", f"{path.stat().st_size / 1e6:.2f}", psnr_of(path, run, reference)]

@@ -24,6 +24,10 @@ def logits(alphas: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     return np.log(alphas / (1 - alphas))
 
 
+LOGITS_OF_BYTES = logits(np.arange(256) / 255).astype(np.float32)
+"""What the sigmoid makes opacities of that are bytes."""
+
+
 def bytes_of(fractions: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """Values in [0, 1] as bytes."""
     return levels(fractions).astype(np.uint8)

@@ -36,8 +36,8 @@ MAX_JSON_DEPTH = 200
 """Of nested brackets in a JSON text: real files have fewer than 20, and Python's parser gives up at about 1,000."""
 MAX_JSON_VALUES = 8_000_000
 """In a JSON text, each of which takes about 100 bytes: transforms.json of 100,000 photos has 3 million."""
-MAX_EXPANSION, ALWAYS_EXPANDED = 100, 16 << 20
-"""What is packed may unpack to so many times its size: splats do to 2 or 3 times. Small files may to so many bytes."""
+MAX_EXPANSION, ALWAYS_EXPANDED = 100, 64 << 20
+"""What is packed may take so many times its size in memory (splats take up to 30), and always so many bytes."""
 CHUNK_BYTES = 1 << 20
 UNZIPPING = (
     *(EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
@@ -291,6 +291,18 @@ def gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
     if not unpacker.eof:
         raise InputError(f"{what} is cut off")
     return unpacked
+
+
+def begin_gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
+    """The beginning of what gzip data unpacks to, or all of it.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    try:
+        return zlib.decompressobj(wbits=31).decompress(contents, max_bytes)
+    except zlib.error as error:
+        raise InputError(f"{what} is damaged: {error}") from error
 
 
 def unzstd(contents: bytes, max_bytes: int, what: str) -> bytes:

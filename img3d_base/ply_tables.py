@@ -75,11 +75,11 @@ def read_ply(path: Path, wanted: Collection[str]) -> PlyTables:
                 continue
             if element.has_lists:
                 raise InputError(f"{path} has lists in its {shown(element.name)}, and what is wanted comes after them")
-            dtype = _dtype(path, element, byte_order)
-            check_claim(element.count * dtype.itemsize, size - file.tell(), what)
+            dtype, start = _dtype(path, element, byte_order), file.tell()
+            length = check_claim(element.count * dtype.itemsize, size - start, what)
             if element.name in wanted:
                 tables[element.name] = _binary_table(file, element.count, dtype)
-            file.seek(element.count * dtype.itemsize, os.SEEK_CUR)
+            file.seek(start + length)
     return PlyTables(comments, tables)
 
 

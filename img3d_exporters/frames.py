@@ -27,12 +27,10 @@ def in_original_frame(
         dataparser_transform: Nerfstudio's, from the original frame; its left part is orthogonal.
         dataparser_scale: Nerfstudio's, applied after the transform.
     """
-    unscaled = replace(
-        splats,
-        means=splats.means / dataparser_scale - dataparser_transform[:, 3],
-        log_scales=splats.log_scales - np.float32(np.log(dataparser_scale)),
-    )
-    return rotated(unscaled, dataparser_transform[:, :3].T)
+    means = splats.means + np.asarray(splats.origin)
+    turned = rotated(splats, dataparser_transform[:, :3].T)
+    turned.log_scales = splats.log_scales - np.float32(np.log(dataparser_scale))
+    return turned.at(points_in_original_frame(means, dataparser_transform, dataparser_scale))
 
 
 def points_in_original_frame(
@@ -48,13 +46,17 @@ def rotated(splats: Splats, rotation: Float[np.ndarray, "3 3"]) -> Splats:
     rotation = rotation.astype(np.float64)
     # A Gaussian is its own mirror image through its centre: of a reflection the proper rotation does as well.
     proper = Rotation.from_matrix(rotation * np.sign(np.linalg.det(rotation)))
-    quats = (proper * Rotation.from_quat(splats.quats, scalar_first=True)).as_quat(scalar_first=True)
+    quats = splats.quats.astype(np.float64)
+    turned = np.isfinite(quats).all(axis=1) & (np.abs(quats).max(axis=1, initial=0) > 0)  # damaged ones stay so
+    quats[turned] = (proper * Rotation.from_quat(quats[turned], scalar_first=True)).as_quat(scalar_first=True)
+    x, y, z = rotation @ splats.origin
     harmonics = rotated_harmonics(rotation, splats.sh_degree).astype(np.float32)
     return replace(
         splats,
         means=(splats.means @ rotation.T).astype(np.float32),
         quats=quats.astype(np.float32),
         sh_rest=(harmonics @ splats.sh_rest).astype(np.float32, copy=False),
+        origin=(float(x), float(y), float(z)),
     )
 
 

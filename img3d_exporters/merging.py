@@ -96,6 +96,7 @@ def _merged_pairs(first: Splats, second: Splats) -> Splats:
         mean(first.sh_dc, second.sh_dc).astype(np.float32),
         mean(first.sh_rest, second.sh_rest).astype(np.float32),
         first.antialiased,
+        first.origin,
     )
 
 

@@ -6,11 +6,21 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int64
 
+CORE = 0.05
+"""Along each axis, the share of points on either side that space is contracted for."""
+
 
 def morton_order(means: Float[np.ndarray, "N 3"]) -> Int64[np.ndarray, "N"]:
-    """Indices along a Z-shaped curve through space: a point's neighbours on it are mostly its neighbours in space."""
-    low, high = means.min(axis=0).astype(np.float64), means.max(axis=0).astype(np.float64)
-    cells = ((means - low) / np.maximum(high - low, 1e-30) * (2**21 - 1)).astype(np.uint64)
+    """Indices along a Z-shaped curve through space: a point's neighbours on it are mostly its neighbours in space.
+
+    Space is contracted beyond the box that nearly all points are in, as Mip-NeRF 360 contracts it, to twice that box:
+    cells stay small where the points are, however far away the last ones.
+    """
+    low, high = np.quantile(means.astype(np.float64), [CORE, 1 - CORE], axis=0)
+    scaled = (means - (low + high) / 2) / np.maximum((high - low) / 2, 1e-30)
+    beyond = np.maximum(np.abs(scaled), 1)
+    contracted = np.where(beyond > 1, np.sign(scaled) * (2 - 1 / beyond), scaled)  # within (-2, 2)
+    cells = ((contracted + 2) / 4 * (2**21 - 1)).astype(np.uint64)
     # Spread the 21 bits of a coordinate to every third of 63.
     for shift, mask in ((32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
                         (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249)):  # fmt: skip

@@ -99,7 +99,9 @@ def points_on_gaussians(splats: Splats, num_points: int, cameras: Cameras | None
     offsets = _within_reach(rng, num_points) * np.exp(splats.log_scales[drawn])
     points = splats.means[drawn] + (axes[drawn] @ offsets[..., None])[..., 0]
     return PointCloud(
-        points.astype(np.float64), colors.clip(0, 1).astype(np.float32)[drawn], normals.astype(np.float32)[drawn]
+        splats.origin + points.astype(np.float64),
+        colors.clip(0, 1).astype(np.float32)[drawn],
+        normals.astype(np.float32)[drawn],
     )
 
 

@@ -231,7 +231,7 @@ def _files(folder: Path) -> SizeTable:
 
 def _exports(splats: Splats) -> SizeTable:
     """The splats in each format that we write."""
-    endings = [PLY, *(ending for ending, format_ in FORMATS.items() if format_.write)]
+    endings = [PLY, *FORMATS]
     tried = [ending for ending in endings if ending != SLOW or len(splats) <= MOST_FOR_SLOW]
     sizes: dict[str, int | None] = dict.fromkeys(endings)
     with tempfile.TemporaryDirectory() as folder:

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, warn
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
 Point = tuple[float, float, float]
+FAR, NEAR_SHARE, FEW = 1000, 0.98, 0.01
+"""Outliers are so many times as far from the middle as this share of all, and no larger a share than the last."""
 
 
 def select(
@@ -26,7 +28,7 @@ def select(
     Args:
         splats: N Gaussians, all finite.
         sh_degree: Highest degree of spherical harmonics to keep; 0 leaves one colour for all directions.
-        crop_min: Lowest corner of a box that centres must be in.
+        crop_min: Lowest corner of a box that centres must be in, world coordinates.
         crop_max: Its highest corner.
         min_opacity: Least opacity, in [0, 1].
         max_splats: How many at most; those stay that may cover most of a picture.
@@ -42,13 +44,14 @@ def select(
         raise InputError(f"--max-splats is {max_splats}: it must be at least 1.")
     keep = np.ones(len(splats), bool)
     if crop_min is not None:
-        keep &= (splats.means >= np.array(crop_min)).all(axis=1)
+        keep &= (splats.means >= np.subtract(crop_min, splats.origin)).all(axis=1)
     if crop_max is not None:
-        keep &= (splats.means <= np.array(crop_max)).all(axis=1)
+        keep &= (splats.means <= np.subtract(crop_max, splats.origin)).all(axis=1)
     if min_opacity is not None:
         keep &= splats.alphas() >= min_opacity
     if not keep.any():
-        low, high = (np.array2string(end, precision=2) for end in (splats.means.min(axis=0), splats.means.max(axis=0)))
+        ends = splats.origin + splats.means.min(axis=0), splats.origin + splats.means.max(axis=0)
+        low, high = (np.array2string(end, precision=2) for end in ends)
         raise InputError(
             f"None of the {len(splats):,} Gaussians is left: their centres are between {low} and {high}, "
             f"the highest opacity is {splats.alphas().max():.2f}."
@@ -62,3 +65,23 @@ def select(
     if sh_degree is not None:
         splats = replace(splats, sh_rest=splats.sh_rest[:, : SH_COEFFICIENTS[sh_degree]])
     return splats
+
+
+def without_outliers(splats: Splats) -> Splats:
+    """Without the few Gaussians that are absurdly far from all others, as training leaves some; says how many.
+
+    For formats that spread the steps of their positions over everything: there one such costs all others their places.
+
+    Args:
+        splats: At least one, all finite.
+    """
+    distances = np.abs(splats.means - np.median(splats.means, axis=0)).max(axis=1)
+    width = np.exp(np.median(splats.log_scales.max(axis=1)))
+    far = distances > FAR * max(float(np.quantile(distances, NEAR_SHARE)), float(width))
+    if not far.any() or far.mean() > FEW:
+        return splats
+    warn(
+        f"{far.sum():,} of {len(splats):,} Gaussians are left out: they are more than {FAR:,} times as far away as "
+        "nearly all others, which would lose their places to them."
+    )
+    return splats[~far]

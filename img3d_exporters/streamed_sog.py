@@ -22,6 +22,7 @@ from img3d_base.output_files import written_whole
 from img3d_exporters.formats.sog import META, sog_files
 from img3d_exporters.merging import covariances, merged
 from img3d_exporters.morton import morton_order
+from img3d_exporters.selection import without_outliers
 from img3d_methods.splats import Splats
 
 INDEX = "lod-meta.json"
@@ -69,7 +70,7 @@ def write_streamed_sog(splats: Splats, folder: Path) -> list[Splats]:
     Raises:
         InputError: It cannot be written.
     """
-    levels = levels_of(splats)
+    levels = levels_of(without_outliers(splats))
     chunks: list[Chunk] = []
     tree = _node(levels, [np.arange(len(level)) for level in levels], chunks)
     names = [f"{chunk.level}_{sum(each.level == chunk.level for each in chunks[:i])}" for i, chunk in enumerate(chunks)]

@@ -16,6 +16,12 @@ LEAST_OPACITY_LOGIT = -5.5373
 """logit(1/255): what rasterisers skip and ns-export leaves out."""
 SH_COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
 """Coefficients per colour channel beyond the constant one, by degree."""
+OPAQUE_LOGIT = 13.8
+"""What stands for infinity, of either sign: an alpha of 0.999999."""
+FLAT_LOG_SCALE, FLATTER = float(np.log(1e-6)), float(np.log(1e3))
+"""What stands for minus infinity, as other programs have it; and at least so much less than the other two axes."""
+ROUNDING = 1 / 32
+"""Of a Gaussian's width: what rounding its centre may move it by."""
 
 
 ARRAYS = ("means", "quats", "log_scales", "opacities", "sh_dc", "sh_rest")
@@ -40,7 +46,10 @@ class Splats:
     """The other coefficients; K is 0, 3, 8 or 15 for degree 0 to 3."""
     antialiased: bool = False
     """Whether they were trained, and are to be drawn, with gsplat's rasterize_mode "antialiased" (Mip-Splatting's 2D
-    filter). SPZ and SOG say so; the other formats cannot."""
+    filter). PLY, SPZ and SOG say so; the other formats cannot."""
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The place in the world that `means` count from: not zero only where single precision would lose the shape, as in
+    georeferenced coordinates."""
 
     def __len__(self) -> int:
         return len(self.means)
@@ -50,7 +59,7 @@ class Splats:
 
     @staticmethod
     def joined(parts: Sequence[Splats]) -> Splats:
-        """All of these, which have the same degree and are drawn in the same way."""
+        """All of these, which have the same degree and origin, and are drawn in the same way."""
         return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS})
 
     @property
@@ -66,12 +75,48 @@ class Splats:
         """RGB without what depends on the view; mostly, but not always, within [0, 1]."""
         return 0.5 + SH_C0 * self.sh_dc.astype(np.float64)
 
-    def visible(self) -> Splats:
-        """Those that are finite and opaque enough to be drawn."""
+    def at(self, means: Float[np.ndarray, "N 3"]) -> Splats:
+        """These, with other centres, given in double precision; `origin` is theirs as far as single precision needs it.
+
+        Args:
+            means: World coordinates.
+        """
+        with np.errstate(all="ignore"):  # numbers that are not finite are dealt with later
+            rounded = means.astype(np.float32)
+            usable = np.isfinite(rounded).all(axis=1)
+            moved = np.abs(rounded[usable] - means[usable]).max(axis=1, initial=0)
+            widths = np.exp(self.log_scales[usable].max(axis=1))
+        if not usable.any() or not np.median(moved) > ROUNDING * np.median(widths):
+            return replace(self, means=rounded, origin=(0.0, 0.0, 0.0))
+        x, y, z = np.round(np.median(means[usable], axis=0))
+        return replace(self, means=(means - (x, y, z)).astype(np.float32), origin=(float(x), float(y), float(z)))
+
+    def finite(self) -> Splats:
+        """Infinities that mean something as numbers: opacities of all and of nothing, scales of nothing (-inf): flat.
+
+        Zeros in formats that hold opacities and scales themselves read so, as does what has two scales, as 2DGS has.
+        """
+        infinite, flat = np.isinf(self.opacities), self.log_scales == -np.inf
+        if not infinite.any() and not flat.any():
+            return self
+        others = np.where(flat, np.inf, self.log_scales).min(axis=1, keepdims=True)
+        return replace(
+            self,
+            opacities=np.where(infinite, np.copysign(np.float32(OPAQUE_LOGIT), self.opacities), self.opacities),
+            log_scales=np.where(flat, np.minimum(FLAT_LOG_SCALE, others - FLATTER), self.log_scales).astype(np.float32),
+        )
+
+    def usable(self) -> Bool[np.ndarray, "N"]:
+        """Which have finite numbers, and a rotation."""
         values = [getattr(self, name) for name in ARRAYS]
         finite = np.logical_and.reduce([np.isfinite(value).all(axis=tuple(range(1, value.ndim))) for value in values])
-        drawn = finite & (self.opacities >= LEAST_OPACITY_LOGIT) & (np.linalg.norm(self.quats, axis=1) > 0)
-        return self if drawn.all() else self[drawn]
+        return finite & (np.abs(self.quats).max(axis=1) > 0)
+
+    def visible(self) -> Splats:
+        """Those that are usable and opaque enough to be drawn, all numbers finite."""
+        splats = self.finite()
+        drawn = splats.usable() & (splats.opacities >= LEAST_OPACITY_LOGIT)
+        return splats if drawn.all() else splats[drawn]
 
     def importance(self) -> Float[np.ndarray, "N"]:
         """Opacity times the area of the Gaussian seen broadside: how much of a picture it may cover."""

@@ -13,6 +13,7 @@ from img3d_exporters.commands.sources import (
     check_frame_known,
     check_one_source,
     print_written,
+    say_origin,
     splats_of_file,
     splats_of_model,
 )
@@ -121,5 +122,6 @@ def _pictures_of_file(
     if texture == "photos":
         raise InputError("A splat file has no photos: --texture photos needs --load-config.")
     splats, up = splats_of_file(path)
+    say_origin(splats)
     splats = select(splats, crop_min=crop_min, crop_max=crop_max)
     return *rendered_for(splat_renderer(splats), cameras_around(splats), texture == "renders"), up

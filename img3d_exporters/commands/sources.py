@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from img3d_assets.axes import UpAxis
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, warn
 from img3d_methods.splats import Splats, splats_of_parameters
 
 if TYPE_CHECKING:
@@ -39,14 +39,18 @@ def splats_of(load_config: Path | None, input: Path | None, original_frame: bool
     if load_config is None:
         assert input is not None
         check_frame_known(original_frame)
-        return splats_of_file(input)
+        splats, up = splats_of_file(input)
+        say_origin(splats)
+        return splats, up
     from img3d_exporters.frames import in_original_frame
     from img3d_exporters.load_run import load_run
 
     run = load_run(load_config)
     splats = splats_of_model(splat_model(run, load_config), load_config)
     if original_frame:
-        return in_original_frame(splats, run.dataparser_transform, run.dataparser_scale), None
+        splats = in_original_frame(splats, run.dataparser_transform, run.dataparser_scale)
+        say_origin(splats)
+        return splats, None
     return splats, "z"
 
 
@@ -75,7 +79,22 @@ def splat_model(run: Run, load_config: Path) -> SplatfactoModel:
 
 
 def drawable(splats: Splats, source: Path) -> Splats:
+    """Those that can be seen; says what is left out as damaged, and where the others are."""
     visible = splats.visible()
     if len(visible) == 0:
         raise InputError(f"{source} holds no Gaussian that can be seen ({len(splats)} in all).")
+    damaged = len(splats) - int(splats.finite().usable().sum())
+    if damaged:
+        them = f"{damaged:,} of {len(splats):,} Gaussians in {source}"
+        warn(f"{them} are left out: their numbers are not finite, or all zero.")
     return visible
+
+
+def say_origin(splats: Splats) -> None:
+    """Says what positions count from, where coordinates are too large for single precision."""
+    if any(splats.origin):
+        x, y, z = (f"{value:.0f}" for value in splats.origin)
+        warn(
+            f"positions are written relative to ({x}, {y}, {z}): out there single precision would lose the shape. Add "
+            "that to get the original coordinates."
+        )

@@ -21,12 +21,13 @@ def splat(
     force: bool = False,
 ) -> None:
     """Writes the splats in a format of other programs: .ply (3DGS), .compressed.ply and .sog (PlayCanvas), .spz
-    (Niantic), .splat (antimatter15), .glb and .gltf (Khronos). Reads all of them too, and .ksplat.
+    (Niantic), .splat (antimatter15), .glb and .gltf (Khronos). Reads all of them too, and .ksplat, by what is in a
+    file, whatever its name.
 
     Args:
         output: The file to write; its ending says the format.
         load_config: The run's config.yml.
-        input: A splat file instead of a run; also the meta.json of a SOG that is a folder.
+        input: A splat file instead of a run; also a SOG that is a folder.
         sh_degree: Highest degree of spherical harmonics to keep: 0 leaves one colour for all directions.
         crop_min: Leave out what has its centre below this corner, in the axes of the run or file (or, with
             --original-frame, in those).
@@ -43,5 +44,5 @@ def splat(
     check_output(output, force)
     splats, up = splats_of(load_config, input, original_frame)
     splats = select(splats, sh_degree, crop_min, crop_max, min_opacity, max_splats)
-    write_splats(splats, output, up)
-    print_written(f"{len(splats):,} Gaussians", output)
+    num = write_splats(splats, output, up)
+    print_written(f"{num:,} Gaussians", output)

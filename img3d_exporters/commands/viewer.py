@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from img3d_assets.axes import UpAxis
-from img3d_exporters.commands.sources import check_one_source, splat_model, splats_of_file, splats_of_model
+from img3d_exporters.commands.sources import (
+    check_one_source,
+    say_origin,
+    splat_model,
+    splats_of_file,
+    splats_of_model,
+)
 
 if TYPE_CHECKING:
     from img3d_exporters.viewer_page import PageScene
@@ -33,6 +39,7 @@ def viewer(
         single_file: Everything in one index.html.
         up_axis: Which axis points up. Default: z for a run; for a file what it says, else -y, as 3DGS has it.
     """
+    from img3d_exporters.selection import without_outliers
     from img3d_exporters.viewer_page import check_assets, check_replaceable, read_glb, write_page
 
     check_one_source(load_config, input)
@@ -45,6 +52,7 @@ def viewer(
         assert input is not None
         scene = _scene_of_file(input, up_axis)
     scene.mesh = glb
+    scene.splats = without_outliers(scene.splats)
     files = write_page(scene, output_dir, single_file)
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     CONSOLE.print(
@@ -76,6 +84,7 @@ def _scene_of_file(path: Path, up_axis: UpAxis | None) -> PageScene:
     from img3d_exporters.viewer_page import PageScene, view_of_everything
 
     splats, up = splats_of_file(path)
+    say_origin(splats)
     up = up_axis or up
     view = view_of_everything(splats, up)
     return PageScene(path.stem, splats, up, view, background=(0.0, 0.0, 0.0), antialiased=splats.antialiased)

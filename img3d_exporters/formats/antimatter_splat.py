@@ -7,16 +7,23 @@ all that it takes.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from img3d_assets.quantised import bytes_of, logits
+from img3d_assets.quantised import LOGITS_OF_BYTES, bytes_of
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import open_regular
+from img3d_exporters.formats.counts import check_count
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import Splats
 
 ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("color", "u1", 4), ("quat", "u1", 4)])
+LOOKED_AT, MOSTLY, UNIT_LENGTH = 1000, 0.9, 0.05
+"""How many rows tell whether a file is such a table, which share of them has to look so, and what their quaternions'
+lengths may differ from 1, which rounding makes of them."""
 
 
 def write(splats: Splats, file: BinaryIO) -> None:
@@ -35,20 +42,34 @@ def read(path: Path) -> Splats:
     """The Gaussians.
 
     Raises:
-        ValueError: It cannot be such a table.
+        InputError: It cannot be such a table.
     """
-    contents = path.read_bytes()
-    if len(contents) % ROW.itemsize:
-        raise ValueError(f"its size is no multiple of {ROW.itemsize} bytes: it is cut off, or another kind of file")
-    rows = np.frombuffer(contents, ROW)
-    colors = rows["color"] / 255
-    with np.errstate(divide="ignore", invalid="ignore"):  # such Gaussians are left out later, with other bad ones
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size % ROW.itemsize:
+            raise InputError(
+                f"{path} has {size:,} bytes, no multiple of {ROW.itemsize}: it is cut off, or another kind of file"
+            )
+        rows = np.memmap(file, ROW, "r", shape=check_count(size // ROW.itemsize, path))
+    with np.errstate(divide="ignore", invalid="ignore"):  # no extent along an axis: flat; less: left out later
         log_scales = np.log(rows["scale"])
     return Splats(
         rows["mean"].astype(np.float32),
-        ((rows["quat"].astype(np.float32) - 128) / 128),
+        (rows["quat"].astype(np.float32) - 128) / 128,
         log_scales.astype(np.float32),
-        logits(colors[:, 3]).astype(np.float32),
-        ((colors[:, :3] - 0.5) / SH_C0).astype(np.float32),
+        LOGITS_OF_BYTES[rows["color"][:, 3]],
+        (rows["color"][:, :3] / np.float32(255) - np.float32(0.5)) / np.float32(SH_C0),
         np.zeros((len(rows), 0, 3), np.float32),
     )
+
+
+def looks_like(path: Path) -> bool:
+    """Whether a file that has another ending can be such a table: nothing marks its beginning."""
+    with open_regular(path) as file:
+        size, start = os.fstat(file.fileno()).st_size, file.read(LOOKED_AT * ROW.itemsize)
+    if size == 0 or size % ROW.itemsize:
+        return False
+    rows = np.frombuffer(start, ROW)
+    lengths = np.linalg.norm((rows["quat"].astype(np.float64) - 128) / 128, axis=1)
+    numbers = np.isfinite(rows["mean"]).all(axis=1) & np.isfinite(rows["scale"]).all(axis=1)
+    return bool(np.mean(numbers & (rows["scale"] >= 0).all(axis=1) & (np.abs(lengths - 1) < UNIT_LENGTH)) > MOSTLY)

@@ -3,28 +3,34 @@
 
 16 bytes a Gaussian, and one more for each spherical harmonics coefficient; a 3DGS PLY has four times as many. The
 layout is documented at https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/ply/ and by its reader,
-the engine's `gsplat-compressed-data.js`. Ours, and plyfile to read: gsply (PyPI) has it too, but Numba comes with it.
+the engine's `gsplat-compressed-data.js`. Ours: gsply (PyPI) has it too, but Numba comes with it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-import plyfile
+import numpy.typing as npt
 from jaxtyping import Float, Float32, UInt32
 
 from img3d_assets.quantised import from_smallest_three, levels, logits, smallest_three
+from img3d_base.errors import InputError
+from img3d_base.ply_tables import PlyTables
+from img3d_exporters.formats.counts import check_count
+from img3d_exporters.formats.ply import ANTIALIASED, is_antialiased, names_of_harmonics
 from img3d_exporters.morton import morton_order
 from img3d_methods.initial_gaussians import SH_C0
-from img3d_methods.splats import SH_COEFFICIENTS, Splats
+from img3d_methods.splats import Splats
 
 CHUNK = 256
 LARGEST_LOG_SCALE = 20.0
 """The format's own limit, on both sides."""
 BOUNDS = {"means": ("x", "y", "z"), "scales": ("scale_x", "scale_y", "scale_z"), "colors": ("r", "g", "b")}
 """What the extremes of each chunk are called, after min_ and max_."""
+PACKED = ("position", "rotation", "scale", "color")
+"""What the words of each Gaussian are called, after packed_."""
 MEAN_BITS, ROTATION_BITS, SCALE_BITS, COLOR_BITS = (11, 10, 11), (10, 10, 10), (11, 10, 11), (8, 8, 8, 8)
 
 
@@ -60,8 +66,9 @@ def compressed_ply(splats: Splats) -> bytes:
     rest = np.clip(np.floor((rest / 8 + 0.5) * 256), 0, 255).astype(np.uint8)
 
     bounds = [f"{end}_{name}" for names in BOUNDS.values() for end in ("min", "max") for name in names]
-    packed = [f"packed_{name}" for name in ("position", "rotation", "scale", "color")]
+    packed = [f"packed_{name}" for name in PACKED]
     header = ["ply", "format binary_little_endian 1.0", "comment Written by img3d"]
+    header += [f"comment {ANTIALIASED}"] if splats.antialiased else []
     header += [f"element chunk {len(chunks)}", *(f"property float {name}" for name in bounds)]
     header += [f"element vertex {len(splats)}", *(f"property uint {name}" for name in packed)]
     if rest.shape[1]:
@@ -72,20 +79,33 @@ def compressed_ply(splats: Splats) -> bytes:
     )
 
 
-def read(path: Path) -> Splats:
+def is_compressed(ply: PlyTables) -> bool:
+    """Whether a PLY is one of these, whatever its name."""
+    return "chunk" in ply.tables or "packed_position" in _names(ply.tables.get("vertex"))
+
+
+def splats_of(ply: PlyTables, path: Path) -> Splats:
     """The Gaussians.
 
+    Args:
+        ply: What was read of the file.
+        path: The file, for messages.
+
     Raises:
-        ValueError: It is another kind of PLY; or what plyfile raises on damaged ones.
+        InputError: It is damaged.
     """
-    ply = plyfile.PlyData.read(path)
-    if not {"chunk", "vertex"} <= {element.name for element in ply.elements}:
-        raise ValueError("it is no compressed PLY: it has no chunks")
-    vertices, chunks = ply["vertex"].data, ply["chunk"].data
-    num = len(vertices)
+    vertices, chunks = ply.tables.get("vertex"), ply.tables.get("chunk")
+    wanted = [f"packed_{name}" for name in PACKED]
+    bounds = [f"{end}_{name}" for end in ("min", "max") for name in (*BOUNDS["means"], *BOUNDS["scales"])]
+    for table, columns in ((vertices, wanted), (chunks, bounds)):
+        missing = [name for name in columns if name not in _names(table)]
+        if missing:
+            raise InputError(f"{path} is a compressed PLY that is damaged: it has no {missing[0]}")
+    assert vertices is not None and chunks is not None
+    num = check_count(len(vertices), path)
     chunk = np.arange(num) // CHUNK
     if num > CHUNK * len(chunks):
-        raise ValueError(f"it has {len(chunks)} chunks for {num} Gaussians")
+        raise InputError(f"{path} is damaged: it has {len(chunks):,} chunks for {num:,} Gaussians")
 
     def fractions(name: str, bits: tuple[int, ...]) -> Float[np.ndarray, "N D"]:
         return _unpack(np.asarray(vertices[f"packed_{name}"]).astype(np.uint32), bits)
@@ -101,7 +121,7 @@ def read(path: Path) -> Splats:
     largest = np.asarray(vertices["packed_rotation"]).astype(np.uint32) >> np.uint32(30)
     colors = fractions("color", COLOR_BITS)
     alphas, colors = colors[:, 3], colors[:, :3]
-    if "min_r" in chunks.dtype.names:  # older files have colours from 0 to 1
+    if "min_r" in _names(chunks):  # older files have colours from 0 to 1
         colors = between(colors, BOUNDS["colors"])
     return Splats(
         between(fractions("position", MEAN_BITS), BOUNDS["means"]),
@@ -109,22 +129,26 @@ def read(path: Path) -> Splats:
         between(fractions("scale", SCALE_BITS), BOUNDS["scales"]),
         logits(alphas).astype(np.float32),
         ((colors - 0.5) / SH_C0).astype(np.float32),
-        _harmonics(ply, num),
+        _harmonics(ply.tables.get("sh"), num, path),
+        antialiased=is_antialiased(ply.comments),
     )
 
 
-def _harmonics(ply: plyfile.PlyData, num: int) -> Float32[np.ndarray, "N K 3"]:
-    if "sh" not in ply:
+def _names(table: npt.NDArray[Any] | None) -> tuple[str, ...]:
+    return () if table is None else table.dtype.names or ()
+
+
+def _harmonics(columns: npt.NDArray[Any] | None, num: int, path: Path) -> Float32[np.ndarray, "N K 3"]:
+    if columns is None:
         return np.zeros((num, 0, 3), np.float32)
-    columns = ply["sh"].data
-    count = len(columns.dtype.names) // 3
-    if count not in SH_COEFFICIENTS.values() or len(columns) != num:
-        raise ValueError(
-            f"it has {len(columns)} times {3 * count} spherical harmonics coefficients for {num} Gaussians"
-        )
-    steps = np.stack([np.asarray(columns[f"f_rest_{i}"], np.float32) for i in range(3 * count)], axis=1)
+    names = names_of_harmonics(_names(columns), path)
+    if len(columns) != num or not set(names) <= set(_names(columns)):
+        raise InputError(f"{path} is damaged: it has {len(columns):,} rows of harmonics for {num:,} Gaussians")
+    if not names:
+        return np.zeros((num, 0, 3), np.float32)
+    steps = np.stack([np.asarray(columns[name], np.float32) for name in names], axis=1)
     fractions = np.where(steps == 0, 0, np.where(steps == 255, 1, (steps + 0.5) / 256))
-    return (8 * fractions - 4).reshape(num, 3, count).transpose(0, 2, 1).astype(np.float32)
+    return (8 * fractions - 4).reshape(num, 3, len(names) // 3).transpose(0, 2, 1).astype(np.float32)
 
 
 def _extremes(values: Float[np.ndarray, "N D"]) -> tuple[Float[np.ndarray, "C D"], Float[np.ndarray, "C D"]]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,12 @@ from scipy.spatial.transform import Rotation
 from img3d_assets.axes import TO_Y_UP
 from img3d_assets.color_values import linear_of_srgb
 from img3d_assets.quantised import bytes_of, logits
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import check_claim, inside, parse_json, read_bytes, shown
+from img3d_exporters.formats import spz
+from img3d_exporters.formats.counts import check_count, check_packed
 from img3d_exporters.frames import rotated
+from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -34,7 +40,17 @@ COMPONENTS = {5120: np.dtype("i1"), 5121: np.dtype("u1"), 5122: np.dtype("<i2"),
               5126: np.dtype("<f4")}  # fmt: skip
 """NumPy's names for glTF's numbers."""
 WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
-SMALLEST_SCALE = 1e-30
+SPZ_EXTENSIONS = (
+    "KHR_gaussian_splatting_compression_spz_2",
+    "KHR_gaussian_splatting_compression_spz",
+    "KHR_spz_gaussian_splats_compression",
+    "KHR_spz_compression",
+)
+"""The drafts of an SPZ inside a glTF, the latest first: within the extension, or beside or instead of it."""
+MOST_PARTS, MOST_NODES = 1000, 100_000
+"""Sets of Gaussians at nodes, of which real files have one or a few, and nodes."""
+LINEAR = "lin_rec709_display"
+"""Of the extension's two colour spaces the one that is not 3DGS's."""
 
 
 def write_glb(splats: Splats, file: BinaryIO) -> None:
@@ -106,112 +122,186 @@ def read(path: Path) -> Splats:
     """The Gaussians of all meshes of the file's scene that have the extension, where its nodes put them.
 
     Raises:
-        ValueError: It is another kind of file, cut off, or without Gaussians; or what json raises.
+        InputError: It is another kind of file, cut off or damaged, without Gaussians, or compressed in an unknown way.
     """
-    contents = path.read_bytes()
+    contents = read_bytes(path)
     if contents[:4] == struct.pack("<I", MAGIC):
-        scene, numbers = _chunks(contents)
+        scene, numbers = _chunks(contents, path)
     else:
-        scene, numbers = json.loads(contents), b""
+        scene, numbers = parse_json(contents, str(path), max_bytes=len(contents)), b""
     if not isinstance(scene, dict) or "asset" not in scene:
-        raise ValueError("it is no glTF file")
-    reader = _Reader(scene, path.parent, numbers)
-    parts = [
-        _placed(reader.splats(primitive), matrix)
-        for mesh, matrix in _placed_meshes(scene)
-        for primitive in scene["meshes"][mesh]["primitives"]
-        if EXTENSION in primitive.get("extensions", {})
-    ]
-    if not parts:
-        raise ValueError(f"it holds no Gaussians: no mesh of its scene has {EXTENSION}")
+        raise InputError(f"{path} is no glTF file")
+    reader = _Reader(scene, path, numbers, len(contents))
+    primitives: dict[int, list[dict[str, Any]]] = {}
+    placed: list[tuple[dict[str, Any], Float[np.ndarray, "4 4"]]] = []
+    for mesh, matrix in _placed_meshes(scene, path):
+        if mesh not in primitives:
+            primitives[mesh] = [each for each in scene["meshes"][mesh]["primitives"] if _is_splats(each)]
+        placed += [(primitive, matrix) for primitive in primitives[mesh]]
+        if len(placed) > MOST_PARTS:
+            raise InputError(f"{path} has more than {MOST_PARTS:,} parts of Gaussians in it: it is damaged")
+    if not placed:
+        raise InputError(f"{path} holds no Gaussians: no mesh of its scene has {EXTENSION}")
+    degree = max(reader.sh_degree(primitive) for primitive, _ in placed)
+    check_packed(sum(reader.count(primitive) for primitive, _ in placed), degree, reader.size, path)
+    parts = [_placed(reader.splats(primitive), matrix, path) for primitive, matrix in placed]
     degree = min(part.sh_degree for part in parts)
     for part in parts:
         part.sh_rest = part.sh_rest[:, : SH_COEFFICIENTS[degree]]
-    return rotated(Splats.joined(parts), TO_Y_UP["-y"].T)
+        part.antialiased = all(each.antialiased for each in parts)
+    splats = Splats.joined(parts)
+    return rotated(splats.at(splats.means), TO_Y_UP["-y"].T)
+
+
+def _is_splats(primitive: dict[str, Any]) -> bool:
+    extensions = primitive.get("extensions", {})
+    return EXTENSION in extensions or any(name in extensions for name in SPZ_EXTENSIONS)
 
 
 class _Reader:
     """A file's arrays of numbers."""
 
-    def __init__(self, scene: dict[str, Any], folder: Path, numbers: bytes) -> None:
-        self.scene, self.folder, self.numbers = scene, folder, numbers
+    def __init__(self, scene: dict[str, Any], path: Path, numbers: bytes, size: int) -> None:
+        self.scene, self.path, self.numbers = scene, path, numbers
+        self.size = size
+        """Bytes of the file and of those that it names, as far as they have been read."""
+        self._buffers: dict[int, bytes] = {}
+
+    def count(self, primitive: dict[str, Any]) -> int:
+        """How many Gaussians it claims to have."""
+        packed = self._spz(primitive)
+        if packed is not None:
+            return spz.count_of(packed, self.path)
+        self._buffer(self.scene["bufferViews"][self._accessor(primitive, "POSITION")["bufferView"]]["buffer"])
+        return check_count(self._accessor(primitive, "POSITION")["count"], self.path)
+
+    def sh_degree(self, primitive: dict[str, Any]) -> int:
+        """Of its harmonics, at most."""
+        if self._spz(primitive) is not None:
+            return 3
+        present = sum(name in primitive["attributes"] for name in _harmonics(3))
+        return max(degree for degree, count in SH_COEFFICIENTS.items() if count <= present)
 
     def splats(self, primitive: dict[str, Any]) -> Splats:
         """In the axes of the file."""
-        if primitive["extensions"][EXTENSION].get("extensions"):
-            raise ValueError("its Gaussians are compressed in a way that is not known")
-        attributes = primitive["attributes"]
+        packed = self._spz(primitive)
+        if packed is not None:
+            # The draft has the numbers turned by half a turn about y; Cesium, which most such files are made for, not.
+            splats, axes = spz.splats_as_stored(packed, self.path)
+            return rotated(splats, TO_Y_UP["-y"] @ spz.TO_3DGS_AXES[axes]) if axes else splats
+        num = self.count(primitive)
 
-        def values(name: str) -> Float32[np.ndarray, "N C"]:
-            if name not in attributes:
-                raise ValueError(f"its Gaussians have no {name}")
-            return self.values(attributes[name])
+        def values(name: str, width: int = 3) -> Float32[np.ndarray, "N C"]:
+            found = self._values(self._accessor(primitive, name))
+            if found.shape != (num, width):
+                raise InputError(
+                    f"{self.path} has {len(found):,} times {found.shape[1]} numbers {name} for {num:,} Gaussians"
+                )
+            return found
 
-        names = [name for name in _harmonics(3) if name in attributes]
-        count = max(count for count in SH_COEFFICIENTS.values() if count <= len(names))
-        means = values("POSITION")
-        rest = [values(name) for name in names[:count]]
-        return Splats(
-            means,
-            values(f"{EXTENSION}:ROTATION")[:, [3, 0, 1, 2]],
-            np.log(np.maximum(values(f"{EXTENSION}:SCALE"), SMALLEST_SCALE)),
-            logits(values(f"{EXTENSION}:OPACITY")[:, 0]).astype(np.float32),
+        rest = [values(name) for name in _harmonics(self.sh_degree(primitive))]
+        with np.errstate(divide="ignore", invalid="ignore"):  # no extent along an axis: flat; less: left out later
+            log_scales = np.log(values(f"{EXTENSION}:SCALE"))
+        splats = Splats(
+            values("POSITION"),
+            values(f"{EXTENSION}:ROTATION", 4)[:, [3, 0, 1, 2]],
+            log_scales,
+            logits(values(f"{EXTENSION}:OPACITY", 1)[:, 0]).astype(np.float32),
             values(f"{EXTENSION}:SH_DEGREE_0_COEF_0"),
-            np.stack(rest, axis=1) if rest else np.zeros((len(means), 0, 3), np.float32),
+            np.stack(rest, axis=1) if rest else np.zeros((num, 0, 3), np.float32),
         )
+        linear = primitive["extensions"][EXTENSION].get("colorSpace") == LINEAR
+        return _with_srgb_colors(splats) if linear else splats
 
-    def values(self, index: int) -> Float32[np.ndarray, "N C"]:
+    def _spz(self, primitive: dict[str, Any]) -> bytes | None:
+        """The SPZ that a primitive's Gaussians are in; None if they are not compressed."""
+        within = primitive["extensions"].get(EXTENSION, {}).get("extensions", {})
+        extensions = primitive["extensions"] | within
+        for name in SPZ_EXTENSIONS:
+            if name in extensions:
+                view = self.scene["bufferViews"][extensions[name]["bufferView"]]
+                start, length, data = view.get("byteOffset", 0), view["byteLength"], self._buffer(view["buffer"])
+                what = f"{self.path}: its compressed Gaussians"
+                check_claim(length, len(data) - check_claim(start, len(data), what), what)
+                return data[start : start + length]
+        if within:
+            raise InputError(
+                f"{self.path} has its Gaussians in the glTF extension {shown(next(iter(within)))}, which is not read: "
+                "export it without compression, or as .ply or .spz"
+            )
+        return None
+
+    def _accessor(self, primitive: dict[str, Any], name: str) -> dict[str, Any]:
+        if name not in primitive["attributes"]:
+            raise InputError(f"{self.path} has Gaussians without {name}")
+        return self.scene["accessors"][primitive["attributes"][name]]
+
+    def _values(self, accessor: dict[str, Any]) -> Float32[np.ndarray, "N C"]:
         """An accessor's numbers."""
-        accessor = self.scene["accessors"][index]
         component, width, count = COMPONENTS[accessor["componentType"]], WIDTHS[accessor["type"]], accessor["count"]
         view = self.scene["bufferViews"][accessor["bufferView"]]
+        compressed = [name for name in view.get("extensions", {}) if "compression" in name]
+        if compressed:
+            raise InputError(
+                f"{self.path} needs the glTF extension {shown(compressed[0])}, which is not read: export it without"
+            )
         data = self._buffer(view["buffer"])
         start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
         stride = view.get("byteStride", component.itemsize * width)
-        if count < 1 or start + stride * (count - 1) + component.itemsize * width > len(data):
-            raise ValueError(f"it is cut off or damaged: array {index} does not fit in its {len(data)} bytes")
+        if min(start, stride - component.itemsize * width) < 0:
+            raise InputError(f"{self.path} is damaged: an array begins at {start:,} with a stride of {stride:,} bytes")
+        end = start + stride * (check_count(count, self.path) - 1) + component.itemsize * width
+        check_claim(end, len(data), f"{self.path}: an array of {count:,}")
         values = np.ndarray((count, width), component, data, start, (stride, component.itemsize))
         if accessor.get("normalized"):
-            values = np.maximum(values / np.iinfo(component).max, -1)
+            values = np.maximum(values / np.float32(np.iinfo(component).max), -1)
         return values.astype(np.float32)
 
     def _buffer(self, index: int) -> bytes:
-        uri = self.scene["buffers"][index].get("uri")
-        if uri is None:
-            return self.numbers
-        if uri.startswith("data:"):
-            return base64.b64decode(uri.partition(",")[2])
-        return (self.folder / unquote(uri)).read_bytes()
+        if index not in self._buffers:
+            uri = self.scene["buffers"][index].get("uri")
+            if uri is None:
+                self._buffers[index] = self.numbers
+            elif uri.startswith("data:"):
+                self._buffers[index] = base64.b64decode(uri.partition(",")[2])
+            else:
+                self._buffers[index] = read_bytes(inside(self.path.parent, uri, percent_encoded=True))
+                self.size += len(self._buffers[index])
+        return self._buffers[index]
 
 
-def _chunks(contents: bytes) -> tuple[Any, bytes]:
+def _chunks(contents: bytes, path: Path) -> tuple[Any, bytes]:
     """The JSON and the numbers of the binary container."""
     if len(contents) < 20:
-        raise ValueError("it is cut off")
+        raise InputError(f"{path} is cut off")
     length, kind = struct.unpack_from("<2I", contents, 12)
     if kind != JSON_CHUNK:
-        raise ValueError("it is damaged: its first part is no JSON")
+        raise InputError(f"{path} is damaged: its first part is no JSON")
+    check_claim(length, len(contents) - 20, f"{path}: its JSON")
     start = 20 + length
     numbers = b""
     if len(contents) >= start + 8:
         numbers = contents[start + 8 : start + 8 + struct.unpack_from("<I", contents, start)[0]]
-    return json.loads(contents[20:start]), numbers
+    return parse_json(contents[20:start], f"the JSON in {path}"), numbers
 
 
-def _placed_meshes(scene: dict[str, Any]) -> list[tuple[int, Float[np.ndarray, "4 4"]]]:
+def _placed_meshes(scene: dict[str, Any], path: Path) -> Iterator[tuple[int, Float[np.ndarray, "4 4"]]]:
     """Each mesh of the scene and the matrix that puts it there."""
-    nodes, found, visits = scene.get("nodes", []), [], 0
-    waiting = [(i, np.eye(4)) for i in scene["scenes"][scene.get("scene", 0)].get("nodes", [])]
+    nodes = scene.get("nodes", [])
+    if len(nodes) > MOST_NODES:
+        raise InputError(f"{path} has {len(nodes):,} nodes: at most {MOST_NODES:,} are read")
+    waiting = [(i, np.eye(4)) for i in dict.fromkeys(scene["scenes"][scene.get("scene", 0)].get("nodes", []))]
+    found = {i for i, _ in waiting}
     while waiting:
         i, above = waiting.pop()
-        visits += 1
-        if visits > len(nodes):
-            raise ValueError("it is damaged: its nodes go round in a circle")
         matrix = above @ _matrix(nodes[i])
         if "mesh" in nodes[i]:
-            found.append((nodes[i]["mesh"], matrix))
-        waiting += [(child, matrix) for child in nodes[i].get("children", [])]
-    return found
+            yield nodes[i]["mesh"], matrix
+        for child in nodes[i].get("children", []):
+            if child in found:
+                raise InputError(f"{path} is damaged: its node {child} is in two places")
+            found.add(child)
+            waiting.append((child, matrix))
 
 
 def _matrix(node: dict[str, Any]) -> Float[np.ndarray, "4 4"]:
@@ -223,17 +313,35 @@ def _matrix(node: dict[str, Any]) -> Float[np.ndarray, "4 4"]:
     return matrix
 
 
-def _placed(splats: Splats, matrix: Float[np.ndarray, "4 4"]) -> Splats:
-    """Moved by a matrix of rotation, translation and one scale: others have no meaning for Gaussians."""
+def _placed(splats: Splats, matrix: Float[np.ndarray, "4 4"], path: Path) -> Splats:
+    """Moved by a matrix of rotation, translation and one scale: others have no meaning for Gaussians.
+
+    Returns:
+        The Gaussians, `means` in double precision until all are together.
+    """
     scale = float(np.cbrt(abs(np.linalg.det(matrix[:3, :3]))))
     if not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, scale**2 * np.eye(3), atol=1e-4 * scale**2) or scale == 0:
-        raise ValueError("it stretches or shears its Gaussians")
+        raise InputError(f"{path} stretches or shears its Gaussians")
+    means = splats.means.astype(np.float64)
     if not np.array_equal(matrix, np.eye(4)):
         splats = rotated(splats, matrix[:3, :3] / scale)
-        splats.means = (splats.means * scale + matrix[:3, 3]).astype(np.float32)
         splats.log_scales = splats.log_scales + np.float32(np.log(scale))
+        means = means @ matrix[:3, :3].T + matrix[:3, 3]
+    splats.means = means
     return splats
 
 
 def _harmonics(degree: int) -> list[str]:
     return [f"{EXTENSION}:SH_DEGREE_{each}_COEF_{i}" for each in range(1, degree + 1) for i in range(2 * each + 1)]
+
+
+def _with_srgb_colors(splats: Splats) -> Splats:
+    """Linear colours as those of 3DGS, in first order: what depends on the view is scaled by the curve's slope."""
+    linear = splats.colors().clip(0, 1)
+    slope = np.where(linear <= 0.0031308, 12.92, 1.055 / 2.4 * np.maximum(linear, 0.0031308) ** (1 / 2.4 - 1))
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return replace(
+        splats,
+        sh_dc=((encoded - 0.5) / SH_C0).astype(np.float32),
+        sh_rest=(splats.sh_rest * slope[:, None]).astype(np.float32),
+    )

@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Integer
 
-from img3d_assets.quantised import logits
+from img3d_assets.quantised import LOGITS_OF_BYTES
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import check_claim, read_bytes
+from img3d_exporters.formats.counts import check_count
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
@@ -24,7 +27,7 @@ FLOATS = {0: "<f4", 1: "<f2", 2: "<f2"}
 HARMONICS = {0: "<f4", 1: "<f2", 2: "u1"}
 DEFAULT_BUCKET_RANGE = 32767
 """Steps of positions on each side of a bucket's centre, where the header has 0."""
-SMALLEST_SCALE = 1e-20
+BUCKET_CENTER = np.dtype([("center", "<f4", 3)])
 
 
 @dataclass
@@ -48,35 +51,45 @@ def read(path: Path) -> Splats:
     """The Gaussians.
 
     Raises:
-        ValueError: It is another kind of file, or cut off.
+        InputError: It is another kind of file, cut off or damaged.
     """
-    contents = path.read_bytes()
-    if len(contents) < HEADER or contents[0] != 0 or contents[1] < 1:
-        raise ValueError("it does not begin as a .ksplat file does")
+    contents = read_bytes(path)
+    if not looks_like(contents[:HEADER], len(contents)):
+        raise InputError(f"{path} does not begin as a .ksplat file of version 0.1 does")
     num_sections, _, _, num = struct.unpack_from("<4I", contents, 4)
     level = struct.unpack_from("<H", contents, 20)[0]
     lowest, highest = struct.unpack_from("<2f", contents, 36)
-    if level not in FLOATS or HEADER + num_sections * SECTION_HEADER > len(contents):
-        raise ValueError(f"its header is damaged: {num_sections} sections, compression level {level}")
+    check_count(num, path)
     sh_range = (lowest or -1.5, highest or 1.5)
 
     parts, start = [], HEADER + num_sections * SECTION_HEADER
     for i in range(num_sections):
-        section = _section(contents, HEADER + i * SECTION_HEADER)
-        part, start = _splats(contents, start, section, level, sh_range)
+        section = _section(path, contents, HEADER + i * SECTION_HEADER)
+        part, start = _splats(path, contents, start, section, level, sh_range)
         parts.append(part)
+    found = sum(map(len, parts))
+    if found != num:
+        raise InputError(f"{path} is damaged: it has {found:,} Gaussians instead of {num:,}")
     splats = _joined([part for part in parts if len(part)])
-    if len(splats) != num:
-        raise ValueError(f"it is damaged: {len(splats)} Gaussians instead of {num}")
-    return splats
+    return splats.at(splats.means)
 
 
-def _section(contents: bytes, offset: int) -> Section:
+def looks_like(header: bytes, size: int) -> bool:
+    """Whether a file of this size that begins so can be a .ksplat: no magic number marks it."""
+    if len(header) < HEADER or header[0] != 0 or header[1] < 1:
+        return False
+    num_sections, _, _, _, level = struct.unpack_from("<4IH", header, 4)
+    return level in FLOATS and num_sections > 0 and HEADER + num_sections * SECTION_HEADER <= size
+
+
+def _section(path: Path, contents: bytes, offset: int) -> Section:
     count, capacity, bucket_size, num_buckets = struct.unpack_from("<4I", contents, offset)
     block_size, bucket_bytes, bucket_range = struct.unpack_from("<fH2xI", contents, offset + 16)
     num_full, num_partial, sh_degree = struct.unpack_from("<2IH", contents, offset + 32)
-    if sh_degree > 3 or count > capacity:
-        raise ValueError(f"a section's header is damaged: {count} of {capacity} Gaussians, degree {sh_degree}")
+    if sh_degree not in SH_COEFFICIENTS or count > capacity:
+        raise InputError(
+            f"{path} has a section whose header is damaged: {count:,} of {capacity:,} Gaussians, degree {sh_degree}"
+        )
     return Section(
         *(count, capacity, bucket_size, num_buckets, block_size, bucket_bytes),
         *(bucket_range or DEFAULT_BUCKET_RANGE, num_full, num_partial, sh_degree),
@@ -84,7 +97,7 @@ def _section(contents: bytes, offset: int) -> Section:
 
 
 def _splats(
-    contents: bytes, start: int, section: Section, level: int, sh_range: tuple[float, float]
+    path: Path, contents: bytes, start: int, section: Section, level: int, sh_range: tuple[float, float]
 ) -> tuple[Splats, int]:
     """A section's Gaussians, and where the next section begins."""
     num_coefficients = SH_COEFFICIENTS[section.sh_degree]
@@ -97,36 +110,47 @@ def _splats(
             ("sh", HARMONICS[level], 3 * num_coefficients),
         ]
     )
-    sizes = np.frombuffer(contents, "<u4", section.num_partial, start)
     centers = start + 4 * section.num_partial
     table = centers + section.bucket_bytes * section.num_buckets
+    end = table + row.itemsize * section.count
+    check_claim(end - start, len(contents) - start, f"{path}: a section of {section.count:,} Gaussians")
     rows = np.frombuffer(contents, row, section.count, table)
     means = rows["mean"].astype(np.float64)
     if level > 0:
+        if section.bucket_bytes < BUCKET_CENTER.itemsize:
+            raise InputError(f"{path} is damaged: its buckets have {section.bucket_bytes} bytes")
+        sizes = np.frombuffer(contents, "<u4", section.num_partial, start)
+        buckets = np.ndarray(section.num_buckets, BUCKET_CENTER, contents, centers, (section.bucket_bytes,))
         step = section.block_size / 2 / section.bucket_range
-        floats = np.frombuffer(contents, "<f4", 3 * section.num_buckets, centers).reshape(-1, 3)
-        means = (means - section.bucket_range) * step + floats[_buckets(section, sizes)]
+        means = (means - section.bucket_range) * step + buckets["center"][_buckets(path, section, sizes)]
     sh = rows["sh"].astype(np.float32)
     if level == 2:
         sh = sh_range[0] + sh / 255 * (sh_range[1] - sh_range[0])
-    colors = rows["color"] / 255
+    with np.errstate(divide="ignore", invalid="ignore"):  # no extent along an axis: flat; less: left out later
+        log_scales = np.log(rows["scale"].astype(np.float32))
     splats = Splats(
-        means.astype(np.float32),
+        means,  # in double precision until all sections are together
         rows["quat"].astype(np.float32),
-        np.log(np.maximum(rows["scale"].astype(np.float32), SMALLEST_SCALE)),
-        logits(colors[:, 3]).astype(np.float32),
-        ((colors[:, :3] - 0.5) / SH_C0).astype(np.float32),
+        log_scales,
+        LOGITS_OF_BYTES[rows["color"][:, 3]],
+        (rows["color"][:, :3] / np.float32(255) - np.float32(0.5)) / np.float32(SH_C0),
         _by_degree(sh, section.sh_degree),
     )
     return splats, table + row.itemsize * section.capacity
 
 
-def _buckets(section: Section, partial_sizes: Integer[np.ndarray, "P"]) -> Integer[np.ndarray, "N"]:
+def _buckets(path: Path, section: Section, partial_sizes: Integer[np.ndarray, "P"]) -> Integer[np.ndarray, "N"]:
     """Which bucket each Gaussian is in: the full ones come first."""
+    if section.num_full + section.num_partial > section.num_buckets:
+        raise InputError(
+            f"{path} is damaged: {section.num_full:,} full and {section.num_partial:,} other buckets are said to be "
+            f"among {section.num_buckets:,}"
+        )
     sizes = np.concatenate([np.full(section.num_full, section.bucket_size), partial_sizes]).astype(np.int64)
-    if sizes.sum() < section.count or len(sizes) > section.num_buckets:
-        raise ValueError(f"it is damaged: {len(sizes)} buckets for {section.count} Gaussians")
-    return np.searchsorted(np.cumsum(sizes), np.arange(section.count), side="right")
+    ends = np.cumsum(sizes)
+    if section.count > (ends[-1] if len(ends) else 0):
+        raise InputError(f"{path} is damaged: its {len(sizes):,} buckets do not hold {section.count:,} Gaussians")
+    return np.searchsorted(ends, np.arange(section.count), side="right")
 
 
 def _by_degree(sh: Float[np.ndarray, "N C"], sh_degree: int) -> Float[np.ndarray, "N K 3"]:
@@ -141,8 +165,6 @@ def _by_degree(sh: Float[np.ndarray, "N C"], sh_degree: int) -> Float[np.ndarray
 
 def _joined(parts: list[Splats]) -> Splats:
     """All sections; one with fewer coefficients than another has zeros for them."""
-    if not parts:
-        raise ValueError("it has no Gaussians")
     most = max(part.sh_rest.shape[1] for part in parts)
     for part in parts:
         part.sh_rest = np.pad(part.sh_rest, ((0, 0), (0, most - part.sh_rest.shape[1]), (0, 0)))

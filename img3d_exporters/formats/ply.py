@@ -1,70 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 3DGS PLY (Kerbl et al. 2023), which every splat program reads: 32-bit floats, exact. Read with plyfile.
+"""The 3DGS PLY (Kerbl et al. 2023), which every splat program reads: 32-bit floats, exact.
 
-Written as `ns-export gaussian-splat` does, and many times faster: rows of numbers go to the file as they are in memory,
-where plyfile copies column by column.
+Written as `ns-export gaussian-splat` does. Read as others write it too: two scales (2DGS) or one, red, green and blue
+instead of harmonics (`ns-export gaussian-splat --ply-color-mode rgb`), harmonics of degree 4, positions in double
+precision, comments that say how it is to be drawn.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-import plyfile
+import numpy.typing as npt
 from jaxtyping import Float32
 
 from img3d_assets.axes import UpAxis
+from img3d_base.errors import InputError, warn
+from img3d_base.ply_tables import PlyTables
+from img3d_exporters.formats.counts import check_count
+from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
 ROWS = 8192
 """Put together at once: what is in the processor's cache is several times faster."""
 Z_UP = "Vertical Axis: z"
 """Nerfstudio's comment, which Nerfstudio writes; without it a PLY's up is -y, as 3DGS and COLMAP have it."""
+ANTIALIASED = "SplatRenderMode: mip"
+"""Brush's comment, which PlayCanvas's programs write too."""
+RENDER_MODE = re.compile(r"\s*(?:SplatRenderMode:\s*(?P<brush>\w+)|antialiased\s+(?P<postshot>[01]))\s*", re.IGNORECASE)
+"""Brush's comment or Postshot's: `antialiased 1`."""
+LARGEST_DEGREE = 3
 
 
-def read(path: Path) -> tuple[Splats, UpAxis]:
+def splats_of(ply: PlyTables, path: Path) -> tuple[Splats, UpAxis]:
     """The Gaussians, and the axis that points up.
 
+    Args:
+        ply: What was read of the file.
+        path: The file, for messages.
+
     Raises:
-        ValueError: It is another kind of PLY; or what plyfile raises on damaged ones.
+        InputError: It is another kind of PLY.
     """
-    ply = plyfile.PlyData.read(path)
-    if "vertex" not in ply:
-        raise ValueError("it has no vertices")
-    vertices = ply["vertex"]
-    names = {prop.name for prop in vertices.properties}
-    if "packed_position" in names:
-        raise ValueError("it is a compressed PLY: let its name end in .compressed.ply")
+    vertices = ply.tables.get("vertex")
+    if vertices is None:
+        raise InputError(f"{path} holds no Gaussians: it has no vertices")
+    num = check_count(len(vertices), path)
+    names = set(vertices.dtype.names or ())
 
-    def columns(*wanted: str) -> Float32[np.ndarray, "N C"]:
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise ValueError(f"it holds no Gaussians: its vertices have no property {missing[0]!r}")
-        return np.stack([np.asarray(vertices[name], np.float32) for name in wanted], axis=1)
+    def columns(wanted: Sequence[str]) -> Float32[np.ndarray, "N C"]:
+        return _columns(vertices, wanted, path).astype(np.float32, copy=False)
 
-    num_rest = sum(name.startswith("f_rest_") for name in names)
-    if num_rest not in (3 * count for count in SH_COEFFICIENTS.values()):
-        raise ValueError(f"it has {num_rest} properties f_rest_…: 0, 9, 24 or 45 make sense (degree 0 to 3)")
-    means = columns("x", "y", "z")
-    rest = np.zeros((len(means), 0, 3), np.float32)
-    if num_rest:
-        rest = columns(*(f"f_rest_{i}" for i in range(num_rest)))
-        rest = rest.reshape(len(means), 3, num_rest // 3).transpose(0, 2, 1)  # the file has one channel after another
+    rest_names = names_of_harmonics(list(names), path)
+    rest = columns(rest_names).reshape(num, 3, len(rest_names) // 3).transpose(0, 2, 1)
     splats = Splats(
-        means,
-        columns("rot_0", "rot_1", "rot_2", "rot_3"),
-        columns("scale_0", "scale_1", "scale_2"),
-        columns("opacity")[:, 0],
-        columns("f_dc_0", "f_dc_1", "f_dc_2"),
+        np.zeros((num, 3), np.float32),
+        columns(["rot_0", "rot_1", "rot_2", "rot_3"]),
+        _log_scales(columns, names),
+        columns(["opacity"])[:, 0],
+        _sh_dc(vertices, path),
         rest,
+        antialiased=is_antialiased(ply.comments),
     )
-    return splats, "z" if any(Z_UP.lower() in comment.lower() for comment in ply.comments) else "-y"
+    up: UpAxis = "z" if any(Z_UP.lower() in comment.lower() for comment in ply.comments) else "-y"
+    return splats.at(_columns(vertices, "xyz", path)), up
+
+
+def names_of_harmonics(names: Sequence[str], path: Path) -> list[str]:
+    """The properties that hold harmonics, as far as they are kept, one colour channel after another, as in the file.
+
+    Raises:
+        InputError: There are as many as no degree has.
+    """
+    count = sum(name.startswith("f_rest_") for name in names)
+    degree = next((degree for degree in range(8) if count == 3 * degree * (degree + 2)), None)
+    if degree is None:
+        raise InputError(f"{path} has {count} properties f_rest_…: 0, 9, 24 or 45 make sense (degree 0 to 3)")
+    if degree > LARGEST_DEGREE:
+        warn(f"{path} has spherical harmonics of degree {degree}: those of degree 1 to {LARGEST_DEGREE} are kept.")
+    kept = SH_COEFFICIENTS[min(degree, LARGEST_DEGREE)]
+    return [f"f_rest_{channel * count // 3 + i}" for channel in range(3) for i in range(kept)]
+
+
+def is_antialiased(comments: Sequence[str]) -> bool:
+    """Whether the last comment that says how Gaussians are to be drawn says: with Mip-Splatting's 2D filter."""
+    modes = [match for match in map(RENDER_MODE.fullmatch, comments) if match]
+    return bool(modes) and (modes[-1]["postshot"] or modes[-1]["brush"].lower()) in ("1", "mip")
+
+
+def _columns(vertices: npt.NDArray[Any], wanted: Sequence[str], path: Path) -> npt.NDArray[Any]:
+    """So many properties side by side, `[N, C]`, as precise as the most precise of them."""
+    missing = [name for name in wanted if name not in (vertices.dtype.names or ())]
+    if missing:
+        raise InputError(f"{path} holds no Gaussians: its vertices have no property {missing[0]!r}")
+    if not wanted:
+        return np.zeros((len(vertices), 0), np.float32)
+    return np.stack([vertices[name] for name in wanted], axis=1)
+
+
+def _log_scales(columns: Any, names: set[str]) -> Float32[np.ndarray, "N 3"]:
+    if "scale_1" not in names and "scale_0" in names:  # balls
+        return np.repeat(columns(["scale_0"]), 3, axis=1)
+    if "scale_2" not in names:  # the discs of 2D Gaussian Splatting (Huang et al. 2024)
+        log_scales = columns(["scale_0", "scale_1"])
+        return np.concatenate([log_scales, np.full((len(log_scales), 1), -np.inf, np.float32)], axis=1)
+    return columns(["scale_0", "scale_1", "scale_2"])
+
+
+def _sh_dc(vertices: npt.NDArray[Any], path: Path) -> Float32[np.ndarray, "N 3"]:
+    names = vertices.dtype.names or ()
+    if "f_dc_0" in names or "red" not in names:
+        return _columns(vertices, ["f_dc_0", "f_dc_1", "f_dc_2"], path).astype(np.float32, copy=False)
+    colors = _columns(vertices, ["red", "green", "blue"], path)
+    largest = np.iinfo(colors.dtype).max if np.issubdtype(colors.dtype, np.integer) else 1 if colors.max() < 2 else 255
+    return (colors / np.float32(largest) - np.float32(0.5)).astype(np.float32) / np.float32(SH_C0)
 
 
 def write(splats: Splats, file: BinaryIO, up: UpAxis | None) -> None:
-    """As they are, with a comment where z points up."""
+    """As they are, with comments where z points up, and where they are to be drawn antialiased."""
     comments = [f"comment {Z_UP}"] if up == "z" else []
+    comments += [f"comment {ANTIALIASED}"] if splats.antialiased else []
     num_rest = 3 * splats.sh_rest.shape[1]
     names = [*("x", "y", "z", "nx", "ny", "nz"), *(f"f_dc_{i}" for i in range(3))]
     names += [*(f"f_rest_{i}" for i in range(num_rest)), "opacity"]

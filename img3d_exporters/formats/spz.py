@@ -11,7 +11,6 @@ Its axes are x right, y up, z back (RUB); those of 3DGS are x right, y down, z f
 from __future__ import annotations
 
 import struct
-import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,7 +18,10 @@ import numpy as np
 import zstandard
 from jaxtyping import Float, Float32, UInt8
 
-from img3d_assets.quantised import bytes_of, from_smallest_three, logits, smallest_three
+from img3d_assets.quantised import LOGITS_OF_BYTES, bytes_of, from_smallest_three, smallest_three
+from img3d_base.errors import InputError, warn
+from img3d_base.foreign_files import begin_gunzip, check_claim, read_bytes, unzstd
+from img3d_exporters.formats.counts import check_packed
 from img3d_exporters.frames import rotated
 from img3d_exporters.morton import morton_order
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
@@ -32,8 +34,21 @@ TABLE_ENTRY = struct.Struct("<QQ")
 ANTIALIASED = 1
 """The flag."""
 TABLE_OFFSET = 32
+HAS_EXTENSIONS = 2
+"""The flag."""
+EXTENSION, COORDINATE_SYSTEM, MAX_EXTENSIONS = struct.Struct("<II"), 0xADBE0003, 1 << 16
+"""Each extension's kind and length, then so many bytes; Adobe's that says which axes the numbers have (SPZ's program
+may convert to its own or declare the others); and how many bytes of extensions are looked through."""
 FLIP = np.diag([1.0, -1, -1])
 """Between the axes of 3DGS and of SPZ, either way."""
+AXES = ("LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF", "LBD", "RBD", "LBU", "RBU", "LFD", "RFD", "LFU", "RFU")
+"""From 1 on, what a file declares: left or right, up or down, back or front, as x, y, z."""
+DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "D": (0, 1, 0), "U": (0, -1, 0), "F": (0, 0, 1), "B": (0, 0, -1)}
+"""In the axes of 3DGS."""
+TO_3DGS_AXES = {0: FLIP} | {
+    i: np.array([DIRECTIONS[letter] for letter in axes], np.float64).T for i, axes in enumerate(AXES, 1)
+}
+"""By declared number, 0 being none."""
 COLOR_SCALE = 0.15
 """Of the constant coefficient, so that one byte holds colours beyond [0, 1]."""
 FEWEST_FRACTIONAL_BITS, LARGEST_POSITION = 12, 2**23 - 1
@@ -71,37 +86,36 @@ def read(path: Path) -> Splats:
     """The Gaussians; of harmonics of degree 4, those to degree 3.
 
     Raises:
-        ValueError: It is another kind of file, cut off, or of an unknown version; or what zlib and zstandard raise.
+        InputError: It is another kind of file, cut off or damaged, or of an unknown version.
     """
-    contents = path.read_bytes()
-    if contents[:2] == GZIP:
-        header = zlib.decompressobj(wbits=31).decompress(contents, HEADER.size)
-        size = HEADER.size + sum(_stream_sizes(_header(header)))
-        contents = zlib.decompressobj(wbits=31).decompress(contents, size)
-    header = _header(contents)
-    num, sizes = header.num, _stream_sizes(header)
-    if header.version == 4:
-        data = _decompressed(contents, header.num_streams, sizes)
-    else:
-        data = contents[HEADER.size :]
-    if len(data) < sum(sizes):
-        raise ValueError(f"it is cut off: {num} Gaussians need {sum(sizes)} bytes, and there are {len(data)}")
-    bounds = np.cumsum([0, *sizes])
+    splats, axes = splats_as_stored(read_bytes(path), path)
+    return rotated(splats, TO_3DGS_AXES[axes])
+
+
+def splats_as_stored(contents: bytes, path: Path) -> tuple[Splats, int]:
+    """As `read`, of the contents of a file, or of an SPZ within one; in the axes of its numbers.
+
+    Args:
+        contents: An SPZ.
+        path: The file, for messages.
+
+    Returns:
+        The Gaussians, and which of `TO_3DGS_AXES` the SPZ declares.
+    """
+    header, streams, extensions = _unpacked(contents, path)
     positions, alphas, colors, scales, rotations, rest = (
-        np.frombuffer(data[start:end], np.uint8).reshape(num, -1)
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+        np.frombuffer(stream, np.uint8).reshape(header.num, -1) for stream in streams
     )
-    rest = rest.reshape(num, -1, 3)[:, : SH_COEFFICIENTS[min(header.degree, 3)]]
     splats = Splats(
-        _positions(positions.reshape(num, 3, 3), header.fractional_bits),
+        _positions(positions.reshape(-1, 3, 3), header.fractional_bits),
         _quats_of_xyz(rotations) if header.version == 2 else _quats_of_words(rotations),
         scales.astype(np.float32) / 16 - 10,
-        logits(alphas[:, 0] / 255).astype(np.float32),
-        (colors.astype(np.float32) / 255 - 0.5) / COLOR_SCALE,
-        (rest.astype(np.float32) - 128) / 128,
+        LOGITS_OF_BYTES[alphas[:, 0]],
+        (colors / np.float32(255) - np.float32(0.5)) / np.float32(COLOR_SCALE),
+        _harmonics(rest.reshape(header.num, -1, 3), path),
         antialiased=bool(header.flags & ANTIALIASED),
     )
-    return rotated(splats, FLIP)
+    return splats, _axes(extensions, path)
 
 
 def _fractional_bits(splats: Splats) -> int:
@@ -121,14 +135,17 @@ class _Header(NamedTuple):
     num_streams: int
 
 
-def _header(contents: bytes) -> _Header:
+def _header(contents: bytes, path: Path) -> _Header:
     if len(contents) < HEADER.size or contents[:4] != MAGIC:
-        raise ValueError("it does not begin as an SPZ file does")
+        raise InputError(f"{path} does not begin as an SPZ file does")
     header = _Header(*HEADER.unpack_from(contents)[1:])
     if header.version not in (2, 3, 4):
-        raise ValueError(f"it has version {header.version} of the format: 2, 3 and 4 are known")
+        raise InputError(f"{path} has version {header.version} of the SPZ format: 2, 3 and 4 are known")
     if header.degree > 4 or header.fractional_bits > 24:
-        raise ValueError(f"its header is damaged: {header}")
+        raise InputError(
+            f"{path} has a damaged header: harmonics of degree {header.degree}, "
+            f"positions of {header.fractional_bits} fractional bits"
+        )
     return header
 
 
@@ -138,28 +155,84 @@ def _stream_sizes(header: _Header) -> list[int]:
     return [header.num * each for each in (9, 1, 3, 3, 3 if header.version == 2 else 4, 3 * coefficients)]
 
 
-def _decompressed(contents: bytes, num_streams: int, sizes: list[int]) -> bytes:
-    sizes = [size for size in sizes if size]
+def count_of(contents: bytes, path: Path) -> int:
+    """How many Gaussians an SPZ claims to have.
+
+    Raises:
+        InputError: It is no SPZ, or damaged.
+    """
+    return _header(begin_gunzip(contents, HEADER.size, str(path)) if contents[:2] == GZIP else contents, path).num
+
+
+def _unpacked(contents: bytes, path: Path) -> tuple[_Header, list[bytes], bytes]:
+    """The header, the streams, and the extensions (empty if there are none)."""
+    packed, is_gzip = len(contents), contents[:2] == GZIP
+    header = _header(begin_gunzip(contents, HEADER.size, str(path)) if is_gzip else contents, path)
+    check_packed(header.num, min(header.degree, 3), packed, path)
+    sizes = _stream_sizes(header)
+    if is_gzip:
+        contents = begin_gunzip(contents, HEADER.size + sum(sizes) + MAX_EXTENSIONS, str(path))
+    if header.version == 4:
+        return header, *_zstd_streams(contents, header, sizes, path)
+    what = f"{path}: its {header.num:,} Gaussians"
+    end = HEADER.size + check_claim(sum(sizes), len(contents) - HEADER.size, what)
+    bounds = HEADER.size + np.cumsum([0, *sizes])
+    streams = [contents[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return header, streams, contents[end : end + MAX_EXTENSIONS] if header.flags & HAS_EXTENSIONS else b""
+
+
+def _zstd_streams(contents: bytes, header: _Header, sizes: list[int], path: Path) -> tuple[list[bytes], bytes]:
+    """The streams of version 4, and its extensions."""
+    if len(contents) < TABLE_OFFSET:
+        raise InputError(f"{path} is cut off")
     offset = struct.unpack_from("<I", contents, HEADER.size)[0]
-    if num_streams < len(sizes) or offset + num_streams * TABLE_ENTRY.size > len(contents):
-        raise ValueError(f"its table of {num_streams} streams is damaged")
-    start, streams = offset + num_streams * TABLE_ENTRY.size, []
-    for i, size in enumerate(sizes):
-        few, many = TABLE_ENTRY.unpack_from(contents, offset + i * TABLE_ENTRY.size)
-        if many != size or start + few > len(contents):
-            raise ValueError(f"it is cut off or damaged: stream {i} should have {size} bytes")
-        streams.append(zstandard.ZstdDecompressor().decompress(contents[start : start + few], max_output_size=size))
+    start = offset + header.num_streams * TABLE_ENTRY.size
+    if offset < TABLE_OFFSET or header.num_streams < sum(size > 0 for size in sizes) or start > len(contents):
+        raise InputError(f"{path} is damaged: its table of {header.num_streams} streams does not fit")
+    streams, entry = [], 0
+    for size in sizes:
+        if size == 0:  # no harmonics
+            streams.append(b"")
+            continue
+        few, many = TABLE_ENTRY.unpack_from(contents, offset + entry * TABLE_ENTRY.size)
+        what = f"{path}: stream {entry}"
+        check_claim(few, len(contents) - start, what)
+        if many != size:
+            raise InputError(f"{what} is said to have {many:,} bytes instead of {size:,}: it is damaged")
+        streams.append(unzstd(contents[start : start + few], size, what))
         if len(streams[-1]) != size:
-            raise ValueError(f"it is damaged: stream {i} has {len(streams[-1])} bytes instead of {size}")
-        start += few
-    return b"".join(streams)
+            raise InputError(f"{what} has {len(streams[-1]):,} bytes instead of {size:,}: it is damaged")
+        start, entry = start + few, entry + 1
+    return streams, contents[TABLE_OFFSET:offset] if header.flags & HAS_EXTENSIONS else b""
+
+
+def _axes(extensions: bytes, path: Path) -> int:
+    """Which of `TO_3DGS_AXES` the file declares."""
+    start = 0
+    while len(extensions) >= start + EXTENSION.size:
+        kind, length = EXTENSION.unpack_from(extensions, start)
+        start += EXTENSION.size
+        if kind == COORDINATE_SYSTEM and length == 4 and len(extensions) >= start + 4:
+            axes = struct.unpack_from("<I", extensions, start)[0]
+            if axes not in TO_3DGS_AXES:
+                raise InputError(f"{path} declares axes of an unknown kind, {axes}: 0 to {len(AXES)} are known")
+            return axes
+        start += length
+    return 0
+
+
+def _harmonics(rest: UInt8[np.ndarray, "N K 3"], path: Path) -> Float32[np.ndarray, "N L 3"]:
+    kept = rest[:, : SH_COEFFICIENTS[3]]
+    if kept.shape[1] < rest.shape[1]:
+        warn(f"{path} has spherical harmonics of degree 4: those of degree 1 to 3 are kept.")
+    return (kept.astype(np.float32) - 128) / 128
 
 
 def _positions(packed: UInt8[np.ndarray, "N 3 3"], bits: int) -> Float32[np.ndarray, "N 3"]:
     """Of signed 24-bit integers, the lowest byte first."""
     words = np.zeros((*packed.shape[:2], 4), np.uint8)
     words[..., 1:] = packed  # as the upper bytes, so that the sign is where it belongs
-    return (words.view("<i4")[..., 0] / np.float64(2 ** (bits + 8))).astype(np.float32)
+    return words.view("<i4")[..., 0].astype(np.float32) * np.float32(2.0 ** -(bits + 8))  # exact: 24 bits are left
 
 
 def _packed_rotations(quats: Float[np.ndarray, "N 4"]) -> UInt8[np.ndarray, "N 4"]:

@@ -41,6 +41,8 @@ def test_numbers_are_those_of_plyfile(tmp_path: Path, text: bool, byte_order: st
     (tmp_path / "a.ply").write_bytes(written(text, byte_order, VERTICES[:num]))
     ply = read_ply(tmp_path / "a.ply", ["vertex", "none"])
     assert ply.comments == ["by plyfile"] and set(ply.tables) == {"vertex"}
+    both = read_ply(tmp_path / "a.ply", ["vertex", "extra"]).tables
+    assert both["extra"]["b"].tolist() == [2, 4] and np.array_equal(both["vertex"], ply.tables["vertex"])
     for name in VERTICES.dtype.names or ():
         np.testing.assert_array_equal(ply.tables["vertex"][name], VERTICES[name][:num])
 
