@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,9 @@ from img3d_base.errors import exits_with_one_line, some_names
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 
 if TYPE_CHECKING:
-    from img3d_dataparsers.posed_photos import PosedPhotos
+    from img3d_dataparsers.posed_photos import PosedPhotos, SeedPoints
     from img3d_dataparsers.sfm.report import Report
+    from img3d_dataparsers.usable_photos import UsablePhoto
 
 app = tyro.extras.SubcommandApp()
 
@@ -73,9 +75,23 @@ def _print_posed(posed: PosedPhotos) -> None:
     table.add_row("Photos listed", f"{len(posed.frames)}")
     table.add_row("Usable", f"{len(photos)}")
     table.add_row("Cameras", f"{len({photo.intrinsics for photo in photos})}")
-    table.add_row("Points", "none: triangulated before training" if points is None else f"{len(points[0]):,}")
+    table.add_row("Points", _said_of_points(posed, photos, points))
     CONSOLE.print(table)
     CONSOLE.print("The folder brings its poses; they are used as they are.")
+
+
+def _said_of_points(posed: PosedPhotos, photos: Sequence[UsablePhoto], points: SeedPoints | None) -> str:
+    """How many the data bring, and where seeds come from if they bring none."""
+    if points is not None:
+        return f"{len(points[0]):,}"
+    if posed.is_normalised:
+        return "none: training starts from random ones"
+    from img3d_dataparsers.file_resolver import is_file
+
+    num_depth_maps = sum(photo.depth_path is not None and is_file(photo.depth_path) for photo in photos)
+    if num_depth_maps:
+        return f"none: from the depth maps of {num_depth_maps} photos, before training"
+    return "none: triangulated before training"
 
 
 def main() -> None:

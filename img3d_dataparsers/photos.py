@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,12 +15,13 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from img3d_base.atomic_files import cache_folders
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.camera_sizes import downscaled
-from img3d_dataparsers.depth_points import points_from_depth
+from img3d_dataparsers.depth.points import points_from_depth
 from img3d_dataparsers.image_dataset import UPRIGHT
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
@@ -156,14 +158,19 @@ class Img3dPhotos(DataParser):
         )
         if self.config.load_3D_points and split == "train":
             points = _some(posed.read_seed_points())
+            full_size = replace(outputs, cameras=cameras)
             if points is None and not posed.is_normalised:
-                frames = np.stack([photo.camera_to_world[:3] for photo in selected])
-                points = points_from_depth(selected, _cameras(selected, frames))
+                points = points_from_depth(
+                    selected,
+                    cameras,
+                    lambda indices: _triangulated(full_size, selected, indices)[0],
+                    posed.applied_scale,
+                    posed.depth_unit,
+                )
             # Not for NeRF-synthetic: random points do well around one object, and its 100 photos would cost half as
             # much time as training on the chair does (9,000 good points, but none on its smooth legs).
             too_few = points is None or posed.adds_triangulated_points
             if too_few and self.config.triangulate_points and not posed.is_normalised:
-                full_size = replace(outputs, cameras=cameras)
                 points = _with_triangulated(points, posed.folder, self.config.cache_dir, selected, full_size)
             if points is not None:
                 metadata.update(_normalised(points, transform, scale))
@@ -263,13 +270,11 @@ def _with_triangulated(
         photos: those to train on.
         outputs: the same photos with cameras at their full size.
     """
-    # Imported late: most data sets bring points.
-    from img3d_dataparsers.image_dataset import Img3dImageDataset
-    from img3d_dataparsers.triangulation import ENOUGH_POINTS, IMAGE_SIZE, RECIPE, triangulate
+    from img3d_dataparsers.triangulation import ENOUGH_POINTS, RECIPE
 
     def make() -> SeedPoints:
-        small = replace(outputs, cameras=_at_most(outputs.cameras, IMAGE_SIZE))
-        return triangulate(Img3dImageDataset(small), np.stack([photo.camera_to_world for photo in photos]))
+        CONSOLE.print(f"Triangulating seed points from {len(photos)} photos")
+        return _triangulated(outputs, photos, list(range(len(photos))))
 
     points = kept_points(
         cache_folders(folder, cache_dir), fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make
@@ -282,6 +287,29 @@ def _with_triangulated(
     if known is None:
         return points
     return np.concatenate([known[0], points[0]]), np.concatenate([known[1], points[1]])
+
+
+def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int]) -> SeedPoints:
+    """Points in the frames' coordinates that some of the photos give.
+
+    Args:
+        outputs: the photos with cameras at their full size.
+        photos: the same photos.
+        indices: which of them.
+    """
+    # Imported late: most data sets bring points.
+    from img3d_dataparsers.image_dataset import Img3dImageDataset
+    from img3d_dataparsers.triangulation import IMAGE_SIZE, triangulate
+
+    masks = outputs.mask_filenames
+    some = replace(
+        outputs,
+        image_filenames=[outputs.image_filenames[i] for i in indices],
+        cameras=_at_most(outputs.cameras[torch.tensor(indices)], IMAGE_SIZE),
+        mask_filenames=None if masks is None else [masks[i] for i in indices],
+        metadata={**outputs.metadata, UPRIGHT: [photos[i].upright for i in indices]},
+    )
+    return triangulate(Img3dImageDataset(some), np.stack([photos[i].camera_to_world for i in indices]))
 
 
 def _normalised(points: SeedPoints, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:

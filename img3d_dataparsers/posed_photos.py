@@ -33,8 +33,7 @@ class Frame:
     mask_path: Path | None = None
     """A mask that the data set names for this photo; need not exist."""
     depth_path: Path | None = None
-    """A depth map that the data set names for this photo (along the camera's axis, in thousandths of the poses' unit);
-    need not exist."""
+    """A depth map (along the camera's axis) that the data set names for this photo; need not exist."""
     upright: bool = False
     """Whether the camera saw the photo upright, its EXIF orientation applied; else as it is stored, unless the
     camera's width and height show a quarter turn."""
@@ -66,5 +65,7 @@ class PosedPhotos:
     """The colour behind transparent pixels, if the format defines one."""
     read_seed_points: Callable[[], SeedPoints | None] = lambda: None
     """Reads the sparse points of the reconstruction, if there are any."""
+    depth_unit: float | None = None
+    """Of the values in the depth maps, in units of the original capture (metres, for most); None if nothing says it."""
     adds_triangulated_points: bool = False
     """Whether its points are for solving poses rather than for seeding: triangulated ones are then seeds, too."""

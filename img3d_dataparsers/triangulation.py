@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from nerfstudio.utils.rich_utils import CONSOLE
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -91,7 +90,6 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
         and their mean colours. None at all if the photos have nothing in common.
     """
     chosen = np.linspace(0, len(photos) - 1, min(len(photos), MAX_PHOTOS)).round().astype(np.int64)
-    CONSOLE.print(f"Triangulating seed points from {len(chosen)} photos")
     features = in_threads(
         lambda i: find_features(photos.get_numpy_image(i), photos.get_mask(i), MAX_FEATURES),
         chosen.tolist(),

@@ -142,6 +142,8 @@ def straight_rays(camera: Cameras, pixels: FloatArray) -> FloatArray:
         `[P, 2]`; NaN where a fisheye looks sideways or backwards.
     """
     K, distortion, is_fisheye = _lens(camera)
+    if len(pixels) == 0:
+        return pixels
     points = pixels.reshape(-1, 1, 2) - 0.5
     if not is_fisheye:
         enough = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-9)
@@ -152,6 +154,19 @@ def straight_rays(camera: Cameras, pixels: FloatArray) -> FloatArray:
     sides = np.sign(straight) == np.sign((points.reshape(-1, 2) - K[:2, 2]) / np.diag(K)[:2])
     steep = np.linalg.norm(straight, axis=1) < np.tan(MAX_ANGLE)
     return np.where((sides.all(axis=1) & steep)[:, None], straight, np.nan)
+
+
+def pixels_of_rays(camera: Cameras, rays: FloatArray) -> FloatArray:
+    """Where a camera `[]` sees rays `[P, 2]`, as `straight_rays` has them: pixels `[P, 2]`, pixel centres at +0.5."""
+    K, distortion, is_fisheye = _lens(camera)
+    if len(rays) == 0:
+        return rays
+    if is_fisheye:
+        pixels = cv2.fisheye.distortPoints(rays.reshape(-1, 1, 2), K, distortion)
+    else:
+        points = np.column_stack([rays, np.ones(len(rays))])
+        pixels, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, distortion)
+    return np.asarray(pixels, dtype=np.float64).reshape(-1, 2) + 0.5
 
 
 def with_denominators(cameras: Cameras, denominators: Tensor) -> Cameras:

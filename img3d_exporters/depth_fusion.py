@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.depth_points import is_continuous
+from img3d_dataparsers.depth.maps import is_continuous
 from img3d_exporters.selection import Point
 from img3d_exporters.surface_views import SurfaceView
 from img3d_methods.seed_points import point_of_attention

@@ -12,7 +12,7 @@ from img3d_dataparsers.photo_folders import MASKS, PHOTOS
 from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import Frame
 
-DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", *IMAGE_SUFFIXES))
+DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", ".pfm", *IMAGE_SUFFIXES))
 INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params"),
@@ -30,7 +30,7 @@ def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:
     frames = meta["frames"]
     photos, masks, depth_maps = (
         _files_named(frames, key, files, kind)
-        for key, kind in (("file_path", PHOTOS), ("mask_path", MASKS), ("depth_file_path", DEPTH_MAPS))
+        for key, kind in (("file_path", PHOTOS), ("mask_path", MASKS), (_depth_key(frames), DEPTH_MAPS))
     )
     return [
         Frame(
@@ -43,6 +43,11 @@ def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:
         )
         for i, (frame, photo, mask, depth_map) in enumerate(zip(frames, photos, masks, depth_maps, strict=True))
     ]
+
+
+def _depth_key(frames: list[dict[str, Any]]) -> str:
+    """What the depth maps are under: Nerfstudio's name, or Instant-NGP's and NeRFCapture's."""
+    return "depth_file_path" if any("depth_file_path" in frame for frame in frames) else "depth_path"
 
 
 def _files_named(frames: list[dict[str, Any]], key: str, files: FileResolver, kind: Kind) -> list[Path | None]:

@@ -71,6 +71,7 @@ def read_transforms(path: Path) -> PosedPhotos:
         applied_transform=applied_transform,
         applied_scale=applied_scale,
         orientation_method=_orientation(meta.get("orientation_override"), path),
+        depth_unit=_depth_unit(meta, path),
         read_seed_points=read_seed_points,
     )
 
@@ -78,7 +79,7 @@ def read_transforms(path: Path) -> PosedPhotos:
 def _transform(value: Any, path: Path) -> FloatArray:
     try:
         matrix = np.asarray(value, dtype=np.float64)[:3]
-    except (OverflowError, TypeError, ValueError):
+    except (IndexError, OverflowError, TypeError, ValueError):
         matrix = np.empty(0)
     if matrix.shape != (3, 4) or not (np.abs(matrix) < 1e12).all() or abs(np.linalg.det(matrix[:, :3])) < 1e-12:
         raise InputError(f"{path}: applied_transform is not an invertible 3x4 matrix; correct it or take it out")
@@ -91,10 +92,18 @@ def _orientation(value: Any, path: Path) -> OrientationMethod | None:
     return value
 
 
-def _scale(value: Any, path: Path) -> float:
+def _scale(value: Any, path: Path, key: str = "applied_scale") -> float:
     if not isinstance(value, (int, float)) or not 1e-12 < value < 1e12:
-        raise InputError(f"{path}: applied_scale is {value!r}, it must be a positive number")
+        raise InputError(f"{path}: {key} is {value!r}, it must be a positive number")
     return float(value)
+
+
+def _depth_unit(meta: dict[str, Any], path: Path) -> float | None:
+    """As Nerfstudio calls it in its options, and as Instant-NGP and NeRFCapture call it in the file."""
+    for key in ("depth_unit_scale_factor", "integer_depth_scale"):
+        if meta.get(key) is not None:
+            return _scale(meta[key], path, key)
+    return None
 
 
 def _names(names: Any, path: Path) -> list[str]:

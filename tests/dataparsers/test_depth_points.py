@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +12,145 @@ import cv2
 import numpy as np
 import pytest
 from corner_scene import HEIGHT, LENSES, NUM_PHOTOS, WIDTH, camera_to_world, make_scene, parse, photograph, points_of
+from exr_files import exr_bytes
 from PIL import Image
 
-from img3d_dataparsers.depth_points import UNIT, read_depth
+from img3d_dataparsers import photos
+from img3d_dataparsers.formats.transforms_json import read_transforms
+from img3d_dataparsers.inspect_command import _said_of_points
 from img3d_dataparsers.posed_photos import FloatArray
+from img3d_dataparsers.usable_photos import usable_photos
 
 
-def add_depth(folder: Path, lens: dict[str, Any], suffix: str = ".png") -> Path:
-    """Depth maps of half the photos' size, named in transforms.json as Nerfstudio does."""
+def add_depth(
+    folder: Path,
+    lens: dict[str, Any],
+    suffix: str = ".png",
+    unit: float = 1e-3,
+    change: Callable[[FloatArray], FloatArray] = lambda depth: depth,
+) -> Path:
+    """Depth maps of half the photos' size in some unit, named in transforms.json as Nerfstudio does."""
     path = folder / "transforms.json"
     meta = json.loads(path.read_text())
     (folder / "depth").mkdir()
     for i, frame in enumerate(meta["frames"]):
         depth = photograph(camera_to_world(i), lens)[2]
-        depth = np.where(np.isfinite(depth), depth, 0) / UNIT
+        depth = change(np.where(np.isfinite(depth), depth, 0)) / unit
         small = cv2.resize(depth, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
         frame["depth_file_path"] = f"depth/{i}{suffix}"
         if suffix == ".npy":
             np.save(folder / frame["depth_file_path"], small.astype(np.float32))
+        elif suffix == ".exr":
+            (folder / frame["depth_file_path"]).write_bytes(exr_bytes({"Z": small.astype(np.float32)}))
         else:
             cv2.imwrite(str(folder / frame["depth_file_path"]), small.round().astype(np.uint16))
     path.write_text(json.dumps(meta))
     return folder
 
 
+@pytest.fixture(autouse=True)
+def quickly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points as triangulating gives them, but for the time that it takes, unless a test is about that."""
+    if request.node.get_closest_marker("slow") is None:
+        u, v = np.random.default_rng(0).uniform([[-1.0], [0.0]], 1.0, (2, 400))
+        points = np.concatenate([np.stack([u, 0.8 * v, 0 * u], axis=1), np.stack([u, 0 * u + 1, v], axis=1)])
+        points = points, np.full((800, 3), 90, np.uint8)
+        monkeypatch.setattr(photos, "_triangulated", lambda *_: points)
+
+
+def edit(folder: Path, **values: Any) -> None:
+    meta = json.loads((folder / "transforms.json").read_text())
+    (folder / "transforms.json").write_text(json.dumps({**meta, **values}))
+
+
 def distance_to_surface(xyz: FloatArray) -> FloatArray:
     return np.minimum(np.abs(xyz[:, 2]), np.abs(xyz[:, 1] - 1))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".npy"])
-@pytest.mark.parametrize("lens", [LENSES["pinhole"], LENSES["distorted"]], ids=["pinhole", "distorted"])
-def test_they_lie_on_what_was_photographed(lens: dict[str, Any], suffix: str, tmp_path: Path) -> None:
-    xyz, _ = points_of(add_depth(make_scene(tmp_path / "scene", lens), lens, suffix))
+@pytest.mark.parametrize(
+    ("suffix", "unit", "said"),
+    [
+        (".png", 1e-3, "unit millimetres (0.001), as is usual"),
+        (".npy", 1.0, "unit metres (1), as is usual"),
+        (".exr", 1.0, "unit metres (1), as is usual"),
+        (".npy", 1e-3, "unit millimetres (0.001), measured at points"),
+        (".png", 1 / 5000, "unit 0.0002, measured at points"),
+        (".exr", 1 / 7.3, "measured at points that are triangulated"),
+    ],
+)
+@pytest.mark.parametrize("lens", ["distorted"])
+def test_they_lie_on_what_was_photographed(
+    lens: str, suffix: str, unit: float, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the unit: photos that see one corner from different places tell."""
+    xyz, _ = points_of(add_depth(make_scene(tmp_path / "scene", LENSES[lens]), LENSES[lens], suffix, unit))
     assert len(xyz) > 20_000
     assert (xyz[:, 2] > 0.1).any() and (xyz[:, 1] < 0.9).any()
+    assert np.quantile(distance_to_surface(xyz), 0.99) < 0.012
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "depth maps" in line]
+    assert said in line
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_through_every_lens(lens: str, tmp_path: Path) -> None:
+    xyz, _ = points_of(add_depth(make_scene(tmp_path / "scene", LENSES[lens]), LENSES[lens]))
     assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
+
+
+@pytest.mark.slow
+def test_the_unit_is_measured_at_points_of_the_photos(tmp_path: Path) -> None:
+    """Poses that were solved for have a scale of their own."""
+    xyz, _ = points_of(add_depth(make_scene(tmp_path / "scene", {}), {}, ".exr", 1 / 7.3))
+    assert np.quantile(distance_to_surface(xyz), 0.99) < 0.012
+
+
+def test_the_unit_that_the_data_set_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {}, unit=1 / 12_345)
+    edit(folder, depth_unit_scale_factor=1 / 12_345)
+    xyz, _ = points_of(folder)
+    assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
+    assert "unit 8.1e-05, as the data set says" in capsys.readouterr().out
+
+
+def test_poses_in_another_unit_than_the_capture(tmp_path: Path) -> None:
+    """Their world is `applied_scale` times as large as that which the depth maps measure."""
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {})
+    meta = json.loads((folder / "transforms.json").read_text())
+    for frame in meta["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 40.0
+    edit(folder, frames=meta["frames"], applied_scale=40.0)
+    xyz, _ = points_of(folder)  # with dataparser_scale, which leads back to the capture
+    assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
+
+
+@pytest.mark.parametrize("given", [None, 0.5])
+def test_relative_depth_gives_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], given: float | None) -> None:
+    """As networks guess it: near is large."""
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {}, ".npy", 1.0, lambda depth: 1 / depth**3)
+    edit(folder, depth_unit_scale_factor=given)
+    assert "points3D_xyz" not in parse(folder, triangulate_points=False).metadata
+    [warning] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+    assert "not as deep as points that are triangulated" in warning
+
+
+def test_far_from_the_origin(tmp_path: Path) -> None:
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {})
+    meta = json.loads((folder / "transforms.json").read_text())
+    offset = np.array([4.6e5, 5.4e6, 300.0])
+    for frame in meta["frames"]:
+        for row, shift in zip(frame["transform_matrix"], offset, strict=False):
+            row[3] += shift
+    edit(folder, frames=meta["frames"])
+    xyz, _ = points_of(folder)
+    assert np.quantile(distance_to_surface(xyz - offset), 0.99) < 0.01
+
+
+def test_maps_without_a_known_pixel_are_as_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {}, change=np.zeros_like)
+    assert len(parse(folder).metadata["points3D_xyz"]) > 100  # triangulated
+    [warning] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+    assert "8 depth maps hold no known depth" in warning
 
 
 def test_they_have_the_photo_s_colours(tmp_path: Path) -> None:
@@ -94,18 +199,6 @@ def test_a_damaged_depth_map_costs_a_warning(tmp_path: Path, capsys: pytest.Capt
     assert "2 depth maps do not exist or are damaged" in warning
 
 
-@pytest.mark.parametrize("name", ["absent.png", "absent.npy"])
-def test_no_depth_is_read_from_nothing(name: str, tmp_path: Path) -> None:
-    assert read_depth(tmp_path / name) is None
-
-
-def test_unknown_depths_are_zero(tmp_path: Path) -> None:
-    np.save(tmp_path / "depth.npy", np.array([[1000.0, np.nan], [np.inf, -5.0]]))
-    depth = read_depth(tmp_path / "depth.npy")
-    assert depth is not None
-    np.testing.assert_array_equal(depth, [[1.0, 0.0], [0.0, 0.0]])
-
-
 def test_masked_parts_give_none(tmp_path: Path) -> None:
     folder = add_depth(make_scene(tmp_path / "scene", {}), {})
     (folder / "masks").mkdir()
@@ -114,3 +207,15 @@ def test_masked_parts_give_none(tmp_path: Path) -> None:
         Image.fromarray((~wall * 255).astype(np.uint8)).save(folder / "masks" / f"{i}.png")
     xyz, _ = points_of(folder)
     assert (np.abs(xyz[:, 2]) < 0.01).mean() > 0.99
+
+
+def test_inspect_says_where_seeds_will_come_from(tmp_path: Path) -> None:
+    def said(folder: Path) -> str:
+        posed = read_transforms(folder / "transforms.json")
+        return _said_of_points(posed, usable_photos(posed, at_least=1), posed.read_seed_points())
+
+    folder = make_scene(tmp_path / "scene", {})
+    assert said(folder) == "none: triangulated before training"
+    add_depth(folder, {})
+    (folder / "depth" / "3.png").unlink()
+    assert said(folder) == "none: from the depth maps of 9 photos, before training"
