@@ -10,10 +10,10 @@ from img3d_dataparsers.single_image import Img3dSingleImageDataParserConfig
 
 img3d_photos = DataParserSpecification(
     config=Img3dPhotosDataParserConfig(),
-    description="Photos with poses, whatever the format: transforms.json, NeRF-synthetic or COLMAP.",
+    description="Photos or a video; poses are solved for, unless the folder brings them in any known format.",
 )
 
 img3d_single_image = DataParserSpecification(
     config=Img3dSingleImageDataParserConfig(),
-    description="One image of an object, and six generated views of it.",
+    description="One image of an object, and generated views of its other sides.",
 )

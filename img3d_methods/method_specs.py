@@ -12,6 +12,7 @@ from img3d_dataparsers.dataparser_specs import img3d_photos, img3d_single_image
 from img3d_methods.compat import explain_mistyped_options, prepare_command, provide_ffmpeg
 from img3d_methods.generated_pipeline import Img3dGeneratedPipelineConfig
 from img3d_methods.generated_trainer import Img3dGeneratedTrainerConfig
+from img3d_methods.method_help import description
 from img3d_methods.nerf_datamanager import Img3dNerfDatamanagerConfig
 from img3d_methods.nerf_model import Img3dNerfModelConfig
 from img3d_methods.nerf_trainer import Img3dNerfTrainerConfig
@@ -34,7 +35,9 @@ img3d_splat = MethodSpecification(
             model=Img3dSplatModelConfig(),
         ),
     ),
-    description="Gaussian splats on a CPU or a GPU, from photos with poses.",
+    description=description(
+        "img3d-splat", "Gaussian splats from photos or a video, on a CPU or a GPU; camera poses are found if not given."
+    ),
 )
 
 img3d_nerf = MethodSpecification(
@@ -47,7 +50,11 @@ img3d_nerf = MethodSpecification(
             model=Img3dNerfModelConfig(),
         ),
     ),
-    description="A neural radiance field on a CPU or a GPU, from photos with poses.",
+    description=description(
+        "img3d-nerf",
+        "A radiance field from photos or a video, on a CPU or a GPU; camera poses are found if not given. Slower than "
+        "img3d-splat.",
+    ),
 )
 
 img3d_lgm = MethodSpecification(
@@ -60,7 +67,11 @@ img3d_lgm = MethodSpecification(
             model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1),
         ),
     ),
-    description="Gaussian splats of one object, from one image: views by Zero123++, Gaussians by LGM.",
+    description=description(
+        "img3d-lgm",
+        "Gaussian splats of an object from one image: networks imagine its other sides and make the Gaussians, which "
+        "are then refined.",
+    ),
 )
 
 img3d_lgm_views = MethodSpecification(
@@ -72,5 +83,8 @@ img3d_lgm_views = MethodSpecification(
             model=Img3dSplatModelConfig(preset="fast"),
         ),
     ),
-    description="Gaussian splats of one object, from one image: views by Zero123++, then plain img3d-splat.",
+    description=description(
+        "img3d-lgm-views",
+        "Gaussian splats of an object from one image: a network imagines its other sides, img3d-splat trains on all.",
+    ),
 )

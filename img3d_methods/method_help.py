@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `ns-train METHOD --help` starts with: of 170 options the ten that people need."""
+
+from __future__ import annotations
+
+import sys
+
+TEXTS = {
+    "--data PATH": "photos, video, transforms.json",
+    "--pipeline.model.preset fast|balanced|best": "time against quality",
+    "--max-num-iterations N": "length of the whole run",
+    "--pipeline.model.max-gaussians N": "limit on their number",
+    "--pipeline.model.camera-optimizer.mode SO3xR3": "improve inexact poses",
+    "--pipeline.network lgm-big|img3d-tiny": "what makes the Gaussians",
+    "--output-dir DIR": "where runs go",
+    "--experiment-name NAME": "of the run, if not the data's",
+    "--load-dir RUN/nerfstudio_models": "go on with a run",
+    "--vis viewer|tensorboard|…": "where to watch it",
+    "--viewer.quit-on-train-completion True": "end when training ends",
+    "--steps-per-save N": "steps between checkpoints",
+    "img3d-photos --max-image-size N": "longest side in pixels (*)",
+    "img3d-single-image --generator NAME": "what imagines the rest (*)",
+    "img3d-single-image --index N": "which image of a folder (*)",
+}
+"""What an option is for; one that begins with the name of a data parser belongs to that."""
+LEFT_OUT = {
+    "img3d-splat": {"--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"},
+    "img3d-nerf": {"--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"},
+    "img3d-lgm": {"--steps-per-save", "img3d-photos", "--pipeline.model"},
+    "img3d-lgm-views": {"--steps", "--experiment", "img3d-photos", "--pipeline.network", "--pipeline.model.camera"},
+}
+"""By their beginnings: what a method does not have, or has less need of."""
+
+
+def most_used(method: str) -> dict[str, str]:
+    """The options of one of our methods that people need, and what they are for."""
+    return {option: text for option, text in TEXTS.items() if not option.startswith(tuple(LEFT_OUT[method]))}
+
+
+def description(method: str, summary: str) -> str:
+    """The summary; and those options behind it, where the command line asks for this method.
+
+    tyro prints one description in `ns-train --help`, where it has to be short, and above all options of a method, which
+    it orders by where they are defined.
+    """
+    if method not in sys.argv[1:]:
+        return summary
+    options = most_used(method)
+    width = max(map(len, options))
+    lines = "\n".join(f"  {option:{width}}  {text}" for option, text in options.items())
+    return (
+        f"{summary}\n\nWhat most runs need:\n{lines}\n\n(*) At the end of the command, behind the data parser's "
+        "name.\n\nA config.yml runs code when it is loaded, as all of Nerfstudio's do: load only\n  your own."
+    )
