@@ -10,6 +10,7 @@ through `shown` only.
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
 import os
@@ -18,7 +19,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
@@ -328,24 +329,48 @@ def load_npy(path: Path, max_bytes: int | None = None) -> npt.NDArray[Any]:
     Raises:
         InputError: It is no such file, holds objects, is shorter than its header says, or too large.
     """
+    with open_regular(path) as file:
+        return _array(file, os.fstat(file.fileno()).st_size, max_bytes, str(path))
+
+
+def load_npz(path: Path, names: Collection[str], max_bytes: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of numbers in a .npz file, whose headers are compared with what is there first.
+
+    Args:
+        path: The file.
+        names: Of the arrays.
+        max_bytes: Arrays that unpack to more are refused.
+
+    Raises:
+        InputError: It is no such file, lacks one of the arrays, is damaged, holds objects, or an array is too large.
+    """
+    arrays = {}
+    with open_zip(path) as archive:
+        for name in names:
+            contents = zip_member(archive, f"{name}.npy", max_bytes)
+            arrays[name] = _array(io.BytesIO(contents), len(contents), None, f"{name} in {path}")
+    return arrays
+
+
+def _array(file: IO[bytes], size: int, max_bytes: int | None, what: str) -> npt.NDArray[Any]:
+    """The array in a file of that size, which begins where the file stands."""
     try:
-        with open_regular(path) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            if version not in read_header:
-                raise ValueError(f"version {version} of the format is not known")
-            shape, _, dtype = read_header[version](file, max_header_size=10_000)  # pyright: ignore
-            if dtype.kind not in "biuf":
-                raise ValueError(f"it holds no numbers, but {shown(dtype)}")
-            claimed = dtype.itemsize
-            for length in shape:
-                claimed *= length
-            check_claim(claimed, os.fstat(file.fileno()).st_size - file.tell(), f"{path}: its array {shown(shape)}")
-            if max_bytes is not None and claimed > max_bytes:
-                raise InputError(f"{path} has {claimed:,} bytes; at most {max_bytes:,} are read of such a file")
-            file.seek(0)
-            return np.lib.format.read_array(file, allow_pickle=False)
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read_header:
+            raise ValueError(f"version {version} of the format is not known")
+        shape, _, dtype = read_header[version](file, max_header_size=10_000)  # pyright: ignore
+        if dtype.kind not in "biuf":
+            raise ValueError(f"it holds no numbers, but {shown(dtype)}")
+        claimed = dtype.itemsize
+        for length in shape:
+            claimed *= length
+        check_claim(claimed, size - file.tell(), f"{what}: its array {shown(shape)}")
+        if max_bytes is not None and claimed > max_bytes:
+            raise InputError(f"{what} has {claimed:,} bytes; at most {max_bytes:,} are read of such a file")
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{what} cannot be read: {error.strerror or error}") from error
     except NPY_HEADERS as error:
-        raise InputError(f"{path} is no sound .npy file: {str(error).partition(chr(10))[0]}") from error
+        raise InputError(f"{what} is no sound .npy file: {str(error).partition(chr(10))[0]}") from error

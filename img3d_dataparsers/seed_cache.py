@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,12 +12,13 @@ import numpy as np
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from img3d_base.atomic_files import save_arrays
-from img3d_base.errors import warn
+from img3d_base.errors import InputError, warn
+from img3d_base.foreign_files import load_npz
 from img3d_dataparsers.posed_photos import SeedPoints
 from img3d_dataparsers.usable_photos import UsablePhoto
 
-READ_ERRORS = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
-"""What numpy raises on damaged files."""
+MAX_BYTES = 1 << 29
+"""Of positions, or of colours: a thousand times those of an ordinary set of photos."""
 
 
 def fingerprint(folder: Path, photos: Sequence[UsablePhoto], recipe: str) -> str:
@@ -52,8 +52,8 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
         if path.is_file():
             try:
                 points = _read(path)
-            except READ_ERRORS as error:
-                warn(f"{path} is damaged ({error or type(error).__name__}); its points are made anew")
+            except InputError as error:
+                warn(f"{error}; its points are made anew")
                 continue
             CONSOLE.print(f"Seed points: {len(points[0]):,} from the cache {path}", markup=False, soft_wrap=True)
             return points
@@ -70,8 +70,8 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
 
 
 def _read(path: Path) -> SeedPoints:
-    with np.load(path, allow_pickle=False) as arrays:
-        xyz, rgb = arrays["xyz"], arrays["rgb"]
+    arrays = load_npz(path, ("xyz", "rgb"), MAX_BYTES)
+    xyz, rgb = arrays["xyz"], arrays["rgb"]
     if xyz.shape != (len(rgb), 3) or rgb.shape != xyz.shape or xyz.dtype != np.float64 or rgb.dtype != np.uint8:
-        raise ValueError("not points and colours")
+        raise InputError(f"{path} holds no points and colours")
     return xyz, rgb

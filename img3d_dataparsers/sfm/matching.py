@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,8 @@ import numpy.typing as npt
 import torch
 
 from img3d_base.atomic_files import check_disk, save_arrays
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import load_npz
 from img3d_dataparsers.pictures.reading import read_mask, read_photo
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.colmap_library import pycolmap
@@ -28,6 +29,8 @@ FEATURE_SIZE = 1600
 """Longest side in pixels of the photos that features are looked for in."""
 MAX_FEATURES, FEW_PHOTOS, MAX_FEATURES_OF_FEW = 4096, 25, 8192
 """Features of each photo: twice as many where the photos are few, and every one of them counts."""
+MAX_FEATURE_BYTES = 1 << 26
+"""Of a kept photo's descriptors: 16 times what they are."""
 MAX_RATIO = 0.8
 """Of Lowe's ratio test."""
 IN_COMMON = 30
@@ -65,10 +68,10 @@ def features_of(photo_set: PhotoSet, folder: Path) -> list[Features]:
 
 def _read_features(path: Path) -> Features | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Features(arrays["xy"], torch.from_numpy(arrays["descriptors"]), arrays["rgb"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = load_npz(path, ("xy", "descriptors", "rgb"), MAX_FEATURE_BYTES)
+    except InputError:  # none yet, or damaged
         return None
+    return Features(arrays["xy"], torch.from_numpy(arrays["descriptors"]), arrays["rgb"])
 
 
 def features_of_photo(photo: Photo, max_features: int) -> Features:

@@ -25,6 +25,7 @@ from img3d_base.foreign_files import (
     inside,
     legible,
     load_npy,
+    load_npz,
     open_zip,
     parse_json,
     read_bytes,
@@ -208,6 +209,13 @@ class TestNpy:
         for array in (np.arange(6.0).reshape(2, 3), np.zeros((0, 3), np.uint8), np.array(5, ">i2"), np.eye(3).T[::-1]):
             np.save(tmp_path / "a.npy", array)
             np.testing.assert_array_equal(load_npy(tmp_path / "a.npy"), array)
+
+    def test_arrays_in_an_archive(self, tmp_path: Path) -> None:
+        np.savez_compressed(tmp_path / "a.npz", a=np.arange(3), b=np.zeros(10**6), c=np.array([{}], dtype=object))
+        assert load_npz(tmp_path / "a.npz", ["a"], 1000)["a"].tolist() == [0, 1, 2]
+        for name, reason in (("b", "unpacks to more than"), ("c", "holds no numbers"), ("d", "has no 'd.npy' in it")):
+            with pytest.raises(InputError, match=reason):
+                load_npz(tmp_path / "a.npz", [name], 10_000)
 
     def test_holes_are_not_read_into_memory(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.zeros(0))
