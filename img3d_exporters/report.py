@@ -27,6 +27,7 @@ from img3d_exporters.splat_files import FORMATS, PLY, write_splats
 from img3d_methods.checkpoint_files import checkpoint_path
 from img3d_methods.curve_figures import gaussians_curve, loss_curve, psnr_curve
 from img3d_methods.generated_trainer import Img3dGeneratedTrainerConfig
+from img3d_methods.held_out_gap import gap_message, training_psnr
 from img3d_methods.presets import preset
 from img3d_methods.splat_model import Img3dSplatModelConfig
 from img3d_methods.splats import Splats, splats_of_parameters
@@ -81,6 +82,8 @@ def report_of(run: Run) -> Report:
     curve = training_curve(folder)
     saved = checkpoint_path(config.get_checkpoint_dir(), run.step)
     data = config.pipeline.datamanager.data
+    held_out = comparisons.mean("psnr") if comparisons.held_out else None
+    trained_on = training_psnr(curve, max(_doublings(run), default=0))
     return Report(
         title=run.name,
         method=config.method_name or type(run.model).__name__,
@@ -88,6 +91,7 @@ def report_of(run: Run) -> Report:
         finished=datetime.fromtimestamp(saved.stat().st_mtime),
         facts=_facts(run, splats, curve),
         comparisons=comparisons,
+        gap=None if held_out is None else gap_message(trained_on, held_out, len(train)),
         scene=_scene_figures(run, splats, comparisons.held_out),
         curve=_curve_figures(run, curve, comparisons),
         without_curve=WITHOUT_CURVE if _num_steps(run) else WITHOUT_TRAINING,

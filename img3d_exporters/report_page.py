@@ -48,6 +48,8 @@ class Report:
     facts: dict[str, str]
     """Numbers by what they are."""
     comparisons: Comparisons
+    gap: str | None
+    """What to say about held-out photos that are much worse than those trained on."""
     scene: list[Figure]
     curve: list[Figure]
     without_curve: str
@@ -65,7 +67,7 @@ def page(report: Report) -> str:
     """The whole of it."""
     parts = [
         _header(report),
-        _comparisons(report.comparisons),
+        _comparisons(report.comparisons, report.gap),
         _figures("Where everything is", report.scene),
         _figures("How training went", report.curve) or _section("How training went", f"<p>{report.without_curve}</p>"),
         _figures("What the Gaussians are like", report.gaussians),
@@ -125,7 +127,7 @@ def _means(comparisons: Comparisons) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------- renders and photos
 
 
-def _comparisons(comparisons: Comparisons) -> str:
+def _comparisons(comparisons: Comparisons, gap: str | None) -> str:
     shown, measured = comparisons.shown(), comparisons.measured
     total, noun = comparisons.num_photos, comparisons.noun
     beside = "beside what the model renders from the same place"
@@ -139,7 +141,8 @@ def _comparisons(comparisons: Comparisons) -> str:
     if len(measured) < total:
         text += f" Rendering takes long here: {len(measured)} were measured."
     rows = "".join(_comparison(comparison, noun) for comparison in shown)
-    return _section(f"Renders beside {noun}s", f"<p>{text}</p>{_error_legend()}{rows}{_table(measured, noun)}")
+    note = "" if gap is None else f"<p><strong>{escape(gap)}</strong></p>"
+    return _section(f"Renders beside {noun}s", f"<p>{text}</p>{note}{_error_legend()}{rows}{_table(measured, noun)}")
 
 
 def _count(shown: int, total: int, noun: str) -> str:

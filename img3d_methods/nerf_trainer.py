@@ -51,6 +51,9 @@ class Img3dNerfTrainer(Img3dTrainer):
     def _downscale_at(self, step: int) -> int:
         return 1
 
+    def _full_size_step(self) -> int:
+        return 0
+
     def _num_gaussians(self) -> int:
         return 0
 

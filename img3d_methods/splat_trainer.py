@@ -27,6 +27,7 @@ from nerfstudio.utils.writer import EventName
 from rich import box
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from img3d_base.errors import InputError, warn
 from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
@@ -34,6 +35,7 @@ from img3d_kernels.mcmc import GROWTH
 from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, silent_console, taken_port_message
 from img3d_methods.event_writers import trouble_of_service
+from img3d_methods.held_out_gap import gap_message, training_psnr
 from img3d_methods.interrupts import InterruptRequest
 from img3d_methods.memory import keep_freed_memory
 from img3d_methods.pipeline import Img3dPipeline
@@ -133,6 +135,10 @@ class Img3dTrainer(Trainer):
     def _downscale_at(self, step: int) -> int:
         """The factor by which images are reduced at a step."""
         return self._model().schedule.downscale_factor(step)
+
+    def _full_size_step(self) -> int:
+        """From which step on images have their full size."""
+        return max(self._model().schedule.doublings, default=0)
 
     def _num_gaussians(self) -> int:
         """0 for models that have none."""
@@ -275,7 +281,10 @@ class Img3dTrainer(Trainer):
                 with self.train_lock:
                     metrics = self.pipeline.get_average_eval_image_metrics(step=self.step)
                 writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
-                table.add_row(self._evaluated(), f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
+                evaluated, held_out = self._evaluated()
+                table.add_row(evaluated, f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
+                if held_out and (message := self._gap_message(float(metrics["psnr"]))):
+                    table.add_row("What that means", Text(message))
             writer.write_out_storage()
             CONSOLE.print(Panel(table, title="[bold][green]:tada: Training Finished :tada:[/bold]", expand=False))
             for callback in self.callbacks:
@@ -287,13 +296,18 @@ class Img3dTrainer(Trainer):
             if isinstance(interrupt, Terminated):
                 raise SystemExit(TERMINATED) from None
 
-    def _evaluated(self) -> str:
-        """What the metrics are of."""
+    def _evaluated(self) -> tuple[str, bool]:
+        """What the metrics are of, and whether training saw none of it."""
         datamanager = self.pipeline.datamanager
         assert isinstance(datamanager, Img3dSplatDatamanager)
         photos = datamanager.eval_dataset.image_filenames
         seen = set(photos) <= set(datamanager.train_dataset.image_filenames)
-        return f"{len(photos)} views, all trained on" if seen else f"{len(photos)} held-out photos"
+        return f"{len(photos)} views, all trained on" if seen else f"{len(photos)} held-out photos", not seen
+
+    def _gap_message(self, held_out: float) -> str | None:
+        """What to say about this PSNR of held-out photos, beside that of the others."""
+        num_photos = len(self.pipeline.datamanager.train_dataset or ())
+        return gap_message(training_psnr(self.curve, self._full_size_step()), held_out, num_photos)
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 

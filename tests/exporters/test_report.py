@@ -176,6 +176,19 @@ def test_photo_render_and_error_belong_together(tiny_scene: Path, tmp_path: Path
     assert np.corrcoef(error.sum(axis=-1).ravel(), difference.clip(0, LARGEST_ERROR).ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize(("trained_on", "explained"), [(40.0, True), (12.0, False)])
+def test_held_out_photos_far_below_the_others_are_explained(
+    tiny_scene: Path, tmp_path: Path, trained_on: float, explained: bool
+) -> None:
+    run = run_of(GreyField(), tiny_scene, tmp_path)
+    write_curve(
+        [CurvePoint(50 * i, 1.0 * i, 0.1, trained_on, 100) for i in range(100)], run.config.get_base_dir() / CURVE_FILE
+    )
+    contents = html.unescape(page(report_of(run)))
+    assert ("dB below those trained on (40.0 dB)" in contents) == explained
+    assert ("too few photos (14 were trained on" in contents) == explained
+
+
 def test_without_held_out_photos_it_says_so(tiny_scene: Path, tmp_path: Path) -> None:
     contents = page(report_of(run_of(GreyField(), tiny_scene, tmp_path, held_out=False)))
     assert "none was held out" in contents
