@@ -20,7 +20,7 @@ import numpy.typing as npt
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import check_claim, open_regular, shown
 
-MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES, MAX_ROWS = 1 << 20, 100_000_000
 BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
@@ -65,6 +65,8 @@ def read_ply(path: Path, wanted: Collection[str]) -> PlyTables:
         last = max((i for i, element in enumerate(elements) if element.name in wanted), default=-1)
         for element in elements[: last + 1]:
             what = f"{path}: its {element.count:,} rows of {shown(element.name)}"
+            if element.name in wanted and MAX_ROWS < element.count <= size:
+                raise InputError(f"{what} are too many: at most {MAX_ROWS:,} are read")
             if byte_order == "=":
                 check_claim(element.count * max(1, 2 * len(element.columns) - 1), size - file.tell(), what)
                 if element.name in wanted:

@@ -65,3 +65,13 @@ def test_a_mirrored_frame_mirrors_the_shapes() -> None:
     expected = mirror[:, :3] @ covariances(splats.quats, splats.log_scales) @ mirror[:, :3]
     np.testing.assert_allclose(covariances(mirrored.quats, mirrored.log_scales), expected, atol=1e-6)
     np.testing.assert_allclose(mirrored.means, splats.means * [1, 1, -1])
+
+
+def test_a_frame_far_away_keeps_the_shape() -> None:
+    """As georeferenced poses have it: millions of metres from the origin, where single precision has steps of half."""
+    splats = colorful_splats(100, 0)
+    place = np.array([432_100.5, 5_412_345.25, 312.0])
+    transform = np.concatenate([np.eye(3), -place[:, None]], axis=1)
+    original = in_original_frame(splats, transform, 0.5)
+    expected = splats.means.astype(np.float64) / 0.5 + place
+    np.testing.assert_allclose(original.means + np.array(original.origin), expected, rtol=0, atol=1e-6)

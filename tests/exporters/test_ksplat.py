@@ -44,17 +44,21 @@ def section(splats: Splats, level: int) -> tuple[bytes, bytes]:
     return header, sizes + centers.tobytes() + table.tobytes()
 
 
+def ksplat(splats: Splats, level: int) -> bytes:
+    """A file of two sections."""
+    half = len(splats) // 2
+    parts = [section(splats[:half], level), section(splats[half:], level)]
+    counts = (2, 2, len(splats), len(splats))
+    header = struct.pack("<BBHIIIIHHffffff", 0, 1, 0, *counts, level, 0, 0, 0, 0, -1.5, 1.5, 0).ljust(4096, b"\0")
+    headers, data = zip(*parts, strict=True)
+    return header + b"".join(headers) + b"".join(data)
+
+
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("sh_degree", [0, 1, 2])
 def test_numbers_come_back(tmp_path: Path, level: int, sh_degree: int) -> None:
     splats = colorful_splats(600, sh_degree)
-    parts = [section(splats[:300], level), section(splats[300:], level)]
-    header = struct.pack("<BBHIIIIHHffffff", 0, 1, 0, 2, 2, 600, 600, level, 0, 0, 0, 0, -1.5, 1.5, 0).ljust(
-        4096, b"\0"
-    )
-    headers, data = zip(*parts, strict=True)
-    (tmp_path / "a.ksplat").write_bytes(header + b"".join(headers) + b"".join(data))
-
+    (tmp_path / "a.ksplat").write_bytes(ksplat(splats, level))
     back, _ = read_splats(tmp_path / "a.ksplat")
     np.testing.assert_allclose(back.means, splats.means, atol=1e-6 if level == 0 else 1e-4)
     np.testing.assert_allclose(back.log_scales, splats.log_scales, atol=1e-5 if level == 0 else 1e-3)
