@@ -14,13 +14,15 @@ from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.photo_folders import image_files, masks_of
 from img3d_dataparsers.posed_photos import PosedPhotos
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
-"""File name endings, in lower case, that are taken for a video."""
+from img3d_dataparsers.videos import MAX_VIDEO_FRAMES, VIDEO_SUFFIXES, photos_of_video
 
 
 def read_posed_photos(
-    data: Path, split: str, cache_dir: Path | None = None, remove_background: bool = False
+    data: Path,
+    split: str,
+    cache_dir: Path | None = None,
+    remove_background: bool = False,
+    max_video_frames: int = MAX_VIDEO_FRAMES,
 ) -> PosedPhotos:
     """Recognises a data set by what lies in it and reads its poses; solves for them where there are none.
 
@@ -29,6 +31,7 @@ def read_posed_photos(
         split: "train", "val" or "test", for formats with a file for each.
         cache_dir: where to keep what is made of the data; None for `.img3d` beside it.
         remove_background: mask what is not the object in photos that have no mask.
+        max_video_frames: how many frames of a video to take at most.
 
     Raises:
         InputError: there is nothing there that can be used, with what to do about it.
@@ -43,7 +46,7 @@ def read_posed_photos(
     # Imported late: data sets with poses need none of it.
     from img3d_dataparsers.sfm.solve import posed_photos, solve
 
-    return posed_photos(solve(photo_folder(data, cache_dir), cache_dir, remove_background))
+    return posed_photos(solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background))
 
 
 def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhotos:
@@ -57,8 +60,13 @@ def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhoto
     return replace(posed, frames=frames)
 
 
-def photo_folder(data: Path, cache_dir: Path | None) -> Path:
+def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX_VIDEO_FRAMES) -> Path:
     """The folder with photos that `data` is, or that the video that it is, or holds, becomes.
+
+    Args:
+        data: a folder or a video.
+        cache_dir: where to keep the frames of a video.
+        max_video_frames: how many of them to take at most.
 
     Raises:
         InputError: there are no photos and no video.
@@ -66,7 +74,7 @@ def photo_folder(data: Path, cache_dir: Path | None) -> Path:
     if data.is_file():
         if data.suffix.lower() not in VIDEO_SUFFIXES:
             raise InputError(f"{data} is a file; --data takes a folder of photos, a video or a transforms.json")
-        return _frames_of_video(data, writable_cache(data.parent, cache_dir))
+        return photos_of_video(data, writable_cache(data.parent, cache_dir), max_video_frames)
     if not data.exists():
         raise InputError(f"there is no folder or file {data}; check --data")
     try:
@@ -79,15 +87,4 @@ def photo_folder(data: Path, cache_dir: Path | None) -> Path:
         raise InputError(f"{data} holds {len(videos)} videos; choose one: --data '{videos[0]}'")
     if not videos:
         raise InputError(f"there are no photos in {data.absolute()}: --data takes a folder of photos, or a video")
-    return _frames_of_video(videos[0], writable_cache(data, cache_dir))
-
-
-def _frames_of_video(video: Path, cache: Path) -> Path:
-    try:
-        from img3d_dataparsers.video_frames import frames_of_video  # late: this module belongs to the entry points
-    except ImportError as error:
-        raise InputError(
-            f"{video} is a video, which needs the package av (PyAV), and that cannot be imported ({error}); run "
-            "`pip install --force-reinstall av`, or give a folder of photos"
-        ) from error
-    return frames_of_video(video, cache)
+    return photos_of_video(videos[0], writable_cache(data, cache_dir), max_video_frames)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from img3d_base.errors import exits_with_one_line, some_names
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
+from img3d_dataparsers.videos import MAX_VIDEO_FRAMES
 
 if TYPE_CHECKING:
     from img3d_dataparsers.posed_photos import PosedPhotos, SeedPoints
@@ -28,6 +29,7 @@ def inspect(
     data: Annotated[Path, tyro.conf.Positional],
     cache_dir: Path | None = None,
     remove_background: bool = False,
+    max_video_frames: int = MAX_VIDEO_FRAMES,
 ) -> None:
     """Prints what a folder of photos, or a video, is good for: photos used and left out, cameras, points, errors.
 
@@ -35,6 +37,7 @@ def inspect(
         data: A folder of photos, with poses or without, or a video.
         cache_dir: Where to keep the poses; training finds them there. Default: .img3d in the folder.
         remove_background: Whether to mask the background of photos that have no mask.
+        max_video_frames: How many frames of a video to take at most; training needs the same number to find them.
     """
     from img3d_dataparsers.formats.recognise import posed_photos_in
     from img3d_dataparsers.inputs import photo_folder, read_posed_photos
@@ -44,7 +47,7 @@ def inspect(
     if posed is not None or data.suffix.lower() == ".json":
         _print_posed(posed or read_posed_photos(data, "train"))
         return
-    report = solve(photo_folder(data, cache_dir), cache_dir, remove_background).report
+    report = solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background).report
     CONSOLE.print(_table(report))
     CONSOLE.print(report.advice, markup=False, highlight=False, soft_wrap=True)
 

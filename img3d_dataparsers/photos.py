@@ -30,6 +30,7 @@ from img3d_dataparsers.seed_cache import fingerprint, kept_points
 from img3d_dataparsers.splits import EvalMode, indices_of_split, lists_in
 from img3d_dataparsers.undistortion import with_denominators
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
+from img3d_dataparsers.videos import MAX_VIDEO_FRAMES
 
 MIN_PHOTOS = 3
 """Two views leave the depth of most points to chance."""
@@ -84,6 +85,9 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     cache_dir: Path | None = None
     """Where to keep what is made of the data once (poses, seed points, frames of a video). Default: .img3d in the
     data's folder, or ~/.cache/img3d if that is read-only."""
+    max_video_frames: int = MAX_VIDEO_FRAMES
+    """How many frames of a video to take at most. One is taken for each bit of camera motion; where these are more,
+    they are thinned evenly."""
     remove_background: bool = False
     """Whether to find and mask the background of photos that have no mask, for objects on a turntable (needs rembg:
     pip install 'img3d[background]'; its network's weights are downloaded when it first runs)."""
@@ -190,7 +194,11 @@ class Img3dPhotos(DataParser):
         # Only NeRF-synthetic has a file for each split.
         posed = next((posed for posed, _ in self._checked.values() if not posed.is_normalised), None)
         posed = posed or read_posed_photos(
-            self.config.data, split, self.config.cache_dir, self.config.remove_background
+            self.config.data,
+            split,
+            self.config.cache_dir,
+            self.config.remove_background,
+            self.config.max_video_frames,
         )
         if posed.source not in self._checked:
             # A split of its own file (NeRF-synthetic) may hold out as few photos as it likes.

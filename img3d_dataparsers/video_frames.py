@@ -30,6 +30,7 @@ from PIL import Image
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError, warn
 from img3d_base.progress import with_progress
+from img3d_dataparsers.pictures.encodings import SRGB, Encoding
 
 SMALL_SIZE = 640
 """Longer side in pixels of the grey copy on which sharpness is measured; half of that for tracking.
@@ -61,7 +62,7 @@ MIN_FRAMES = 3
 JPEG_QUALITY = 95
 EXIF_IFD, FOCAL_LENGTH_IN_35MM = 0x8769, 0xA405
 RECIPE = (
-    1,
+    2,
     *(SMALL_SIZE, STEP, SLACK, AS_SHARP, MAX_CANDIDATES),
     *(MIN_TRACKS, LOST_SHARE, LOST_FRAMES, MIN_CORNER, JPEG_QUALITY),
 )
@@ -71,8 +72,8 @@ Grey = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 
-def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
-    """The folder with a video's chosen frames, `frame_00001.jpg` and so on, upright and without EXIF orientation.
+def frames_of_video(video: Path, cache: Path, max_frames: int) -> Path:
+    """The folder with a video's chosen frames, `frame_00001.jpg` and so on: upright, in sRGB (HDR is tone-mapped).
 
     Reads the video twice: first to follow the camera on small grey copies, then to write the chosen frames. A cached
     folder is reused if the video's content and all settings are the same.
@@ -83,12 +84,15 @@ def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
         max_frames: if more frames are worth keeping, they are thinned evenly along the camera's motion.
 
     Raises:
-        InputError: not a video, too little of it can be decoded, the camera stood still, or `cache` cannot be written.
+        InputError: not a video, too little of it can be decoded, the camera stood still, `cache` cannot be written, or
+            `max_frames` is too small.
     """
+    if max_frames < MIN_FRAMES:
+        raise InputError(f"--max-video-frames is {max_frames}, at least {MIN_FRAMES} are needed")
     folder = cache / f"frames-{_fingerprint(video, max_frames)}"
     num_kept = len(list(folder.glob("frame_*.jpg")))
     if num_kept >= MIN_FRAMES:
-        CONSOLE.print(f"Video frames: {num_kept} from the cache {folder}", markup=False, soft_wrap=True)
+        _say(f"Video frames: {num_kept} from the cache {folder}")
         return folder
     reader = VideoReader(video)
     with _written_whole(folder, video) as temporary:
@@ -98,17 +102,25 @@ def frames_of_video(video: Path, cache: Path, max_frames: int = 150) -> Path:
             picker = _watched(reader)
         num_frames = picker.num_frames
         _report_damage(reader, num_frames)
-        picks = thinned(picker.finish(), max_frames)
+        found = picker.finish()
+        picks = thinned(found, max_frames)
         if len(picks) < MIN_FRAMES:
             raise InputError(
                 f"{video}: different views in its {num_frames} frames: {len(picks)}, needed: {MIN_FRAMES}; the camera "
                 "stood still, or saw nothing with detail: film while you walk around the scene"
             )
         _save_frames(reader, {pick.index for pick in picks}, temporary)
-    CONSOLE.print(
-        f"Video frames: {len(picks)} picked out of {num_frames:,}, kept in {folder}", markup=False, soft_wrap=True
-    )
+    if reader.encoding.is_hdr:
+        _say(f"{video} is HDR video ({reader.encoding.transfer.upper()}): its frames are tone-mapped to sRGB")
+    why = f"the sharpest near each step of {STEP:.0%} of the picture; the others show nearly the same"
+    if len(picks) < len(found):
+        why = f"{len(found)} show something new, and --max-video-frames is {max_frames}"
+    _say(f"Video frames: {len(picks)} picked out of {num_frames:,} ({why}), kept in {folder}")
     return folder
+
+
+def _say(line: str) -> None:
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _watched(reader: VideoReader) -> FramePicker:
@@ -146,6 +158,9 @@ class VideoReader:
                 self.num_frames = stream.frames or round(self.seconds * float(rate or 0)) or None
                 """Number of frames that the file claims, to show progress."""
                 self.pixel_aspect = float(stream.sample_aspect_ratio or 1)
+                codec = stream.codec_context
+                self.encoding = Encoding.of_codes(int(codec.color_primaries), int(codec.color_trc))
+                """What the numbers of its pixels mean."""
                 self.focal_length_35mm = _focal_length_35mm(container.metadata | stream.metadata)
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or type(error).__name__
@@ -398,23 +413,28 @@ def _save_frames(reader: VideoReader, indices: set[int], folder: Path) -> None:
     for index, frame in enumerate(with_progress(reader.frames(), "Writing video frames", last + 1)):
         if index in indices:
             number += 1
-            picture = Image.fromarray(upright(frame, reader.pixel_aspect))
+            picture = Image.fromarray(upright(frame, reader.pixel_aspect, reader.encoding))
             picture.save(folder / f"frame_{number:05d}.jpg", quality=JPEG_QUALITY, exif=exif)
         if index == last:
             break
 
 
-def upright(frame: av.VideoFrame, pixel_aspect: float = 1.0) -> npt.NDArray[np.uint8]:
+def upright(frame: av.VideoFrame, pixel_aspect: float = 1.0, encoding: Encoding = SRGB) -> npt.NDArray[np.uint8]:
     """A frame as it is to be looked at: with square pixels, turned and mirrored as the video says.
 
     Args:
         frame: as decoded.
         pixel_aspect: width of a stored pixel, divided by its height.
+        encoding: of the video.
 
     Returns:
         uint8 sRGB `[height, width, 3]`.
     """
-    pixels = cast(npt.NDArray[np.uint8], frame.to_ndarray(format="rgb24", width=round(frame.width * pixel_aspect)))
+    width = round(frame.width * pixel_aspect)
+    if encoding.is_srgb:
+        pixels = cast(npt.NDArray[np.uint8], frame.to_ndarray(format="rgb24", width=width))
+    else:
+        pixels = encoding.to_srgb(cast(npt.NDArray[np.uint16], frame.to_ndarray(format="rgb48le", width=width)))
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return pixels

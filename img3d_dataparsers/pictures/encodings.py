@@ -62,7 +62,7 @@ class Encoding:
     @property
     def is_srgb(self) -> bool:
         """Whether there is nothing to convert."""
-        return self == Encoding()
+        return self == SRGB
 
     @property
     def is_hdr(self) -> bool:
@@ -73,7 +73,7 @@ class Encoding:
         """A picture `[H, W, 3]`, full range of its 8 or 16 bits, in sRGB of 8 bits."""
         light_of = _light_of_levels(self.transfer, int(np.iinfo(pixels.dtype).max) + 1)
         peak = float(light_of[-1])
-        matrix = _to_bt709(self.primaries)
+        matrix = to_bt709(self.primaries)
         result = np.empty(pixels.shape, dtype=np.uint8)
         for top in range(0, len(pixels), ROWS):
             light = light_of[pixels[top : top + ROWS]]
@@ -81,6 +81,9 @@ class Encoding:
                 light *= tone_gain(light.max(axis=-1, keepdims=True), peak)
             result[top : top + ROWS] = srgb_of_light(light @ matrix.T)
         return result
+
+
+SRGB = Encoding()
 
 
 def srgb_of_light(light: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
@@ -138,7 +141,7 @@ def _srgb_levels() -> npt.NDArray[np.uint8]:
 
 
 @cache
-def _to_bt709(primaries: PrimariesName) -> npt.NDArray[np.float32]:
+def to_bt709(primaries: PrimariesName) -> npt.NDArray[np.float32]:
     """`[3, 3]`, linear light in these primaries to linear light in BT.709's, which are sRGB's."""
     return (np.linalg.inv(_to_xyz("bt709")) @ _to_xyz(primaries)).astype(np.float32)
 

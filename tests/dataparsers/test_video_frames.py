@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import wave
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,9 @@ from PIL import Image
 from img3d_base.errors import InputError
 from img3d_dataparsers import video_frames
 from img3d_dataparsers.inputs import photo_folder
-from img3d_dataparsers.video_frames import SLACK, STEP, FramePicker, Pick, frames_of_video, thinned
+from img3d_dataparsers.pictures.encodings import Encoding, TransferName, linear_light, to_bt709
+from img3d_dataparsers.video_frames import SLACK, STEP, FramePicker, Pick, thinned
+from img3d_dataparsers.videos import MAX_VIDEO_FRAMES
 
 WIDTH, HEIGHT = 320, 180
 DUE = STEP * WIDTH
@@ -43,6 +46,11 @@ def make_wall() -> Picture:
 
 
 WALL = make_wall()
+
+
+def chosen_frames(video: Path, cache: Path, max_frames: int = MAX_VIDEO_FRAMES) -> Path:
+    """Their folder."""
+    return video_frames.frames_of_video(video, cache, max_frames)
 
 
 def view(x: float, y: float = 20.0) -> Picture:
@@ -167,6 +175,28 @@ def write_video(path: Path, pictures: Sequence[Picture], **settings: object) -> 
     return path
 
 
+def signal_of(picture: Picture, encoding: Encoding) -> npt.NDArray[np.uint16]:
+    """An sRGB picture `[H, W, 3]` as 10 bits of another encoding."""
+    light = linear_light(picture / 255, "srgb") @ np.linalg.inv(to_bt709(encoding.primaries)).T
+    levels = linear_light(np.linspace(0, 1, 1024), encoding.transfer)
+    return np.searchsorted(levels, light.clip(0, levels[-1])).astype(np.uint16)
+
+
+def write_encoded(path: Path, signals: Sequence[npt.NDArray[np.uint16]], transfer: int) -> Path:
+    """Writes a lossless video of 10 bits with BT.2020's primaries and this code of a transfer function."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.height, stream.width = signals[0].shape[:2]
+        stream.pix_fmt = "gbrp10le"
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = 9, transfer
+        for signal in signals:
+            frame = av.VideoFrame.from_ndarray((signal << 6) | (signal >> 4), "rgb48le").reformat(format="gbrp10le")
+            frame.color_primaries, frame.color_trc = 9, transfer
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def origin(photo: Path, pictures: Sequence[Picture]) -> int:
     """Which of the pictures a written frame shows."""
     pixels = read(photo).astype(float)
@@ -192,7 +222,7 @@ def panned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestFrames:
     def test_are_the_video_s_at_full_size(self, panned: Path, tmp_path: Path) -> None:
-        folder = frames_of_video(panned, tmp_path)
+        folder = chosen_frames(panned, tmp_path)
         assert folder.parent == tmp_path
         photos = photos_in(folder)
         assert [photo.name for photo in photos] == [f"frame_{i + 1:05d}.jpg" for i in range(len(photos))]
@@ -206,7 +236,7 @@ class TestFrames:
 
     def test_smeared_ones_are_left_out(self, tmp_path: Path) -> None:
         pictures = [picture if i % 2 else smeared(picture) for i, picture in enumerate(PANNED)]
-        photos = photos_in(frames_of_video(write_video(tmp_path / "a.mp4", pictures), tmp_path))
+        photos = photos_in(chosen_frames(write_video(tmp_path / "a.mp4", pictures), tmp_path))
         assert len(photos) >= 8
         assert all(origin(photo, pictures) % 2 for photo in photos)
 
@@ -214,7 +244,7 @@ class TestFrames:
     @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
     def test_are_upright(self, tmp_path: Path, quarters: int, mirrored: bool) -> None:
         path = write_video(tmp_path / "a.mp4", PANNED[:40], rotation=90 * quarters, mirrored=mirrored)
-        (photo, *_) = photos_in(frames_of_video(path, tmp_path))
+        (photo, *_) = photos_in(chosen_frames(path, tmp_path))
         shown = read(photo).astype(float)
         expected = np.rot90(PANNED[0], quarters)
         if mirrored:
@@ -224,48 +254,72 @@ class TestFrames:
 
     def test_have_square_pixels(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "a.mp4", PANNED, pixel_aspect=Fraction(4, 3))
-        (photo, *_) = photos_in(frames_of_video(path, tmp_path))
+        (photo, *_) = photos_in(chosen_frames(path, tmp_path))
         assert read(photo).shape == (HEIGHT, round(WIDTH * 4 / 3), 3)
 
     def test_carry_the_phone_s_focal_length(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "a.mov", PANNED, focal_length=26)
-        (photo, *_) = photos_in(frames_of_video(path, tmp_path))
+        (photo, *_) = photos_in(chosen_frames(path, tmp_path))
         with Image.open(photo) as image:
             assert image.getexif().get_ifd(0x8769)[0xA405] == 26
 
     def test_are_thinned_to_what_is_allowed(self, panned: Path, tmp_path: Path) -> None:
-        photos = photos_in(frames_of_video(panned, tmp_path, max_frames=4))
+        photos = photos_in(chosen_frames(panned, tmp_path, max_frames=4))
         gaps = np.diff([origin(photo, PANNED) for photo in photos])
         assert len(gaps) == 3 and gaps.max() - gaps.min() <= 1.5 * DUE
 
+    def test_that_are_thinned_name_the_option(
+        self, panned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        chosen_frames(panned, tmp_path, max_frames=4)
+        output = capsys.readouterr().out
+        assert re.search(r"4 picked out of 60 \(1\d show something new, and --max-video-frames is 4\)", output)
+        with pytest.raises(InputError, match="--max-video-frames is 2, at least 3 are needed"):
+            chosen_frames(panned, tmp_path, max_frames=2)
+
+    @pytest.mark.parametrize(("transfer", "code"), [("hlg", 18), ("srgb", 1)])
+    def test_of_hdr_and_wide_gamut_are_in_srgb(
+        self, tmp_path: Path, transfer: TransferName, code: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """iPhones film HLG in BT.2020 unless told otherwise."""
+        encoding = Encoding("bt2020", transfer)
+        pictures = [picture // 2 + 40 for picture in PANNED[:30]]  # darker than where tone mapping begins
+        path = write_encoded(tmp_path / "a.mkv", [signal_of(picture, encoding) for picture in pictures], code)
+        (photo, *_) = photos_in(chosen_frames(path, tmp_path))
+        assert np.abs(read(photo).astype(float) - pictures[0]).mean() < 4
+        said = f"a.mkv is HDR video ({transfer.upper()}): its frames are tone-mapped to sRGB"
+        assert (said in capsys.readouterr().out) == (transfer != "srgb")
+
     def test_are_the_same_every_time(self, panned: Path, tmp_path: Path) -> None:
-        one, two = (frames_of_video(panned, tmp_path / name) for name in ("one", "two"))
+        one, two = (chosen_frames(panned, tmp_path / name) for name in ("one", "two"))
         assert one.name == two.name
         assert [photo.read_bytes() for photo in photos_in(one)] == [photo.read_bytes() for photo in photos_in(two)]
 
 
 class TestCache:
     def test_is_reused(self, panned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        folder = frames_of_video(panned, tmp_path)
+        folder = chosen_frames(panned, tmp_path)
         times = [photo.stat().st_mtime_ns for photo in photos_in(folder)]
-        assert f"{len(times)} picked out of 60, kept in {folder}" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        why = "the sharpest near each step of 2% of the picture; the others show nearly the same"
+        assert f"{len(times)} picked out of 60 ({why}), kept in {folder}" in output
         copy = tmp_path / "renamed.mp4"
         copy.write_bytes(panned.read_bytes())
-        assert frames_of_video(copy, tmp_path) == folder
+        assert chosen_frames(copy, tmp_path) == folder
         assert [photo.stat().st_mtime_ns for photo in photos_in(folder)] == times
         assert f"Video frames: {len(times)} from the cache {folder}" in capsys.readouterr().out
 
     def test_is_not_taken_for_another_video_or_other_settings(self, panned: Path, tmp_path: Path) -> None:
         other = write_video(tmp_path / "other.mp4", PANNED[:40])
         folders = {
-            frames_of_video(panned, tmp_path),
-            frames_of_video(panned, tmp_path, max_frames=4),
-            frames_of_video(other, tmp_path),
+            chosen_frames(panned, tmp_path),
+            chosen_frames(panned, tmp_path, max_frames=4),
+            chosen_frames(other, tmp_path),
         }
         assert len(folders) == 3
 
     def test_what_a_killed_run_left_is_not_taken_for_finished(self, panned: Path, tmp_path: Path) -> None:
-        name = frames_of_video(panned, tmp_path / "elsewhere").name
+        name = chosen_frames(panned, tmp_path / "elsewhere").name
         dead_process = 2**22 + 1  # above the largest that Linux gives
         left = tmp_path / f"{name}.{dead_process}.tmp"
         running = tmp_path / f"frames-0123456789abcdef.{os.getppid()}.tmp"
@@ -273,7 +327,7 @@ class TestCache:
             folder.mkdir()
             for i in range(5):
                 (folder / f"frame_{i + 1:05d}.jpg").write_bytes(b"half")
-        folder = frames_of_video(panned, tmp_path)
+        folder = chosen_frames(panned, tmp_path)
         assert all(Image.open(photo).size == (WIDTH, HEIGHT) for photo in photos_in(folder))
         assert not left.exists() and running.exists()
 
@@ -299,20 +353,20 @@ class TestCache:
         with monkeypatch.context() as patch:
             patch.setattr(video_frames, "upright", interrupted)
             with pytest.raises(raised, match=message):
-                frames_of_video(panned, tmp_path / "cache")
+                chosen_frames(panned, tmp_path / "cache")
         assert photos_in(tmp_path / "cache") == []
-        assert len(photos_in(frames_of_video(panned, tmp_path / "cache"))) > 3
+        assert len(photos_in(chosen_frames(panned, tmp_path / "cache"))) > 3
 
     def test_a_place_where_nothing_can_be_written(self, panned: Path, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(InputError, match="Not a directory.*--cache-dir"):
-            frames_of_video(panned, tmp_path / "file" / "cache")
+            chosen_frames(panned, tmp_path / "file" / "cache")
 
 
 def error_of(video: Path) -> str:
     cache = video.parent / "cache"
     with pytest.raises(InputError) as caught:
-        frames_of_video(video, cache)
+        chosen_frames(video, cache)
     assert not cache.exists() or photos_in(cache) == []
     assert "\n" not in str(caught.value) and str(video) in str(caught.value)
     return str(caught.value)
@@ -350,7 +404,7 @@ class TestBadInput:
     def test_cut_off_video_is_used_as_far_as_it_goes(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = write_video(tmp_path / "a.mkv", [view(1.0 * i) for i in range(120)])
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        photos = photos_in(frames_of_video(path, tmp_path / "cache"))
+        photos = photos_in(chosen_frames(path, tmp_path / "cache"))
         assert 5 <= len(photos) <= 12
         assert "is cut off: of its 4 s only 2 s are there" in capsys.readouterr().out
 
@@ -363,11 +417,11 @@ class TestBadInput:
         middle = len(content) // 2
         content[middle : middle + 20_000] = bytes(20_000)
         path.write_bytes(content)
-        photos = photos_in(frames_of_video(path, tmp_path / "cache"))
+        photos = photos_in(chosen_frames(path, tmp_path / "cache"))
         origins = [origin(photo, pictures) for photo in photos]
         assert min(origins) < 20 and max(origins) > 100
         assert "damaged" in capsys.readouterr().out
-        again = photos_in(frames_of_video(path, tmp_path / "again"))
+        again = photos_in(chosen_frames(path, tmp_path / "again"))
         assert [photo.read_bytes() for photo in again] == [photo.read_bytes() for photo in photos]
 
     def test_camera_that_stood_still(self, tmp_path: Path) -> None:
