@@ -24,7 +24,7 @@ SEVERAL_PARTS_OR_DEEP = 0x1800
 """Bits of the version field; FFmpeg reads neither kind."""
 DWA = (8, 9)
 """Compressions (of colours, with loss) that FFmpeg takes, but gives zeros for."""
-MAX_BYTES, MAX_PIXELS = 1 << 28, 1 << 26
+MAX_BYTES, MAX_PIXELS = 1 << 28, 1 << 25
 DEPTH_NAME = re.compile(r"(.*\.)?(z|depth|distance)(\.[b-z])?", re.IGNORECASE)
 """As in `Z`, `ViewLayer.Depth.Z`, `Depth.V`."""
 

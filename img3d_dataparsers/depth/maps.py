@@ -16,8 +16,8 @@ from img3d_base.foreign_files import load_npy, require_regular
 from img3d_dataparsers.depth.exr import read_exr
 from img3d_dataparsers.posed_photos import FloatArray
 
-MAX_PIXELS = 1 << 26
-"""Of a depth map; cameras of depth have a fiftieth of it."""
+MAX_PIXELS = 1 << 25
+"""Of a depth map, which is as much as 8K video has; cameras of depth have a fiftieth of it."""
 BACKGROUNDS = (65504.0, 1e9)
 """What stands for nothing in floats: the largest half, exactly, and what is beyond Blender's 1e10."""
 MAX_JUMP = 0.05
@@ -41,7 +41,7 @@ def read_depth(path: Path) -> DepthMap:
         InputError: it is missing, damaged, too large, or no picture of one channel.
     """
     suffix = path.suffix.lower()
-    values = load_npy(path) if suffix == ".npy" else read_exr(path) if suffix == ".exr" else _picture(path)
+    values = load_npy(path, 8 * MAX_PIXELS) if suffix == ".npy" else read_exr(path) if suffix == ".exr" else _picture(path)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.reshape([length for length in values.shape if length != 1] or [1, 1])
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif" or values.size > MAX_PIXELS:

@@ -6,20 +6,24 @@ Run by test_damaged_data_files.py in a process of its own, which the limits hold
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
 import shutil
 import signal
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from exr_files import exr_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from known_scene import cameras_of
+from PIL import Image
 from test_arkit_frames import write_scan
 from test_colmap import to_binary, write_data_set
 from test_llff import write_llff
@@ -29,6 +33,7 @@ from test_record3d import write_record3d
 from test_strecha import write_strecha
 
 from img3d_base.errors import InputError
+from img3d_dataparsers.depth.maps import read_depth
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.usable_photos import usable_photos
 
@@ -146,6 +151,66 @@ def test_files_of(tmp_path: Path, name: str) -> None:
         (tmp_path / file).write_bytes(wholes[file])
 
     try_out()
+
+
+DEPTHS = np.arange(1, 12 * 16 + 1).reshape(12, 16)
+
+
+def saved(save: Callable[[io.BytesIO], object]) -> bytes:
+    file = io.BytesIO()
+    save(file)
+    return file.getvalue()
+
+
+DEPTH_MAPS = {
+    ".npy": saved(lambda file: np.save(file, DEPTHS.astype(np.float32))),
+    ".png": saved(lambda file: Image.fromarray(DEPTHS.astype(np.uint16)).save(file, "PNG")),
+    ".tif": saved(lambda file: Image.fromarray(DEPTHS.astype(np.float32)).save(file, "TIFF")),
+    ".exr": exr_bytes({"Z": DEPTHS.astype(np.float32)}),
+}
+
+
+def depth_is_fine(path: Path) -> None:
+    """The depth map is read, or refused in one line."""
+    signal.alarm(MAX_SECONDS)
+    try:
+        depth = read_depth(path).values
+        assert np.isfinite(depth).all() and (depth >= 0).all()
+    except InputError as error:
+        assert str(error).isprintable(), error
+    finally:
+        signal.alarm(0)
+
+
+@pytest.mark.parametrize("suffix", DEPTH_MAPS)
+def test_depth_maps(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"depth{suffix}"
+
+    @settings(max_examples=60, deadline=None, database=None, suppress_health_check=UNCHECKED)
+    @given(contents=damaged(DEPTH_MAPS[suffix]))
+    def try_out(contents: bytes) -> None:
+        path.write_bytes(contents)
+        depth_is_fine(path)
+
+    try_out()
+
+
+@pytest.mark.parametrize("side", [5760, 8192, 100_000])
+def test_large_depth_maps_in_small_files(tmp_path: Path, side: int) -> None:
+    def chunk(name: bytes, contents: bytes) -> bytes:
+        return struct.pack(">I", len(contents)) + name + contents + struct.pack(">I", zlib.crc32(name + contents))
+
+    header = chunk(b"IHDR", struct.pack(">2I5B", side, side, 8, 0, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(min((side + 1) * side, 1 << 26)), 1))
+    path = tmp_path / "depth.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
+    depth_is_fine(path)
+
+
+@pytest.mark.parametrize("suffix", DEPTH_MAPS)
+def test_depth_maps_that_are_pipes(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"depth{suffix}")
+    depth_is_fine(tmp_path / f"depth{suffix}")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to nowhere"])
