@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from img3d_base.signals import sigterm_raises, status_of
+from img3d_base.wrong_options import wrong_options_in_one_line
 
 
 class InputError(Exception):
@@ -18,10 +19,10 @@ class InputError(Exception):
 
 @contextmanager
 def exits_with_one_line(interrupted: str) -> Iterator[None]:
-    """What goes around a command: bad input ends it with one line and status 1; Ctrl-C with `interrupted` and 130,
-    SIGTERM with the same and 143."""
+    """What goes around a command: bad input ends it with one line and status 1, a wrong option with 2; Ctrl-C with
+    `interrupted` and 130, SIGTERM with the same and 143."""
     try:
-        with sigterm_raises():
+        with sigterm_raises(), wrong_options_in_one_line():
             yield
     except InputError as error:
         CONSOLE.print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
