@@ -41,7 +41,9 @@ def read_depth(path: Path) -> DepthMap:
         InputError: it is missing, damaged, too large, or no picture of one channel.
     """
     suffix = path.suffix.lower()
-    values = load_npy(path, 8 * MAX_PIXELS) if suffix == ".npy" else read_exr(path) if suffix == ".exr" else _picture(path)
+    values = (
+        load_npy(path, 8 * MAX_PIXELS) if suffix == ".npy" else read_exr(path) if suffix == ".exr" else _picture(path)
+    )
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.reshape([length for length in values.shape if length != 1] or [1, 1])
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif" or values.size > MAX_PIXELS:

@@ -8,7 +8,8 @@ has optimised the poses, else `keyframes/images` with `cameras`; `raw.glb` is th
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.file_resolver import FileResolver
@@ -18,9 +19,8 @@ from img3d_dataparsers.formats.capture_files import (
     load_json,
     photos_in,
     require_cameras,
-    thinned,
 )
-from img3d_dataparsers.formats.ply_points import read_ply_points
+from img3d_dataparsers.formats.polycam_mesh import mesh_points
 from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 
@@ -58,7 +58,7 @@ def read_polycam(folder: Path) -> PosedPhotos:
         assumptions=keyframes.assumptions,
         applied_transform=ARKIT_TO_Z_UP,
         orientation_method="none",
-        read_seed_points=lambda: _mesh_points(folder, photos[:1], cameras),
+        read_seed_points=lambda: _mesh_points(folder),
     )
 
 
@@ -75,18 +75,17 @@ def _frame(folder: Path, photo: Path, path: Path) -> Frame:
     )
 
 
-def _mesh_points(folder: Path, photos: list[Path], cameras: Path) -> SeedPoints | None:
+def _mesh_points(folder: Path) -> SeedPoints | None:
     """The corners of the mesh's triangles with the colours of its texture, or None without a (readable) mesh."""
-    mesh = folder / "raw.glb"
-    if not (mesh.is_file() and (folder / "mesh_info.json").is_file()):
+    mesh, info = folder / "raw.glb", folder / "mesh_info.json"
+    if not (mesh.is_file() and info.is_file()):
         return None
-    from nerfstudio.process_data.polycam_utils import polycam_to_json
-
-    with TemporaryDirectory() as scratch:
-        try:
-            polycam_to_json(photos, [], mesh, cameras, Path(scratch))
-        except Exception as error:  # open3d, NumPy and JSON have many ways to fail on a damaged or textureless mesh
-            warn(f"the mesh {mesh} gives no seed points ({error})")
-            return None
-        points = read_ply_points(Path(scratch) / "point_cloud.ply")
-    return None if points is None else thinned(points)
+    try:
+        column_major = finite_numbers(load_json(info).get("alignmentTransform"), 16, "alignmentTransform", info)
+        to_arkit = np.linalg.inv(column_major.reshape(4, 4).T)  # Polycam turns and shifts what it exports
+        xyz, rgb = mesh_points(mesh)
+    except (InputError, np.linalg.LinAlgError) as error:
+        reason = error if isinstance(error, InputError) else f"{info} has no alignment that can be undone"
+        warn(f"seed points: {reason}; they come from elsewhere")
+        return None
+    return (xyz @ to_arkit[:3, :3].T + to_arkit[:3, 3]) @ ARKIT_TO_Z_UP[:, :3].T, rgb

@@ -27,7 +27,7 @@ from PIL import Image
 from test_arkit_frames import write_scan
 from test_colmap import to_binary, write_data_set
 from test_llff import write_llff
-from test_polycam import write_polycam
+from test_polycam import write_mesh, write_polycam
 from test_recognise import write_transforms
 from test_record3d import write_record3d
 from test_strecha import write_strecha
@@ -114,6 +114,11 @@ def with_points(folder: Path, text: bool) -> None:
     (folder / "points.ply").write_bytes(contents + (b"" if text else bytes(9 * 15)))
 
 
+def with_mesh(folder: Path) -> None:
+    write_polycam(folder, CAMERAS)
+    write_mesh(folder)
+
+
 FORMATS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "transforms.json": (lambda folder: write_transforms(folder, CAMERAS), ["transforms.json"]),
     "NeRF-synthetic": (
@@ -129,6 +134,7 @@ FORMATS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "points, text": (lambda folder: with_points(folder, True), ["points.ply"]),
     "points, binary": (lambda folder: with_points(folder, False), ["points.ply"]),
     "Polycam": (lambda folder: write_polycam(folder, CAMERAS), ["keyframes/corrected_cameras/163000000.json"]),
+    "Polycam's mesh": (with_mesh, ["raw.glb", "mesh_info.json"]),
     "Record3D": (lambda folder: write_record3d(folder, CAMERAS), ["metadata.json"]),
     "3D Scanner App": (lambda folder: write_scan(folder, CAMERAS), ["frame_00000.json"]),
     "Strecha": (lambda folder: write_strecha(folder, CAMERAS), ["gt_dense_cameras/0000.jpg.camera"]),

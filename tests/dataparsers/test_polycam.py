@@ -19,6 +19,7 @@ from known_scene import (
 )
 from PIL import Image
 
+from img3d_dataparsers.formats.ply_points import read_ply_points
 from img3d_dataparsers.formats.polycam import is_polycam, read_polycam
 
 
@@ -61,7 +62,9 @@ def write_mesh(folder: Path) -> None:
         material=PBRMaterial(baseColorTexture=Image.fromarray(picture)),
     )
     mesh = trimesh.Trimesh(corners[:, :3], [[0, 1, 2], [2, 1, 3]], visual=visual, process=False)
-    (folder / "raw.glb").write_bytes(mesh.export(file_type="glb"))
+    exported = mesh.export(file_type="glb")
+    assert isinstance(exported, bytes)
+    (folder / "raw.glb").write_bytes(exported)
     column_major = alignment.T.ravel().tolist()
     (folder / "mesh_info.json").write_text(json.dumps({"alignmentTransform": column_major, "vertexCount": 4}))
 
@@ -125,6 +128,47 @@ class TestSeedPoints:
             (0, 1, -1): (255, 0, 0),
             (1, 1, -1): (0, 255, 0),
         }
+
+    def test_they_are_those_of_nerfstudios_converter(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
+        """Which asks open3d; the sphere has a node of its own, turned, stretched and shifted."""
+        import trimesh
+        from nerfstudio.process_data.polycam_utils import polycam_to_json
+        from trimesh.visual import TextureVisuals
+        from trimesh.visual.material import PBRMaterial
+
+        write_polycam(tmp_path, cameras)
+        write_mesh(tmp_path)
+        rng = np.random.default_rng(0)
+        sphere = trimesh.creation.uv_sphere(count=[8, 8])
+        picture = Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+        uv = rng.uniform(0.01, 0.99, (len(sphere.vertices), 2))
+        sphere.visual = TextureVisuals(uv=uv, material=PBRMaterial(baseColorTexture=picture))
+        scene = trimesh.Scene()
+        turn = trimesh.transformations.rotation_matrix(0.7, [1, 2, 3], [0.1, 0.2, 0.3])
+        scene.add_geometry(sphere, transform=np.asarray(turn, dtype=np.float64))
+        exported = scene.export(file_type="glb")
+        assert isinstance(exported, bytes)
+        (tmp_path / "raw.glb").write_bytes(exported)
+        photo = next((tmp_path / "keyframes/corrected_images").iterdir())
+        polycam_to_json([photo], [], tmp_path / "raw.glb", tmp_path / "keyframes/corrected_cameras", tmp_path)
+        theirs = read_ply_points(tmp_path / "point_cloud.ply")
+        ours = read_polycam(tmp_path).read_seed_points()
+        assert ours is not None and theirs is not None
+        assert len(ours[0]) == len(theirs[0])
+        order, their_order = (np.lexsort(points[0].round(4).T) for points in (ours, theirs))
+        np.testing.assert_allclose(ours[0][order], theirs[0][their_order], atol=1e-5)
+
+    def test_a_mesh_without_a_triangle_a_texture_or_an_end(
+        self, tmp_path: Path, cameras: list[KnownCamera], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_polycam(tmp_path, cameras)
+        write_mesh(tmp_path)
+        whole = (tmp_path / "raw.glb").read_bytes()
+        for old, new in ((b'"mode":4', b'"mode":1'), (b'"images"', b'"imagez"'), (b'"count":6', b'"count":9')):
+            assert whole.count(old) >= 1
+            (tmp_path / "raw.glb").write_bytes(whole.replace(old, new))
+            assert read_polycam(tmp_path).read_seed_points() is None
+        assert capsys.readouterr().out.count("Warning: seed points: ") == 3
 
     def test_a_mesh_without_its_alignment_is_left_alone(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         write_polycam(tmp_path, cameras)
