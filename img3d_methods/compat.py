@@ -15,13 +15,15 @@ import contextlib
 import os
 import shutil
 import socket
+import stat
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from img3d_base.atomic_files import user_cache
+from img3d_base.errors import warn
 from img3d_base.wrong_options import line_about, wrong_options_in_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 
@@ -167,23 +169,38 @@ def provide_ffmpeg() -> None:
 
     scripts/render.py exits without an `ffmpeg` on PATH, even to write single images, and checks it before it builds
     anything of ours: hence at import, and only in that command. That package's binary has another name, so a
-    directory with a link to it goes to the end of PATH. Can go when the check moves to where ffmpeg is used.
+    folder with a link to it goes to the end of PATH: one of the user's own, as whoever may write there chooses what
+    runs. Can go when the check moves to where ffmpeg is used.
     """
     if Path(sys.argv[0]).stem != "ns-render" or shutil.which("ffmpeg") or find_spec("imageio_ffmpeg") is None:
         return
-    import imageio_ffmpeg
-
     try:
-        binary = imageio_ffmpeg.get_ffmpeg_exe()
-        folder = Path(tempfile.gettempdir()) / f"img3d-ffmpeg-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        import imageio_ffmpeg
+
+        binary = Path(imageio_ffmpeg.get_ffmpeg_exe())
+        folder = _private_folder(user_cache() / "ffmpeg")
         link = folder / ("ffmpeg.exe" if os.name == "nt" else "ffmpeg")
-        if not link.exists():
-            link.unlink(missing_ok=True)  # a link whose target has gone
+        if not link.exists() or not link.samefile(binary):
+            link.unlink(missing_ok=True)
             link.symlink_to(binary)
-    except (OSError, RuntimeError):
-        return  # ns-render then says that ffmpeg is missing, which is true
+    except (ImportError, OSError, RuntimeError) as error:
+        warn(f"The ffmpeg of the package imageio-ffmpeg cannot be used: {error}")
+        return  # ns-render then says that ffmpeg is missing
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(folder)])
+
+
+def _private_folder(folder: Path) -> Path:
+    """A folder that nobody else can write to; made if need be.
+
+    Raises:
+        OSError: It cannot be made, or is somebody else's, or others may write there.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = folder.lstat()
+    ours = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
+    if not (ours and stat.S_ISDIR(state.st_mode)):
+        raise OSError(f"others may write to {folder}: remove it, or set XDG_CACHE_HOME to a folder of your own")
+    return folder
 
 
 # -------------------------------------------------------------------------------------------------------- the viewer

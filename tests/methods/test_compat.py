@@ -8,7 +8,6 @@ import shutil
 import socket
 import stat
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +30,7 @@ class TestFfmpeg:
     def no_ffmpeg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "bin").mkdir()
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         return tmp_path
 
     def test_ns_render_finds_the_packages_binary(self, no_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,12 +46,40 @@ class TestFfmpeg:
         pytest.importorskip("imageio_ffmpeg")
         command_line(monkeypatch, "ns-render")
         compat.provide_ffmpeg()
-        (link,) = no_ffmpeg.glob("img3d-ffmpeg-*/ffmpeg*")
-        link.unlink()
-        link.symlink_to(no_ffmpeg / "gone")
-        monkeypatch.setenv("PATH", str(no_ffmpeg / "bin"))
+        (link,) = no_ffmpeg.glob("cache/img3d/ffmpeg/ffmpeg*")
+        binary = link.resolve()
+        other = no_ffmpeg / "other"
+        other.touch()
+        for target in (no_ffmpeg / "gone", other):
+            link.unlink()
+            link.symlink_to(target)
+            monkeypatch.setenv("PATH", str(no_ffmpeg / "bin"))
+            compat.provide_ffmpeg()
+            found = shutil.which("ffmpeg")
+            assert found is not None and Path(found).resolve() == binary
+
+    @pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes are those of POSIX")
+    @pytest.mark.parametrize("kind", ["writable by others", "somebody else's", "a link elsewhere", "a file"])
+    def test_a_folder_that_others_can_write_to_is_not_put_on_path(
+        self, no_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+    ) -> None:
+        pytest.importorskip("imageio_ffmpeg")
+        folder = no_ffmpeg / "cache" / "img3d" / "ffmpeg"
+        folder.mkdir(parents=True)
+        if kind == "writable by others":
+            folder.chmod(0o777)
+        elif kind == "somebody else's":
+            monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+        else:
+            folder.rmdir()
+            folder.touch() if kind == "a file" else folder.symlink_to(no_ffmpeg)
+        command_line(monkeypatch, "ns-render")
+        before = os.environ["PATH"]
         compat.provide_ffmpeg()
-        assert shutil.which("ffmpeg") is not None
+        assert os.environ["PATH"] == before
+        line = " ".join(capsys.readouterr().out.split())
+        assert line.startswith("Warning: The ffmpeg of the package imageio-ffmpeg cannot be used: ")
+        assert "cache/img3d/ffmpeg" in line
 
     def test_other_commands_and_other_ffmpegs_are_left_alone(
         self, no_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch
