@@ -64,7 +64,7 @@ try-wheel:
 
 # The renderer in the page of `img3d-export viewer`, from npm. Installing builds it too, where there is Node 18 or later.
 viewer-page:
-	cd img3d_exporters/web && npm install --silent && npm run --silent build
+	cd img3d_exporters/web && npm ci --silent --ignore-scripts && npm run --silent build
 
 # Nerfstudio writes config.yml before it trains: this file says that it also finished.
 $(DEMO)/.trained: $(INSTALLED)

@@ -24,7 +24,6 @@ constexpr int PREFETCH = 16;              // points ahead, forward: a level's en
 constexpr size_t POINTS_PER_TASK = 2048;  // forward: their features stay in that cache from one level to the next
 
 typedef float feature_pair __attribute__((vector_size(8)));
-typedef uint32_t vu __attribute__((vector_size(4 * W)));
 
 inline feature_pair load_pair(const float* p) {
   feature_pair v;

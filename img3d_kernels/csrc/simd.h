@@ -23,6 +23,7 @@ constexpr int W = 4;
 
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));  // also a lane mask: all ones or zero
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
 
 inline vf splat(float x) { return x - vf{}; }
 
@@ -90,7 +91,8 @@ inline Vec<U> vexp2(const Vec<U>& x) {
   Vec<U> p = each<U>([&](int u) { return 0.0013276472454890609f * f[u] + 0.009675541892647743f; });
   for (float coefficient : {0.05550713092088699f, 0.24022120237350464f, 0.6931469440460205f, 1.0000001192092896f})
     p = each<U>([&](int u) { return p[u] * f[u] + coefficient; });
-  return each<U>([&](int u) { return from_bits(bits(p[u]) + (bits(shifted[u]) << 23)); });
+  // Without signs: beyond its range the sum overflows.
+  return each<U>([&](int u) { return from_bits((vi)((vu)bits(p[u]) + ((vu)bits(shifted[u]) << 23))); });
 }
 
 inline vf vsqrt(vf v) {
