@@ -169,15 +169,15 @@ def points_of_depth(model: Model, cameras: Cameras, num_points: int, seed: int =
 
 
 def _points_of_picture(model: Model, camera: Cameras, at_most: int, rng: np.random.Generator) -> PointCloud:
-    outputs = model.get_outputs_for_camera(camera)
-    rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+    outputs = model.get_outputs_for_camera(camera.to(model.device))
+    rays = camera.to("cpu").generate_rays(camera_indices=0, keep_shape=True)
     distance = outputs["depth"].cpu()
     if isinstance(model, SplatfactoModel):  # its depth is along the optical axis, others' along the ray
-        distance = distance * rays.metadata["directions_norm"].cpu()
-    points = rays.origins.cpu() + rays.directions.cpu() * distance
+        distance = distance * rays.metadata["directions_norm"]
+    points = rays.origins + rays.directions * distance
     right, down = _step(points, 1), _step(points, 0)
     normals = torch.nn.functional.normalize(torch.linalg.cross(right, down), dim=-1)
-    towards = (normals * rays.directions.cpu()).sum(dim=-1, keepdim=True)
+    towards = (normals * rays.directions).sum(dim=-1, keepdim=True)
     normals = torch.where(towards > 0, -normals, normals)
     usable = (outputs["accumulation"].cpu() >= LEAST_ACCUMULATION)[..., 0] & (towards[..., 0] != 0)
     for axis in (0, 1):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from img3d_assets.precision import needs_double_precision
 from img3d_base.errors import InputError
 from img3d_base.output_files import check_free, written_whole
 from img3d_exporters.point_cloud import PointCloud
@@ -23,7 +24,8 @@ LAS_STEPS = 1e9
 def _ply(cloud: PointCloud, path: Path) -> None:
     import plyfile
 
-    columns = [*(("xyz"[i], "<f4", cloud.points[:, i]) for i in range(3))]
+    kind = "<f8" if needs_double_precision(cloud.points) else "<f4"
+    columns = [*(("xyz"[i], kind, cloud.points[:, i]) for i in range(3))]
     columns += [(f"n{'xyz'[i]}", "<f4", cloud.normals[:, i]) for i in range(3)]
     columns += [(name, "u1", _bytes(cloud)[:, i]) for i, name in enumerate(("red", "green", "blue"))]
     vertices = np.empty(len(cloud), [(name, kind) for name, kind, _ in columns])
@@ -33,7 +35,10 @@ def _ply(cloud: PointCloud, path: Path) -> None:
 
 
 def _pcd(cloud: PointCloud, path: Path) -> None:
-    """Version 0.7, binary, colours as PCL packs them: blue, green, red, nothing, in the place of one float."""
+    """Version 0.7, binary, colours as PCL packs them: blue, green, red, nothing, in the place of one float.
+
+    Coordinates have single precision: Open3D reads others as zeros.
+    """
     names = ["x", "y", "z", "normal_x", "normal_y", "normal_z", "rgb"]
     header = ["VERSION 0.7", f"FIELDS {' '.join(names)}", "SIZE 4 4 4 4 4 4 4", "TYPE F F F F F F F"]
     header += ["COUNT 1 1 1 1 1 1 1", f"WIDTH {len(cloud)}", "HEIGHT 1", "VIEWPOINT 0 0 0 1 0 0 0"]
@@ -70,6 +75,8 @@ def _las(cloud: PointCloud, path: Path) -> None:
 
 WRITERS: dict[str, Callable[[PointCloud, Path], None]] = {".ply": _ply, ".pcd": _pcd, ".xyz": _xyz, ".las": _las}
 """By the ending of the file."""
+SINGLE_PRECISION = ".pcd"
+"""The format that cannot hold coordinates far from the origin."""
 
 
 def check_output(path: Path, force: bool) -> None:

@@ -192,8 +192,9 @@ def model_renderer(model: Model) -> Renderer:
     @torch.no_grad()
     def render(camera: Cameras) -> SurfaceView:
         outputs = model.get_outputs_for_camera(camera.to(model.device))
-        lengths = camera.generate_rays(camera_indices=0, keep_shape=True).metadata["directions_norm"]
-        return _surface_view(outputs["rgb"], outputs["depth"].cpu() / lengths, outputs["accumulation"], camera)
+        rgb, depth, accumulation = (outputs[name].cpu() for name in ("rgb", "depth", "accumulation"))
+        lengths = camera.to("cpu").generate_rays(camera_indices=0, keep_shape=True).metadata["directions_norm"]
+        return _surface_view(rgb, depth / lengths, accumulation, camera.to("cpu"))
 
     return render
 
@@ -244,9 +245,12 @@ def _surface_view(
     rgb: Float[Tensor, "H W 3"], depth: Float[Tensor, "H W 1"], alpha: Float[Tensor, "H W 1"], camera: Cameras
 ) -> SurfaceView:
     depth = torch.where(depth.isfinite(), depth, 0.0)
+    # A rotation in double precision, too: rounded, it would move what is far from the origin of the original frame.
+    pose = camera.camera_to_worlds.double()
+    u, _, vh = torch.linalg.svd(pose[..., :3])
     return SurfaceView(
-        rgb=rgb.float().clamp(0, 1).cpu().numpy(),
-        depth=torch.where(alpha < LEAST_ALPHA, torch.inf, depth)[..., 0].float().cpu().numpy(),
-        viewmat=viewmats(camera.camera_to_worlds)[0].double().numpy(),
+        rgb=rgb.float().clamp(0, 1).numpy(),
+        depth=torch.where(alpha < LEAST_ALPHA, torch.inf, depth)[..., 0].float().numpy(),
+        viewmat=viewmats(torch.cat([u @ vh, pose[..., 3:]], dim=-1))[0].numpy(),
         K=camera.get_intrinsics_matrices()[0].double().numpy(),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer
 from torch import Tensor
 
+from img3d_assets.precision import needs_double_precision
 from img3d_methods.initial_gaussians import SH_C0
 
 LEAST_OPACITY_LOGIT = -5.5373
@@ -86,7 +87,8 @@ class Splats:
             usable = np.isfinite(rounded).all(axis=1)
             moved = np.abs(rounded[usable] - means[usable]).max(axis=1, initial=0)
             widths = np.exp(self.log_scales[usable].max(axis=1))
-        if not usable.any() or not np.median(moved) > ROUNDING * np.median(widths):
+        blurred = usable.any() and np.median(moved) > ROUNDING * np.median(widths)
+        if not blurred and not needs_double_precision(means[usable]):
             return replace(self, means=rounded, origin=(0.0, 0.0, 0.0))
         x, y, z = np.round(np.median(means[usable], axis=0))
         return replace(self, means=(means - (x, y, z)).astype(np.float32), origin=(float(x), float(y), float(z)))

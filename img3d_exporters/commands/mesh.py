@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,6 +66,7 @@ def mesh(
         force: Replace files that are there.
     """
     from img3d_assets.mesh_files import check_output, holds_texture, write_mesh
+    from img3d_assets.precision import nearby_origin
     from img3d_exporters.mesh_export import MeshOptions, level_paths, levels_of_detail
     from img3d_exporters.texture_baking import check_texture_size
 
@@ -82,8 +84,11 @@ def mesh(
         views, paint, up = _pictures_of_file(input, texture or "renders", crop_min, crop_max)
     else:
         views, paint, up = _pictures_of_run(load_config, texture or "photos", original_frame)
-    for path, level in zip(paths, list(levels_of_detail(views, paint, options)), strict=True):
-        write_mesh(level, path, up)
+    levels = list(levels_of_detail(views, paint, options))
+    origin = nearby_origin(levels[0].vertices)
+    say_origin(origin)
+    for path, level in zip(paths, levels, strict=True):
+        write_mesh(replace(level, vertices=level.vertices - origin), path, up)
         print_written(f"{len(level.faces):,} triangles", path)
 
 
@@ -122,6 +127,6 @@ def _pictures_of_file(
     if texture == "photos":
         raise InputError("A splat file has no photos: --texture photos needs --load-config.")
     splats, up = splats_of_file(path)
-    say_origin(splats)
+    say_origin(splats.origin)
     splats = select(splats, crop_min=crop_min, crop_max=crop_max)
     return *rendered_for(splat_renderer(splats), cameras_around(splats), texture == "renders"), up

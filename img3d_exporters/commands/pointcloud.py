@@ -11,6 +11,7 @@ from img3d_exporters.commands.sources import (
     check_frame_known,
     check_one_source,
     print_written,
+    say_origin,
     splat_model,
     splats_of_file,
     splats_of_model,
@@ -40,9 +41,10 @@ def pointcloud(
     """
     from nerfstudio.models.splatfacto import SplatfactoModel
 
+    from img3d_assets.precision import nearby_origin
     from img3d_exporters.load_run import load_run
     from img3d_exporters.point_cloud import points_of_depth, points_on_gaussians
-    from img3d_exporters.point_cloud_files import check_output, write_point_cloud
+    from img3d_exporters.point_cloud_files import SINGLE_PRECISION, check_output, write_point_cloud
 
     check_one_source(load_config, input)
     check_output(output, force)
@@ -63,5 +65,9 @@ def pointcloud(
             cloud = points_on_gaussians(splats, num_points, run.cameras)
         if original_frame:
             cloud = cloud.in_original_frame(run.dataparser_transform, run.dataparser_scale)
+    if output.suffix.lower() == SINGLE_PRECISION:
+        origin = nearby_origin(cloud.points)
+        say_origin(origin)
+        cloud.points -= origin
     write_point_cloud(cloud, output)
     print_written(f"{len(cloud):,} points", output)

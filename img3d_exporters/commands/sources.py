@@ -40,7 +40,7 @@ def splats_of(load_config: Path | None, input: Path | None, original_frame: bool
         assert input is not None
         check_frame_known(original_frame)
         splats, up = splats_of_file(input)
-        say_origin(splats)
+        say_origin(splats.origin)
         return splats, up
     from img3d_exporters.frames import in_original_frame
     from img3d_exporters.load_run import load_run
@@ -49,7 +49,7 @@ def splats_of(load_config: Path | None, input: Path | None, original_frame: bool
     splats = splats_of_model(splat_model(run, load_config), load_config)
     if original_frame:
         splats = in_original_frame(splats, run.dataparser_transform, run.dataparser_scale)
-        say_origin(splats)
+        say_origin(splats.origin)
         return splats, None
     return splats, "z"
 
@@ -90,10 +90,10 @@ def drawable(splats: Splats, source: Path) -> Splats:
     return visible
 
 
-def say_origin(splats: Splats) -> None:
+def say_origin(origin: tuple[float, float, float]) -> None:
     """Says what positions count from, where coordinates are too large for single precision."""
-    if any(splats.origin):
-        x, y, z = (f"{value:.0f}" for value in splats.origin)
+    if any(origin):
+        x, y, z = (f"{value:.0f}" for value in origin)
         warn(
             f"positions are written relative to ({x}, {y}, {z}): out there single precision would lose the shape. Add "
             "that to get the original coordinates."

@@ -84,7 +84,7 @@ def _scene_of_file(path: Path, up_axis: UpAxis | None) -> PageScene:
     from img3d_exporters.viewer_page import PageScene, view_of_everything
 
     splats, up = splats_of_file(path)
-    say_origin(splats)
+    say_origin(splats.origin)
     up = up_axis or up
     view = view_of_everything(splats, up)
     return PageScene(path.stem, splats, up, view, background=(0.0, 0.0, 0.0), antialiased=splats.antialiased)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import open3d as o3d
 import torch
@@ -64,3 +66,23 @@ def cameras_that_look_along_y(num: int) -> Cameras:
     poses[:, :, :3] = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
     poses[:, 0, 3] = torch.linspace(-1, 1, num)
     return Cameras(poses, fx=40.0, fy=40.0, cx=32.0, cy=24.0, width=64, height=48)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor on another device: it mixes with nothing until it is brought to the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.cpu or func is torch.Tensor.detach:
+            return args[0].as_subclass(torch.Tensor)
+        others = [value for value in (*args, *(kwargs or {}).values()) if type(value) is torch.Tensor and value.ndim]
+        if others or func is torch.Tensor.numpy:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class WallModelElsewhere(WallModel):
+    """The same on another device, as fields are on CUDA."""
+
+    def get_outputs_for_camera(self, camera: Cameras) -> dict[str, torch.Tensor]:
+        return {name: value.as_subclass(Elsewhere) for name, value in super().get_outputs_for_camera(camera).items()}

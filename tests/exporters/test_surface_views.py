@@ -14,7 +14,7 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
-from surface_pictures import WallModel, cameras_that_look_along_y
+from surface_pictures import WallModel, WallModelElsewhere, cameras_that_look_along_y
 
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
@@ -67,9 +67,10 @@ def test_a_pixel_that_is_partly_covered_has_the_colour_of_what_covers_it() -> No
     assert np.isinf(view.depth[0, 0]) and view.depth[32, 32] == pytest.approx(4, abs=0.01)
 
 
-def test_the_depth_of_other_models_is_turned_from_along_the_ray() -> None:
+@pytest.mark.parametrize("model", [WallModel(), WallModelElsewhere()])
+def test_the_depth_of_other_models_is_turned_from_along_the_ray(model: WallModel) -> None:
     cameras = cameras_that_look_along_y(3)
-    render = model_renderer(WallModel())  # pyright: ignore[reportArgumentType]
+    render = model_renderer(model)  # pyright: ignore[reportArgumentType]
     for i in range(3):
         view = render(cameras[i : i + 1])
         known = (view.depth > 0) & np.isfinite(view.depth)
@@ -93,6 +94,16 @@ def test_in_another_frame_it_shows_the_same_points() -> None:
     moved = view.in_frame(np.column_stack([rotation, translation]), scale)
     back = (points_of(moved) @ rotation.T + translation) * scale
     np.testing.assert_allclose(back, points_of(view), atol=1e-5)
+
+
+def test_a_frame_far_from_the_origin_loses_nothing() -> None:
+    """Georeferenced: millions of metres away."""
+    view = splat_renderer(sphere_of_gaussians())(ALL_SIDES[0:1])
+    origin = np.array([4.6e5, 5.4e6, 300.0])
+    moved = view.in_frame(np.column_stack([np.eye(3), -origin]), 1.0)
+    inverse = moved.viewmat[:3, :3].T  # as those take it to be who fuse and bake
+    points = points_of(view) - (inverse @ view.viewmat[:3, 3] - inverse @ moved.viewmat[:3, 3] - origin)
+    np.testing.assert_allclose(points, points_of(view), atol=1e-6)
 
 
 def test_chosen_cameras_are_few_and_small_and_without_distortion() -> None:
