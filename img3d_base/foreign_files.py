@@ -50,7 +50,7 @@ NPY_HEADERS = (
     *(ValueError, tokenize.TokenError),
 )
 """What NumPy raises on damaged headers, which are Python literals."""
-SHOWN_LENGTH = 60
+SHOWN_LENGTH, LONGEST_REASON = 60, 120
 
 
 def shown(text: object) -> str:
@@ -62,6 +62,12 @@ def shown(text: object) -> str:
 def legible(text: str) -> str:
     """Foreign text for a message: as it is where it is short and printable, as names mostly are, else as `shown`."""
     return text if text.isprintable() and len(text) <= 2 * SHOWN_LENGTH else shown(text)
+
+
+def reason(error: Exception) -> str:
+    """What an error says, as a message can quote it: libraries put foreign text into their messages."""
+    line = str(error).partition("\n")[0] or type(error).__name__
+    return "".join(letter for letter in line[:LONGEST_REASON] if letter.isprintable())
 
 
 def require_regular(path: Path) -> Path:
@@ -195,7 +201,7 @@ def parse_json(text: bytes | str, what: str, max_bytes: int = MAX_JSON_BYTES) ->
     except RecursionError as error:
         raise InputError(f"{what} is nested too deeply to be what it should be") from error
     except ValueError as error:  # also UnicodeDecodeError
-        raise InputError(f"{what} is not valid JSON ({error}); is it truncated?") from error
+        raise InputError(f"{what} is not valid JSON ({reason(error)}); is it truncated?") from error
     if _depth_exceeds(value, MAX_JSON_DEPTH):
         raise InputError(f"{what} is nested too deeply to be what it should be")
     return value
@@ -236,7 +242,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         try:
             archive = zipfile.ZipFile(file)
         except (EOFError, NotImplementedError, OSError, ValueError, struct.error, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is no sound zip archive: {error}") from error
+            raise InputError(f"{path} is no sound zip archive: {reason(error)}") from error
         archive.filename = str(path)
         with archive:
             yield archive
@@ -258,7 +264,7 @@ def zip_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
         with archive.open(member) as file:
             return read_limited(file, max_bytes, f"{shown(name)} in {archive.filename}")
     except UNZIPPING as error:
-        raise InputError(f"{shown(name)} in {archive.filename} is damaged: {error}") from error
+        raise InputError(f"{shown(name)} in {archive.filename} is damaged: {reason(error)}") from error
 
 
 def read_limited(file: IO[bytes], max_bytes: int, what: str) -> bytes:
@@ -286,7 +292,7 @@ def gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
     try:
         unpacked = unpacker.decompress(contents, max_bytes + 1)
     except zlib.error as error:
-        raise InputError(f"{what} is damaged: {error}") from error
+        raise InputError(f"{what} is damaged: {reason(error)}") from error
     if len(unpacked) > max_bytes:
         raise InputError(f"{what} unpacks to more than the {max_bytes:,} bytes that it can have")
     if not unpacker.eof:
@@ -303,7 +309,7 @@ def begin_gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
     try:
         return zlib.decompressobj(wbits=31).decompress(contents, max_bytes)
     except zlib.error as error:
-        raise InputError(f"{what} is damaged: {error}") from error
+        raise InputError(f"{what} is damaged: {reason(error)}") from error
 
 
 def unzstd(contents: bytes, max_bytes: int, what: str) -> bytes:
@@ -316,7 +322,7 @@ def unzstd(contents: bytes, max_bytes: int, what: str) -> bytes:
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(contents) as reader:
             return read_limited(reader, max_bytes, what)
     except zstandard.ZstdError as error:
-        raise InputError(f"{what} is damaged: {error}") from error
+        raise InputError(f"{what} is damaged: {reason(error)}") from error
 
 
 def load_npy(path: Path, max_bytes: int | None = None) -> npt.NDArray[Any]:
@@ -373,4 +379,4 @@ def _array(file: IO[bytes], size: int, max_bytes: int | None, what: str) -> npt.
     except OSError as error:
         raise InputError(f"{what} cannot be read: {error.strerror or error}") from error
     except NPY_HEADERS as error:
-        raise InputError(f"{what} is no sound .npy file: {str(error).partition(chr(10))[0]}") from error
+        raise InputError(f"{what} is no sound .npy file: {reason(error)}") from error

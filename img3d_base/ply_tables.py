@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import check_claim, open_regular, shown
+from img3d_base.foreign_files import check_claim, open_regular, reason, shown
 
 MAX_HEADER_BYTES, MAX_ROWS = 1 << 20, 100_000_000
 BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
@@ -125,7 +125,7 @@ def _dtype(path: Path, element: _Element, byte_order: str) -> np.dtype[Any]:
     try:
         return np.dtype([(name, byte_order + kind) for name, kind in element.columns])
     except ValueError as error:
-        raise InputError(f"{path} has a PLY header that makes no sense: {str(error)[:100]}") from error
+        raise InputError(f"{path} has a PLY header that makes no sense: {reason(error)}") from error
 
 
 def _binary_table(file: IO[bytes], count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -145,7 +145,7 @@ def _text_table(path: Path, file: IO[bytes], element: _Element) -> npt.NDArray[A
             warnings.simplefilter("ignore", UserWarning)  # of files that end where numbers should begin
             rows = np.loadtxt(file, np.float64, comments=None, max_rows=element.count, ndmin=2, encoding="latin1")
     except ValueError as error:
-        raise InputError(f"{path} has something else where numbers are expected: {str(error)[:100]}") from error
+        raise InputError(f"{path} has something else where numbers are expected: {reason(error)}") from error
     if rows.shape != (element.count, len(element.columns)):
         raise InputError(
             f"{path} has {len(rows):,} rows of {rows.shape[1]} numbers instead of {element.count:,} of "

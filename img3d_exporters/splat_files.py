@@ -16,7 +16,7 @@ import numpy as np
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import shown
+from img3d_base.foreign_files import reason
 from img3d_base.output_files import check_free, written_whole
 from img3d_base.ply_tables import read_ply
 from img3d_exporters.formats import antimatter_splat, compressed_ply, gltf, ksplat, ply, sog, spz
@@ -79,7 +79,7 @@ def read_splats(path: Path) -> tuple[Splats, UpAxis]:
     except MemoryError as error:
         raise InputError(f"{path} is too large for this computer's memory") from error
     except DAMAGED as error:
-        raise InputError(f"{path} cannot be read: it is damaged ({shown(str(error))})") from error
+        raise InputError(f"{path} cannot be read: it is damaged ({reason(error)})") from error
 
 
 def check_output(path: Path, force: bool) -> None:

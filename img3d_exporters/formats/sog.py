@@ -28,6 +28,7 @@ from img3d_base.foreign_files import (
     open_zip,
     parse_json,
     read_bytes,
+    reason,
     require_regular,
     shown,
     zip_member,
@@ -262,7 +263,7 @@ def _pixels(contents: bytes, what: str, most: int) -> UInt8[np.ndarray, "H W 4"]
                 raise ValueError("it says two sizes")
             return np.asarray(image.convert("RGBA"))
     except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise InputError(f"{what} is no sound WebP picture: {str(error)[:100]}") from error
+        raise InputError(f"{what} is no sound WebP picture: {reason(error)}") from error
 
 
 def _webp_size(contents: bytes) -> tuple[int, int]:

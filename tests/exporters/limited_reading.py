@@ -7,6 +7,7 @@ begins with "good", then the files of these names. It prints a line of JSON for 
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import resource
@@ -215,7 +216,7 @@ def _change(value: Any, data: Any) -> None:
         if isinstance(value, dict) and data.draw(st.integers(0, 4)) == 0:
             del value[key]
         else:
-            value[key] = data.draw(st.sampled_from(JSON_JUNK))
+            value[key] = copy.deepcopy(data.draw(st.sampled_from(JSON_JUNK)))  # as the next change may be in it
         return
 
 
