@@ -87,8 +87,11 @@ class Splats:
             usable = np.isfinite(rounded).all(axis=1)
             moved = np.abs(rounded[usable] - means[usable]).max(axis=1, initial=0)
             widths = np.exp(self.log_scales[usable].max(axis=1))
-        blurred = usable.any() and np.median(moved) > ROUNDING * np.median(widths)
-        if not blurred and not needs_double_precision(means[usable]):
+        # What single precision holds as it is, as what came in it, stays where it is.
+        blurred = moved.any() and (
+            np.median(moved) > ROUNDING * np.median(widths) or needs_double_precision(means[usable])
+        )
+        if not blurred:
             return replace(self, means=rounded, origin=(0.0, 0.0, 0.0))
         x, y, z = np.round(np.median(means[usable], axis=0))
         return replace(self, means=(means - (x, y, z)).astype(np.float32), origin=(float(x), float(y), float(z)))

@@ -156,6 +156,12 @@ class TestPly:
         back, _ = read_splats(write_ply(tmp_path / "a.ply", columns))
         assert back.origin == (0, 0, 0) and back.means.min() > 98
 
+    def test_what_comes_in_single_precision_stays_where_it_is(self, tmp_path: Path) -> None:
+        columns = columns_of(colorful_splats(20, 0))
+        columns["x"] = columns["x"] + np.float32(2500)
+        back, _ = read_splats(write_ply(tmp_path / "a.ply", columns))
+        assert back.origin == (0, 0, 0) and np.array_equal(back.means[:, 0], columns["x"])
+
 
 class TestInfinities:
     @pytest.mark.parametrize("ending", [".ply", ".compressed.ply", ".spz", ".sog", ".splat", ".glb"])
