@@ -37,6 +37,9 @@ MAX_FOLDERS = 10_000
 """Folders below a data set that are looked into, the nearest first."""
 NOT_PHOTOS = re.compile(r"\..*|masks?|depths?|outputs|renders|exports|sparse|images_\d+", re.IGNORECASE)
 """Folders beside photos that hold other pictures: masks, results, and the reduced copies of ns-process-data."""
+MAX_NAME, MAX_DEPTH, MAX_LOOKUPS = 4096, 16, 200_000
+"""Characters of a path that is looked for, folders of it that count from its end, and folders that are looked at for
+all paths together: what a hostile file lists must not take hours."""
 PHOTO_FOLDER = "images"
 Parts = tuple[str, ...]
 Assumption = Literal["separator", "place", "case", "reduced", "suffix"]
@@ -166,9 +169,11 @@ class FileResolver:
         self._folder = folder
         self._prefixes = [PurePosixPath(prefix).parts for prefix in prefixes]
         self._listing = cache(listing)
-        self._levels: list[list[Path]] | None = None
+        self._levels: dict[int, list[Path]] | None = None
+        self._with_folder: dict[str, dict[int, list[Path]]] = {}
         self._folders: dict[tuple[Kind, Place], tuple[Path, Assumptions] | None] = {}
         self._photos: set[Path] = set()
+        self._lookups = 0
         self._assumed: dict[tuple[Kind, Assumption], dict[str, Path]] = {}
         self._unclear: dict[Kind, dict[str, str]] = {}
         self._problems: dict[str, None] = {}  # ordered, and each once
@@ -252,8 +257,13 @@ class FileResolver:
         """The folder that a place means, in which some of the files are that are listed there."""
         if (kind, place) not in self._folders:
             self._folders[kind, place] = None
+            stems = {key(stem) for file in files for stem in (file, PurePosixPath(file).stem)}
             for candidates in self._candidates(place, kind):
-                good = [each for each in candidates if any(self._matches(each[0], file, kind)[0] for file in files)]
+                lying = [each for each in candidates if not stems.isdisjoint(self._listing(each[0]).stems)]
+                good = [each for each in lying if any(self._matches(each[0], file, kind)[0] for file in files)]
+                if self._lookups > MAX_LOOKUPS:
+                    self._problems["more folders are listed than are looked for; what is missing stays missing"] = None
+                    break
                 if good:
                     self._folders[kind, place] = good[0] if len(good) == 1 else None
                 if len(good) > 1:
@@ -275,7 +285,7 @@ class FileResolver:
             if elsewhere or length < len(folders):
                 for prefix in self._prefixes:
                     yield from self._at(here, prefix + tail, PLACE)
-            for level in self._below():
+            for level in self._levels_with(tail[0]):
                 yield from self._at(level, tail, PLACE)
         if not kind.are_photos:
             return
@@ -284,7 +294,7 @@ class FileResolver:
         if elsewhere or not folders:
             yield from self._at(here, (PHOTO_FOLDER,), PLACE)
         if not elsewhere and not folders:
-            for level in self._below():
+            for level in self._below().values():
                 yield [(folder, PLACE) for folder in level]
 
     def _at(
@@ -305,6 +315,7 @@ class FileResolver:
     def _in_any_spelling(self, anchor: Path, folders: Parts) -> list[Path]:
         found = [anchor]
         for folder in folders:
+            self._lookups += len(found)
             found = [path / name for path in found for name in self._listing(path).folders.get(key(folder), [])]
         return found
 
@@ -313,21 +324,30 @@ class FileResolver:
         for i, folder in enumerate(folders):
             copy = re.compile(re.escape(key(folder)) + "_([0-9]+)")
             for parent in self._in_any_spelling(anchor, folders[:i]):
-                for name in (name for names in self._listing(parent).folders.values() for name in names):
+                names = [name for names in self._listing(parent).folders.values() for name in names]
+                self._lookups += len(names)
+                for name in names:
                     factor = copy.fullmatch(key(name))
                     if factor is not None:
                         for path in self._in_any_spelling(parent / name, folders[i + 1 :]):
                             yield int(factor[1]), path
 
-    def _below(self) -> list[list[Path]]:
+    def _below(self) -> dict[int, list[Path]]:
         """The folders below the data set's, by their depth."""
         if self._levels is None:
-            self._levels = []
-            for folder, _, depth in folders_below(self._folder):
+            self._levels = {}
+            for folder, lying, depth in folders_below(self._folder):
                 if depth > 0:
-                    self._levels += [[] for _ in range(depth - len(self._levels))]
-                    self._levels[depth - 1].append(folder)
+                    self._levels.setdefault(depth, []).append(folder)
+                    for name in lying.folders:
+                        for wanted in {name, re.sub("_[0-9]+$", "", name)}:
+                            self._with_folder.setdefault(wanted, {}).setdefault(depth, []).append(folder)
         return self._levels
+
+    def _levels_with(self, name: str) -> Iterator[list[Path]]:
+        """The folders below the data set's that have a folder of that name in them, or a reduced copy, by depth."""
+        self._below()
+        yield from self._with_folder.get(key(name), {}).values()
 
     def _matches(self, folder: Path, name: str, kind: Kind) -> tuple[list[str], Assumptions]:
         """The files in a folder that a name means, all equally well, and what that assumes."""
@@ -351,15 +371,17 @@ class FileResolver:
     ) -> dict[str, tuple[Path, Assumptions]]:
         """The guesses without files that are listed by their own name, or that several names would lead to."""
         count = Counter(path for path, _ in guesses.values())
-        bad = [name for name, (path, how) in guesses.items() if how and (path in taken or count[path] > 1)]
+        bad = {name: None for name, (path, how) in guesses.items() if how and (path in taken or count[path] > 1)}
         if bad:
             line = f"{len(bad)} {kind.plural} are not there, and what is named like them belongs to others"
             self._problems[f"{line} ({some_names([legible(name) for name in bad])})"] = None
-        return {name: guess for name, guess in guesses.items() if name not in set(bad)}
+        return {name: guess for name, guess in guesses.items() if name not in bad}
 
 
 def _taken_apart(name: str, windows: bool) -> tuple[Place, str] | None:
-    """Place and name of a file, of a path as POSIX or Windows reads it; None if it has no name, or reads the same."""
+    """Place and name of a file by its path as POSIX or Windows reads it; None without, or if Windows reads the same."""
+    if len(name) > MAX_NAME:
+        return None
     path = PureWindowsPath(name) if windows else PurePosixPath(name)
     if windows and "\\" not in name and not path.drive:
         return None
@@ -372,4 +394,4 @@ def _taken_apart(name: str, windows: bool) -> tuple[Place, str] | None:
             parts.pop()
         else:
             elsewhere = True
-    return (Place(tuple(parts[:-1]), elsewhere), parts[-1]) if parts else None
+    return (Place(tuple(parts[-1 - MAX_DEPTH : -1]), elsewhere), parts[-1]) if parts else None

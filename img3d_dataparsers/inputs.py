@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from img3d_base.atomic_files import writable_cache
-from img3d_base.errors import InputError
-from img3d_dataparsers.file_resolver import is_file
+from img3d_base.errors import InputError, warn
+from img3d_dataparsers.file_resolver import NOT_PHOTOS, is_file
 from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.formats.transforms_json import read_transforms
@@ -78,7 +78,10 @@ def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX
     if not data.exists():
         raise InputError(f"there is no folder or file {data}; check --data")
     try:
-        if image_files(data):
+        photos = image_files(data)
+        if photos:
+            if NOT_PHOTOS.fullmatch(photos[0].relative_to(data).parts[0]):
+                warn(f"there are reduced copies of photos only; those in {photos[0].parent} are used")
             return data
         videos = sorted(path for path in data.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     except OSError as error:

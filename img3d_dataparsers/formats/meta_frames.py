@@ -12,6 +12,8 @@ from img3d_dataparsers.photo_folders import MASKS, PHOTOS
 from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import Frame
 
+MAX_NAME = 1000
+"""Characters of a path that a message shows in full."""
 DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", ".pfm", *IMAGE_SUFFIXES))
 INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
@@ -58,4 +60,4 @@ def _files_named(frames: list[dict[str, Any]], key: str, files: FileResolver, ki
 
 
 def _on_one_line(name: str) -> str:
-    return name if name.isprintable() else shown(name)
+    return name if name.isprintable() and len(name) <= MAX_NAME else shown(name)

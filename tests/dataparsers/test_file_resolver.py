@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from img3d_dataparsers.file_resolver import FileResolver, Kind, folders_below
+from img3d_dataparsers import file_resolver
+from img3d_dataparsers.file_resolver import FileResolver, Kind, folders_below, is_file
 
 PHOTOS = Kind("photos", (".png", ".jpg", ".jpeg"), are_photos=True)
 MASKS = Kind("masks", (".png", ".jpg"))
@@ -31,7 +32,7 @@ def found(folder: Path, *names: str, kind: Kind = PHOTOS, prefixes: tuple[str, .
     paths = files.find(names, kind)
     lines = files.assumptions
     assert all(line.isprintable() for line in lines)
-    return [os.path.relpath(path, folder) if path.exists() else "" for path in paths], "\n".join(lines)
+    return [os.path.relpath(path, folder) if is_file(path) else "" for path in paths], "\n".join(lines)
 
 
 class TestSeparators:
@@ -232,6 +233,30 @@ class TestWhatIsNoFile:
         os.mkfifo(tmp_path / "images/2.jpg")
         paths = FileResolver(tmp_path).find(["images/2.jpg", "/dev/zero", "images/3.jpg", "images/4"], PHOTOS)
         assert not any(path.is_file() for path in paths)
+
+
+class TestHostileNames:
+    def test_more_folders_than_anybody_has(self, tmp_path: Path) -> None:
+        lay(tmp_path, *(f"{i}/{i}/x" for i in range(30)), "images/1.jpg")
+        files = FileResolver(tmp_path)
+        paths = files.find(["images/1.jpg", *(f"/a/{i}/{i}/1.jpg" for i in range(1000))], PHOTOS)
+        assert paths[0].is_file() and not any(path.is_file() for path in paths[1:])
+
+    def test_looking_ends(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(file_resolver, "MAX_LOOKUPS", 100)
+        lay(tmp_path, *(f"{i}/x" for i in range(30)))
+        _, line = found(tmp_path, *(f"/a/{i}/1.jpg" for i in range(50)))
+        assert line == "more folders are listed than are looked for; what is missing stays missing"
+
+    def test_paths_of_a_million_characters(self, tmp_path: Path) -> None:
+        lay(tmp_path, "images/1.jpg")
+        names = "a" * 10**6, "a/" * 10**6 + "images/1.jpg", "\\" * 10**6
+        paths, lines = found(tmp_path, *names)
+        assert paths == ["", "", ""] and lines == ""  # apart: a difference would be shown in full
+
+    def test_deep_paths(self, tmp_path: Path) -> None:
+        lay(tmp_path, "images/1.jpg")
+        assert found(tmp_path, "/" + "a/" * 1000 + "images/1.jpg")[0] == ["images/1.jpg"]
 
 
 class TestLinks:

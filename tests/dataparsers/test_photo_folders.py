@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from img3d_dataparsers.inputs import photo_folder
 from img3d_dataparsers.photo_folders import image_files, masks_of
 
 
@@ -47,11 +48,17 @@ class TestPhotos:
         os.mkfifo(tmp_path / "2.jpg")
         assert photos(tmp_path) == ["1.jpg"]
 
-    def test_reduced_copies_where_there_is_nothing_else(self, tmp_path: Path) -> None:
+    def test_reduced_copies_where_there_is_nothing_else(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         lay(tmp_path, "images_8/1.jpg", "images_4/1.jpg", "masks/1.png")
         assert photos(tmp_path) == ["images_4/1.jpg"]
+        assert photo_folder(tmp_path, None) == tmp_path
+        assert f"reduced copies of photos only; those in {tmp_path / 'images_4'}" in capsys.readouterr().out
         lay(tmp_path, "images/1.jpg")
         assert photos(tmp_path) == ["images/1.jpg"]
+        assert photo_folder(tmp_path, None) == tmp_path
+        assert capsys.readouterr().out == ""
 
     @pytest.mark.parametrize("name", ["1_mask.png", "1.jpg.mask.png", "1.mask.png", "1.jpg.png", "1_MASK.PNG"])
     def test_masks_beside_photos_are_none(self, tmp_path: Path, name: str) -> None:
