@@ -12,6 +12,7 @@ from img3d_exporters.commands.mesh import mesh
 from img3d_exporters.commands.pointcloud import pointcloud
 from img3d_exporters.commands.report import report
 from img3d_exporters.commands.splat import splat
+from img3d_exporters.commands.video import video
 from img3d_exporters.commands.viewer import viewer
 from img3d_methods.threads import leave_threads_to_kernels
 
@@ -19,7 +20,7 @@ DESCRIPTION = """Writes what a run made, in formats used elsewhere. A run's conf
 as with all of Nerfstudio's commands: take only those of people you trust."""
 
 app = tyro.extras.SubcommandApp()
-for subcommand in (viewer, splat, mesh, pointcloud, lod, report):
+for subcommand in (viewer, splat, mesh, pointcloud, lod, video, report):
     app.command(subcommand)
 
 

@@ -203,6 +203,30 @@ def _private_folder(folder: Path) -> Path:
     return folder
 
 
+def turn_for_spiral(datamanager: Any) -> None:
+    """Let `ns-render spiral` take our runs, and go around what the photos look at.
+
+    Its `main` asserts three classes of data managers, none for whole images. And its path is not to be used: a circle
+    about one photo's camera, rolled by the wrong vector (cameras/camera_paths.py takes the camera's backward axis in
+    the world for "up" in the camera's own axes). It finds both by their names in scripts/render.py, of which only that
+    command loads anything. Can go when upstream's path is upright and its assertion has FullImageDatamanager.
+    """
+    render: Any = sys.modules.get("nerfstudio.scripts.render")
+    if render is None or sys.argv[1:2] != ["spiral"]:
+        return
+    from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
+
+    from img3d_methods.camera_paths import path_cameras, picture_size
+
+    if option_value("radius") is not None:
+        warn("--radius is left out: the path goes where the photos were taken.")
+    photos = datamanager.train_dataset.cameras
+    size = picture_size(photos, int(max(photos.width.max(), photos.height.max())))
+    render.VanillaDataManager = (render.VanillaDataManager, type(datamanager))
+    render.get_spiral_path = lambda camera, steps, radius: path_cameras(photos, "spiral", steps, size)
+    datamanager.eval_dataloader = FixedIndicesEvalDataloader(datamanager.train_dataset, device=datamanager.device)
+
+
 # -------------------------------------------------------------------------------------------------------- the viewer
 
 

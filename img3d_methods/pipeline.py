@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from img3d_base.errors import InputError
-from img3d_methods.compat import fail
+from img3d_methods.compat import fail, turn_for_spiral
 from img3d_methods.run_config import moved_data_message
 
 
@@ -36,6 +36,7 @@ class Img3dPipeline(VanillaPipeline):
             super().__init__(config, device, test_mode, **kwargs)
         except InputError as error:  # here, because ns-eval, ns-viewer, … have no trainer that could catch it
             fail(str(error))
+        turn_for_spiral(self.datamanager)
         self.steps_per_metrics = 1
         """Steps between two measurements of what is trained on; the trainer sets it to what it prints."""
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures one after the other, in a file that plays everywhere: H.264 in an MP4, or a GIF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from img3d_base.errors import InputError
+from img3d_exporters.output_files import check_free, written_whole
+
+Picture = UInt8[np.ndarray, "H W 3"]
+
+QUALITY = "18"
+"""x264's constant rate factor: hardly to be told from the original."""
+BT709, LIMITED_RANGE = 1, 1
+"""HD video's colours and range of values, in the numbers of ITU-T H.273; where a file does not say, players guess."""
+FASTEST_GIF = 50
+"""Pictures per second: browsers slow down those that say more."""
+
+
+def check_output(path: Path, fps: int, force: bool) -> None:
+    """Raises InputError where the file may not be written, before anything that takes long."""
+    ending = path.suffix.lower()
+    if ending not in (".mp4", ".gif"):
+        raise InputError(f"{path} has an ending that img3d-export video does not write: it writes .mp4 and .gif.")
+    if ending == ".gif" and fps > FASTEST_GIF:
+        raise InputError(f"--fps is {fps}: GIFs play at most {FASTEST_GIF} pictures a second.")
+    check_free(path, force)
+
+
+def write_video(pictures: Iterable[Picture], num_pictures: int, path: Path, fps: int) -> None:
+    """Writes the file whole, or not at all, in the format of its ending.
+
+    Args:
+        pictures: sRGB, all of one size; for an MP4 both its sides are even.
+        num_pictures: How many, at least one.
+        path: Its folder is made.
+        fps: Pictures per second.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    with written_whole(path) as temporary:
+        if path.suffix.lower() == ".gif":
+            _write_gif(pictures, num_pictures, temporary, fps)
+        else:
+            _write_mp4(pictures, temporary, fps)
+
+
+def _write_mp4(pictures: Iterable[Picture], path: Path, fps: int) -> None:
+    import av  # here, because a broken one must not take the other subcommands down
+    from av.video.reformatter import ColorRange, Colorspace
+
+    # With its index in front the video begins to play before all of it is there.
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as file:
+        stream = file.add_stream("libx264", rate=fps, options={"crf": QUALITY})
+        stream.pix_fmt = "yuv420p"  # what hardware and browsers decode
+        codec = stream.codec_context
+        codec.color_primaries = codec.color_trc = codec.colorspace = BT709
+        codec.color_range = LIMITED_RANGE
+        for picture in pictures:
+            if not codec.is_open:
+                codec.height, codec.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+
+
+def _write_gif(pictures: Iterable[Picture], num_pictures: int, path: Path, fps: int) -> None:
+    frames = _with_palettes(pictures)
+    ends = np.round(100 * np.arange(1, num_pictures + 1) / fps).astype(int)  # the format counts in hundredths
+    milliseconds = (10 * np.diff(ends, prepend=0)).tolist()
+    next(frames).save(path, "GIF", save_all=True, append_images=frames, duration=milliseconds, loop=0, optimize=False)
+
+
+def _with_palettes(pictures: Iterable[Picture]) -> Iterator[Image.Image]:
+    """Each with 256 colours of its own, dithered."""
+    for picture in map(Image.fromarray, pictures):
+        palette = picture.quantize(256, Image.Quantize.FASTOCTREE)
+        yield picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
