@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
-from nerfstudio.viewer.utils import get_camera
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from torch import Tensor
@@ -33,6 +32,8 @@ from img3d_methods.compat import RenderThreads, leave_fixed_poses_alone
 from img3d_methods.render_pace import RenderPace
 from img3d_methods.training_curve import CURVE_FILE, CurvePoint, read_curve
 from img3d_methods.training_progress import TrainingProgress
+from img3d_methods.view_picture import ViewPicture
+from img3d_methods.viewer_controls import put_controls_right, training_is_over
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -78,7 +79,7 @@ class BrowserView(ViewerControl, ABC):
         self._refreshed_at = 0.0
         self._refresh_seconds = 0.0
         self._backdrops: dict[int, tuple[float, ...]] = {}
-        self._adjusting_thread: int | None = None
+        self._adjusting_threads: set[int] = set()
         self._pace = RenderPace()
         self.progress = TrainingProgress()
 
@@ -91,6 +92,9 @@ class BrowserView(ViewerControl, ABC):
         if camera_optimizer is not None:
             leave_fixed_poses_alone(viewer, camera_optimizer)
         viewer.viser_server.on_client_connect(self._let_training_go_on)
+        put_controls_right(viewer)
+        if viewer.trainer is None:
+            training_is_over(viewer, self.model.step + 1)
 
     # ------------------------------------------------------------------------------------- what the two kinds differ in
 
@@ -132,7 +136,7 @@ class BrowserView(ViewerControl, ABC):
                 there is no new picture.)
         """
         thread = threading.current_thread()
-        ours = self._adjusting_thread == threading.get_ident()
+        ours = threading.get_ident() in self._adjusting_threads
         if self.panel is None or ours or not isinstance(thread, RenderStateMachine):
             yield
             return
@@ -170,11 +174,11 @@ class BrowserView(ViewerControl, ABC):
     @contextmanager
     def adjusted(self) -> Generator[None]:
         """What this thread renders follows the panel's settings."""
-        self._adjusting_thread = threading.get_ident()
+        self._adjusting_threads.add(threading.get_ident())
         try:
             yield
         finally:
-            self._adjusting_thread = None
+            self._adjusting_threads.discard(threading.get_ident())
 
     def page_can_draw(self) -> bool:
         """Whether what the viewer is asked for is colours, from one ordinary camera."""
@@ -220,7 +224,10 @@ class BrowserView(ViewerControl, ABC):
 
     def after_training(self, step: int) -> None:
         """Show the result."""
-        if self.panel is None or not self.viewer.render_statemachines:
+        if self.panel is None:
+            return
+        training_is_over(self.viewer, step + 1)
+        if not self.viewer.render_statemachines:
             return
         with self.lock():
             self.panel.update(now=True)
@@ -270,17 +277,10 @@ class BrowserView(ViewerControl, ABC):
 
         return VISER_NERFSTUDIO_SCALE_RATIO
 
-    def picture(self, client: Any, height: int) -> Tensor:
-        """What a page looks at, rendered here with all that the model has: uint8 `[height, W, 3]`."""
-        with self.lock():
-            return self._render(client, height)
-
-    def _render(self, client: Any, height: int) -> Tensor:
-        state = self.viewer.get_camera_state(client)
-        camera = get_camera(state, height, round(height * state.aspect)).to(self.model.device)
-        with self.evaluating(), self.adjusted():
-            rgb = self.model.get_outputs_for_camera(camera, obb_box=self.crop_box())["rgb"]
-        return (rgb * 255).round().to(torch.uint8).cpu()
+    def picture(self, client: Any, height: int) -> UInt8[np.ndarray, "H W 3"]:
+        """What a page shows, rendered here `height` pixels high."""
+        with self.adjusted():
+            return ViewPicture(self.viewer, client, height).take()
 
     @contextmanager
     def evaluating(self) -> Generator[None]:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
     from nerfstudio.cameras.camera_optimizers import CameraOptimizer
     from nerfstudio.configs.base_config import ViewerConfig
+    from nerfstudio.viewer.control_panel import ControlPanel
     from nerfstudio.viewer.viewer import Viewer
+    from viser import GuiTabGroupHandle, GuiTabHandle, ViserServer
 
 LOCALHOST = "127.0.0.1"
 COMMANDS = ("ns-eval", "ns-export", "ns-render", "ns-train", "ns-viewer")
@@ -271,6 +273,42 @@ def _print_line(line: str, color: str) -> None:
     from nerfstudio.utils.rich_utils import CONSOLE
 
     CONSOLE.print(line, style=f"bold {color}", markup=False, highlight=False, soft_wrap=True)
+
+
+def offer_no_depth_buffer(control: ControlPanel) -> None:
+    """Keep the depth that the page hides objects with out of the menus of outputs.
+
+    For splats it has another size than the pictures, and yet is what "Split Screen" shows to begin with: joining the
+    two ends the page's render thread. Can go when render_state_machine.py keeps it out of its outputs.
+    """
+    update = control.update_output_options
+    control.update_output_options = lambda new_options: update(
+        [option for option in new_options if option != "gl_z_buf_depth"]
+    )
+
+
+def tab_of_page(server: ViserServer, label: str) -> tuple[GuiTabGroupHandle, GuiTabHandle]:
+    """A tab of a viser page, and the group that it is in.
+
+    Nerfstudio's viewer keeps no handles of its tabs, and viser finds one in a table of its own only (other names from
+    1.0 on). Can go when viewer.py keeps them.
+
+    Raises:
+        LookupError: There is no tab of that label.
+    """
+    import viser
+
+    gui: Any = server.gui
+    containers = gui._container_handle_from_uuid if hasattr(gui, "_container_handle_from_uuid") else None
+    for tab in list((containers or gui._container_handle_from_id).values()):
+        if isinstance(tab, viser.GuiTabHandle):
+            group: Any = tab._parent
+            labels, tabs = (
+                (group._labels, group._tabs) if hasattr(group, "_tabs") else (group._tab_labels, group._tab_handles)
+            )
+            if labels[tabs.index(tab)] == label:
+                return group, tab
+    raise LookupError(label)
 
 
 class RenderThreads(dict[int, Any]):

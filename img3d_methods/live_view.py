@@ -11,8 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, UInt8
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.utils import get_camera
 from torch import Tensor
 
 from img3d_methods.browser_view import BrowserView, pose_of
@@ -54,7 +56,7 @@ class LiveView(BrowserView):
 
     def shown(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """The Gaussians to render: all, or in the viewer's frames those that its sliders leave."""
-        if self.panel is None or self._adjusting_thread != threading.get_ident():
+        if self.panel is None or threading.get_ident() not in self._adjusting_threads:
             return params
         return self.panel.shown.of(params)
 
@@ -77,7 +79,7 @@ class LiveView(BrowserView):
         for thread in list(self.viewer.render_statemachines.values()):
             if thread.output_keys:
                 pose = pose_of(thread.client)
-                picture = self._render(thread.client, min(self.viewer.control_panel.max_res, 512))
+                picture = self._rendered(thread.client, min(self.viewer.control_panel.max_res, 512))
                 thread.client.scene.set_background_image(picture.numpy(), format="jpeg", jpeg_quality=75)
                 self._backdrops[thread.client.client_id] = pose
         self._hold_until = time.monotonic() + HOLD_SECONDS
@@ -86,6 +88,14 @@ class LiveView(BrowserView):
         self._hold_timer = threading.Timer(HOLD_SECONDS + 0.1, self.rerender)
         self._hold_timer.daemon = True
         self._hold_timer.start()
+
+    def _rendered(self, client: Any, height: int) -> UInt8[Tensor, "H W 3"]:
+        """Colours of what a page looks at."""
+        state = self.viewer.get_camera_state(client)
+        camera = get_camera(state, height, round(height * state.aspect)).to(self.model.device)
+        with self.evaluating(), self.adjusted():
+            rgb = self.model.get_outputs_for_camera(camera, obb_box=self.crop_box())["rgb"]
+        return (rgb * 255).round().to(torch.uint8).cpu()
 
     # ------------------------------------------------------------------------------------------------- refreshes
 

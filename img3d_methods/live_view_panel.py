@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from img3d_methods.splat_packets import ShownGaussians
@@ -23,11 +25,13 @@ points up. (The exporters build upon this package, which so knows nothing of the
 
 
 class LiveViewPanel(ViewPanel):
-    """The tabs "Splats" and "Save".
+    """The tabs "Splats" and "Export".
 
     Args:
         view: The live view that they control; its viewer is set up.
     """
+
+    COMMANDS = {**ViewPanel.COMMANDS, "viewer": "page", "lod": "lod"}
 
     def __init__(self, view: LiveView) -> None:
         self.view = view
@@ -56,8 +60,8 @@ class LiveViewPanel(ViewPanel):
     def _add_exports(self, gui: Any) -> None:
         self._writers = {writer.name: writer for writer in entry_points(group=SPLAT_WRITERS)}
         self._format = gui.add_dropdown("Format", sorted(self._writers, key=lambda name: (name != "ply", name)))
-        export = gui.add_button("Export splats", hint="What is trained so far, inside the crop box.")
-        export.on_click(lambda event: self._save(self._export, event))
+        export = gui.add_button("Download splats", hint="What is trained so far, inside the crop box.")
+        export.on_click(lambda event: self._export(self._splats, event))
 
     def _model_size(self) -> str:
         return f"**Gaussians** {self.view.model.num_points:,}"
@@ -70,12 +74,15 @@ class LiveViewPanel(ViewPanel):
     def shown(self) -> ShownGaussians:
         return ShownGaussians(int(self._limit.value), float(self._size.value), float(self._opacity.value))
 
-    def _export(self, event: Any) -> str:
+    def _splats(self, event: Any) -> str:
         model, ending = self.view.model, self._format.value
         with self.view.lock():
             params = {name: value.cpu().clone() for name, value in self.view.gaussians().items()}
-            path = self.view.viewer.log_filename.parent / "exports" / f"splat_step_{model.step:06d}.{ending}"
+            name = f"splat_step_{model.step:06d}.{ending}"
         splats = splats_of_parameters(params, model.config.sh_degree).visible()
         splats.antialiased = model.config.rasterize_mode == "antialiased"
-        self._writers[ending].load()(splats, path, "z")
-        return f"{len(splats):,} Gaussians written to `{path}`"
+        with TemporaryDirectory() as folder:
+            self._writers[ending].load()(splats, Path(folder) / name, "z")
+            content = (Path(folder) / name).read_bytes()
+        event.client.send_file_download(name, content)
+        return f"{len(splats):,} Gaussians, {len(content) / 1e6:.1f} MB, were sent to your downloads as `{name}`."

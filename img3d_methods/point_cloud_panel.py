@@ -29,7 +29,7 @@ class ShownPoints:
 
 
 class PointCloudPanel(ViewPanel):
-    """The tabs "Points" and "Save".
+    """The tabs "Points" and "Export".
 
     Args:
         view: The view that they control; its viewer is set up.
@@ -49,7 +49,7 @@ class PointCloudPanel(ViewPanel):
         return self._points, self._count, self._point_size
 
     def _add_exports(self, gui: Any) -> None:
-        gui.add_markdown("`img3d-export mesh` and `img3d-export pointcloud` make files of this run.")
+        """A field has no file of its own that other programs read."""
 
     def _model_size(self) -> str:
         return ""

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The viewer's tabs of a model: what its pages draw, how training goes, and what can be saved from here."""
+"""The viewer's tabs of a model: what its pages draw, how training goes, and what can be exported from here.
+
+What is exported goes to the page's downloads: who looks at a run need not be where it is, nor may write there.
+"""
 
 from __future__ import annotations
 
 import io
+import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -32,8 +36,11 @@ class ViewPanel(ABC):
 
     Args:
         view: What they control; its viewer is set up.
-        name: Of the first tab; the second is for saving.
+        name: Of the first tab; the second is "Export".
     """
+
+    COMMANDS = {"mesh": "mesh.glb", "pointcloud": "points.ply", "video": "video.mp4", "report": "report.html"}
+    """What `img3d-export` makes of such a run beside what the page downloads, and an output of each."""
 
     def __init__(self, view: BrowserView, name: str) -> None:
         self._view = view
@@ -47,14 +54,16 @@ class ViewPanel(ABC):
                 control.on_update(lambda _: view.rerender())
             self._numbers = gui.add_markdown("")
             self._curves = gui.add_markdown("", image_root=Path())  # without a folder viser warns of data URIs too
-        with tabs.add_tab("Save"):
+        with tabs.add_tab("Export"):
             self._add_exports(gui)
             self._picture_height = gui.add_number(
                 "Picture height", PICTURE_HEIGHT, min=16, max=4320, step=1, hint="Pixels; the width follows the window."
             )
-            picture = gui.add_button("Picture of this view", hint="Rendered with all that the model has.")
-            self._saved = gui.add_markdown("")
-        picture.on_click(lambda event: self._save(self._picture, event))
+            picture = gui.add_button("Picture of this view", hint="What the page shows, as sharp as the model has it.")
+            others = gui.add_button("Other files …", color="gray", hint="What commands make of this run.")
+            self._exported = gui.add_markdown("")
+        picture.on_click(lambda event: self._export(self._picture, event))
+        others.on_click(self._show_commands)
         self.update(now=True)
 
     @abstractmethod
@@ -99,16 +108,34 @@ class ViewPanel(ABC):
         doublings = [step for step in self._view.doublings() if step <= points[-1].step]
         return f"![Training PSNR]({psnr_curve(points, None, doublings)})\n![Loss]({loss_curve(points, doublings)})"
 
-    # --------------------------------------------------------------------------------------------------- saving
+    # ------------------------------------------------------------------------------------------------- exporting
 
-    def _save(self, write: Callable[[Any], str], event: Any) -> None:
+    def _show_commands(self, event: Any) -> None:
+        """A dialogue, since they are wider than the panel."""
+        with event.client.gui.add_modal("Other files") as dialogue:
+            event.client.gui.add_markdown("Commands that make files of the last checkpoint:")
+            event.client.gui.add_markdown("\n\n".join(f"```\n{command}\n```" for command in self.commands()))
+            close = event.client.gui.add_button("Close")
+            close.on_click(lambda _: dialogue.close())
+
+    def commands(self) -> list[str]:
+        """What makes other files of this run."""
+        config = shlex.quote(str(self._view.viewer.log_filename.absolute().parent / "config.yml"))
+        return [
+            f"img3d-export {name} --load-config {config} --output{'' if '.' in output else '-dir'} {output}"
+            for name, output in self.COMMANDS.items()
+        ]
+
+    def _export(self, make: Callable[[Any], str], event: Any) -> None:
+        """Do what a button is for, and say what became of it."""
+        self._exported.content = "Being made …"
         try:
-            self._saved.content = write(event)
-        except InputError as error:
-            self._saved.content = str(error)
+            self._exported.content = make(event)
+        except (InputError, OSError) as error:
+            self._exported.content = str(error)
 
     def _picture(self, event: Any) -> str:
-        picture = Image.fromarray(self._view.picture(event.client, int(self._picture_height.value)).numpy())
+        picture = Image.fromarray(self._view.picture(event.client, int(self._picture_height.value)))
         content = io.BytesIO()
         picture.save(content, format="PNG")
         event.client.send_file_download(f"view_step_{self._view.model.step:06d}.png", content.getvalue())

@@ -72,6 +72,17 @@ def test_a_camera_path_is_rendered_without_the_systems_ffmpeg(trained_run: Train
     assert psnr(frames[0], frames[1]) < 30
 
 
+def test_a_spiral_goes_around_what_the_photos_look_at(trained_run: TrainedRun, tmp_path: Path) -> None:
+    trained_run.cli.succeed(
+        *("ns-render", "spiral", "--load-config", trained_run.config, "--output-path", tmp_path / "out.mp4"),
+        *("--seconds", 1, "--frame-rate", 8, "--output-format", "images", "--image-format", "png"),
+    )
+    frames = sorted((tmp_path / "out").iterdir())
+    assert len(frames) == 8
+    for i, frame in enumerate(frames):  # 16 photos were taken from a ring; 000 is held out
+        assert psnr(frame, trained_run.data / "images" / f"{(2 * i + 1) % 16:03d}.png") > 18
+
+
 def listening_on(port: int) -> set[str]:
     """Addresses that something listens on at this port."""
     found = set()

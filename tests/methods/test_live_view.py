@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from hang_limit import HANG_SECONDS
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.render_state_machine import RenderAction
-from PIL import Image
 from watched_model import WatchedModel
 
 from img3d_exporters.splat_files import read_splats
@@ -321,34 +321,50 @@ class TestCurves:
         assert CURVE_FILE in "".join(capsys.readouterr())
 
 
-class TestSaving:
+class TestExport:
+    def downloads(self, watched: WatchedSplats) -> dict[str, bytes]:
+        page = watched.open_page()
+        watched.panel._export(watched.panel._splats, SimpleNamespace(client=page))
+        return page.downloads
+
     @pytest.mark.parametrize("ending", ["ply", "compressed.ply", "splat", "spz", "sog", "glb"])
-    def test_export_writes_beside_the_runs_config(self, watched: WatchedSplats, tmp_path: Path, ending: str) -> None:
+    def test_splats_are_downloaded_and_the_servers_folders_left_alone(
+        self, watched: WatchedSplats, tmp_path: Path, ending: str
+    ) -> None:
+        before = sorted(tmp_path.rglob("*"))
         watched.model.step = 7
         watched.panel._format.value = ending
-        watched.panel._save(watched.panel._export, None)
-        assert "Gaussians written to" in watched.panel._saved.content
-        written, up = read_splats(tmp_path / "exports" / f"splat_step_000007.{ending}")
+        ((name, content),) = self.downloads(watched).items()
+        assert name == f"splat_step_000007.{ending}"
+        assert "Gaussians" in watched.panel._exported.content and name in watched.panel._exported.content
+        assert sorted(tmp_path.rglob("*")) == before
+        (tmp_path / name).write_bytes(content)
+        written, up = read_splats(tmp_path / name)
         assert 2900 < len(written) <= 3000
         assert up == ("z" if ending == "ply" else "-y")
 
-    def test_nothing_to_write_leaves_no_file(self, watched: WatchedSplats, tmp_path: Path) -> None:
+    def test_nothing_to_write_is_said_in_the_panel(self, watched: WatchedSplats) -> None:
         watched.model.opacities.data[:] = -9
-        watched.panel._save(watched.panel._export, None)
-        assert "no Gaussians" in watched.panel._saved.content
-        assert not list(tmp_path.rglob("*.ply*"))
+        assert not self.downloads(watched)
+        assert "no Gaussians" in watched.panel._exported.content
 
-    def test_what_cannot_be_written_is_said_in_the_panel(self, watched: WatchedSplats, tmp_path: Path) -> None:
-        (tmp_path / "exports").write_text("in the way")
-        watched.panel._save(watched.panel._export, None)
-        assert "cannot be written" in watched.panel._saved.content
+    def test_what_cannot_be_written_is_said_in_the_panel(
+        self, watched: WatchedSplats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+        assert not self.downloads(watched)
+        assert "No such file" in watched.panel._exported.content
 
-    def test_a_picture_of_the_view_is_downloaded(self, watched: WatchedSplats, tmp_path: Path) -> None:
-        page = watched.open_page()
-        watched.panel._save(watched.panel._picture, SimpleNamespace(client=page))
-        ((name, content),) = page.downloads.items()
-        (tmp_path / name).write_bytes(content)
-        assert Image.open(tmp_path / name).size == (1620, 1080)
+    def test_commands_for_other_files_are_whole(self, watched: WatchedSplats, tmp_path: Path) -> None:
+        watched.viewer.log_filename = tmp_path / "a run" / "log.txt"
+        for command in watched.panel.commands():
+            program, name, option, config, *output = shlex.split(command)
+            assert (program, option, config) == (
+                *("img3d-export", "--load-config"),
+                str(tmp_path / "a run" / "config.yml"),
+            )
+            assert output[0] == ("--output" if "." in output[1] else "--output-dir")
+            assert name in ("mesh", "pointcloud", "video", "report", "viewer", "lod")
 
 
 def test_a_model_without_a_viewer_renders_all(watched: WatchedSplats) -> None:

@@ -174,11 +174,3 @@ class TestWhileTraining:
         monkeypatch.setattr(watched.model, "get_outputs", never)
         watched.view.after_step(5)
         watched.view.after_training(5)
-
-
-def test_a_picture_of_the_view_is_downloaded(watched: WatchedModel) -> None:
-    page = opened(watched)
-    watched.panel._picture_height.value = 60
-    watched.panel._save(watched.panel._picture, SimpleNamespace(client=page))
-    ((name, content),) = page.downloads.items()
-    assert name.endswith(".png") and content.startswith(b"\x89PNG")

@@ -106,7 +106,7 @@ class ViewerPage:
 
     def rendered(self, height: int) -> Image.Image:
         """The trainer's picture of what the page looks at."""
-        self.tab("Save")
+        self.tab("Export")
         self.page.get_by_label("Picture height").fill(str(height))
         self.page.keyboard.press("Enter")
         with self.page.expect_download() as download:
@@ -187,14 +187,20 @@ class TestNsViewer:
         ns_viewer.page.wait_for_timeout(2000)
         assert ns_viewer.agreement() >= 25
 
-    def test_the_export_button_writes_the_splats(
-        self, ns_viewer: ViewerPage, trained_sample: tuple[CommandLine, Path]
-    ) -> None:
-        ns_viewer.tab("Save")
-        ns_viewer.page.get_by_role("button", name="Export splats").click()
-        count = int(ns_viewer.wait_for_text(r"([\d,]+) Gaussians written to")[1].replace(",", ""))
-        (file,) = (trained_sample[0].run_folder("short") / "exports").glob("*.ply")
-        assert PlyData.read(file)["vertex"].count == count > 1000
+    def test_the_export_button_downloads_the_splats(self, ns_viewer: ViewerPage) -> None:
+        ns_viewer.tab("Export")
+        with ns_viewer.page.expect_download() as download:
+            ns_viewer.page.get_by_role("button", name="Download splats").click()
+        count = int(ns_viewer.wait_for_text(r"([\d,]+) Gaussians, [\d.]+ MB, were sent")[1].replace(",", ""))
+        assert download.value.suggested_filename == "splat_step_000299.ply"
+        assert PlyData.read(download.value.path())["vertex"].count == count > 1000
+
+    def test_a_finished_run_says_nothing_of_training(self, ns_viewer: ViewerPage) -> None:
+        said = ns_viewer.text()
+        assert "Step: 300" in said
+        for untrue in ("Pause Training", "Train Speed", "Train Util", "not currently supported"):
+            assert untrue not in said
+        assert ns_viewer.page.get_by_role("tab").all_inner_texts() == ["Splats", "Export", "Control", "Render"]
 
     def test_the_page_reports_no_error(self, ns_viewer: ViewerPage) -> None:
         assert not ns_viewer.errors

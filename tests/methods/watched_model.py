@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import viser
@@ -62,6 +63,15 @@ class RenderThread(RenderStateMachine):
                 self.result = "drawn by the page"
 
 
+class Control:
+    """One of Nerfstudio's own."""
+
+    visible = True
+
+    def set_hidden(self, hidden: bool) -> None:
+        self.visible = not hidden
+
+
 class WatchedModel:
     """A model with Nerfstudio's viewer over a real viser server.
 
@@ -82,8 +92,12 @@ class WatchedModel:
             stats_markdown=server.gui.add_markdown("Step: 0  \nResolution: 0x0px"),
             make_stats_markdown=lambda step, resolution: f"Step: 0  \nResolution: {resolution}",
             control_panel=SimpleNamespace(
-                output_render="rgb", split=False, crop_viewport=False, crop_obb=None, max_res=512
+                **{"output_render": "rgb", "split": False, "crop_viewport": False, "crop_obb": None, "max_res": 512},
+                **{"_train_speed": Control(), "_train_util": Control()},
             ),
+            pause_train=Control(),
+            resume_train=Control(),
+            update_step=lambda step: None,
             render_tab_state=SimpleNamespace(preview_render=False, preview_camera_type="Perspective"),
             render_statemachines={},
             trainer=None,
@@ -93,7 +107,8 @@ class WatchedModel:
             get_camera_state=lambda page: state,
         )
         self.view = self.model.live_view
-        self.view._setup(self.viewer)
+        with patch("img3d_methods.browser_view.put_controls_right"):  # test_viewer_controls.py has them
+            self.view._setup(self.viewer)
 
     def open_page(self) -> Page:
         page = Page(len(self.pages))

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nerfstudio's own controls in its viewer, where they say what is not so: taken away, or put right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img3d_methods.compat import offer_no_depth_buffer, tab_of_page
+
+if TYPE_CHECKING:
+    from nerfstudio.viewer.viewer import Viewer
+
+
+def put_controls_right(viewer: Viewer) -> None:
+    """No "Export", which denies what works and only spells out commands; and "Render" keeps paths with the run.
+
+    Camera paths would otherwise be saved among the photos, which may be somebody else's or read-only.
+    """
+    import viser  # here: not every command needs it, and it takes a while
+    from nerfstudio.viewer.render_panel import populate_render_tab
+
+    offer_no_depth_buffer(viewer.control_panel)
+    _, export = tab_of_page(viewer.viser_server, "Export")
+    export.remove()
+    tabs, render = tab_of_page(viewer.viser_server, "Render")
+    render.remove()
+    run_folder = viewer.log_filename.parent
+    with tabs.add_tab("Render", viser.Icon.CAMERA):
+        viewer.render_tab_state = populate_render_tab(
+            viewer.viser_server, run_folder / "config.yml", run_folder, viewer.control_panel
+        )
+
+
+def training_is_over(viewer: Viewer, steps: int) -> None:
+    """Nothing can be paused or slowed down any more, and the step that is shown is the run's last."""
+    viewer.pause_train.visible = viewer.resume_train.visible = False
+    for control in (viewer.control_panel._train_speed, viewer.control_panel._train_util):
+        control.set_hidden(True)
+    viewer.update_step(steps)
