@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from img3d_base.errors import InputError
-from img3d_exporters.output_files import check_free, written_whole
+from img3d_base.output_files import check_free, written_whole
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
