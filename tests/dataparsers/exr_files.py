@@ -38,3 +38,14 @@ def exr_bytes(channels: Mapping[str, npt.NDArray[np.floating]], version: int = 2
     offsets = [start + y * (8 + len(rows[0])) for y in range(height)]
     chunks = [struct.pack("<ii", y, len(row)) + row for y, row in enumerate(rows)]
     return header + struct.pack(f"<{height}Q", *offsets) + b"".join(chunks)
+
+
+def exr_file(values: npt.NDArray[np.floating], compression: int = 0) -> bytes:
+    """The file of a picture.
+
+    Args:
+        values: `[H, W, 1]` (depth), `[H, W, 3]` or `[H, W, 4]`, premultiplied; float32 or float16.
+        compression: the number that the header claims.
+    """
+    names = {1: "Y", 3: "RGB", 4: "RGBA"}[values.shape[2]]
+    return exr_bytes({name: values[..., i] for i, name in enumerate(names)}, compression=compression)
