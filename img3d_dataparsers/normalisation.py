@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
+from scipy.spatial.transform import Rotation
 
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod
 
@@ -20,6 +21,7 @@ def normalise(
     center_method: CenterMethod,
     auto_scale_poses: bool,
     scale_factor: float,
+    up: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray, float]:
     """Nerfstudio's normalisation of poses, in double precision where it matters.
 
@@ -29,6 +31,7 @@ def normalise(
         center_method: as in Nerfstudio's data parsers.
         auto_scale_poses: whether the farthest camera coordinate becomes 1.
         scale_factor: a further scale.
+        up: `[3]`, for the orientation method "up": what becomes z instead of the mean of the cameras' own.
 
     Returns:
         normalised camera_to_worlds `[N, 3, 4]`; the transform `[3, 4]` and the scale that made them:
@@ -38,6 +41,10 @@ def normalise(
     shift = np.eye(4)
     if center_method != "none":
         shift[:3, 3] = -camera_to_worlds[:, :3, 3].mean(axis=0)
+    if up is not None and orientation_method == "up":
+        turn = np.eye(4)
+        turn[:3, :3] = Rotation.align_vectors([[0.0, 0.0, 1.0]], up[None])[0].as_matrix()
+        shift, orientation_method = turn @ shift, "none"
     _, oriented = auto_orient_and_center_poses(
         torch.from_numpy(shift @ camera_to_worlds).float(), method=orientation_method, center_method=center_method
     )

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from img3d_base.atomic_files import cache_folders
 from img3d_base.errors import InputError, warn
+from img3d_dataparsers.camera_distance import CameraDistance, in_metres
 from img3d_dataparsers.camera_sizes import downscaled
 from img3d_dataparsers.depth.points import points_from_depth
 from img3d_dataparsers.image_dataset import UPRIGHT
@@ -57,7 +58,8 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     scene_scale: float = 1.0
     """How much to scale the region of interest by."""
     orientation_method: OrientationMethod = "up"
-    """The method to use for orientation. (NeRF-synthetic worlds stay as they are, with scale_factor applied.)"""
+    """The method to use for orientation. (NeRF-synthetic worlds stay as they are, with scale_factor applied.)
+    Up is the mean of the cameras' own, or of photos without poses what their ground, level and sensors tell."""
     center_method: CenterMethod = "poses"
     """The method to use to center the poses."""
     auto_scale_poses: bool = True
@@ -88,6 +90,9 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     max_video_frames: int = MAX_VIDEO_FRAMES
     """How many frames of a video to take at most. One is taken for each bit of camera motion; where these are more,
     they are thinned evenly."""
+    camera_distance: CameraDistance | None = None
+    """Names of two photos and the metres between the places that they were taken from, as measured: a.jpg b.jpg 1.2.
+    Exports with --original-frame are then in metres. They already are where GPS tells, or a phone's ARKit."""
     remove_background: bool = False
     """Whether to find and mask the background of photos that have no mask, for objects on a turntable (needs rembg:
     pip install 'img3d[background]'; its network's weights are downloaded when it first runs)."""
@@ -138,6 +143,7 @@ class Img3dPhotos(DataParser):
                 self.config.center_method,
                 self.config.auto_scale_poses,
                 self.config.scale_factor,
+                posed.up,
             )
             box = self.config.scene_scale
         indices = self._indices(posed, [photo.image_path for photo in photos], split)
@@ -203,7 +209,11 @@ class Img3dPhotos(DataParser):
         if posed.source not in self._checked:
             # A split of its own file (NeRF-synthetic) may hold out as few photos as it likes.
             at_least = 1 if posed.is_normalised and split != "train" else MIN_PHOTOS
-            self._checked[posed.source] = posed, usable_photos(posed, at_least)
+            photos = usable_photos(posed, at_least)
+            if self.config.camera_distance is not None:
+                posed = in_metres(posed, photos, self.config.camera_distance)
+            _print_frame(posed)
+            self._checked[posed.source] = posed, photos
         return self._checked[posed.source]
 
     def _downscaled(self, cameras: Cameras) -> Cameras:
@@ -217,6 +227,17 @@ class Img3dPhotos(DataParser):
         if max_size < 1:
             raise InputError(f"--max-image-size is {max_size}, it must be positive")
         return _at_most(cameras, max_size)
+
+
+def _print_frame(posed: PosedPhotos) -> None:
+    """What is known of the world's axes and units."""
+    lines = []
+    if posed.up_source is not None:
+        lines.append(f"Upright by {posed.up_source}")
+    if posed.scale_source is not None:
+        lines.append(f"Exports with --original-frame are in metres, by {posed.scale_source}")
+    for line in lines:
+        CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _at_most(cameras: Cameras, max_size: int) -> Cameras:

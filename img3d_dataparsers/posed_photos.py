@@ -59,6 +59,12 @@ class PosedPhotos:
     """Scale from the original capture to the frames, applied after `applied_transform`."""
     orientation_method: OrientationMethod | None = None
     """Overrides the user's orientation_method, as Nerfstudio's orientation_override does."""
+    up: FloatArray | None = None
+    """`[3]`: up in the frames' world, where something better than the photos' mean tells; for the orientation "up"."""
+    up_source: str | None = None
+    """What tells it, for the user."""
+    scale_source: str | None = None
+    """What makes a unit of the original capture a metre, for the user; None where nothing does."""
     is_normalised: bool = False
     """True if the world already is centred, upright and of unit size, and must stay as it is."""
     alpha_color: tuple[float, float, float] | None = None

@@ -16,6 +16,7 @@ import numpy as np
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import (
+    ARKIT_SCALE,
     ARKIT_TO_Z_UP,
     finite_numbers,
     load_json,
@@ -49,6 +50,7 @@ def read_arkit_frames(folder: Path) -> PosedPhotos:
         folder=folder,
         frames=[_frame(photo, path) for photo, path in zip(photos, camera_paths, strict=True)],
         applied_transform=ARKIT_TO_Z_UP,
+        scale_source=ARKIT_SCALE,
         orientation_method="none",
         read_seed_points=lambda: _scan_points(folder / "points.ply"),
     )

@@ -16,6 +16,8 @@ from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 
 ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
 """From ARKit's gravity-aligned world (y up) to one with z up, as Nerfstudio's Polycam converter does it."""
+ARKIT_SCALE = "the phone's own tracking (ARKit)"
+"""What makes a unit of its world a metre, for the user."""
 MAX_SCAN_POINTS = 50_000
 """A scan has millions of points; as seeds, so many suffice (splatfacto starts from as many random ones)."""
 

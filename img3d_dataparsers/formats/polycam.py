@@ -14,6 +14,7 @@ import numpy as np
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.file_resolver import FileResolver
 from img3d_dataparsers.formats.capture_files import (
+    ARKIT_SCALE,
     ARKIT_TO_Z_UP,
     finite_numbers,
     load_json,
@@ -58,6 +59,7 @@ def read_polycam(folder: Path) -> PosedPhotos:
         assumptions=keyframes.assumptions,
         applied_transform=ARKIT_TO_Z_UP,
         orientation_method="none",
+        scale_source=ARKIT_SCALE,
         read_seed_points=lambda: _mesh_points(folder),
     )
 

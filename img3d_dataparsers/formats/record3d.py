@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.formats.capture_files import finite_numbers, load_json, may_hold, photos_in
+from img3d_dataparsers.formats.capture_files import ARKIT_SCALE, finite_numbers, load_json, may_hold, photos_in
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos
 
 METADATA_NAMES = ("metadata.json", "metadata")
@@ -75,7 +75,7 @@ def read_record3d(folder: Path) -> PosedPhotos:
                 intrinsics=dict(zip(("fl_x", "fl_y", "cx", "cy", "w", "h"), values, strict=True)),
             )
         )
-    return PosedPhotos(source=path, folder=folder, frames=frames)
+    return PosedPhotos(source=path, folder=folder, frames=frames, scale_source=ARKIT_SCALE)
 
 
 def _numbered_photos(folder: Path) -> list[Path]:

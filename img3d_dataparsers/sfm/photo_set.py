@@ -14,6 +14,7 @@ from img3d_dataparsers.photo_folders import image_files, masks_of
 from img3d_dataparsers.pictures.opening import open_picture
 from img3d_dataparsers.pictures.orientation import MIRRORED, SWAPPED, Size, orientation
 from img3d_dataparsers.pictures.reading import check_photos
+from img3d_dataparsers.sfm.photo_sensors import GeoPosition, UpVector, position_of, sensed_up
 from img3d_dataparsers.threaded import in_threads
 
 MIN_SIDE = 96
@@ -48,6 +49,10 @@ class Photo:
     """Pixels, as far as EXIF tells."""
     digest: str
     """Of the file's bytes, and its mask's."""
+    position: GeoPosition | None = None
+    """Where on Earth it was taken, as far as its tags tell."""
+    sensed_up: UpVector | None = None
+    """Up in the sensor's axes, as far as its tags tell."""
 
     @property
     def upright_size(self) -> Size:
@@ -114,6 +119,7 @@ def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
         digest.update(mask_path.read_bytes())
     with open_picture(path) as image:
         turned, tags = orientation(image), _exif(image)
+        position, up = position_of(image), sensed_up(image)
     make = [str(tags.get(tag, "")).strip("\0 ") for tag in _CAMERA_TAGS]
     mirrored = ["mirrored"] if turned in MIRRORED else []
     return Photo(
@@ -125,6 +131,8 @@ def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
         camera=" ".join([*make, f"{size[0]}x{size[1]}", *mirrored]).strip(),
         focal_length=_focal_length(tags, size),
         digest=digest.hexdigest(),
+        position=position,
+        sensed_up=None if turned in MIRRORED else up,
     )
 
 

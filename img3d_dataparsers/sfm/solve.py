@@ -27,7 +27,9 @@ from img3d_base.progress import ProgressLines
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.matching import Pairs, features_of, match_photos, pairs_in, write_photos
+from img3d_dataparsers.sfm.photo_sensors import UpVector
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet, find_photos
+from img3d_dataparsers.sfm.placement import UP, placement_of
 from img3d_dataparsers.sfm.report import Report, make_report
 from img3d_dataparsers.sfm.sift import Features
 from img3d_dataparsers.sfm.support import MIN_PHOTOS, NO_SUPPORT, support_of, why_refused
@@ -266,24 +268,40 @@ def _read(photo_set: PhotoSet, folder: Path, origin: str) -> Solution:
 
 
 def posed_photos(solution: Solution) -> PosedPhotos:
-    """The registered photos, upright, in the world that the mapping chose, with the points they share."""
+    """The registered photos, upright, and the points they share, in a world with z up, and in metres if GPS tells."""
     photos = {photo.name: photo for photo in solution.photo_set.photos}
     model = solution.model
-    frames = []
-    for image_id in sorted(model.reg_image_ids()):
-        image = model.images[image_id]
-        photo = photos[image.name]
-        frames.append(_frame(photo, image, model.cameras[image.camera_id]))
+    images = [model.images[image_id] for image_id in sorted(model.reg_image_ids())]
+    frames = [_frame(photos[image.name], image, model.cameras[image.camera_id]) for image in images]
     xyz = np.array([point.xyz for point in model.points3D.values()], dtype=np.float64).reshape(-1, 3)
     rgb = np.array([point.color for point in model.points3D.values()], dtype=np.uint8).reshape(-1, 3)
-    points: SeedPoints = xyz, rgb
+    placement = placement_of(
+        np.stack([frame.camera_to_world for frame in frames]),
+        xyz,
+        [_upright(photos[image.name]) for image in images],
+        [photos[image.name].position for image in images],
+    )
+    points: SeedPoints = placement.points(xyz), rgb
     return PosedPhotos(
         source=solution.folder,
         folder=solution.photo_set.folder,
-        frames=frames,
+        frames=[replace(frame, camera_to_world=placement.pose(frame.camera_to_world)) for frame in frames],
+        up=UP,
+        up_source=placement.upright.source,
+        scale_source=placement.scale_source,
         read_seed_points=lambda: points,
         adds_triangulated_points=True,
     )
+
+
+def _upright(photo: Photo) -> UpVector | None:
+    """Up as a sensor has it, in the axes of the upright photo."""
+    if photo.sensed_up is None:
+        return None
+    x, y, z = photo.sensed_up
+    for _ in range(photo.quarter_turns):  # each clockwise: what was up is right
+        x, y = y, -x
+    return x, y, z
 
 
 def _frame(photo: Photo, image: pycolmap.Image, camera: pycolmap.Camera) -> Frame:

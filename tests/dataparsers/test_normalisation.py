@@ -92,6 +92,20 @@ def test_up_is_up(tiny_scene: Path) -> None:
     assert mean_up[:2].norm() < 0.1
 
 
+@pytest.mark.parametrize("center", ["poses", "none"])
+def test_a_known_up_becomes_z(center: CenterMethod) -> None:
+    rng = np.random.default_rng(0)
+    original = np.tile(np.eye(4), (5, 1, 1))
+    original[:, :3, 3] = rng.normal(size=(5, 3))
+    up = np.array([0.6, 0.0, 0.8])
+    normalised, transform, scale = normalise(original.copy(), "up", center, True, 1.0, up)
+    np.testing.assert_allclose(transform[:, :3] @ up, [0, 0, 1], atol=1e-9)
+    back = normalised[:, :, 3] / scale - transform[:, 3]
+    np.testing.assert_allclose(back @ transform[:, :3], original[:, :3, 3], atol=1e-6)
+    asked = normalise(original.copy(), "none", center, True, 1.0, up)[1]
+    np.testing.assert_allclose(asked[:, :3], np.eye(3), atol=1e-9)
+
+
 def test_georeferenced_captures_keep_their_precision() -> None:
     """In UTM coordinates (millions of metres) single precision is half a metre."""
     rng = np.random.default_rng(0)
