@@ -117,6 +117,17 @@ class TestPoses:
         apart = cKDTree(own).query(all_of_them[len(own) :])[0]
         assert np.median(apart) < 0.02 * np.ptp(own, axis=0).max(), "on the same surfaces"
 
+    def test_the_scene_is_upright_with_the_table_at_zero(self, solved: Solution) -> None:
+        """Photos from one side only: their own up, on average, is askew by 20 degrees."""
+        posed, names = posed_photos(solved), neighbours(NUM_PHOTOS)
+        assert posed.up_source is not None and "ground plane" in posed.up_source
+        found = poses_of(posed)
+        tilt = [found[name][2, :3] - true[2, :3] for name, true in zip(names, true_poses(names), strict=True)]
+        assert np.abs(tilt).max() < np.sin(np.radians(0.5))
+        seeds = posed.read_seed_points()
+        assert seeds is not None
+        assert (np.abs(seeds[0][:, 2]) < 0.02 * np.ptp(seeds[0][:, 2])).mean() > 0.2
+
     def test_intrinsics_are_found(self, solved: Solution) -> None:
         intrinsics = posed_photos(solved).frames[0].intrinsics
         assert intrinsics["fl_x"] == pytest.approx(440, rel=0.02)
@@ -196,10 +207,13 @@ def reprojection_errors(posed: PosedPhotos, solution: Solution) -> list[float]:
         for photo in solution.photo_set.photos
     }
     model, errors = solution.model, []
+    seeds = posed.read_seed_points()
+    assert seeds is not None
+    places = dict(zip(model.points3D, seeds[0], strict=True))
     for frame in posed.frames:
         image = model.find_image_with_name(frame.name)
         seen = [(i, p.point3D_id) for i, p in enumerate(image.points2D) if p.has_point3D()]
-        xyz = np.array([model.points3D[j].xyz for _, j in seen])
+        xyz = np.array([places[j] for _, j in seen])
         pose = np.asarray(frame.camera_to_world)
         right, up, back = ((xyz - pose[:3, 3]) @ pose[:3, :3]).T
         assert (back < 0).all()
