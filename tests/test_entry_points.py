@@ -114,6 +114,7 @@ def test_servers_are_for_this_machine_unless_asked_otherwise() -> None:
             assert entry.load().config.viewer.websocket_host == "127.0.0.1"
 
 
+@pytest.mark.slow
 def test_entry_points_need_nothing_beyond_nerfstudio(all_others_broken: dict[str, str]) -> None:
     script = IMPORT_NERFSTUDIO_ALONE + BREAK_ALL_OTHERS + LOAD_OURS
     command = [sys.executable, "-c", script]
