@@ -80,6 +80,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     leave_out(
         lambda frame: not _is_rigid(matrices[id(frame)]), "have a transform_matrix that is not a rotation and a shift"
     )
+    absent = [frame.image_path for frame in frames if not is_file(frame.image_path)]
     leave_out(lambda frame: not is_file(frame.image_path), "do not exist")
     leave_out(is_repeated, "are listed more than once")
     paths = [frame.image_path for frame in frames]
@@ -94,6 +95,8 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     sentences = [f"{len(names)} of {total} photos {defect} ({some_names(names)})" for defect, names in defects.items()]
     if len(frames) < at_least:
         why = "; ".join(sentences) or "the data set lists no more"
+        if len(absent) == len(posed.frames):  # poses without pictures
+            why += f": put the photos that the poses were made from into {absent[0].parent}"
         raise InputError(f"{posed.source}: {len(frames)} usable photos, at least {at_least} are needed: {why}")
     for sentence in sentences:
         warn(f"{sentence}; training goes on without them")

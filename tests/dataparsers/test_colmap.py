@@ -23,6 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.colmap import find_reconstruction, is_reconstruction, read_colmap
+from img3d_dataparsers.usable_photos import usable_photos
 
 POINTS = points_of(np.random.default_rng(2))
 
@@ -136,6 +137,13 @@ class TestSeveralModels:
         (tmp_path / "sparse/0").mkdir()
         (tmp_path / "sparse/0/cameras.bin").write_bytes(b"?")
         assert find_reconstruction(tmp_path) == tmp_path / "sparse/1"
+
+
+def test_poses_without_pictures_say_where_to_put_them(tmp_path: Path, cameras: list[KnownCamera]) -> None:
+    write_model(tmp_path / "sparse/0", [f"{i}.jpg" for i in range(4)], cameras)
+    posed = read_colmap(tmp_path, tmp_path / "sparse/0")
+    with pytest.raises(InputError, match=f"4 of 4 photos do not exist.*put the photos .* into {tmp_path}/images$"):
+        usable_photos(posed, at_least=3)
 
 
 class TestScaledQuaternions:
