@@ -22,6 +22,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def git_blob_sha1_of(path: Path) -> str:
+    """The name that git gives a file's contents, in hexadecimal digits: the SHA-1 of a short header and the contents."""
+    contents = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(contents) + contents, usedforsecurity=False).hexdigest()
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors in a .safetensors file or in one of torch's own (.bin, .pt, .ckpt), by their names.
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from img3d_base.atomic_files import user_cache, write_atomically
 from img3d_base.errors import InputError, some_names, warn
 from img3d_generators.checkpoints import PACKAGE, Checkpoint, CheckpointFile, checkpoint
-from img3d_generators.state_dicts import sha256_of
+from img3d_generators.state_dicts import git_blob_sha1_of, sha256_of
+
+SHA1_DIGITS, SHA256_DIGITS = 40, 64
 
 
 def weights_folder() -> Path:
@@ -89,6 +91,8 @@ def missing_files(known: Checkpoint) -> list[CheckpointFile]:
 def fetch(name: str) -> Path:
     """Downloads what is missing of a checkpoint into the hub's cache, goes on where that stopped, and verifies it.
 
+    Every file is compared with a checksum: the published one where it is known, and the one that the hub gives.
+
     Returns:
         The checkpoint's folder.
 
@@ -160,7 +164,7 @@ def problems_of(known: Checkpoint) -> list[str]:
 def problem_of(file: CheckpointFile, path: Path) -> str | None:
     """What shows that a file is not the published one, or is cut short; None if nothing does.
 
-    Size and checksum where they are known; for files in the hub's cache the checksum is in the blob's name.
+    Size and checksum where they are known; files in the hub's cache are named by the hub's own checksum.
     """
     size = path.stat().st_size
     if file.size is not None and size != file.size:
@@ -175,11 +179,21 @@ def problem_of(file: CheckpointFile, path: Path) -> str | None:
             return f"{path} is cut short or no safetensors file ({error})"
     if path.suffix == ".bin" and not zipfile.is_zipfile(path):
         return f"{path} is cut short or no weights file"
-    blob = path.resolve().name
-    expected = file.sha256 or (blob if len(blob) == 64 and not set(blob) - set("0123456789abcdef") else "")
-    if expected and not (actual := sha256_of(path)).startswith(expected):
-        return f"{path} has another checksum ({actual[:16]}…) than the published file ({expected[:16]}…)"
+    for expected in filter(None, (file.sha256, _hub_checksum(path))):
+        actual = git_blob_sha1_of(path) if len(expected) == SHA1_DIGITS else sha256_of(path)
+        if not actual.startswith(expected):
+            return f"{path} has another checksum ({actual[:16]}…) than the published file ({expected[:16]}…)"
     return None
+
+
+def _hub_checksum(path: Path) -> str:
+    """The checksum that the hub gave a file of its cache, or nothing for other files.
+
+    The cache names files by their ETags: a SHA-256 for large files, a git blob's SHA-1 for small ones.
+    """
+    name = path.resolve().name
+    is_checksum = len(name) in (SHA1_DIGITS, SHA256_DIGITS) and not set(name) - set("0123456789abcdef")
+    return name if is_checksum else ""
 
 
 def _has_size(path: Path, file: CheckpointFile) -> bool:
@@ -223,6 +237,8 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
             raise InputError(f"{HF_HUB_CACHE} is full: free some space there, or set HF_HOME to another disk") from None
         raise InputError(f"{source} of huggingface.co/{repository} cannot be downloaded ({_reason(error)})") from None
     problem = problem_of(file, path)
+    if problem is None and not (file.sha256 or _hub_checksum(path)):
+        problem = f"{path} cannot be verified: no checksum of it was published, and the hub gave none"
     if problem is not None:
         path.resolve().unlink()  # the next fetch starts anew
         path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import FakeHub
+from fake_hub import FakeHub, etag
 from huggingface_hub import constants
 from safetensors.torch import save
 
@@ -107,6 +107,20 @@ def files_below(folder: Path) -> list[str]:
 
 
 class TestFetch:
+    @pytest.mark.parametrize("file", ["somebody/large/vae/config.json", "somebody/large/vae/weights.bin"])
+    def test_what_differs_from_the_hub_s_checksum_is_not_taken(self, hub: FakeHub, tmp_path: Path, file: str) -> None:
+        hub.etags[file] = etag(file, FILES[file] + b"!")
+        with pytest.raises(InputError, match=r"has another checksum .*; it was removed: fetch it again"):
+            fetch("two-sources")
+        assert available("two-sources") is None
+        assert not any(Path(file).name in kept for kept in files_below(tmp_path / "hub") if "vae" in kept)
+
+    def test_what_nobody_has_a_checksum_of_is_not_taken(self, hub: FakeHub) -> None:
+        hub.etags["somebody/large/vae/weights.bin"] = "W-some-server-s-own"
+        with pytest.raises(InputError, match="cannot be verified: no checksum of it was published"):
+            fetch("two-sources")
+        assert available("two-sources") is None
+
     def test_gives_the_repository_s_folder_from_all_its_sources(self, hub: FakeHub, tmp_path: Path) -> None:
         folder = fetch("two-sources")
         assert folder == tmp_path / "weights" / "two-sources" == available("two-sources")
