@@ -21,10 +21,9 @@ from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_dataparsers.generated_views import read_views, write_views
 from img3d_dataparsers.visual_hull import points_in_hull
+from img3d_generators.pairing import OWN_VIEW_GENERATOR, best_view_generator
 from img3d_generators.posed_views import PosedViews
 
-PUBLISHED = ("zero123plus-v1.2", "instantmesh-zero123plus-white", "zero123plus-v1.1")
-"""Generators with published weights, newer ones first."""
 TINY_VIEW_SIZE = 320
 """Pixels of a view by img3d-tiny, as many as Zero123++'s have."""
 NUM_SEED_POINTS = 10_000
@@ -136,12 +135,10 @@ class Img3dSingleImage(DataParser):
         return folder
 
     def _generator(self) -> str:
-        from img3d_generators.weights import available
-
         if self.config.generator != "auto":
             return self.config.generator
-        best = next((name for name in PUBLISHED if available(name) is not None), None)
-        if best is not None:
+        best = best_view_generator()
+        if best != OWN_VIEW_GENERATOR:
             return best
         CONSOLE.print(
             "No published weights are here (see `img3d-weights list`): img3d-tiny, which comes with img3d, makes a "
@@ -149,7 +146,7 @@ class Img3dSingleImage(DataParser):
             style="yellow",
             soft_wrap=True,
         )
-        return "img3d-tiny"
+        return best
 
     def _key(self, path: Path, generator: str) -> str:
         """Stands for the image and all that its views depend on."""
@@ -172,7 +169,7 @@ class Img3dSingleImage(DataParser):
             from img3d_generators.tiny import views_by_tiny
 
             return views_by_tiny(path, TINY_VIEW_SIZE)
-        from img3d_generators.image_to_gaussians import image_to_views
+        from img3d_generators.published_networks import image_to_views
 
         config = self.config
         return image_to_views(path, generator, config.num_steps, config.guidance, config.seed)

@@ -23,7 +23,7 @@ def sha256_of(path: Path) -> str:
 
 
 def git_blob_sha1_of(path: Path) -> str:
-    """The name that git gives a file's contents, in hexadecimal digits: the SHA-1 of a short header and the contents."""
+    """The name that git gives a file's contents: hexadecimal digits of the SHA-1 of a short header and the contents."""
     contents = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(contents) + contents, usedforsecurity=False).hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -14,7 +14,10 @@ from torch import Tensor
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_dataparsers.generated_views import read_views
+from img3d_dataparsers.single_image import Img3dSingleImageDataParserConfig
 from img3d_generators.gaussians import Gaussians
+from img3d_generators.pairing import best_view_generator, check_pair, network_for
+from img3d_methods.compat import fail
 from img3d_methods.initial_gaussians import SH_C0
 from img3d_methods.splat_model import Img3dSplatModel
 from img3d_methods.splat_pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
@@ -38,6 +41,16 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
 
     config: Img3dGeneratedPipelineConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def __init__(self, config: Img3dGeneratedPipelineConfig, *args: Any, **kwargs: Any) -> None:
+        parser = getattr(config.datamanager, "dataparser", None)
+        if config.network != "auto" and isinstance(parser, Img3dSingleImageDataParserConfig):
+            generator = best_view_generator() if parser.generator == "auto" else parser.generator
+            try:
+                check_pair(generator, config.network)  # before the views are made, which can take an hour
+            except InputError as error:
+                fail(str(error))
+        super().__init__(config, *args, **kwargs)
+
     def generate(self) -> None:
         """Have the network make the Gaussians that the model starts from.
 
@@ -60,14 +73,13 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
     def _generated(self, folder: Path) -> Gaussians:
         # Imported late: a trained run needs no network.
         views, image, generator = read_views(folder)
-        network = self.config.network
-        if network == "auto":
-            network = "img3d-tiny" if generator == "img3d-tiny" else "lgm-big"
+        network = network_for(generator) if self.config.network == "auto" else self.config.network
+        check_pair(generator, network)  # again: the views may be of an earlier run, which somebody brought here
         if network == "img3d-tiny":
             from img3d_generators.tiny import load_tiny
 
             return load_tiny().generate(image)
-        from img3d_generators.image_to_gaussians import published_lgm, views_to_gaussians
+        from img3d_generators.published_networks import published_lgm, views_to_gaussians
 
         return views_to_gaussians(views, published_lgm(network), self.config.bridge)
 

@@ -27,9 +27,7 @@ def problem():
     """Say what is missing and how to get it, in one sentence; None if all is there."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         version = sys.version.partition(" ")[0]
-        return (
-            f"img3d needs Python 3.10, 3.11 or 3.12, and this is {version}: name one: `make PYTHON=python3.11 …`."
-        )
+        return f"img3d needs Python 3.10, 3.11 or 3.12, and this is {version}: name one: `make PYTHON=python3.11 …`."
     missing = [name for name, is_there in PACKAGES.items() if not is_there()]
     if missing:
         names = " ".join(missing)

@@ -16,9 +16,9 @@ from img3d_dataparsers.background import Session
 from img3d_generators import zero123plus as zero123plus_module
 from img3d_generators.bridge import DEFAULT_VIEWS, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS
-from img3d_generators.image_to_gaussians import image_to_views, published_lgm, views_to_gaussians
 from img3d_generators.lgm import LGM, UNetConfig
 from img3d_generators.posed_views import PosedViews
+from img3d_generators.published_networks import image_to_views, published_lgm, views_to_gaussians
 
 TINY_LGM = UNetConfig(
     down_channels=(16, 16, 16, 16, 16, 32),

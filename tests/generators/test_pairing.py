@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""View generators and networks that do not belong together are refused, in the library call too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from object_image import write_object_image
+
+from img3d_base.errors import InputError
+from img3d_generators import image_to_gaussians
+from img3d_generators.checkpoints import checkpoints
+from img3d_generators.pairing import check_pair, network_for
+
+
+@pytest.fixture(autouse=True)
+def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMG3D_WEIGHTS", str(tmp_path / "no weights"))
+
+
+@pytest.mark.parametrize(
+    ("view_generator", "network", "fitting"),
+    [
+        ("img3d-tiny", "lgm-big", "img3d-tiny"),
+        ("zero123plus-v1.2", "img3d-tiny", "lgm-big or lgm-big-fp32"),
+        ("instantmesh-zero123plus-white", "img3d-tiny", "lgm-big or lgm-big-fp32"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused_with_those_that_do(view_generator: str, network: str, fitting: str) -> None:
+    with pytest.raises(InputError, match=f"{network} does not take the views of {view_generator}: .* {fitting};"):
+        check_pair(view_generator, network)
+
+
+def test_every_view_generator_has_a_network() -> None:
+    generators = [name for name, known in checkpoints().items() if known.kind in ("zero123plus", "img3d-tiny")]
+    assert len(generators) >= 4
+    for name in generators:
+        check_pair(name, network_for(name))
+
+
+def test_the_library_call_gives_gaussians_of_an_image_file(tmp_path: Path) -> None:
+    path = write_object_image(tmp_path / "object.png")
+    gaussians = image_to_gaussians(path)
+    assert len(gaussians) > 100
+    for values in (gaussians.means, gaussians.scales, gaussians.rgbs, gaussians.opacities):
+        assert torch.isfinite(values).all()
+    assert gaussians.means.abs().max() < 1
+    torch.testing.assert_close(image_to_gaussians(str(path), seed=0).means, gaussians.means)
+
+
+def test_the_library_call_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lgm-big does not take the views of img3d-tiny"):
+        image_to_gaussians(tmp_path / "unread.png", view_generator="img3d-tiny", network="lgm-big")
