@@ -73,10 +73,12 @@ def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX
     """
     if data.is_file():
         if data.suffix.lower() not in VIDEO_SUFFIXES:
-            raise InputError(f"{data} is a file; --data takes a folder of photos, a video or a transforms.json")
+            raise InputError(f"{data} is a file, but no video and no transforms.json: give a folder of photos")
         return photos_of_video(data, writable_cache(data.parent, cache_dir), max_video_frames)
     if not data.exists():
-        raise InputError(f"there is no folder or file {data}; check --data")
+        raise InputError(f"there is no folder or file {data.absolute()}")
+    if not data.is_dir():
+        raise InputError(f"{data} is a pipe, socket or device: give a folder of photos, or a video")
     try:
         photos = image_files(data)
         if photos:
@@ -87,7 +89,7 @@ def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX
     except OSError as error:
         raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error
     if len(videos) > 1:
-        raise InputError(f"{data} holds {len(videos)} videos; choose one: --data '{videos[0]}'")
+        raise InputError(f"{data} holds {len(videos)} videos; choose one, such as {videos[0]}")
     if not videos:
-        raise InputError(f"there are no photos in {data.absolute()}: --data takes a folder of photos, or a video")
+        raise InputError(f"there are no photos in {data.absolute()}: give a folder of photos, or a video")
     return photos_of_video(videos[0], writable_cache(data, cache_dir), max_video_frames)

@@ -106,10 +106,10 @@ def explain_wrong_options() -> None:
     tyro's hook for it is private (img3d_base/wrong_options.py). Can go when tyro suggests subcommands, in fewer lines.
     """
     if command_name() in COMMANDS:
-        _until_exit.enter_context(wrong_options_in_one_line(_about_rejected))
+        _until_exit.enter_context(wrong_options_in_one_line(about_rejected))
 
 
-def _about_rejected(event: Any) -> str | None:
+def about_rejected(event: Any) -> str | None:
     """The line for one of tyro's events; None for what it had better explain, such as options of others' methods."""
     kind = type(event).__name__
     if command_name() == "ns-train" and kind == "MissingSubcommand":

@@ -56,8 +56,9 @@ def why_not_loaded(error: BaseException, config_path: Path | str) -> str | None:
             f"{config_path} cannot be loaded: there is a file among its checkpoints that is none ({_first_line(error)})"
         )
     if isinstance(error, pickle.UnpicklingError):  # whose text recommends to run what is in the file
-        reason = "it holds Python objects, which torch no longer loads" if "Unsupported" in str(error) else "it is none"
-        return f"{config_path} cannot be loaded, its checkpoint is damaged or of another program: {reason}."
+        objects = "Unsupported global" in str(error)
+        reason = "holds Python objects, which torch no longer loads" if objects else "is damaged, or of another program"
+        return f"{config_path} cannot be loaded: its checkpoint {reason}."
     if isinstance(error, (OSError, RuntimeError, EOFError)):
         return f"{config_path} cannot be loaded, its checkpoint is damaged or does not fit: {_first_line(error)}"
     return None

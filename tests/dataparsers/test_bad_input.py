@@ -47,7 +47,7 @@ def warnings_in(output: str) -> list[str]:
 
 class TestNothingToRead:
     def test_no_such_folder(self, tmp_path: Path) -> None:
-        assert error_of(tmp_path / "nowhere") == f"there is no folder or file {tmp_path / 'nowhere'}; check --data"
+        assert error_of(tmp_path / "nowhere") == f"there is no folder or file {tmp_path / 'nowhere'}"
 
     def test_no_such_json(self, tiny_scene: Path) -> None:
         assert "there is no folder" in error_of(tiny_scene / "other.json")
@@ -58,7 +58,7 @@ class TestNothingToRead:
         assert "there are no photos in" in message and "a folder of photos, or a video" in message
 
     def test_file_where_a_folder_is_expected(self, tiny_scene: Path) -> None:
-        assert "is a file; --data takes a folder" in error_of(tiny_scene / "images" / "000.png")
+        assert "is a file, but no video" in error_of(tiny_scene / "images" / "000.png")
 
     def test_unreadable_transforms(self, copy_scene: CopyScene) -> None:
         scene = copy_scene()

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad input through the real commands: one line that says what to do, a non-zero exit status, nothing left behind."""
+"""Bad input through the real commands, where a process of its own is needed; the others are in test_bad_inputs.py."""
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
-
 import pytest
-from command_lines import CommandLine, Result, TrainedRun
+from command_lines import CommandLine, Result, TrainedRun, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -20,32 +17,31 @@ def assert_one_line(result: Result, *parts: str) -> None:
         assert part in result.last_line
 
 
-def test_no_such_folder(cli: CommandLine) -> None:
-    result = cli.run("ns-train", "img3d-splat", "--data", cli.folder / "nowhere")
-    assert_one_line(result, "nowhere", "--data")
+def test_a_folder_that_is_not_there_is_all_that_is_talked_about(cli: CommandLine) -> None:
+    result = cli.run("ns-train", "img3d-splat", "--data", "nowhere")
+    assert_one_line(result, str(cli.folder / "nowhere"), "--data")
+    assert result.output.splitlines() == [result.last_line], "no warnings, no configuration"
     assert [path for path in cli.folder.rglob("*") if path.is_file()] == []
 
 
-def test_a_folder_without_images(cli: CommandLine) -> None:
-    (cli.folder / "empty").mkdir()
-    (cli.folder / "empty" / "notes.txt").write_text("no photos here")
-    assert_one_line(cli.run("ns-train", "img3d-splat", "--data", cli.folder / "empty"), "no photos", "empty")
+def test_a_config_that_is_not_there_is_noticed_before_anything_is_loaded(cli: CommandLine) -> None:
+    result = cli.run("ns-eval", "--load-config", "nowhere.yml")
+    assert_one_line(result, "there is no file nowhere.yml")
+    assert result.output.splitlines() == [result.last_line]
 
 
-def test_a_viewer_port_that_is_taken(cli: CommandLine, tiny_scene: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        result = cli.run(
-            "ns-train", "img3d-splat", "--data", tiny_scene, "--vis", "viewer", "--viewer.websocket-port", port
-        )
-    assert_one_line(result, f"port {port}", "--viewer.websocket-port")
-
-
-def test_no_checkpoint_to_continue_from(cli: CommandLine, tiny_scene: Path) -> None:
-    result = cli.run(*cli.train(tiny_scene, "run", "--load-dir", cli.folder))
-    assert_one_line(result, "has no checkpoints", "nerfstudio_models")
+def test_a_run_is_loaded_from_another_folder(trained_run: TrainedRun, cli: CommandLine) -> None:
+    """Trained with relative paths or not: config.yml has none."""
+    text = trained_run.config.read_text()
+    assert str(trained_run.data) in text and str(trained_run.cli.folder / "outputs") in text
+    running = cli.start("ns-viewer", "--load-config", trained_run.config, "--viewer.websocket-port", free_port())
+    running.wait_for("viser")
+    running.wait_for("http")
+    running.interrupt()
+    result = running.finish()
+    assert "Traceback" not in result.output
+    assert result.last_line == "Interrupted."
+    assert result.code in (130, -2)  # Python ends itself by the signal, which shells call 130
 
 
 def test_a_disk_that_fills_while_saving(trained_run: TrainedRun, cli: CommandLine) -> None:
