@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import read_bytes
+from img3d_base.foreign_files import check_expansion, read_bytes
 from img3d_dataparsers.posed_photos import FloatArray
 
 MAGIC = b"v/1\x01"
@@ -76,8 +76,10 @@ def _call_depth_y(contents: bytearray) -> str:
             raise ValueError("it is compressed with DWA, which loses precision; save it with ZIP")
         elif name == "dataWindow" or name == "displayWindow":
             left, top, right, bottom = struct.unpack_from("<4i", contents, at)
-            if not 0 < (right - left + 1) * (bottom - top + 1) <= MAX_PIXELS or right < left:
+            pixels = (right - left + 1) * (bottom - top + 1)
+            if not 0 < pixels <= MAX_PIXELS or right < left:
                 raise ValueError(f"its {name} is {left}, {top} to {right}, {bottom}")
+            check_expansion(4 * pixels, len(contents), f"an OpenEXR file's {pixels:,} pixels")
     at, depth = _depth_channel(channels)
     for position, name in channels:
         contents[position : position + 1] = b"_"

@@ -89,11 +89,14 @@ class TestExr:
         else:
             assert message == "" and values.shape == DEPTH.shape  # FFmpeg fills in what is cut off
 
-    def test_sizes_are_not_believed(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("end", "message"), [(99_999, "its dataWindow is 0, 0 to 99999, 99999"), (5399, "29,160,000 pixels would take")]
+    )
+    def test_sizes_are_not_believed(self, tmp_path: Path, end: int, message: str) -> None:
         whole = exr_bytes({"Y": DEPTH.astype(np.float32)})
         window = struct.pack("<4i", 0, 0, 2, 1)
-        (tmp_path / "d.exr").write_bytes(whole.replace(window, struct.pack("<4i", 0, 0, 99_999, 99_999)))
-        with pytest.raises(InputError, match="its dataWindow is 0, 0 to 99999, 99999"):
+        (tmp_path / "d.exr").write_bytes(whole.replace(window, struct.pack("<4i", 0, 0, end, end)))
+        with pytest.raises(InputError, match=message):
             read_exr(tmp_path / "d.exr")
 
     @settings(max_examples=60, deadline=None)
