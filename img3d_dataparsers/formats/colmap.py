@@ -45,22 +45,24 @@ called there. For the lenses of the others OpenCV has no function."""
 
 
 def find_reconstruction(folder: Path) -> Path | None:
-    """The folder of the COLMAP model in a data set, where ns-process-data and COLMAP itself put it.
+    """The folder of the COLMAP model in a data set: of several the one with most photos.
 
-    COLMAP splits photos that it cannot connect into several models: the one with most photos is the scene.
+    COLMAP splits photos that it cannot connect into several models; the largest is the scene.
     """
-    models = _models_in(folder)
-    return max(models, key=count_images) if len(models) > 1 else next(iter(models), None)
+    return next(iter(reconstructions_in(folder)), None)
 
 
-def _models_in(folder: Path) -> list[Path]:
-    """The models of a data set, in the order in which COLMAP made them."""
+def reconstructions_in(folder: Path) -> list[Path]:
+    """The folders of the COLMAP models in a data set, where ns-process-data and COLMAP itself put them.
+
+    Those with most photos come first; among equals, that which COLMAP made first.
+    """
     for root in (folder / "colmap/sparse", folder / "sparse"):
         inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         inside.sort(key=lambda path: int(path.name) if path.name.isdecimal() else len(inside))
         models = [path for path in (*inside, root) if _has_cameras(path)]
         if models:
-            return models
+            return sorted(models, key=count_images, reverse=True) if len(models) > 1 else models
     return []
 
 
@@ -135,7 +137,7 @@ def _opengl_to_z_up(world_to_camera: FloatArray) -> FloatArray:
 
 
 def _say_which_of_several(folder: Path, chosen: Path) -> None:
-    models = _models_in(folder)
+    models = reconstructions_in(folder)
     if len(models) > 1 and chosen in models:
         others = [f"{path.relative_to(folder)} with {count_images(path)}" for path in models if path != chosen]
         warn(

@@ -12,7 +12,7 @@ import numpy as np
 from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import read_json
 from img3d_dataparsers.file_resolver import FileResolver
-from img3d_dataparsers.formats.colmap import find_reconstruction, read_colmap_points
+from img3d_dataparsers.formats.colmap import read_colmap_points, reconstructions_in
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.model_beside import transform_from_model
 from img3d_dataparsers.formats.ply_points import POINT_FILES, read_ply_points
@@ -44,14 +44,14 @@ def read_transforms(path: Path) -> PosedPhotos:
     """
     meta = load_meta(path)
     folder = path.parent
-    reconstruction = find_reconstruction(folder)
+    models = reconstructions_in(folder)
 
     files = FileResolver(folder)
     frames = sorted(frames_of_meta(meta, files), key=lambda frame: frame.image_path)
     applied_scale = _scale(meta.get("applied_scale", 1.0), path)
     if meta.get("applied_transform") is not None:
         applied_transform = _transform(meta["applied_transform"], path)
-    elif reconstruction is not None and _is_legacy(reconstruction, frames):
+    elif any(_is_legacy(model, frames) for model in models):
         applied_transform = LEGACY_APPLIED_TRANSFORM
     else:
         applied_transform = np.eye(4)[:3]
@@ -61,7 +61,7 @@ def read_transforms(path: Path) -> PosedPhotos:
         for split in ("train", "val", "test")
         if meta.get(f"{split}_filenames") is not None
     }
-    read_seed_points = _seed_reader(meta, files, reconstruction, frames, applied_scale * applied_transform)
+    read_seed_points = _seed_reader(meta, files, models, frames, applied_scale * applied_transform)
     return PosedPhotos(
         source=path,
         folder=folder,
@@ -112,36 +112,33 @@ def _names(names: Any, path: Path) -> list[str]:
     return names
 
 
-def _is_legacy(reconstruction: Path, frames: Sequence[Frame]) -> bool:
-    """Whether the frames are those of the model beside them as ns-process-data once turned it."""
-    found = transform_from_model(reconstruction, frames, LEGACY_APPLIED_TRANSFORM, is_certain=False)
+def _is_legacy(model: Path, frames: Sequence[Frame]) -> bool:
+    """Whether the frames are those of a model beside them as ns-process-data once turned it."""
+    found = transform_from_model(model, frames, LEGACY_APPLIED_TRANSFORM, is_certain=False)
     return found is LEGACY_APPLIED_TRANSFORM
 
 
 def _seed_reader(
     meta: dict[str, Any],
     files: FileResolver,
-    reconstruction: Path | None,
+    models: Sequence[Path],
     frames: Sequence[Frame],
     from_capture: FloatArray,
 ) -> Callable[[], SeedPoints | None]:
-    """Seed points come from the PLY that the file names, else from the COLMAP model that lies beside it, if it fits."""
+    """Seed points come from the PLY that the file names, else from a COLMAP model that lies beside it, if one fits."""
     ply_path = meta.get("ply_file_path")
     if isinstance(ply_path, str) and ply_path:
         [found] = files.find([ply_path], POINT_FILES)
         return lambda: read_ply_points(found)
-    if reconstruction is None:
-        return lambda: None
     is_certain = meta.get("applied_transform") is not None
 
     def read() -> SeedPoints | None:
-        from_model = transform_from_model(reconstruction, frames, from_capture, is_certain)
-        if from_model is None:
-            warn(
-                f"the COLMAP model in {reconstruction} has other cameras than the poses beside it; its points are not "
-                "used"
-            )
-            return None
-        return read_colmap_points(reconstruction, from_model)
+        for model in models:
+            from_model = transform_from_model(model, frames, from_capture, is_certain)
+            if from_model is not None:
+                return read_colmap_points(model, from_model)
+        if models:
+            warn(f"the COLMAP model in {models[0]} has other cameras than transforms.json; its points are not used")
+        return None
 
     return read
