@@ -53,7 +53,8 @@ def read_depth(path: Path) -> DepthMap:
     if values.dtype.kind == "f":
         half, beyond = BACKGROUNDS
         usable &= (depth != half) & (depth < beyond)
-    return DepthMap(np.where(usable, depth, 0.0), values.dtype.kind != "f")
+    depth[~usable] = 0.0
+    return DepthMap(depth, values.dtype.kind != "f")
 
 
 def _picture(path: Path) -> npt.NDArray[np.generic]:

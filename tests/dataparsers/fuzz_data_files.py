@@ -38,7 +38,7 @@ from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.usable_photos import usable_photos
 
 SPARE_BYTES = 1 << 30
-"""What a reader may take on top of what the imported libraries have."""
+"""What a reader may take on top of what the process has when a test begins."""
 MAX_SECONDS = 120
 """For one file; a hang detector: they take milliseconds."""
 CAMERAS = cameras_of(np.random.default_rng(1), 4)
@@ -47,7 +47,7 @@ LIES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 10**12, 2**63 - 1, 2**63, 2**64 - 1)
 JUNK = (b"", b"\0", b"\xff\xfe", b"nan", b"-1", b"1e999", b"9" * 400, b'"', b"[" * 100_000, b"{", b"\n", b" ", b"\\")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def limits() -> Iterator[None]:
     """Memory and time within which every example has to end."""
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("this takes too long"))
