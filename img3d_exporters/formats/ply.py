@@ -28,6 +28,9 @@ ROWS = 8192
 """Put together at once: what is in the processor's cache is several times faster."""
 Z_UP = "Vertical Axis: z"
 """Nerfstudio's comment, which Nerfstudio writes; without it a PLY's up is -y, as 3DGS and COLMAP have it."""
+NUMBER = r"(-?\d+(?:\.\d+)?)"
+VERTICAL = re.compile(rf"\s*Vertical axis:\s*(?:(z)|{NUMBER}\s+{NUMBER}\s+{NUMBER})\s*", re.IGNORECASE)
+"""That, or Brush's, which has the direction: `Vertical axis: 0 0 1`; where it knows none it says y, which is not up."""
 ANTIALIASED = "SplatRenderMode: mip"
 """Brush's comment, which PlayCanvas's programs write too."""
 RENDER_MODE = re.compile(r"\s*(?:SplatRenderMode:\s*(?P<brush>\w+)|antialiased\s+(?P<postshot>[01]))\s*", re.IGNORECASE)
@@ -65,8 +68,17 @@ def splats_of(ply: PlyTables, path: Path) -> tuple[Splats, UpAxis]:
         rest,
         antialiased=is_antialiased(ply.comments),
     )
-    up: UpAxis = "z" if any(Z_UP.lower() in comment.lower() for comment in ply.comments) else "-y"
-    return splats.at(_columns(vertices, "xyz", path)), up
+    return splats.at(_columns(vertices, "xyz", path)), _up_axis(ply.comments)
+
+
+def _up_axis(comments: Sequence[str]) -> UpAxis:
+    """What comments say is up, as far as it is an axis that other code knows."""
+    for match in filter(None, map(VERTICAL.fullmatch, comments)):
+        axis, _, y, z = match.groups()
+        if axis or float(z) > abs(float(y)):
+            return "z"
+        return "y" if float(y) > abs(float(z)) else "-y"
+    return "-y"
 
 
 def names_of_harmonics(names: Sequence[str], path: Path) -> list[str]:

@@ -62,7 +62,11 @@ def kind_of(path: Path) -> Kind:
         return "ksplat"
     if is_splat or ending in BY_ENDING:  # whose reader says what is wrong
         return "splat" if is_splat else BY_ENDING[ending]
-    raise InputError(f"{path} is no splat file of a format that is known: it is damaged, or something else")
+    if start.startswith(spz.GZIP):
+        raise InputError(f"{path} is compressed with gzip, and is no SPZ: unpack it, and give the splat file in it")
+    raise InputError(
+        f"{path} is damaged, or no splat file of a format that is known: PLY, SPZ, SOG, glTF, .splat, .ksplat"
+    )
 
 
 def _holds_spz(start: bytes) -> bool:

@@ -123,6 +123,21 @@ class TestPly:
             write_splats(splats, tmp_path / f"b{ending}", "z")
             assert read_splats(tmp_path / f"b{ending}")[0].antialiased == antialiased
 
+    @pytest.mark.parametrize(
+        ("comment", "up"),
+        [
+            ("Vertical Axis: z", "z"),
+            ("vertical axis: Z", "z"),
+            ("Vertical axis: y", "-y"),
+            ("Vertical axis: 0 0 1", "z"),
+            ("Vertical axis: 0.01 -0.99 0.02", "-y"),
+            ("Vertical axis: 0 1 0", "y"),
+            ("Vertical axis: - . 1", "-y"),
+        ],
+    )
+    def test_comments_say_which_axis_is_up(self, tmp_path: Path, comment: str, up: str) -> None:
+        assert read_splats(write_ply(tmp_path / "a.ply", columns_of(colorful_splats(5)), [comment]))[1] == up
+
     def test_georeferenced_coordinates_keep_their_shape(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -250,6 +265,11 @@ class TestContentsDecide:
         (tmp_path / name).write_bytes(contents)
         with pytest.raises(InputError, match=name):
             read_splats(tmp_path / name)
+
+    def test_what_is_compressed_otherwise_is_named_as_such(self, tmp_path: Path) -> None:
+        (tmp_path / "a.ply.gz").write_bytes(gzip.compress(b"ply\n"))
+        with pytest.raises(InputError, match="compressed with gzip, and is no SPZ: unpack it"):
+            read_splats(tmp_path / "a.ply.gz")
 
 
 class TestSpz:
