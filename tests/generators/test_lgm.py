@@ -61,6 +61,11 @@ def test_state_dicts_have_the_published_keys_and_shapes(size: str, published_key
     assert layout_of(model) == published_keys(f"lgm_{size}")
 
 
+RAW_TOLERANCE, GAUSSIANS_TOLERANCE = 1e-4, 2e-4
+"""Rounding gives up to 2e-5 and 4e-5, depending on the processor's vectors and the number of threads; the smallest
+wrong detail, GroupNorm's epsilon of 1e-6 instead of 1e-5, gives 1.7e-4 and 2.9e-4."""
+
+
 @torch.no_grad()
 def test_small_network_gives_the_references_numbers(golden, seeded_weights) -> None:
     arrays, sidecar = golden("lgm_small")
@@ -68,8 +73,8 @@ def test_small_network_gives_the_references_numbers(golden, seeded_weights) -> N
     seeded_weights.fill_module(model, seed=sidecar["seed"])
     views = golden_input(seeded_weights, "lgm_small", 64, arrays["c2w"])
     np.testing.assert_allclose(views, arrays["input"], atol=1e-5)
-    np.testing.assert_allclose(model(views[None])[0], arrays["raw"], atol=5e-5)
-    np.testing.assert_allclose(as_rows(model.generate(views)), arrays["gaussians"], atol=1e-4)
+    np.testing.assert_allclose(model(views[None])[0], arrays["raw"], atol=RAW_TOLERANCE)
+    np.testing.assert_allclose(as_rows(model.generate(views)), arrays["gaussians"], atol=GAUSSIANS_TOLERANCE)
 
 
 @pytest.mark.slow  # 415 million seeded weights and about 3 GB of memory
@@ -84,8 +89,8 @@ def test_big_network_gives_the_references_numbers(golden, seeded_weights) -> Non
     gaussians = activated(raw.permute(0, 2, 3, 1).reshape(-1, 14))
     for name, values, tolerance in (
         ("input", views.numpy(), 1e-5),
-        ("raw", raw.numpy(), 5e-5),
-        ("gaussians", as_rows(gaussians), 1e-4),
+        ("raw", raw.numpy(), RAW_TOLERANCE),
+        ("gaussians", as_rows(gaussians), GAUSSIANS_TOLERANCE),
     ):
         sampled = values.ravel()[arrays[f"{name}_index"]]
         np.testing.assert_allclose(sampled, arrays[f"{name}_values"], atol=tolerance)

@@ -48,7 +48,8 @@ def test_they_are_upstreams(backend: str, scene: Callable[[], Scene], absgrad: b
         meta = train_step(scene(), backend, stats)
         upstream._update_state(params, expected, meta)
     assert 0 < (stats.count > 0).sum() and stats.grad2d.max() > 0
-    torch.testing.assert_close(stats.grad2d, expected["grad2d"])
+    # Sums over hundreds of pixels that cancel in part, in single precision; a view left out or a wrong scale is 10 %.
+    torch.testing.assert_close(stats.grad2d, expected["grad2d"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(stats.count, expected["count"])
     if with_radii:  # by hand: of several cameras upstream takes any, not the one that sees it largest
         torch.testing.assert_close(stats.radii, meta["radii"].amax(dim=0) / scene().width)

@@ -19,6 +19,11 @@ def splatfactos(render: Tensor, target: Tensor, ssim_lambda: float, mask: Tensor
     return (1 - ssim_lambda) * torch.abs(target - render).mean() + ssim_lambda * (1 - similarity)
 
 
+LOSS_TOLERANCE = 1e-5
+"""SSIM divides differences of moments, rounded at 2^-24, by its constant of 9e-4: up to 1e-4 in a pixel, which averages
+out over hundreds. Another window, constant or border gives 1e-3 and more."""
+
+
 def images(height: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(height * width)
     target = torch.rand(height, width, 3, generator=generator)
@@ -31,10 +36,10 @@ def images(height: int, width: int, dtype: torch.dtype = torch.float32) -> tuple
 def test_is_splatfactos_loss(height: int, width: int, ssim_lambda: float) -> None:
     render, target = images(height, width)
     loss, expected = l1_ssim(render, target, ssim_lambda), splatfactos(render, target, ssim_lambda)
-    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=LOSS_TOLERANCE)
     (gradient,) = torch.autograd.grad(loss, render)
     (expected_gradient,) = torch.autograd.grad(expected, render)
-    assert (gradient - expected_gradient).norm() < 1e-5 * expected_gradient.norm()
+    assert (gradient - expected_gradient).norm() < 1e-4 * expected_gradient.norm()  # as above
 
 
 def test_mask_leaves_pixels_out() -> None:
@@ -42,7 +47,7 @@ def test_mask_leaves_pixels_out() -> None:
     mask = torch.ones(30, 40, 1)
     mask[5:20, 10:25] = 0
     loss = l1_ssim(render, target, 0.2, mask)
-    torch.testing.assert_close(loss, splatfactos(render, target, 0.2, mask), rtol=0, atol=1e-6)
+    torch.testing.assert_close(loss, splatfactos(render, target, 0.2, mask), rtol=0, atol=LOSS_TOLERANCE)
     (gradient,) = torch.autograd.grad(loss, render)
     assert not gradient[5:20, 10:25].any() and gradient[0, 0].any()
     torch.testing.assert_close(l1_ssim(render, target, 0.2, mask[..., 0].bool()), loss)
@@ -52,7 +57,9 @@ def test_mask_leaves_pixels_out() -> None:
 @pytest.mark.parametrize(("height", "width"), [(5, 30), (30, 5), (4, 4)])
 def test_images_smaller_than_the_window(height: int, width: int) -> None:
     render, target = images(height, width)
-    torch.testing.assert_close(l1_ssim(render, target, 0.2), splatfactos(render, target, 0.2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        l1_ssim(render, target, 0.2), splatfactos(render, target, 0.2), rtol=0, atol=LOSS_TOLERANCE
+    )
 
 
 def test_gradient_is_that_of_finite_differences() -> None:
@@ -62,7 +69,7 @@ def test_gradient_is_that_of_finite_differences() -> None:
 
 def test_equal_images_lose_nothing() -> None:
     _, target = images(20, 20)
-    assert l1_ssim(target, target, 0.2).item() == pytest.approx(0.0, abs=1e-6)
+    assert l1_ssim(target, target, 0.2).item() == pytest.approx(0.0, abs=LOSS_TOLERANCE)
 
 
 def test_shapes_that_do_not_fit_are_named() -> None:

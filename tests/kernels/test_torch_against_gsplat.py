@@ -58,7 +58,8 @@ def test_projection(name: str, antialiased: bool) -> None:
     sum((values * w).sum() for values, w in zip(ours_kept, weights, strict=True)).backward()
     sum((values * w).sum() for values, w in zip(theirs_kept, weights, strict=True)).backward()
     for key in ("means", "quats", "scales", "opacities", "viewmats"):
-        torch.testing.assert_close(ours[key].grad, theirs[key].grad, rtol=1e-7, atol=1e-9)
+        # Needles' inverse covariances (variances 1e-10 and 0.1) amplify the rounding of 1e-16 a billion times.
+        torch.testing.assert_close(ours[key].grad, theirs[key].grad, rtol=1e-6, atol=1e-8)
 
 
 def test_field_of_view_clamp_is_active_in_the_wide_angle_scene() -> None:
