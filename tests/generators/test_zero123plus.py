@@ -191,8 +191,8 @@ class TestSampler:
             latents = scheduler.step(
                 prediction, timestep, latents, generator=torch.Generator().manual_seed(step), return_dict=False
             )[0]
-            # Latents reach 60, and a step adds and scales them: some roundings of 60 * 2^-24 = 4e-6 each, which the next
-            # step takes over. A noise level that is 0.1 % off gives 2e-3 and more.
+            # Latents reach 60, and a step adds and scales them: some roundings of 60 * 2^-24 = 4e-6 each, which the
+            # next step takes over. A noise level that is 0.1 % off gives 2e-3 and more.
             torch.testing.assert_close(ours, latents, atol=1e-4, rtol=1e-5)
 
     def test_the_seed_decides(self) -> None:

@@ -60,8 +60,8 @@ def assert_same_projection(actual: Rendered, expected: Rendered) -> None:
     # A radius is rounded up, so rounding error can add or take away a pixel, and so let a Gaussian in at the border.
     assert (radii != reference).double().mean().item() <= 0.02 if radii.numel() else True
     both = (radii > 0) & (reference > 0)
-    # Far below 1/255 no opacity is ever drawn, and an antialiased needle's is rounding error: the square root of a
-    # difference of products of variances, a few times 2^-24 (15 px^2)^2, over the blurred determinant of 9 px^4, is 3e-3.
+    # Far below 1/255 no opacity is ever drawn, and an antialiased needle's is rounding error: of a difference of
+    # products of variances, a few times 2^-24 (15 px^2)^2, over the blurred determinant of 9 px^4, the root is 3e-3.
     for name, atol in (("means2d", 1e-4), ("depths", 1e-5), ("opacities", 1e-2)):
         torch.testing.assert_close(
             actual.meta[name][both].detach().double(), expected.meta[name][both].detach(), rtol=1e-4, atol=atol
