@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nerfstudio.configs.base_config import ViewerConfig
     from nerfstudio.viewer.control_panel import ControlPanel
     from nerfstudio.viewer.viewer import Viewer
-    from viser import GuiTabGroupHandle, GuiTabHandle, ViserServer
+    from viser import GuiTabHandle, ViserServer
 
 LOCALHOST = "127.0.0.1"
 COMMANDS = ("ns-eval", "ns-export", "ns-render", "ns-train", "ns-viewer")
@@ -287,8 +287,18 @@ def offer_no_depth_buffer(control: ControlPanel) -> None:
     )
 
 
-def tab_of_page(server: ViserServer, label: str) -> tuple[GuiTabGroupHandle, GuiTabHandle]:
-    """A tab of a viser page, and the group that it is in.
+def folder_of_camera_paths() -> Path | None:
+    """For `ns-viewer`: the folder of the run that it shows. None in other commands.
+
+    It gives its viewer the data's folder, which may be somebody else's or read-only, to save camera paths in
+    (scripts/viewer/run_viewer.py); ns-train gives the run's. Can go when both give that.
+    """
+    path = option_value("load-config")
+    return None if path is None or command_name() != "ns-viewer" else Path(path).absolute().parent
+
+
+def tab_of_page(server: ViserServer, label: str) -> GuiTabHandle:
+    """A tab of a viser page.
 
     Nerfstudio's viewer keeps no handles of its tabs, and viser finds one in a table of its own only (other names from
     1.0 on). Can go when viewer.py keeps them.
@@ -307,7 +317,7 @@ def tab_of_page(server: ViserServer, label: str) -> tuple[GuiTabGroupHandle, Gui
                 (group._labels, group._tabs) if hasattr(group, "_tabs") else (group._tab_labels, group._tab_handles)
             )
             if labels[tabs.index(tab)] == label:
-                return group, tab
+                return tab
     raise LookupError(label)
 
 

@@ -8,6 +8,7 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
+from img3d_methods.compat import folder_of_camera_paths
 
 
 @dataclass
@@ -90,6 +92,10 @@ class Img3dSplatDatamanager(FullImageDatamanager[Img3dImageDataset]):
         """Loads the training photos before the first step, so that its time is a step's time; not for ns-eval etc."""
         if self.test_mode == "val":
             _ = self.cached_train
+
+    def get_datapath(self) -> Path:
+        """Where the viewer saves camera paths."""
+        return folder_of_camera_paths() or super().get_datapath()
 
     def _load_images(
         self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]

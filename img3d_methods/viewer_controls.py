@@ -12,23 +12,9 @@ if TYPE_CHECKING:
 
 
 def put_controls_right(viewer: Viewer) -> None:
-    """No "Export", which denies what works and only spells out commands; and "Render" keeps paths with the run.
-
-    Camera paths would otherwise be saved among the photos, which may be somebody else's or read-only.
-    """
-    import viser  # here: not every command needs it, and it takes a while
-    from nerfstudio.viewer.render_panel import populate_render_tab
-
+    """No "Export" that denies what works and only spells out commands; no output that ends "Split Screen"."""
     offer_no_depth_buffer(viewer.control_panel)
-    _, export = tab_of_page(viewer.viser_server, "Export")
-    export.remove()
-    tabs, render = tab_of_page(viewer.viser_server, "Render")
-    render.remove()
-    run_folder = viewer.log_filename.parent
-    with tabs.add_tab("Render", viser.Icon.CAMERA):
-        viewer.render_tab_state = populate_render_tab(
-            viewer.viser_server, run_folder / "config.yml", run_folder, viewer.control_panel
-        )
+    tab_of_page(viewer.viser_server, "Export").remove()
 
 
 def training_is_over(viewer: Viewer, steps: int) -> None:

@@ -142,3 +142,19 @@ def test_failing_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         compat.fail("no such folder [bold]/a/b " + "c" * 300)
     assert capsys.readouterr().out == "Error: no such folder [bold]/a/b " + "c" * 300 + "\n"
+
+
+class TestCameraPaths:
+    def test_ns_viewer_keeps_them_with_the_run_that_it_shows(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        command_line(monkeypatch, "/bin/ns-viewer", "--load-config", "run/config.yml")
+        assert compat.folder_of_camera_paths() == tmp_path / "run"
+
+    @pytest.mark.parametrize("arguments", [("ns-train", "--load-config", "run/config.yml"), ("python",)])
+    def test_other_commands_have_their_own_place(
+        self, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command_line(monkeypatch, *arguments)
+        assert compat.folder_of_camera_paths() is None
