@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 
 from img3d_base.errors import InputError
+from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps
 from img3d_methods.run_errors import why_not_loaded
 
 if TYPE_CHECKING:
@@ -59,10 +60,7 @@ def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "infer
     Raises:
         InputError: There is no such run, or its checkpoint or data cannot be read.
     """
-    if config_path.is_dir():
-        config_path = config_path / "config.yml"
-    if not config_path.is_file():
-        raise InputError(f"There is no run at {config_path}: --load-config wants the config.yml that ns-train wrote.")
+    config_path = config_file(config_path)
     from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
 
     try:
@@ -89,12 +87,36 @@ def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "infer
     )
 
 
-def _with_a_checkpoint(config: TrainerConfig) -> TrainerConfig:
-    """Refuses a run without one, before its data are read; Nerfstudio would exit with a message of several lines."""
+def config_file(path: Path) -> Path:
+    """A run's config.yml, of which that or its folder is given.
+
+    Raises:
+        InputError: It is not there.
+    """
+    if path.is_dir():
+        path = path / "config.yml"
+    if not path.is_file():
+        raise InputError(f"There is no run at {path}: --load-config wants the config.yml that ns-train wrote.")
+    return path
+
+
+def latest_checkpoint(config: TrainerConfig) -> Path:
+    """The one of a run that was written last.
+
+    Raises:
+        InputError: There is none.
+    """
     folder = config.get_checkpoint_dir()
-    if not any(folder.glob("step-*.ckpt")):
+    steps = checkpoint_steps(folder)
+    if not steps:
         raise InputError(
             f"There are no checkpoints in {folder}: let the run train until it saves one; or, if it was moved, write "
             "where it is now into its config.yml (output_dir)."
         )
+    return checkpoint_path(folder, steps[-1])
+
+
+def _with_a_checkpoint(config: TrainerConfig) -> TrainerConfig:
+    """Refuses a run without one, before its data are read; Nerfstudio would exit with a message of several lines."""
+    latest_checkpoint(config)
     return config

@@ -43,12 +43,11 @@ def splats_of(load_config: Path | None, input: Path | None, original_frame: bool
         say_origin(splats.origin)
         return splats, up
     from img3d_exporters.frames import in_original_frame
-    from img3d_exporters.load_run import load_run
+    from img3d_exporters.run_splats import read_original_frame, read_run_splats
 
-    run = load_run(load_config)
-    splats = splats_of_model(splat_model(run, load_config), load_config)
+    splats = drawable(read_run_splats(load_config), load_config)
     if original_frame:
-        splats = in_original_frame(splats, run.dataparser_transform, run.dataparser_scale)
+        splats = in_original_frame(splats, *read_original_frame(load_config))
         say_origin(splats.origin)
         return splats, None
     return splats, "z"
@@ -70,11 +69,10 @@ def splats_of_model(model: SplatfactoModel, load_config: Path) -> Splats:
 def splat_model(run: Run, load_config: Path) -> SplatfactoModel:
     from nerfstudio.models.splatfacto import SplatfactoModel
 
+    from img3d_exporters.run_splats import no_splats
+
     if not isinstance(run.model, SplatfactoModel):
-        raise InputError(
-            f"{load_config} holds a {type(run.model).__name__}: only Gaussian splats can be written so. "
-            "img3d-export mesh and pointcloud take any method."
-        )
+        raise InputError(no_splats(load_config, type(run.model).__name__))
     return run.model
 
 
