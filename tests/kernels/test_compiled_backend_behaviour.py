@@ -20,6 +20,8 @@ from kernel_scenes import needs_compiled, random_scene, render_with_gradients, t
 pytestmark = needs_compiled
 
 RENDER_FOREVER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and what they start
 import torch
 from img3d_kernels import rasterization
 n = 20000
