@@ -3,10 +3,10 @@
 
 Where subclassing was enough, the reason stands at the subclass instead: CUDA-only calls, LPIPS and resuming in
 splat_model.py, numpy floats in checkpoints in schedulers.py, Ctrl-C and unsafe saving in splat_trainer.py, relative
-paths in config.yml and the configuration as 250 lines in trainer_config.py. Upstream's warnings are hidden in
+paths in config.yml and 250 lines of configuration in run_config.py. Upstream's warnings are hidden in
 img3d_dataparsers/upstream_warnings.py, for commands without a method as well.
 
-`import torch` imports this module (see `prepare_command`): at its top, nothing that imports torch.
+In Nerfstudio's commands `import torch` imports this module (nerfstudio_commands.py): nothing here may import torch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from img3d_base.atomic_files import user_cache
 from img3d_base.errors import warn
 from img3d_base.wrong_options import line_about, wrong_options_in_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
+from img3d_methods.nerfstudio_commands import COMMANDS, command_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,16 +38,8 @@ if TYPE_CHECKING:
     from viser import GuiTabHandle, ViserServer
 
 LOCALHOST = "127.0.0.1"
-COMMANDS = ("ns-eval", "ns-export", "ns-render", "ns-train", "ns-viewer")
-"""Nerfstudio's commands that load methods."""
 
 _until_exit = contextlib.ExitStack()
-
-
-def command_name() -> str:
-    """The name of the program that runs, such as ns-train."""
-    arguments = getattr(sys, "argv", None)  # which a program that embeds Python need not set
-    return Path(arguments[0]).stem if arguments else ""
 
 
 # --------------------------------------------------------------------------------------------- what commands print
@@ -55,9 +48,8 @@ def command_name() -> str:
 def prepare_command() -> None:
     """Keep Nerfstudio's commands from greeting with warnings and from ending in tracebacks.
 
-    An entry point of the group torch.backends, which `import torch` calls: modules of Nerfstudio warn, and Ctrl-C ends
-    in a traceback, before it looks for plugins. (img3d is no device of torch's; in other programs this does nothing.)
-    Can go when Nerfstudio's modules do not warn with current versions of torch, and its scripts report errors.
+    Called by `import torch`, and again with the methods, should TORCH_DEVICE_BACKEND_AUTOLOAD=0 forbid that. Can go
+    when Nerfstudio's modules do not warn with current versions of torch, and its scripts report errors.
     """
     if command_name() in COMMANDS:
         silence_upstream_warnings()

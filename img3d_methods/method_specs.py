@@ -22,7 +22,7 @@ from img3d_methods.splat_model import Img3dSplatModelConfig
 from img3d_methods.splat_pipeline import Img3dSplatPipelineConfig
 from img3d_methods.splat_trainer import Img3dTrainerConfig
 
-prepare_command()  # has run before, unless TORCH_DEVICE_BACKEND_AUTOLOAD=0
+prepare_command()
 explain_wrong_options()
 provide_ffmpeg()
 

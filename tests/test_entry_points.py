@@ -140,3 +140,10 @@ def test_help_works_without_anything_optional(tmp_path: Path, all_others_broken:
         assert result.returncode == 0, result.stderr[-2000:]
         assert expected in result.stdout
         assert "Traceback" not in result.stderr
+
+
+def test_other_programs_import_nothing_of_ours_with_torch() -> None:
+    script = "import sys, torch; print('IMPORTED:', *sorted(name for name in sys.modules if name.startswith('img3d')))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    (line,) = re.findall("^IMPORTED: (.*)$", result.stdout, re.MULTILINE)
+    assert line.split() in ([], ["img3d_methods", "img3d_methods.nerfstudio_commands"])

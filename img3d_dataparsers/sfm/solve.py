@@ -134,9 +134,10 @@ def _check(photo_set: PhotoSet) -> None:
             f"{some_names(reasons)}; take photos of the subject from many places"
         )
     if len(photo_set.photos) < MIN_PHOTOS:
+        count = "one photo" if len(photo_set.photos) == 1 else f"{len(photo_set.photos)} photos"
         raise InputError(
-            f"{photo_set.folder} holds {len(photo_set.photos)} photos, at least {MIN_PHOTOS} are needed, and 20 or "
-            "more are better: take them from many places, each sharing most of its view with the next"
+            f"{photo_set.folder} holds {count}, at least {MIN_PHOTOS} are needed, and 20 or more are better: take them "
+            "from many places, each sharing most of its view with the next"
         )
     for why in sorted(set(photo_set.left_out.values())):
         names = [name for name, reason in photo_set.left_out.items() if reason == why]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,3 +159,15 @@ def test_an_empty_run_is_taken_back_and_a_used_one_is_not(trainer: Img3dTrainer)
     trainer._remove_empty_run()
     assert not (trainer.config.output_dir / "scene").exists()
     assert trainer.config.output_dir.exists()
+
+
+def test_the_hint_how_to_go_on_can_be_pasted_into_a_shell(
+    trainer: Img3dTrainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.base_dir.mkdir(parents=True)
+    trainer.checkpoint_dir = tmp_path / "my runs; rm -rf" / "models"
+    trainer.step, trainer.curve = 7, []
+    with pytest.raises(SystemExit):
+        trainer._leave_interrupted(130)
+    words = shlex.split(capsys.readouterr().out.partition("command with ")[2])
+    assert words == ["--load-dir", str(trainer.checkpoint_dir)]
