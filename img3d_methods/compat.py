@@ -221,6 +221,45 @@ def turn_for_spiral(datamanager: Any) -> None:
     datamanager.eval_dataloader = FixedIndicesEvalDataloader(datamanager.train_dataset, device=datamanager.device)
 
 
+# -------------------------------------------------------------------------------------------------------- exporting
+
+COLORS_OF_VERTICES = {"tsdf": "tsdf", "poisson": "point_cloud"}
+"""What `ns-export`'s meshes can have for a --texture-method instead of a rendered texture."""
+
+
+def colors_for_texture() -> None:
+    """Let `ns-export tsdf` and `poisson` colour vertices, for our runs without a GPU and if nothing else is asked for.
+
+    Their default is a texture that is rendered texel by texel, after a search among all faces for each of four million
+    texels (exporter/texture_utils.py): on a CPU the export of seconds takes many minutes, with nothing that a model
+    could do about it. The default is a field of scripts/exporter.py's classes, which are made after plugins are
+    loaded; what comes before they are asked is the command line. Can go when the search goes by the faces.
+    """
+    import torch
+
+    command = sys.argv[1] if command_name() == "ns-export" and len(sys.argv) > 1 else None
+    if command not in COLORS_OF_VERTICES or option_value("texture-method") is not None or torch.cuda.is_available():
+        return
+    config = option_value("load-config")
+    if config is None or not _is_ours(Path(config)):
+        return
+    method = COLORS_OF_VERTICES[command]
+    sys.argv += ["--texture-method", method]
+    _print_line(
+        f"The mesh gets colours at its vertices (--texture-method {method}): a texture (nerf) takes many minutes "
+        "without a GPU. img3d-export mesh makes one in less.",
+        "yellow",
+    )
+
+
+def _is_ours(config: Path) -> bool:
+    """Whether one of our methods wrote this config.yml, which is read, not loaded."""
+    try:
+        return "\nmethod_name: img3d-" in config.read_text("utf8")
+    except (OSError, UnicodeDecodeError):
+        return False  # what is wrong with it is said when it is loaded
+
+
 # -------------------------------------------------------------------------------------------------------- the viewer
 
 

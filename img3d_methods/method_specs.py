@@ -9,7 +9,7 @@ from dataclasses import replace
 from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.dataparser_specs import img3d_photos, img3d_single_image
-from img3d_methods.compat import explain_wrong_options, prepare_command, provide_ffmpeg
+from img3d_methods.compat import colors_for_texture, explain_wrong_options, prepare_command, provide_ffmpeg
 from img3d_methods.generated_pipeline import Img3dGeneratedPipelineConfig
 from img3d_methods.generated_trainer import Img3dGeneratedTrainerConfig
 from img3d_methods.method_help import description
@@ -25,6 +25,7 @@ from img3d_methods.splat_trainer import Img3dTrainerConfig
 prepare_command()
 explain_wrong_options()
 provide_ffmpeg()
+colors_for_texture()
 
 img3d_splat = MethodSpecification(
     config=Img3dTrainerConfig(

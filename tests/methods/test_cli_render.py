@@ -79,8 +79,10 @@ def test_a_spiral_goes_around_what_the_photos_look_at(trained_run: TrainedRun, t
     )
     frames = sorted((tmp_path / "out").iterdir())
     assert len(frames) == 8
-    for i, frame in enumerate(frames):  # 16 photos were taken from a ring; 000 is held out
-        assert psnr(frame, trained_run.data / "images" / f"{(2 * i + 1) % 16:03d}.png") > 18
+    photos = sorted((trained_run.data / "images").iterdir())
+    for i, frame in enumerate(frames):  # the ring has 16 photos; 000 is held out
+        nearest = max(range(len(photos)), key=lambda k: psnr(frame, photos[k]))
+        assert nearest == (2 * i + 1) % 16
 
 
 def listening_on(port: int) -> set[str]:

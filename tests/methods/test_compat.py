@@ -158,3 +158,45 @@ class TestCameraPaths:
     ) -> None:
         command_line(monkeypatch, *arguments)
         assert compat.folder_of_camera_paths() is None
+
+
+class TestMeshes:
+    @pytest.fixture
+    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        (tmp_path / "config.yml").write_text("a: 1\nmethod_name: img3d-splat\n")
+        return tmp_path / "config.yml"
+
+    def asked(self, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[str]:
+        """What is left of a command line."""
+        command_line(monkeypatch, *map(str, arguments))
+        compat.colors_for_texture()
+        return sys.argv[len(arguments) :]
+
+    @pytest.mark.parametrize(("command", "method"), [("tsdf", "tsdf"), ("poisson", "point_cloud")])
+    def test_vertices_are_coloured(
+        self,
+        run: Path,
+        command: str,
+        method: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        added = self.asked(monkeypatch, "/bin/ns-export", command, "--load-config", run)
+        assert added == ["--texture-method", method]
+        (line,) = capsys.readouterr().out.splitlines()
+        assert f"--texture-method {method}" in line
+
+    def test_what_is_asked_for_and_others_runs_and_commands_are_left_alone(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "other.yml").write_text("a: 1\nmethod_name: nerfacto\n")
+        ours, theirs = ("--load-config", run), ("--load-config", tmp_path / "other.yml")
+        assert not self.asked(monkeypatch, "ns-export", "tsdf", *ours, "--texture_method=nerf")
+        assert not self.asked(monkeypatch, "ns-export", "tsdf", *theirs)
+        assert not self.asked(monkeypatch, "ns-export", "tsdf", "--load-config", tmp_path / "none.yml")
+        assert not self.asked(monkeypatch, "ns-export", "pointcloud", *ours)
+        assert not self.asked(monkeypatch, "ns-export")
+        assert not self.asked(monkeypatch, "ns-render", "tsdf", *ours)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        assert not self.asked(monkeypatch, "ns-export", "tsdf", *ours)
