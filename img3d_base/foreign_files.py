@@ -300,7 +300,7 @@ def gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
     return unpacked
 
 
-def begin_gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
+def begin_gunzip(contents: bytes | memoryview, max_bytes: int, what: str) -> bytes:
     """The beginning of what gzip data unpacks to, or all of it.
 
     Raises:
@@ -312,7 +312,7 @@ def begin_gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
         raise InputError(f"{what} is damaged: {reason(error)}") from error
 
 
-def unzstd(contents: bytes, max_bytes: int, what: str) -> bytes:
+def unzstd(contents: bytes | memoryview, max_bytes: int, what: str) -> bytes:
     """Unpacks a Zstandard frame up to a limit, whatever size the frame claims.
 
     Raises:

@@ -213,7 +213,7 @@ class _Reader:
         linear = primitive["extensions"][EXTENSION].get("colorSpace") == LINEAR
         return _with_srgb_colors(splats) if linear else splats
 
-    def _spz(self, primitive: dict[str, Any]) -> bytes | None:
+    def _spz(self, primitive: dict[str, Any]) -> memoryview | None:
         """The SPZ that a primitive's Gaussians are in; None if they are not compressed."""
         within = primitive["extensions"].get(EXTENSION, {}).get("extensions", {})
         extensions = primitive["extensions"] | within
@@ -223,7 +223,7 @@ class _Reader:
                 start, length, data = view.get("byteOffset", 0), view["byteLength"], self._buffer(view["buffer"])
                 what = f"{self.path}: its compressed Gaussians"
                 check_claim(length, len(data) - check_claim(start, len(data), what), what)
-                return data[start : start + length]
+                return memoryview(data)[start : start + length]
         if within:
             raise InputError(
                 f"{self.path} has its Gaussians in the glTF extension {shown(next(iter(within)))}, which is not read: "

@@ -83,4 +83,4 @@ def _is_json(start: bytes) -> bool:
 
 def _describes_sog(path: Path) -> bool:
     meta = parse_json(read_bytes(path, sog.MAX_META_BYTES), str(path))
-    return "means" in meta or "lodLevels" in meta or ("asset" not in meta and path.name.lower() == sog.META)
+    return "means" in meta or "lodLevels" in meta or ("asset" not in meta and path.suffix.lower() == ".json")

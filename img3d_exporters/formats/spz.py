@@ -26,6 +26,7 @@ from img3d_exporters.frames import rotated
 from img3d_exporters.morton import morton_order
 from img3d_methods.splats import SH_COEFFICIENTS, Splats
 
+Bytes = bytes | memoryview
 MAGIC, GZIP = b"NGSP", b"\x1f\x8b"
 HEADER = struct.Struct("<4sIIBBBB")
 """Magic, version, number of Gaussians, degree of harmonics, fractional bits of positions, flags, number of streams."""
@@ -92,7 +93,7 @@ def read(path: Path) -> Splats:
     return rotated(splats, TO_3DGS_AXES[axes])
 
 
-def splats_as_stored(contents: bytes, path: Path) -> tuple[Splats, int]:
+def splats_as_stored(contents: Bytes, path: Path) -> tuple[Splats, int]:
     """As `read`, of the contents of a file, or of an SPZ within one; in the axes of its numbers.
 
     Args:
@@ -135,7 +136,7 @@ class _Header(NamedTuple):
     num_streams: int
 
 
-def _header(contents: bytes, path: Path) -> _Header:
+def _header(contents: Bytes, path: Path) -> _Header:
     if len(contents) < HEADER.size or contents[:4] != MAGIC:
         raise InputError(f"{path} does not begin as an SPZ file does")
     header = _Header(*HEADER.unpack_from(contents)[1:])
@@ -155,7 +156,7 @@ def _stream_sizes(header: _Header) -> list[int]:
     return [header.num * each for each in (9, 1, 3, 3, 3 if header.version == 2 else 4, 3 * coefficients)]
 
 
-def count_of(contents: bytes, path: Path) -> int:
+def count_of(contents: Bytes, path: Path) -> int:
     """How many Gaussians an SPZ claims to have.
 
     Raises:
@@ -164,7 +165,7 @@ def count_of(contents: bytes, path: Path) -> int:
     return _header(begin_gunzip(contents, HEADER.size, str(path)) if contents[:2] == GZIP else contents, path).num
 
 
-def _unpacked(contents: bytes, path: Path) -> tuple[_Header, list[bytes], bytes]:
+def _unpacked(contents: Bytes, path: Path) -> tuple[_Header, list[Bytes], Bytes]:
     """The header, the streams, and the extensions (empty if there are none)."""
     packed, is_gzip = len(contents), contents[:2] == GZIP
     header = _header(begin_gunzip(contents, HEADER.size, str(path)) if is_gzip else contents, path)
@@ -177,11 +178,11 @@ def _unpacked(contents: bytes, path: Path) -> tuple[_Header, list[bytes], bytes]
     what = f"{path}: its {header.num:,} Gaussians"
     end = HEADER.size + check_claim(sum(sizes), len(contents) - HEADER.size, what)
     bounds = HEADER.size + np.cumsum([0, *sizes])
-    streams = [contents[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    streams: list[Bytes] = [contents[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
     return header, streams, contents[end : end + MAX_EXTENSIONS] if header.flags & HAS_EXTENSIONS else b""
 
 
-def _zstd_streams(contents: bytes, header: _Header, sizes: list[int], path: Path) -> tuple[list[bytes], bytes]:
+def _zstd_streams(contents: Bytes, header: _Header, sizes: list[int], path: Path) -> tuple[list[Bytes], Bytes]:
     """The streams of version 4, and its extensions."""
     if len(contents) < TABLE_OFFSET:
         raise InputError(f"{path} is cut off")
@@ -189,7 +190,8 @@ def _zstd_streams(contents: bytes, header: _Header, sizes: list[int], path: Path
     start = offset + header.num_streams * TABLE_ENTRY.size
     if offset < TABLE_OFFSET or header.num_streams < sum(size > 0 for size in sizes) or start > len(contents):
         raise InputError(f"{path} is damaged: its table of {header.num_streams} streams does not fit")
-    streams, entry = [], 0
+    streams: list[Bytes] = []
+    entry = 0
     for size in sizes:
         if size == 0:  # no harmonics
             streams.append(b"")
@@ -206,7 +208,7 @@ def _zstd_streams(contents: bytes, header: _Header, sizes: list[int], path: Path
     return streams, contents[TABLE_OFFSET:offset] if header.flags & HAS_EXTENSIONS else b""
 
 
-def _axes(extensions: bytes, path: Path) -> int:
+def _axes(extensions: Bytes, path: Path) -> int:
     """Which of `TO_3DGS_AXES` the file declares."""
     start = 0
     while len(extensions) >= start + EXTENSION.size:
