@@ -3,8 +3,8 @@
 
 https://github.com/KhronosGroup/glTF/tree/main/extensions/2.0/Khronos/KHR_gaussian_splatting as of the release
 candidate of 2026, in which scales are linear. Ours: the container is a JSON text and one block of bytes, which is all
-that pygltflib would take over, and trimesh does not keep such attributes. PlayCanvas's splat-transform writes such files
-and reads none (as of 3.7.0), its own neither: give it .ply, .sog or .compressed.ply.
+that pygltflib would take over, and trimesh does not keep such attributes. PlayCanvas's splat-transform writes these
+and reads none (as of 3.7.0), not its own either: give it .ply, .sog or .compressed.ply.
 
 Its axes are x left, y up, z forward; those of 3DGS are x right, y down, z forward.
 """
