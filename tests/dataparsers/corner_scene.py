@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,14 @@ def photograph(
     pose: FloatArray, lens: dict[str, Any]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], FloatArray]:
     """A floor (z = 0) before a wall (y = 1), which pixels show the wall, and depths along the camera's axis."""
+    return _photograph(pose.tobytes(), tuple(sorted(lens.items())))
+
+
+@cache
+def _photograph(
+    pose_bytes: bytes, lens_items: tuple[tuple[str, Any], ...]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], FloatArray]:
+    pose, lens = np.frombuffer(pose_bytes).reshape(4, 4), dict(lens_items)
     n = 2
     u, v = np.meshgrid((np.arange(n * WIDTH) + 0.5) / n, (np.arange(n * HEIGHT) + 0.5) / n)
     K = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
