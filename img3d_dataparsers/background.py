@@ -20,6 +20,7 @@ from PIL import Image
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError, some_names, warn
 from img3d_base.progress import with_progress
+from img3d_dataparsers.pictures.object_by_colour import ObjectByColour
 from img3d_dataparsers.pictures.opening import open_picture
 from img3d_dataparsers.pictures.orientation import EXIF_ORIENTATION, UPRIGHT, orientation, stored_size
 from img3d_dataparsers.pictures.reading import read_upright
@@ -108,13 +109,32 @@ def _make_mask(session: Session, photo: Path, path: Path) -> float:
     return float(is_object.mean())
 
 
+def rembg_is_installed() -> bool:
+    """Whether `open_u2net` has what it needs, but for the weights."""
+    return not _missing_packages()
+
+
+def _missing_packages() -> list[str]:
+    return [name for name in ("rembg", "onnxruntime") if importlib.util.find_spec(name) is None]
+
+
+def open_object_finder() -> Session:
+    """rembg where it is installed, else what colours alone tell; nothing stops for want of it."""
+    if rembg_is_installed():
+        try:
+            return open_u2net()
+        except InputError as error:
+            warn(f"{error}; until then objects are found by their colours")
+    return ObjectByColour()
+
+
 def open_u2net() -> Session:
     """rembg with U²-Net, whose weights are downloaded if they aren't where rembg keeps them.
 
     Raises:
         InputError: rembg is not installed, or the weights can't be downloaded.
     """
-    missing = [name for name in ("rembg", "onnxruntime") if importlib.util.find_spec(name) is None]
+    missing = _missing_packages()
     if missing:
         raise InputError(
             f"removing backgrounds needs {' and '.join(missing)}, not installed here: pip install 'img3d[background]'"

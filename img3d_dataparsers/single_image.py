@@ -27,6 +27,8 @@ from img3d_generators.posed_views import PosedViews
 TINY_VIEW_SIZE = 320
 """Pixels of a view by img3d-tiny, as many as Zero123++'s have."""
 NUM_SEED_POINTS = 10_000
+RECIPE = 2
+"""To be counted up with every change that changes views: what was kept from before is then made anew."""
 GREY = 128
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError)
 
@@ -37,7 +39,8 @@ class Img3dSingleImageDataParserConfig(DataParserConfig):
 
     _target: type = field(default_factory=lambda: Img3dSingleImage)
     data: Path = Path()
-    """An image, best with a transparent background (else rembg has to find the object); or a folder of images."""
+    """An image: its background is transparent or plain, or the object is looked for (by rembg where it is installed,
+    else roughly, by colours); or a folder of images."""
     index: int = 0
     """Which of a folder's images, in the order of their names."""
     generator: Literal[
@@ -150,11 +153,13 @@ class Img3dSingleImage(DataParser):
 
     def _key(self, path: Path, generator: str) -> str:
         """Stands for the image and all that its views depend on."""
+        from img3d_dataparsers.background import rembg_is_installed
         from img3d_generators.tiny import TINY_WEIGHTS
 
         config = self.config
         try:
             digest = hashlib.sha256(path.read_bytes())
+            digest.update(repr((RECIPE, rembg_is_installed())).encode())
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
         if generator == "img3d-tiny":

@@ -14,9 +14,15 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from img3d_base.errors import InputError
-from img3d_dataparsers.background import Session, open_u2net
+from img3d_base.errors import InputError, warn
+from img3d_dataparsers.background import Session, open_object_finder
 from img3d_dataparsers.photo_folders import image_files
+from img3d_dataparsers.pictures.object_by_colour import (
+    ObjectByColour,
+    cut_by_grabcut,
+    cut_from_plain,
+    without_specks,
+)
 from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.pictures.reading import read_upright
 from img3d_generators.posed_views import PosedViews
@@ -54,27 +60,28 @@ def single_images(path: Path) -> list[Path]:
 
 
 def prepared_image(
-    path: Path, border_ratio: float = 0.2, size: int = PREPARED_SIZE, open_session: OpenSession = open_u2net
+    path: Path, border_ratio: float = 0.2, size: int = PREPARED_SIZE, open_session: OpenSession = open_object_finder
 ) -> Float[Tensor, "4 S S"]:
     """Reads an image, cuts its object out and puts that in the middle of a square.
 
     Args:
-        path: any image file; one with transparency says itself what the object is, rembg finds it in others.
+        path: any image file; one with transparency says itself what the object is. Otherwise a plain background is
+            recognised, and before another the object is looked for.
         border_ratio: share of the square's width that stays free, half of it on each side.
         size: height and width of the square in pixels.
-        open_session: gives what finds the object, where needed.
+        open_session: gives what finds the object before backgrounds that are not plain.
 
     Returns:
         RGBA in [0, 1], not premultiplied.
 
     Raises:
-        InputError: it is no image, too small, has nothing in it, or needs rembg, which is not installed.
+        InputError: it is no image, too small, or has nothing in it.
     """
     pixels = recentred(cut_out(path, open_session), border_ratio, size, path)
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
-def cut_out(path: Path, open_session: OpenSession = open_u2net) -> RGBA:
+def cut_out(path: Path, open_session: OpenSession = open_object_finder) -> RGBA:
     """An image, upright and not too large, with the object's coverage of each pixel as its alpha.
 
     Raises:
@@ -86,18 +93,26 @@ def cut_out(path: Path, open_session: OpenSession = open_u2net) -> RGBA:
         raise InputError(f"{path} is only {width} x {height} pixels; give one of at least {LEAST_SIDE}, better 512")
     if pixels.shape[2] == 4 and pixels[..., 3].min() < OPAQUE:
         return pixels
-    try:
-        session = open_session()
-    except InputError as error:
-        raise InputError(
-            f"{path} has no transparent background, and {error} (or give a PNG whose background is transparent)"
-        ) from None
-    mask = session.predict(Image.fromarray(pixels[..., :3]))[0].convert("L").resize((width, height))
-    return np.concatenate([pixels[..., :3], np.asarray(mask)[..., None]], axis=-1)
+    rgb = pixels[..., :3]
+    cut = cut_from_plain(rgb)
+    if cut is not None:
+        return cut
+    session = open_session()
+    if isinstance(session, ObjectByColour):
+        warn(
+            f"{path} has no transparent or plain background: its object is guessed from its colours (GrabCut). Look at "
+            "input.png beside the views; a PNG with a transparent background, or pip install 'img3d[background]', "
+            "makes sure"
+        )
+        return cut_by_grabcut(rgb)
+    mask = session.predict(Image.fromarray(rgb))[0].convert("L").resize((width, height))
+    return np.concatenate([rgb, np.asarray(mask)[..., None]], axis=-1)
 
 
 def recentred(pixels: RGBA, border_ratio: float, size: int, name: Path) -> RGBA:
     """The object in the middle of a square, as large as the border permits, as LGM and Zero123++ frame it.
+
+    Specks far from it, which removing a background often leaves, do not count.
 
     Args:
         pixels: an image with alpha.
@@ -108,7 +123,8 @@ def recentred(pixels: RGBA, border_ratio: float, size: int, name: Path) -> RGBA:
     Raises:
         InputError: nothing is visible, or almost nothing.
     """
-    rows, columns = (np.flatnonzero((pixels[..., 3] >= VISIBLE).any(axis=axis)) for axis in (1, 0))
+    is_object = without_specks(pixels[..., 3] >= VISIBLE)
+    rows, columns = (np.flatnonzero(is_object.any(axis=axis)) for axis in (1, 0))
     if len(rows) == 0:
         raise InputError(f"{name} shows nothing: all of it is transparent, or no object was found in it")
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

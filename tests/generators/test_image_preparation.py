@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from img3d_base.errors import InputError
+from img3d_dataparsers import background
 from img3d_dataparsers.background import Session
+from img3d_dataparsers.pictures.object_by_colour import ObjectByColour
 from img3d_generators.image_preparation import (
     LONGEST_SIDE,
     cut_out,
@@ -87,6 +90,20 @@ class TestFraming:
             square[square[..., 3] > 8][:, :3], [COLOUR] * int((square[..., 3] > 8).sum()), atol=8
         )
 
+    def test_specks_do_not_count(self) -> None:
+        """Removing a background often leaves a few opaque pixels somewhere."""
+        pixels = object_picture(200, 200, (50, 100, 50, 100))
+        pixels[3:6, 3:6, 3] = 255
+        pixels[195, 190:196, 3] = 255
+        assert extent(recentred(pixels, 0.2, 100, Path("a.png"))[..., 3]) == (10, 90, 10, 90)
+
+    def test_parts_apart_do(self) -> None:
+        """A pair of shoes is one object."""
+        pixels = object_picture(200, 200, (50, 100, 20, 60))
+        pixels[50:100, 140:180, 3] = 255
+        top, bottom, left, right = extent(recentred(pixels, 0.2, 100, Path("a.png"))[..., 3])
+        assert (left, right) == (10, 90) and bottom - top == 25
+
     def test_faint_rests_of_the_background_do_not_count(self) -> None:
         pixels = object_picture(200, 200, (50, 100, 50, 100))
         pixels[3, 3, 3] = 20
@@ -107,6 +124,8 @@ class TestReading:
         opaque = object_picture(80, 120, (10, 60, 20, 60))
         opaque[opaque[..., 3] == 0] = (128, 128, 128, 255)
         name = "a.jpg" if mode == "CMYK" else "a.png"
+        stripes = np.where(np.arange(120) // 8 % 2, 90, 128)  # a background that is not plain
+        opaque[..., :3] = np.where((opaque[..., :3] == 128).all(axis=-1)[..., None], stripes[:, None], opaque[..., :3])
         Image.fromarray(opaque).convert(mode).save(tmp_path / name)
         if mode == "L":
             with pytest.raises(InputError, match=r"a\.png shows nothing: .* no object was found"):
@@ -135,6 +154,39 @@ class TestReading:
             assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200  # MB
 
 
+class TestWithoutAnyNetwork:
+    def test_plain_backgrounds_need_none(self, tmp_path: Path) -> None:
+        for name, behind in (("a.png", (255, 255, 255)), ("b.jpg", (252, 250, 251)), ("c.png", (30, 160, 60))):
+            pixels = np.full((120, 160, 3), behind, dtype=np.uint8)
+            pixels[30:90, 50:110] = COLOUR
+            Image.fromarray(pixels).save(tmp_path / name)
+            cut = cut_out(tmp_path / name, unwanted)
+            assert extent(cut[..., 3]) == pytest.approx((30, 90, 50, 110), abs=1)
+            np.testing.assert_allclose(cut[60, 80, :3], COLOUR, atol=12)
+
+    def test_others_are_guessed_with_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(background, "rembg_is_installed", lambda: False)
+        pixels = np.random.default_rng(0).integers(60, 140, (120, 160, 3), dtype=np.uint8)
+        pixels[30:90, 50:110] = COLOUR
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        assert extent(cut_out(tmp_path / "a.png")[..., 3]) == pytest.approx((30, 90, 50, 110), abs=4)
+        (line,) = capsys.readouterr().out.splitlines()
+        assert re.search(r"a\.png has no transparent or plain background: its object is guessed .*\(GrabCut\)", line)
+
+    def test_rembg_without_its_weights_stops_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def no_weights() -> Session:
+            raise InputError("the weights of U²-Net cannot be downloaded")
+
+        monkeypatch.setattr(background, "rembg_is_installed", lambda: True)
+        monkeypatch.setattr(background, "open_u2net", no_weights)
+        assert isinstance(background.open_object_finder(), ObjectByColour)
+        assert "cannot be downloaded; until then objects are found by their colours" in capsys.readouterr().out
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("pixels", "message"),
@@ -149,15 +201,10 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             prepared_image(tmp_path / "a.png", open_session=unwanted)
 
-    def test_no_transparency_and_no_rembg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-        monkeypatch.setitem(sys.modules, "rembg", None)  # as if it weren't there
-        with pytest.raises(
-            InputError,
-            match=r"a\.png has no transparent background, and removing backgrounds needs rembg( and onnxruntime)?, not "
-            r"installed here: pip install 'img3d\[background\]' \(or give a PNG",
-        ):
-            prepared_image(tmp_path / "a.png")
+    def test_nothing_but_background(self, tmp_path: Path) -> None:
+        Image.new("RGB", (64, 64), (250, 250, 250)).save(tmp_path / "a.png")
+        with pytest.raises(InputError, match=r"a\.png shows nothing: .* no object was found in it"):
+            prepared_image(tmp_path / "a.png", open_session=unwanted)
 
     @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.txt"])
     def test_no_image(self, tmp_path: Path, name: str) -> None:
