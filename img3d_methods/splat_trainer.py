@@ -283,7 +283,8 @@ class Img3dTrainer(Trainer):
                 writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
                 evaluated, held_out = self._evaluated()
                 table.add_row(evaluated, f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
-                if held_out and (message := self._gap_message(float(metrics["psnr"]))):
+                message = self._gap_message(float(metrics["psnr"])) if held_out else self._guess_message()
+                if message:
                     table.add_row("What that means", Text(message))
             writer.write_out_storage()
             CONSOLE.print(Panel(table, title="[bold][green]:tada: Training Finished :tada:[/bold]", expand=False))
@@ -302,7 +303,24 @@ class Img3dTrainer(Trainer):
         assert isinstance(datamanager, Img3dSplatDatamanager)
         photos = datamanager.eval_dataset.image_filenames
         seen = set(photos) <= set(datamanager.train_dataset.image_filenames)
-        return f"{len(photos)} views, all trained on" if seen else f"{len(photos)} held-out photos", not seen
+        if not seen:
+            return f"{len(photos)} held-out photos", True
+        kind = "generated views" if self._is_generated() else "views"
+        return f"{len(photos)} {kind}, all trained on", False
+
+    def _is_generated(self) -> bool:
+        """Whether what is trained on are a network's guesses from one image."""
+        dataset = self.pipeline.datamanager.train_dataset
+        return dataset is not None and "views_folder" in dataset.metadata
+
+    def _guess_message(self) -> str | None:
+        """What figures of generated views say, and what they do not."""
+        if not self._is_generated():
+            return None
+        return (
+            "how closely the network's own guesses are matched, not how true they are: one image does not show the "
+            "object's other sides, so look at them"
+        )
 
     def _gap_message(self, held_out: float) -> str | None:
         """What to say about this PSNR of held-out photos, beside that of the others."""
