@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
+from rich.text import Text
 
 from img3d_base.errors import exits_with_one_line, some_names
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from img3d_dataparsers.posed_photos import PosedPhotos, SeedPoints
     from img3d_dataparsers.sfm.report import Report
     from img3d_dataparsers.usable_photos import UsablePhoto
+
+UNKNOWN_SCALE = "unknown; --camera-distance A.jpg B.jpg METRES, in training, gives it"
 
 app = tyro.extras.SubcommandApp()
 
@@ -31,7 +34,7 @@ def inspect(
     remove_background: bool = False,
     max_video_frames: int = MAX_VIDEO_FRAMES,
 ) -> None:
-    """Prints what a folder of photos, or a video, is good for: photos used and left out, cameras, points, errors.
+    """Prints what a folder of photos, or a video, is good for, figure by figure, and what to photograph next.
 
     Args:
         data: A folder of photos, with poses or without, or a video.
@@ -41,31 +44,39 @@ def inspect(
     """
     from img3d_dataparsers.formats.recognise import posed_photos_in
     from img3d_dataparsers.inputs import photo_folder, read_posed_photos
-    from img3d_dataparsers.sfm.solve import solve
+    from img3d_dataparsers.sfm.solve import posed_photos, solve
 
     posed = posed_photos_in(data, "train") if data.is_dir() else None
     if posed is not None or data.suffix.lower() == ".json":
         _print_posed(posed or read_posed_photos(data, "train"))
         return
-    report = solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background).report
-    CONSOLE.print(_table(report))
-    CONSOLE.print(report.advice, markup=False, highlight=False, soft_wrap=True)
+    solution = solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background)
+    _print_solved(solution.report, posed_photos(solution))
 
 
-def _table(report: Report) -> Table:
-    total = report.registered + len(report.unregistered)
+def _print_solved(report: Report, posed: PosedPhotos) -> None:
+    from img3d_dataparsers.sfm.advice import findings, next_steps
+
     table = Table(show_header=False)
-    table.add_row("Photos found", f"{total + len(report.left_out)}")
+    for finding in findings(report):
+        colour = {"good": "green", "fair": "yellow", "poor": "red"}.get(finding.grade or "", "")
+        table.add_row(finding.name, Text(finding.value), Text(finding.grade or "", style=colour))
     reasons = {**report.left_out, **report.unregistered}
     for why, count in Counter(reasons.values()).most_common():
         names = [name for name, reason in reasons.items() if reason == why]
-        table.add_row("  not used", f"{count} ({some_names(names)}): {why}")
-    table.add_row("Registered", f"{report.registered} of {total} ({report.registered / total:.0%})")
-    table.add_row("Cameras", f"{report.cameras}")
-    table.add_row("Points", f"{report.points:,}, each seen by {report.mean_track_length:.1f} photos on average")
-    table.add_row("Mean reprojection error", f"{report.mean_reprojection_error:.2f} pixels of the full-size photos")
-    table.add_row("Coverage", f"{report.coverage:.0%} of the photos' area shows points")
-    return table
+        table.add_row("Not used", Text(f"{count} ({some_names(names)}): {why}"), "")
+    table.add_row("Upright", Text(f"by {posed.up_source}"), "")
+    table.add_row("Scale", Text(_said_of_scale(posed)), "")
+    CONSOLE.print(table)
+    steps = next_steps(report)
+    total = report.registered + len(report.unregistered)
+    _say("What to do next, the most important first:" if steps else f"All {total} photos registered: train on them.")
+    for step in steps:
+        _say(f"- {step}")
+
+
+def _say(line: str) -> None:
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_posed(posed: PosedPhotos) -> None:
@@ -79,8 +90,13 @@ def _print_posed(posed: PosedPhotos) -> None:
     table.add_row("Usable", f"{len(photos)}")
     table.add_row("Cameras", f"{len({photo.intrinsics for photo in photos})}")
     table.add_row("Points", _said_of_points(posed, photos, points))
+    table.add_row("Scale", Text(_said_of_scale(posed)))
     CONSOLE.print(table)
-    CONSOLE.print("The folder brings its poses; they are used as they are.")
+    _say("The folder brings its poses; they are used as they are.")
+
+
+def _said_of_scale(posed: PosedPhotos) -> str:
+    return UNKNOWN_SCALE if posed.scale_source is None else f"metres, by {posed.scale_source}"
 
 
 def _said_of_points(posed: PosedPhotos, photos: Sequence[UsablePhoto], points: SeedPoints | None) -> str:

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What structure from motion made of a folder, in figures and in one line of advice."""
+"""What structure from motion made of a folder, in figures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from img3d_base.errors import some_names
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.matching import Pairs
 from img3d_dataparsers.sfm.photo_set import PhotoSet
 from img3d_dataparsers.sfm.support import Support
+from img3d_dataparsers.sfm.viewpoints import Viewpoints
 
 BLURRED = 0.2
 """Share of the median number of features below which a photo counts as blurred or plain."""
@@ -44,6 +45,12 @@ class Report:
     """Points that a photo sees; median of the registered photos."""
     parallax: float
     """Degrees between the two rays of a point that differ most; median of all points."""
+    longest_side: int
+    """Pixels of the photos at full size."""
+    weakest: list[str]
+    """Names of photos that see far fewer points than the others."""
+    viewpoints: Viewpoints | None
+    """From which sides the photos look, if they are of one thing."""
     coverage: float
     """Share of the photos' area that lies near a point: of 8 x 8 fields, those that hold one; mean of all photos."""
     mapper: str
@@ -51,23 +58,16 @@ class Report:
     seconds: dict[str, float]
     """Wall time of each stage of the run that finished it."""
 
-    @property
-    def advice(self) -> str:
-        """One line about what to do."""
-        total = self.registered + len(self.unregistered)
-        if not self.unregistered:
-            return f"All {total} photos registered."
-        blurred = [name for name, why in self.unregistered.items() if why == BLURRED_OR_PLAIN]
-        lonely = [name for name in self.unregistered if name not in blurred]
-        sentences = [f"{self.registered} of {total} photos registered"]
-        if lonely:
-            between = f" near {some_names(self.gaps)}" if self.gaps else ""
-            sentences.append(
-                f"{some_names(lonely)} share too little with the rest: add photos between them and the others{between}"
-            )
-        if blurred:
-            sentences.append(f"{some_names(blurred)} are blurred or show too little detail: take them again")
-        return "; ".join(sentences) + "."
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """What `to_json` made."""
+        fields = json.loads(text)
+        views = fields.pop("viewpoints")
+        return cls(viewpoints=None if views is None else Viewpoints(**views), **fields)
+
+    def to_json(self) -> str:
+        """The report as text."""
+        return json.dumps(asdict(self), indent=2)
 
     @property
     def summary(self) -> str:
@@ -85,6 +85,7 @@ def make_report(
     support: Support,
     counts: npt.NDArray[np.int64],
     pairs: Pairs,
+    viewpoints: Viewpoints | None,
     mapper: str,
     seconds: dict[str, float],
 ) -> Report:
@@ -96,6 +97,7 @@ def make_report(
         support: what it rests on.
         counts: features of each photo, `[N]`.
         pairs: what the photos share.
+        viewpoints: from which sides the photos look.
         mapper: which mapper made it.
         seconds: wall time of each stage.
     """
@@ -125,6 +127,9 @@ def make_report(
         mean_track_length=model.compute_mean_track_length(),
         points_per_photo=float(np.median(list(support.points_per_photo.values()))),
         parallax=support.parallax,
+        longest_side=max(max(photo.size) for photo in photo_set.photos),
+        weakest=[photo_set.photos[image_id - 1].name for image_id in support.weakest],
+        viewpoints=viewpoints,
         coverage=_coverage(model),
         mapper=mapper,
         seconds=seconds,

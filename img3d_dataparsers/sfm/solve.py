@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +24,18 @@ from scipy.sparse.csgraph import connected_components
 from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
 from img3d_base.errors import InputError, some_names, warn
 from img3d_base.progress import ProgressLines
-from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
+from img3d_dataparsers.posed_photos import PosedPhotos
+from img3d_dataparsers.sfm.advice import registration
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.matching import Pairs, features_of, match_photos, pairs_in, write_photos
-from img3d_dataparsers.sfm.photo_sensors import UpVector
-from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet, find_photos
-from img3d_dataparsers.sfm.placement import UP, placement_of
+from img3d_dataparsers.sfm.photo_set import PhotoSet, find_photos
+from img3d_dataparsers.sfm.placed_photos import placed_photos
 from img3d_dataparsers.sfm.report import Report, make_report
 from img3d_dataparsers.sfm.sift import Features
 from img3d_dataparsers.sfm.support import MIN_PHOTOS, NO_SUPPORT, support_of, why_refused
+from img3d_dataparsers.sfm.viewpoints import viewpoints_of
 
-RECIPE = 2
+RECIPE = 3
 """To be counted up with every change that changes the result: what was kept from before is then made anew."""
 MAPPING = [sys.executable, "-m", "img3d_dataparsers.sfm.mapping"]
 """The command that solves for cameras."""
@@ -192,8 +193,11 @@ def _solve(photo_set: PhotoSet, result: Path) -> None:
         raise InputError(f"{photo_set.folder}: {reason}")
     _colour(model, features)
     model.write_binary(work / "model")
-    report = make_report(photo_set, model, support, counts, pairs, (work / "model" / "mapper").read_text(), seconds)
-    (work / "model" / "report.json").write_text(json.dumps(asdict(report), indent=2))
+    frames = placed_photos(photo_set, model, result).frames
+    views = viewpoints_of([frame.name for frame in frames], np.stack([frame.camera_to_world for frame in frames]))
+    mapper = (work / "model" / "mapper").read_text()
+    report = make_report(photo_set, model, support, counts, pairs, views, mapper, seconds)
+    (work / "model" / "report.json").write_text(report.to_json())
     shutil.rmtree(result, ignore_errors=True)  # one without a report is unfinished
     (work / "model").replace(result)
     shutil.rmtree(work)
@@ -261,65 +265,13 @@ def _colour(model: pycolmap.Reconstruction, features: Sequence[Features]) -> Non
 
 
 def _read(photo_set: PhotoSet, folder: Path, origin: str) -> Solution:
-    report = Report(**json.loads((folder / "report.json").read_text()))
+    report = Report.from_json((folder / "report.json").read_text())
     _print(f"Poses: {report.summary}, {origin} {folder}")
     if report.unregistered:
-        warn(report.advice)
+        warn(registration(report).advice)
     return Solution(photo_set, pycolmap.Reconstruction(folder), report, folder)
 
 
 def posed_photos(solution: Solution) -> PosedPhotos:
     """The registered photos, upright, and the points they share, in a world with z up, and in metres if GPS tells."""
-    photos = {photo.name: photo for photo in solution.photo_set.photos}
-    model = solution.model
-    images = [model.images[image_id] for image_id in sorted(model.reg_image_ids())]
-    frames = [_frame(photos[image.name], image, model.cameras[image.camera_id]) for image in images]
-    xyz = np.array([point.xyz for point in model.points3D.values()], dtype=np.float64).reshape(-1, 3)
-    rgb = np.array([point.color for point in model.points3D.values()], dtype=np.uint8).reshape(-1, 3)
-    placement = placement_of(
-        np.stack([frame.camera_to_world for frame in frames]),
-        xyz,
-        [_upright(photos[image.name]) for image in images],
-        [photos[image.name].position for image in images],
-    )
-    points: SeedPoints = placement.points(xyz), rgb
-    return PosedPhotos(
-        source=solution.folder,
-        folder=solution.photo_set.folder,
-        frames=[replace(frame, camera_to_world=placement.pose(frame.camera_to_world)) for frame in frames],
-        up=UP,
-        up_source=placement.upright.source,
-        scale_source=placement.scale_source,
-        read_seed_points=lambda: points,
-        adds_triangulated_points=True,
-    )
-
-
-def _upright(photo: Photo) -> UpVector | None:
-    """Up as a sensor has it, in the axes of the upright photo."""
-    if photo.sensed_up is None:
-        return None
-    x, y, z = photo.sensed_up
-    for _ in range(photo.quarter_turns):  # each clockwise: what was up is right
-        x, y = y, -x
-    return x, y, z
-
-
-def _frame(photo: Photo, image: pycolmap.Image, camera: pycolmap.Camera) -> Frame:
-    (width, height), focal_length = photo.sensor_size, camera.focal_length
-    cx, cy = camera.principal_point_x, camera.principal_point_y
-    x, y, forward = image.cam_from_world().rotation.matrix()  # the camera's axes in the world, OpenCV's
-    for _ in range(photo.quarter_turns):  # each clockwise: what was left is up
-        x, y, cx, cy = -y, x, height - cy, cx
-        width, height = height, width
-    camera_to_world = np.eye(4)
-    camera_to_world[:3] = np.stack([x, -y, -forward, image.projection_center()], axis=1)
-    k1, k2 = camera.params[-2:]
-    return Frame(
-        name=photo.name,
-        image_path=photo.path,
-        camera_to_world=camera_to_world,
-        intrinsics=dict(fl_x=focal_length, fl_y=focal_length, cx=cx, cy=cy, w=width, h=height, k1=k1, k2=k2),
-        mask_path=photo.mask_path,
-        upright=True,
-    )
+    return placed_photos(solution.photo_set, solution.model, solution.folder)

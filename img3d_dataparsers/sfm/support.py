@@ -17,6 +17,8 @@ from img3d_dataparsers.sfm.colmap_library import pycolmap
 MIN_POINTS = 20
 """That a photo has to see for its pose to be worth something. COLMAP's incremental mapper registers photos from 30 on,
 of which a bundle adjustment drops some; photos of 400 x 300 pixels that overlap well see more than 140."""
+WEAK, WEAK_POINTS = 0.25, 50
+"""A photo is weak that sees less than this share of what the median photo sees, and fewer points than that."""
 MIN_PARALLAX = 1.8
 """Degrees, the median of all points. Where the camera only turns, wrong matches leave points around COLMAP's minimum of
 1.5; a phone that is moved sideways by an arm's length before a flower gives 4, a walk around an object 10 and more."""
@@ -48,6 +50,12 @@ class Support:
     def supported(self) -> int:
         """Photos that see enough points."""
         return sum(count >= MIN_POINTS for count in self.points_per_photo.values())
+
+    @property
+    def weakest(self) -> list[int]:
+        """Photos that see far fewer points than the others, by the image's id."""
+        few = WEAK * float(np.median(list(self.points_per_photo.values()) or [0]))
+        return [image_id for image_id, count in self.points_per_photo.items() if count < min(few, WEAK_POINTS)]
 
     @property
     def has_parallax(self) -> bool:
