@@ -13,7 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 from rich.text import Text
 
-from img3d_base.errors import exits_with_one_line, some_names
+from img3d_base.errors import counted, exits_with_one_line, some_names
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_dataparsers.videos import MAX_VIDEO_FRAMES
 
@@ -109,7 +109,7 @@ def _said_of_points(posed: PosedPhotos, photos: Sequence[UsablePhoto], points: S
 
     num_depth_maps = sum(photo.depth_path is not None and is_file(photo.depth_path) for photo in photos)
     if num_depth_maps:
-        return f"none: from the depth maps of {num_depth_maps} photos, before training"
+        return f"none: from the depth maps of {counted(num_depth_maps, 'photo')}, before training"
     return "none: triangulated before training"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_base.errors import some_names, warn
+from img3d_base.errors import counted, some_names, warn
 from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
 from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 
@@ -94,7 +94,7 @@ def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) 
     unclear = {mask for mask, folders in owners.items() if len(folders) > 1}
     if unclear:
         names = some_names(sorted(str(mask) for mask in unclear))
-        warn(f"{len(unclear)} masks could belong to photos in several folders ({names}); they are not used")
+        warn(f"{counted(len(unclear), 'mask')} could belong to photos in several folders ({names}): not used")
     if beside:
         CONSOLE.print(
             f"Masks: {len(beside)} lie beside their photos ({some_names(beside)})",

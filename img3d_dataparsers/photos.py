@@ -19,7 +19,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from img3d_base.atomic_files import cache_folders
-from img3d_base.errors import InputError, warn
+from img3d_base.errors import InputError, counted, warn
 from img3d_dataparsers.camera_distance import CameraDistance, in_metres
 from img3d_dataparsers.camera_sizes import downscaled
 from img3d_dataparsers.depth.points import points_from_depth
@@ -310,7 +310,7 @@ def _with_triangulated(
     )
     if len(points[0]) < ENOUGH_POINTS:
         if known is None:
-            few = f"only {len(points[0])} points could be triangulated from the photos"
+            few = f"only {counted(len(points[0]), 'point')} could be triangulated from the photos"
             warn(f"{few}; training starts from random points")
         return known
     if known is None:

@@ -16,7 +16,7 @@ from nerfstudio.data.utils.dataparsers_utils import (
     get_train_eval_split_interval,
 )
 
-from img3d_base.errors import InputError, some_names, warn
+from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.foreign_files import read_bytes
 from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver, is_file
 from img3d_dataparsers.photo_folders import PHOTOS
@@ -52,7 +52,7 @@ def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
         missing = [name for name, path in listed.items() if not is_file(path)]
         if missing:
             raise InputError(
-                f"{folder / name} names {len(missing)} photos that are not there: {some_names(missing)}; correct it"
+                f"{folder / name} names {counted(len(missing), 'missing photo')}: {some_names(missing)}; correct it"
             )
         splits[split] = known & set(listed.values())
     return splits

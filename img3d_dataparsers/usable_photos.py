@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from img3d_base.errors import InputError, some_names, warn
+from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
 from img3d_dataparsers.photo_folders import masks_of
@@ -97,7 +97,9 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
         why = "; ".join(sentences) or "the data set lists no more"
         if len(absent) == len(posed.frames):  # poses without pictures
             why += f": put the photos that the poses were made from into {absent[0].parent}"
-        raise InputError(f"{posed.source}: {len(frames)} usable photos, at least {at_least} are needed: {why}")
+        raise InputError(
+            f"{posed.source}: {counted(len(frames), 'usable photo')}, at least {at_least} are needed: {why}"
+        )
     for sentence in sentences:
         warn(f"{sentence}; training goes on without them")
     scaled = [frame for frame in frames if scales[id(frame)] != 1]
@@ -181,7 +183,8 @@ def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
     whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if not isinstance(size, str)}
     bad = [frame.name for frame, mask in zip(frames, masks, strict=True) if mask is not None and mask not in whole]
     if bad:
-        warn(f"{len(bad)} masks do not exist or are damaged ({some_names(bad)}); these photos are used whole")
+        missing = counted(len(bad), "missing or damaged mask")
+        warn(f"{missing} ({some_names(bad)}): photos without a mask are used whole")
     return [mask if mask in whole else None for mask in masks]
 
 

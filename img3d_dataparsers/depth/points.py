@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from img3d_base.errors import InputError, some_names, warn
+from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_dataparsers.depth.maps import DepthMap, is_continuous, read_depth
 from img3d_dataparsers.depth.units import USUAL, Seen, unit_of
 from img3d_dataparsers.formats.capture_files import MAX_SCAN_POINTS
@@ -69,11 +69,12 @@ def points_from_depth(
     bad = [(photos[i], error) for i, error in zip(indices, found, strict=True) if isinstance(error, InputError)]
     if bad:
         names = some_names([str(photo.depth_path) for photo, _ in bad])
-        warn(f"{len(bad)} depth maps do not exist or are damaged ({names}); they give no seed points ({bad[0][1]})")
+        maps = counted(len(bad), "missing or damaged depth map")
+        warn(f"{maps} ({names}): no seed points from there ({bad[0][1]})")
     parts = [(i, part) for i, part in zip(indices, found, strict=True) if isinstance(part, _Part)]
     blank = sum(len(part.rgb) == 0 for _, part in parts)
     if blank:
-        warn(f"{blank} depth maps hold no known depth; they give no seed points")
+        warn(f"{counted(blank, 'depth map')} without any known depth: no seed points from there")
     xyz, rgb = [], []
     for has_integers in (True, False):  # each kind has a unit of its own
         alike = [(i, part) for i, part in parts if part.has_integers == has_integers and len(part.rgb)]

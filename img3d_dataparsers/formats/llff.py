@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, counted
 from img3d_base.foreign_files import load_npy
 from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver
 from img3d_dataparsers.formats.capture_files import photos_in
@@ -42,10 +42,10 @@ def read_llff(folder: Path) -> PosedPhotos:
     photo_folder = files.folder(PHOTO_FOLDER, PHOTOS)
     photos = [] if photo_folder is None else photos_in(photo_folder)
     if not photos:
-        raise InputError(f"{path} has {len(rows)} cameras, but there are no photos in {folder / 'images'}")
+        raise InputError(f"{path} has {counted(len(rows), 'camera')}, but there are no photos in {folder / 'images'}")
     if len(photos) != len(rows):
         raise InputError(
-            f"{path} has {len(rows)} cameras, but there are {len(photos)} photos in {photos[0].parent}: "
+            f"{path} has {counted(len(rows), 'camera')} for {counted(len(photos), 'photo')} in {photos[0].parent}: "
             "LLFF matches them by their order, so restore the missing ones or take away the others"
         )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, counted
 from img3d_dataparsers.formats.capture_files import ARKIT_SCALE, finite_numbers, load_json, may_hold, photos_in
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos
 
@@ -89,5 +89,7 @@ def _pose_numbers(photos: list[Path], poses: int, path: Path) -> list[int]:
     if len(photos) == poses:
         return list(range(poses))
     if numbers[-1] >= poses:
-        raise InputError(f"{path} has {poses} poses, but there is a photo {photos[-1]}; export the recording again")
+        raise InputError(
+            f"{path} has {counted(poses, 'pose')}, but there is a photo {photos[-1]}; export the recording again"
+        )
     return numbers

@@ -22,7 +22,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
-from img3d_base.errors import InputError, some_names, warn
+from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.progress import ProgressLines
 from img3d_dataparsers.posed_photos import PosedPhotos
 from img3d_dataparsers.sfm.advice import registration
@@ -131,11 +131,11 @@ def _check(photo_set: PhotoSet) -> None:
     if photo_set.left_out and len(photo_set.photos) < MIN_PHOTOS:
         reasons = [f"{name} is {why}" for name, why in photo_set.left_out.items()]
         raise InputError(
-            f"{photo_set.folder}: {len(photo_set.photos)} usable photos, at least {MIN_PHOTOS} are needed: "
+            f"{photo_set.folder}: {counted(len(photo_set.photos), 'usable photo')}, at least {MIN_PHOTOS} are needed: "
             f"{some_names(reasons)}; take photos of the subject from many places"
         )
     if len(photo_set.photos) < MIN_PHOTOS:
-        count = "one photo" if len(photo_set.photos) == 1 else f"{len(photo_set.photos)} photos"
+        count = counted(len(photo_set.photos), "photo")
         raise InputError(
             f"{photo_set.folder} holds {count}, at least {MIN_PHOTOS} are needed, and 20 or more are better: take them "
             "from many places, each sharing most of its view with the next"

@@ -286,7 +286,7 @@ class TestPhotoFiles:
         edit(scene, lambda meta: meta["frames"][2].update(mask_path="gone.png"))
         assert parse(scene).mask_filenames is None
         (warning,) = warnings_in(capsys.readouterr().out)
-        assert "1 masks do not exist or are damaged (images/002.png)" in warning
+        assert "1 missing or damaged mask (images/002.png)" in warning
 
 
 class TestOptions:

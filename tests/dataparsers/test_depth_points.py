@@ -150,7 +150,7 @@ def test_maps_without_a_known_pixel_are_as_none(tmp_path: Path, capsys: pytest.C
     folder = add_depth(make_scene(tmp_path / "scene", {}), {}, change=np.zeros_like)
     assert len(parse(folder).metadata["points3D_xyz"]) > 100  # triangulated
     [warning] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
-    assert "8 depth maps hold no known depth" in warning
+    assert "8 depth maps without any known depth" in warning
 
 
 def test_they_have_the_photo_s_colours(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_damaged_depth_map_costs_a_warning(tmp_path: Path, capsys: pytest.Capt
     (folder / "depth" / "4.png").unlink()
     assert len(parse(folder).metadata["points3D_xyz"]) > 20_000
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
-    assert "2 depth maps do not exist or are damaged" in warning
+    assert "2 missing or damaged depth maps" in warning
 
 
 def test_masked_parts_give_none(tmp_path: Path) -> None:

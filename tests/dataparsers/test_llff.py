@@ -85,7 +85,7 @@ class TestBadInput:
     def test_another_number_of_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         names = write_llff(tmp_path, cameras)
         (tmp_path / names[1]).unlink()
-        assert "has 4 cameras, but there are 3 photos" in LLFF.error_of(tmp_path)
+        assert "has 4 cameras for 3 photos" in LLFF.error_of(tmp_path)
 
     def test_no_photos(self, tmp_path: Path, cameras: list[KnownCamera]) -> None:
         np.save(tmp_path / "poses_bounds.npy", rows_of(cameras))

@@ -106,7 +106,7 @@ class TestMasks:
     def test_one_of_the_same_name_for_two_folders(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         lay(tmp_path, "left/1.jpg", "right/1.jpg", "masks/1.png", "left/2.jpg", "masks/2.png")
         assert masks(tmp_path, "left/1.jpg", "right/1.jpg", "left/2.jpg") == [None, None, "masks/2.png"]
-        assert "1 masks could belong to photos in several folders" in capsys.readouterr().out
+        assert "1 mask could belong to photos in several folders" in capsys.readouterr().out
 
     def test_a_photo_is_no_mask(self, tmp_path: Path) -> None:
         lay(tmp_path, "1.jpg", "1_mask.jpg")

@@ -231,7 +231,7 @@ class TestSplits:
     def test_a_list_that_names_a_missing_photo(self, copy_scene: Callable[[], Path]) -> None:
         scene = copy_scene()
         (scene / "test_list.txt").write_text("002.png\n099.png\n")
-        with pytest.raises(InputError, match="names 1 photos that are not there: 099.png"):
+        with pytest.raises(InputError, match="names 1 missing photo: 099.png"):
             parse(scene, "val")
 
     def test_poses_are_normalised_alike_in_all_splits(self, tiny_scene: Path) -> None:

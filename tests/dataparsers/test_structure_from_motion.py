@@ -425,7 +425,7 @@ class TestBadInput:
         for i in range(39):
             shutil.copy(original, folder / "images" / f"copy{i}.jpg")
         message = error_of(folder)
-        assert "1 usable photos" in message and "a copy of" in message
+        assert "1 usable photo," in message and "a copy of" in message
 
     def test_photos_from_one_place(self, tmp_path: Path) -> None:
         """Saved anew, copies are different files."""
