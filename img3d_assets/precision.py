@@ -15,7 +15,8 @@ def needs_double_precision(points: Float[np.ndarray, "N 3"]) -> bool:
     if len(points) == 0:
         return False
     rounding = np.spacing(np.abs(points).max().astype(np.float32)) / 2
-    return bool(rounding > FINEST * np.ptp(points, axis=0).max())
+    extent = np.ptp(points, axis=0).max() or 1.0  # one place has no extent: a unit of its coordinates
+    return bool(rounding > FINEST * extent)
 
 
 def nearby_origin(points: Float[np.ndarray, "N 3"]) -> tuple[float, float, float]:

@@ -52,3 +52,8 @@ def test_gaussians_of_a_georeferenced_run_come_back_within_a_millimetre(width: f
     )
     back = in_original_frame(splats, transform, scale)
     np.testing.assert_allclose(back.means + np.array(back.origin), world, rtol=0, atol=1e-3)
+
+
+def test_one_point_has_no_shape_to_lose() -> None:
+    assert nearby_origin(np.array([[0.0, 0, 2]])) == (0.0, 0.0, 0.0)
+    assert nearby_origin(np.array([[0.0, 4e6, 2]])) == (0.0, 4e6, 2.0)
