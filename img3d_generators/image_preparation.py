@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from img3d_base.errors import InputError, warn
+from img3d_base.text_links import followed
 from img3d_dataparsers.background import Session, open_object_finder
 from img3d_dataparsers.photo_folders import image_files
 from img3d_dataparsers.pictures.object_by_colour import (
@@ -53,10 +54,10 @@ def single_images(path: Path) -> list[Path]:
         images = image_files(path)
         if not images:
             raise InputError(f"{path} holds no images ({', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})")
-        return images
+        return list(map(followed, images))
     if not path.exists():
         raise InputError(f"There is no {path}")
-    return [path]
+    return [followed(path)]
 
 
 def prepared_image(
