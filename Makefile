@@ -35,9 +35,10 @@ test: $(INSTALLED) lint
 	$(BIN)/python -m pytest -m "not cuda" -n 2 --dist loadscope
 
 lint: $(INSTALLED)
-	@echo "== Lint, format and types"
+	@echo "== Lint, format, imports and types"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 env: $(INSTALLED)
@@ -52,7 +53,7 @@ $(DEPENDENCIES): pyproject.toml constraints.txt tools/requirements.py
 	touch $@
 
 # img3d itself is built without isolation: its build folder is reused, and CMake must find the same tools there again.
-$(INSTALLED): $(DEPENDENCIES) CMakeLists.txt $(wildcard img3d_kernels/csrc/* img3d_exporters/web/*.*)
+$(INSTALLED): $(DEPENDENCIES) CMakeLists.txt $(wildcard img3d_kernels/csrc/*.* img3d_kernels/csrc/*/*.* img3d_exporters/web/*.*)
 	@echo "== Building img3d's kernels, and its page where npm is installed"
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $@

@@ -28,10 +28,10 @@ import viser
 from headless_chromium import NoChromiumError, headless_chromium
 from kernels import DEFAULT_DATA, POINTS, describe_machine, load_scene
 
+from img3d_assets.gaussians import Gaussians
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
-from img3d_exporters.viewer_page import PageScene, view_of_everything, write_page
-from img3d_methods.splat_packets import SplatNode, browser_splats
-from img3d_methods.splats import Splats
+from img3d_exporters.page.viewer_page import PageScene, view_of_everything, write_page
+from img3d_methods.viewing.splat_packets import SplatNode, browser_splats
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -47,10 +47,10 @@ COUNT_FRAMES = """() => {
 }"""
 
 
-def gaussians(path: Path, n: int) -> Splats:
+def gaussians(path: Path, n: int) -> Gaussians:
     """`n` Gaussians of the garden, as a file holds them."""
     scene = load_scene(path, n, HEIGHT, WIDTH)
-    return Splats(
+    return Gaussians(
         means=scene.means.numpy(),
         quats=scene.quats.numpy(),
         log_scales=scene.scales.log().numpy(),
@@ -61,7 +61,7 @@ def gaussians(path: Path, n: int) -> Splats:
 
 
 @contextmanager
-def static_page(splats: Splats, browser: Browser) -> Iterator[Page]:
+def static_page(splats: Gaussians, browser: Browser) -> Iterator[Page]:
     """The page of `img3d-export viewer`, with all its splats."""
     with tempfile.TemporaryDirectory() as folder:
         scene = PageScene("benchmark", splats, "-y", view_of_everything(splats, "-y"), background=(0.0, 0.0, 0.0))
@@ -74,7 +74,7 @@ def static_page(splats: Splats, browser: Browser) -> Iterator[Page]:
 
 
 @contextmanager
-def live_page(splats: Splats, browser: Browser) -> Iterator[Page]:
+def live_page(splats: Gaussians, browser: Browser) -> Iterator[Page]:
     """Viser's page with the splats that the live view sends; it lowers its resolution where drawing is slow."""
     server = viser.ViserServer(host="127.0.0.1", verbose=False)
     params = {

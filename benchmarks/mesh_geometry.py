@@ -29,7 +29,8 @@ import open3d as o3d
 import trimesh
 from PIL import Image
 
-from img3d_generators.cameras import focal_length, orbit_camera_to_worlds
+from img3d_generators.cameras import orbit_camera_to_worlds
+from img3d_kernels.poses import focal_length
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("IMG3D_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -25,19 +25,19 @@ from nerfstudio.scripts.exporter import ExportGaussianSplat
 from node_tools import NoNodeToolError, splat_transform
 
 from img3d_assets.axes import TO_Y_UP
-from img3d_exporters.frames import rotated
+from img3d_assets.gaussian_frames import rotated
+from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.splat_files import FORMATS, in_3dgs_axes, read_splats, write_splats
 from img3d_exporters.load_run import Run, load_run
-from img3d_exporters.splat_files import FORMATS, in_3dgs_axes, read_splats, write_splats
-from img3d_exporters.streamed_sog import INDEX, write_streamed_sog
+from img3d_exporters.splats.streamed_sog import INDEX, write_streamed_sog
 from img3d_kernels import rasterization
 from img3d_kernels.poses import viewmats
-from img3d_methods.splats import Splats, splats_of_parameters
 
 NUM_VIEWS, LONGER_SIDE = 3, 400
 THEIR_FORMATS = (".compressed.ply", ".spz", ".sog", ".glb")
 
 
-def pictures(splats: Splats, run: Run) -> torch.Tensor:
+def pictures(splats: Gaussians, run: Run) -> torch.Tensor:
     """`[C, H, W, 3]` from the first photos' cameras."""
     cameras = run.cameras[:NUM_VIEWS]
     scale = LONGER_SIDE / max(int(cameras.width[0]), int(cameras.height[0]))
@@ -75,7 +75,7 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def ns_export(splats: Splats, path: Path) -> None:
+def ns_export(splats: Gaussians, path: Path) -> None:
     """ns-export's writer, which goes through the Gaussians one by one."""
     rest = splats.sh_rest.transpose(0, 2, 1).reshape(len(splats), -1)
     table = [splats.means, np.zeros_like(splats.means), splats.sh_dc, rest, splats.opacities[:, None]]

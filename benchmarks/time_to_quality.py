@@ -26,11 +26,11 @@ from typing import get_args
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
 
-from img3d_methods.method_specs import img3d_nerf, img3d_splat
-from img3d_methods.nerf_trainer import Img3dNerfTrainer
-from img3d_methods.presets import PresetName, nerf_steps, preset
-from img3d_methods.splat_trainer import Img3dTrainer
-from img3d_methods.training_clock import TrainingClock
+from img3d_methods.field.trainer import Img3dNerfTrainer
+from img3d_methods.specs import img3d_nerf, img3d_splat
+from img3d_methods.splat.presets import PresetName, nerf_steps, preset
+from img3d_methods.splat.trainer import Img3dTrainer
+from img3d_methods.training.clock import TrainingClock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("IMG3D_DATA", REPOSITORY.parent / "shared" / "data"))

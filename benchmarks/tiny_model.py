@@ -22,9 +22,10 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, focal_length, normalised_to_first, plucker_rays
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, normalised_to_first, plucker_rays
 from img3d_generators.procedural_objects import ObjectViews, object_views
 from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM, load_tiny
+from img3d_kernels.poses import focal_length
 
 NOVEL_VIEWS = 8
 SECTORS = {"front": (0, 60), "side": (60, 120), "back": (120, 180)}

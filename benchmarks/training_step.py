@@ -31,10 +31,10 @@ from scipy.spatial import KDTree
 from time_to_quality import SCENES
 
 from img3d_kernels import _C
-from img3d_methods.method_specs import img3d_splat
-from img3d_methods.splat_model import Img3dSplatModel
-from img3d_methods.splat_trainer import Img3dTrainer
-from img3d_methods.training_clock import TrainingClock
+from img3d_methods.specs import img3d_splat
+from img3d_methods.splat.model import Img3dSplatModel
+from img3d_methods.splat.trainer import Img3dTrainer
+from img3d_methods.training.clock import TrainingClock
 
 SIZES = {"270x480": "fox", "540x960": "fox-540x960"}
 KERNELS: tuple[str, ...] = (

@@ -25,8 +25,8 @@ from pathlib import Path
 from kernels import describe_machine
 from training_step import SIZES, fixed_run, start_with
 
-from img3d_methods.splat_trainer import Img3dTrainer
-from img3d_methods.training_clock import TrainingClock
+from img3d_methods.splat.trainer import Img3dTrainer
+from img3d_methods.training.clock import TrainingClock
 
 WARM_UP_STEPS = 100
 MODES: dict[str, tuple[bool, bool]] = {

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from nerfstudio.utils.rich_utils import CONSOLE
-
+from img3d_base.console import CONSOLE
 from img3d_base.signals import sigterm_raises, status_of
 from img3d_base.wrong_options import wrong_options_in_one_line
 

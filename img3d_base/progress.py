@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
+
+from img3d_base.console import CONSOLE
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nerfstudio.utils.rich_utils import CONSOLE
+from img3d_base.console import CONSOLE
 
 USAGE = 2
 """Exit status of a program that does not understand its options."""

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from img3d_base.atomic_files import writable_cache
 from img3d_base.errors import InputError, warn
-from img3d_base.text_links import followed, said_of_links
-from img3d_dataparsers.file_resolver import NOT_PHOTOS, is_file
 from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.formats.transforms_json import read_transforms
-from img3d_dataparsers.photo_folders import image_files, masks_of
 from img3d_dataparsers.posed_photos import PosedPhotos
-from img3d_dataparsers.videos import MAX_VIDEO_FRAMES, VIDEO_SUFFIXES, photos_of_video
+from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES, VIDEO_SUFFIXES, photos_of_video
+from img3d_pictures.file_resolver import NOT_PHOTOS, is_file
+from img3d_pictures.photo_folders import image_files, masks_of
 
 
 def read_posed_photos(
@@ -37,7 +36,6 @@ def read_posed_photos(
     Raises:
         InputError: there is nothing there that can be used, with what to do about it.
     """
-    data = where_data_are(data)
     if data.is_file() and data.suffix.lower() == ".json":
         if data.name == "transforms_train.json":
             return read_nerf_synthetic(data.parent, split)
@@ -51,15 +49,8 @@ def read_posed_photos(
     return posed_photos(solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background))
 
 
-def where_data_are(data: Path) -> Path:
-    """What the user gives as the data; if that is a link in a text file, what it leads to, with a line."""
-    for line in said_of_links([data], "the data"):
-        warn(line)
-    return followed(data)
-
-
 def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhotos:
-    from img3d_dataparsers.background import remove_backgrounds
+    from img3d_pictures.background import remove_backgrounds
 
     unnamed = [frame.image_path for frame in posed.frames if frame.mask_path is None]
     beside = masks_of(unnamed, posed.folder, [frame.image_path for frame in posed.frames])

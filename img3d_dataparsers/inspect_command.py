@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 from rich.text import Text
 
+from img3d_base.console import CONSOLE
 from img3d_base.errors import counted, exits_with_one_line, some_names
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
-from img3d_dataparsers.videos import MAX_VIDEO_FRAMES
+from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES
 
 if TYPE_CHECKING:
     from img3d_dataparsers.posed_photos import PosedPhotos, SeedPoints
@@ -43,10 +43,9 @@ def inspect(
         max_video_frames: How many frames of a video to take at most; training needs the same number to find them.
     """
     from img3d_dataparsers.formats.recognise import posed_photos_in
-    from img3d_dataparsers.inputs import photo_folder, read_posed_photos, where_data_are
+    from img3d_dataparsers.inputs import photo_folder, read_posed_photos
     from img3d_dataparsers.sfm.solve import posed_photos, solve
 
-    data = where_data_are(data)
     posed = posed_photos_in(data, "train") if data.is_dir() else None
     if posed is not None or data.suffix.lower() == ".json":
         _print_posed(posed or read_posed_photos(data, "train"))
@@ -106,7 +105,7 @@ def _said_of_points(posed: PosedPhotos, photos: Sequence[UsablePhoto], points: S
         return f"{len(points[0]):,}"
     if posed.is_normalised:
         return "none: training starts from random ones"
-    from img3d_dataparsers.file_resolver import is_file
+    from img3d_pictures.file_resolver import is_file
 
     num_depth_maps = sum(photo.depth_path is not None and is_file(photo.depth_path) for photo in photos)
     if num_depth_maps:

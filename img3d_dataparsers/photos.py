@@ -15,24 +15,23 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from img3d_base.atomic_files import cache_folders
+from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, counted, warn
-from img3d_base.text_links import followed
 from img3d_dataparsers.camera_distance import CameraDistance, in_metres
-from img3d_dataparsers.camera_sizes import downscaled
 from img3d_dataparsers.depth.points import points_from_depth
-from img3d_dataparsers.image_dataset import UPRIGHT
+from img3d_dataparsers.images.camera_sizes import downscaled
+from img3d_dataparsers.images.image_dataset import UPRIGHT
+from img3d_dataparsers.images.undistortion import with_denominators
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
-from img3d_dataparsers.seed_cache import fingerprint, kept_points
+from img3d_dataparsers.seeds.seed_cache import fingerprint, kept_points
 from img3d_dataparsers.splits import EvalMode, indices_of_split, lists_in
-from img3d_dataparsers.undistortion import with_denominators
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
-from img3d_dataparsers.videos import MAX_VIDEO_FRAMES
+from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES
 
 MIN_PHOTOS = 3
 """Two views leave the depth of most points to chance."""
@@ -150,14 +149,14 @@ class Img3dPhotos(DataParser):
         indices = self._indices(posed, [photo.image_path for photo in photos], split)
 
         selected = [photos[i] for i in indices]
-        masks = [None if photo.mask_path is None else followed(photo.mask_path) for photo in selected]
+        masks = [photo.mask_path for photo in selected]
         alpha_color = None if posed.alpha_color is None else torch.tensor(posed.alpha_color)
         metadata: dict[str, Any] = {UPRIGHT: [photo.upright for photo in selected]}
         if alpha_color is not None:
             metadata["alpha_color"] = alpha_color  # models see the metadata, but not DataparserOutputs.alpha_color
         cameras = _cameras(selected, poses[indices, :3])
         outputs = PhotosOutputs(
-            image_filenames=[followed(photo.image_path) for photo in selected],
+            image_filenames=[photo.image_path for photo in selected],
             cameras=self._downscaled(cameras),
             alpha_color=alpha_color,
             scene_box=SceneBox(aabb=torch.tensor([[-box] * 3, [box] * 3], dtype=torch.float32)),
@@ -300,7 +299,7 @@ def _with_triangulated(
         photos: those to train on.
         outputs: the same photos with cameras at their full size.
     """
-    from img3d_dataparsers.triangulation import ENOUGH_POINTS, RECIPE
+    from img3d_dataparsers.seeds.triangulation import ENOUGH_POINTS, RECIPE
 
     def make() -> SeedPoints:
         CONSOLE.print(f"Triangulating seed points from {len(photos)} photos")
@@ -328,8 +327,8 @@ def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], ind
         indices: which of them.
     """
     # Imported late: most data sets bring points.
-    from img3d_dataparsers.image_dataset import Img3dImageDataset
-    from img3d_dataparsers.triangulation import IMAGE_SIZE, triangulate
+    from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+    from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE, triangulate
 
     masks = outputs.mask_filenames
     some = replace(

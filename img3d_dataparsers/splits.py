@@ -18,8 +18,8 @@ from nerfstudio.data.utils.dataparsers_utils import (
 
 from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.foreign_files import read_bytes
-from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver, is_file
-from img3d_dataparsers.photo_folders import PHOTOS
+from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, is_file
+from img3d_pictures.photo_folders import PHOTOS
 
 EvalMode = Literal["fraction", "filename", "interval", "all"]
 LISTS = {"train": "train_list.txt", "val": "validation_list.txt", "test": "test_list.txt"}

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from img3d_base.errors import InputError, counted, some_names, warn
-from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
-from img3d_dataparsers.photo_folders import masks_of
-from img3d_dataparsers.pictures.orientation import Size
-from img3d_dataparsers.pictures.reading import check_photos, is_turned
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
+from img3d_pictures.file_resolver import is_file
+from img3d_pictures.orientation import Size
+from img3d_pictures.photo_folders import masks_of
+from img3d_pictures.reading import check_photos, is_turned
 
 ROTATION_TOLERANCE = 1e-2
 ASPECT_TOLERANCE = 1e-2

@@ -14,7 +14,7 @@ from img3d_exporters.commands.report import report
 from img3d_exporters.commands.splat import splat
 from img3d_exporters.commands.video import video
 from img3d_exporters.commands.viewer import viewer
-from img3d_methods.threads import leave_threads_to_kernels
+from img3d_methods.training.threads import leave_threads_to_kernels
 
 DESCRIPTION = """Writes what a run made, in formats used elsewhere. A run's config.yml can run code when it is loaded,
 as with all of Nerfstudio's commands: take only those of people you trust."""

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 
 from img3d_base.errors import InputError
-from img3d_methods.checkpoint_files import checkpoint_path, checkpoint_steps
-from img3d_methods.run_errors import why_not_loaded
+from img3d_methods.commands.run_errors import why_not_loaded
+from img3d_methods.training.checkpoint_files import checkpoint_path, checkpoint_steps
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from img3d_generators.gaussians import Gaussians
+    from img3d_assets.activated_gaussians import ActivatedGaussians
 
 __all__ = ["image_to_gaussians"]
 
 
 def image_to_gaussians(
     path: str | Path, view_generator: str = "auto", network: str = "auto", seed: int = 0
-) -> Gaussians:
+) -> ActivatedGaussians:
     """Gaussians of the object in an image.
 
     Args:

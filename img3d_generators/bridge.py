@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, normalised_to_first
-from img3d_generators.gaussians import Gaussians
 from img3d_generators.lgm import LGM_INPUT_SIZE, network_input
 from img3d_generators.posed_views import PosedViews
 
@@ -55,7 +55,7 @@ class BridgedViews:
         """What `LGM.generate` takes."""
         return network_input(self.images, self.camera_to_worlds, self.fov)
 
-    def to_world(self, gaussians: Gaussians) -> Gaussians:
+    def to_world(self, gaussians: ActivatedGaussians) -> ActivatedGaussians:
         """LGM's Gaussians in the world of the views, where +z faces the viewer of the input image."""
         turned = gaussians.transformed(self.to_views)
         return replace(turned, means=turned.means * self.scale, scales=turned.scales * self.scale)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from img3d_kernels.poses import world_to_cameras
+from img3d_kernels.poses import focal_length, world_to_cameras
 
 LGM_FOV = 49.1
 """Field of view that LGM was trained with, in degrees."""
@@ -118,14 +118,3 @@ def plucker_rays(camera_to_worlds: Float[Tensor, "V 3 4"], fov: float, size: int
     directions = torch.nn.functional.normalize(directions, dim=-1)
     origins = camera_to_worlds[:, None, None, :, 3].expand_as(directions)
     return torch.cat([torch.linalg.cross(origins, directions), directions], dim=-1).permute(0, 3, 1, 2)
-
-
-def focal_length(fov: float, size: int) -> float:
-    """Focal length in pixels of a picture `size` pixels wide that spans `fov` degrees."""
-    return size / 2 / math.tan(math.radians(fov) / 2)
-
-
-def intrinsics(fov: float, size: int) -> Float[Tensor, "3 3"]:
-    """Pinhole matrix in pixels."""
-    focal = focal_length(fov, size)
-    return torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])

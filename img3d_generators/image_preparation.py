@@ -15,18 +15,17 @@ from PIL import Image
 from torch import Tensor
 
 from img3d_base.errors import InputError, warn
-from img3d_base.text_links import followed
-from img3d_dataparsers.background import Session, open_object_finder
-from img3d_dataparsers.photo_folders import image_files
-from img3d_dataparsers.pictures.object_by_colour import (
+from img3d_generators.posed_views import PosedViews
+from img3d_pictures.background import Session, open_object_finder
+from img3d_pictures.object_by_colour import (
     ObjectByColour,
     cut_by_grabcut,
     cut_from_plain,
     without_specks,
 )
-from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
-from img3d_dataparsers.pictures.reading import read_upright
-from img3d_generators.posed_views import PosedViews
+from img3d_pictures.opening import IMAGE_SUFFIXES
+from img3d_pictures.photo_folders import image_files
+from img3d_pictures.reading import read_upright
 
 PREPARED_SIZE = 512
 """Height and width in pixels of what Zero123++ is given."""
@@ -54,10 +53,10 @@ def single_images(path: Path) -> list[Path]:
         images = image_files(path)
         if not images:
             raise InputError(f"{path} holds no images ({', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})")
-        return list(map(followed, images))
+        return images
     if not path.exists():
         raise InputError(f"There is no {path}")
-    return [followed(path)]
+    return [path]
 
 
 def prepared_image(

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, scaled_dot_product_attention, softplus
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_base.errors import InputError
 from img3d_generators.cameras import plucker_rays
-from img3d_generators.gaussians import Gaussians
 from img3d_generators.state_dicts import load_weights, read_state_dict, sha256_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -87,7 +87,7 @@ class LGM(nn.Module):
         return raw.unflatten(0, views.shape[:2])
 
     @torch.no_grad()
-    def generate(self, views: Float[Tensor, "V 9 S S"]) -> Gaussians:
+    def generate(self, views: Float[Tensor, "V 9 S S"]) -> ActivatedGaussians:
         """The Gaussians that `views` show, in the world of their rays, one per output pixel: view by view, row by row.
 
         Args:
@@ -113,15 +113,15 @@ def network_input(
     return torch.cat([(images - mean) / std, plucker_rays(camera_to_worlds, fov, size).to(images)], dim=1)
 
 
-def activated(raw: Float[Tensor, "N 14"]) -> Gaussians:
+def activated(raw: Float[Tensor, "N 14"]) -> ActivatedGaussians:
     """LGM's activations: positions within [-1, 1], scales around 0.07."""
     position, opacity, scale, rotation, rgb = raw.split([3, 1, 3, 4, 3], dim=-1)
-    return Gaussians(
+    return ActivatedGaussians(
         means=position.clamp(-1, 1),
         quats=normalize(rotation, dim=-1),
         scales=0.1 * softplus(scale),
         opacities=opacity[:, 0].sigmoid(),
-        rgbs=0.5 * rgb.tanh() + 0.5,
+        colors=0.5 * rgb.tanh() + 0.5,
     )
 
 

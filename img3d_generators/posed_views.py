@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from img3d_generators.cameras import focal_length
+from img3d_kernels.poses import focal_length
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_assets.color_values import without_white
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
-from img3d_generators.gaussians import Gaussians, without_white
 
 GRID = 48
 """Quadrilaterals along and around a solid, from which surface points are drawn."""
@@ -35,7 +36,7 @@ Split = Literal["train", "held-out"]
 Array = np.ndarray
 
 
-def procedural_object(seed: int, split: Split = "train") -> Gaussians:
+def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
     """The object of a seed; the same one on every machine.
 
     Args:
@@ -73,12 +74,12 @@ def procedural_object(seed: int, split: Split = "train") -> Gaussians:
     # The shortest rotation that takes +z to the normal; from -z every one is, so that the sum needs a little help.
     quats = np.stack([1 + normals[:, 2] + 1e-6, -normals[:, 1], normals[:, 0], np.zeros(NUM_GAUSSIANS)], axis=1)
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
-    return Gaussians(
+    return ActivatedGaussians(
         means=_tensor(means),
         quats=_tensor(quats),
         scales=_tensor(np.broadcast_to(spacing * np.array([0.85, 0.85, 0.1]), (NUM_GAUSSIANS, 3))),
         opacities=torch.full((NUM_GAUSSIANS,), 0.97),
-        rgbs=_tensor(np.clip(rgbs * shade[:, None], 0, 1)),
+        colors=_tensor(np.clip(rgbs * shade[:, None], 0, 1)),
     )
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from img3d_dataparsers.background import open_u2net
+from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_base.console import CONSOLE
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgeMode, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.checkpoints import checkpoint
-from img3d_generators.gaussians import Gaussians
 from img3d_generators.image_preparation import OpenSession, matted, prepared_image, to_pil
 from img3d_generators.lgm import LGM, UNetConfig, load_lgm
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.progress import steps_with_eta
 from img3d_generators.weights import to_use
 from img3d_generators.zero123plus import Progress, seeded_noise, split_tiles
+from img3d_pictures.background import open_u2net
 
 WHITE = 255
 
@@ -95,7 +95,7 @@ def published_lgm(
 
 def views_to_gaussians(
     views: PosedViews, network: LGM, mode: BridgeMode = "rescale", indices: Sequence[int] = DEFAULT_VIEWS
-) -> Gaussians:
+) -> ActivatedGaussians:
     """Gaussians of the object that Zero123++'s six views show, by LGM from four of them.
 
     Args:
@@ -109,7 +109,7 @@ def views_to_gaussians(
     """
     bridged = bridge(views.pick(indices), mode)
     gaussians = network.generate(bridged.network_input())
-    return bridged.to_world(Gaussians(*(value.cpu() for value in vars(gaussians).values()))).pruned()
+    return bridged.to_world(gaussians.cpu()).pruned()
 
 
 def default_device() -> torch.device:

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_assets.color_values import without_white
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS, orbit_camera_to_worlds, plucker_rays
-from img3d_generators.gaussians import Gaussians, without_white
 from img3d_generators.image_preparation import prepared_image
 from img3d_generators.lgm import VALUES_PER_GAUSSIAN, UNet, UNetConfig, activated
 from img3d_generators.posed_views import PosedViews
@@ -103,7 +104,7 @@ class TinyLGM(nn.Module):
         return raw.permute(0, 1, 3, 4, 2).flatten(1, 3), mask.flatten(1)
 
     @torch.no_grad()
-    def generate(self, image: Float[Tensor, "4 S S"]) -> Gaussians:
+    def generate(self, image: Float[Tensor, "4 S S"]) -> ActivatedGaussians:
         """The object's Gaussians, with +z towards the viewer of the picture and y up in it.
 
         An upright object that was looked down at leans towards the viewer, therefore, by that angle.

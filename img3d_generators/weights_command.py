@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from nerfstudio.utils.rich_utils import CONSOLE
 
+from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, exits_with_one_line
 from img3d_generators.checkpoints import Checkpoint, checkpoint, checkpoints
 from img3d_generators.weights import (

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses as people keep them, and the view matrices that `rasterization` takes."""
+"""Cameras as people keep them (poses, fields of view), and the matrices that `rasterization` takes."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -20,3 +22,14 @@ def viewmats(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]
     """World-to-camera matrices with OpenCV axes (x right, y down, z forward), of poses with OpenGL axes (x right, y up,
     z backward), which Nerfstudio has; differentiable."""
     return camera_to_worlds.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None] * world_to_cameras(camera_to_worlds)
+
+
+def focal_length(fov: float, size: int) -> float:
+    """Focal length in pixels of a picture `size` pixels wide that spans `fov` degrees."""
+    return size / 2 / math.tan(math.radians(fov) / 2)
+
+
+def intrinsics(fov: float, size: int) -> Float[Tensor, "3 3"]:
+    """Pinhole matrix in pixels."""
+    focal = focal_length(fov, size)
+    return torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])

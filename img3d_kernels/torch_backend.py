@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from img3d_kernels.grad_stats import GradStats
+from img3d_kernels.quaternions import rotation_matrices
+from img3d_kernels.spherical_harmonics import sh_basis
 
 # gsplat 1.4.0's thresholds, part of the meaning of an image: every backend uses these numbers.
 MAX_ALPHA = 0.999
@@ -141,50 +143,17 @@ def _add_grad_stats(
 
 def quat_scale_to_covar(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
     """Covariances R diag(scales^2) R^T, with R the rotation of the quaternions wxyz (normalised here; 0 gives NaN)."""
-    w, x, y, z = (quats / quats.norm(dim=-1, keepdim=True)).unbind(-1)
-    rotations = torch.stack(
-        [
-            *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-            *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-            *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-        ],
-        dim=-1,
-    ).reshape(-1, 3, 3)
-    axes = rotations * scales[:, None, :]
+    unit = quats / quats.norm(dim=-1, keepdim=True)  # 0 becomes NaN, as in gsplat
+    axes = rotation_matrices(unit) * scales[:, None, :]
     return axes @ axes.transpose(-1, -2)
 
 
 def spherical_harmonics(
     degree: int, dirs: Float[Tensor, "C N 3"], coeffs: Float[Tensor, "N K 3"]
 ) -> Float[Tensor, "C N 3"]:
-    """Colours of real spherical harmonics up to `degree` (0 to 3) in directions `dirs`, which are normalised here.
-
-    The basis, its order (m from -l to l) and its signs are those of 3D Gaussian Splatting files.
-    """
-    x, y, z = F.normalize(dirs, dim=-1).unbind(-1)
-    xx, yy, zz = x * x, y * y, z * z
-    basis = [torch.full_like(x, 0.28209479177387814)]
-    if degree >= 1:
-        basis += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
-    if degree >= 2:
-        basis += [
-            1.0925484305920792 * x * y,
-            -1.0925484305920792 * y * z,
-            0.31539156525252005 * (3 * zz - 1),
-            -1.0925484305920792 * x * z,
-            0.5462742152960396 * (xx - yy),
-        ]
-    if degree >= 3:
-        basis += [
-            -0.5900435899266435 * y * (3 * xx - yy),
-            2.890611442640554 * x * y * z,
-            -0.4570457994644658 * y * (5 * zz - 1),
-            0.3731763325901154 * z * (5 * zz - 3),
-            -0.4570457994644658 * x * (5 * zz - 1),
-            1.445305721320277 * z * (xx - yy),
-            -0.5900435899266435 * x * (xx - 3 * yy),
-        ]
-    return torch.einsum("cnk,nkd->cnd", torch.stack(basis, dim=-1), coeffs[:, : len(basis)])
+    """Colours of real spherical harmonics up to `degree` (0 to 3) in directions `dirs`, which are normalised here."""
+    basis = sh_basis(degree, F.normalize(dirs, dim=-1))
+    return torch.einsum("cnk,nkd->cnd", basis, coeffs[:, : basis.shape[-1]])
 
 
 def _to_camera(

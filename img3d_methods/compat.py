@@ -26,7 +26,7 @@ from img3d_base.atomic_files import user_cache
 from img3d_base.errors import warn
 from img3d_base.wrong_options import line_about, wrong_options_in_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
-from img3d_methods.nerfstudio_commands import COMMANDS, command_name
+from img3d_methods.commands.nerfstudio_commands import COMMANDS, command_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def _report_in_one_line() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        from img3d_methods.command_errors import line_about
+        from img3d_methods.commands.command_errors import line_about
 
         line = None if sys.flags.dev_mode else line_about(error, option_value("load-config"))
         if line is None:
@@ -85,7 +85,7 @@ def check_load_config() -> None:
 
     Afterwards scripts/*.py would raise what says nothing of the option. Can go when they report errors.
     """
-    from img3d_methods.command_errors import why_no_config
+    from img3d_methods.commands.command_errors import why_no_config
 
     path = option_value("load-config")
     if path is not None and (reason := why_no_config(Path(path))):
@@ -111,7 +111,7 @@ def about_rejected(event: Any) -> str | None:
     from nerfstudio.configs.dataparser_configs import all_dataparsers
     from nerfstudio.configs.method_configs import all_methods
 
-    from img3d_methods.command_line_mistakes import about_unknown
+    from img3d_methods.commands.command_line_mistakes import about_unknown
 
     own = [name for name in all_methods if name.startswith("img3d-")]
     return about_unknown(event.tokens, sys.argv[1:], all_methods, all_dataparsers, own)
@@ -121,7 +121,7 @@ def about_rejected(event: Any) -> str | None:
 def silent_console() -> Iterator[None]:
     """What Nerfstudio prints meanwhile is not shown: "Mixed precision is disabled", where it saves, long before the
     data are looked at (engine/trainer.py). Can go when that can be switched off."""
-    from nerfstudio.utils.rich_utils import CONSOLE
+    from img3d_base.console import CONSOLE
 
     quiet, CONSOLE.quiet = CONSOLE.quiet, True
     try:
@@ -210,7 +210,7 @@ def turn_for_spiral(datamanager: Any) -> None:
         return
     from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 
-    from img3d_methods.camera_paths import path_cameras, picture_size
+    from img3d_methods.viewing.camera_paths import path_cameras, picture_size
 
     if option_value("radius") is not None:
         warn("--radius is left out: the path goes where the photos were taken.")
@@ -301,7 +301,7 @@ def fail(message: str) -> NoReturn:
 
 
 def _print_line(line: str, color: str) -> None:
-    from nerfstudio.utils.rich_utils import CONSOLE
+    from img3d_base.console import CONSOLE
 
     CONSOLE.print(line, style=f"bold {color}", markup=False, highlight=False, soft_wrap=True)
 

@@ -9,7 +9,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.scene_box import SceneBox
 
-from img3d_methods.splat_model import Img3dSplatModel, Img3dSplatModelConfig
+from img3d_methods.splat.model import Img3dSplatModel, Img3dSplatModelConfig
 
 
 def looking_at(origin: tuple[float, float, float], target: tuple[float, float, float] = (0, 0, 0)) -> torch.Tensor:

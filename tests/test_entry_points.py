@@ -146,4 +146,7 @@ def test_other_programs_import_nothing_of_ours_with_torch() -> None:
     script = "import sys, torch; print('IMPORTED:', *sorted(name for name in sys.modules if name.startswith('img3d')))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     (line,) = re.findall("^IMPORTED: (.*)$", result.stdout, re.MULTILINE)
-    assert line.split() in ([], ["img3d_methods", "img3d_methods.nerfstudio_commands"])
+    assert line.split() in (
+        [],
+        ["img3d_methods", "img3d_methods.commands", "img3d_methods.commands.nerfstudio_commands"],
+    )

@@ -143,7 +143,7 @@ def run_of(**changes: str) -> Callable[[Path], object]:
     def make(folder: Path) -> None:
         from copy import deepcopy
 
-        from img3d_methods.method_specs import img3d_splat
+        from img3d_methods.specs import img3d_splat
 
         files.write_posed(folder / "photos")
         config = deepcopy(img3d_splat.config)

@@ -78,7 +78,7 @@ def spz(claimed: int, body: bytes) -> bytes:
 
 def splats(folder: Path, ending: str, count: int = 100) -> Path:
     """A sound file of splats, `scene` with this ending, as img3d-export writes it."""
-    from img3d_exporters.splat_files import read_splats, write_splats
+    from img3d_assets.splat_files import read_splats, write_splats
 
     ply, path = folder / "sound.ply", folder / f"scene{ending}"
     ply.write_bytes(splat_ply(count))

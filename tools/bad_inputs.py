@@ -5,7 +5,7 @@
     python tools/bad_inputs.py --write    # writes the page
 
 Each input has to cost one line, without a traceback, and an exit status other than 0. The commands run in this process,
-one after the other (tests/methods/test_bad_inputs.py does the same).
+one after the other (tests/methods/commands/test_bad_inputs.py does the same).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ SIGNALS = [
         "1",
     ),
 ]
-"""Not run here: tests/methods/test_cli_train.py and test_cli_bad_input.py send signals and fill disks."""
+"""Not run here: tests/methods/commands/test_cli_train.py and test_cli_bad_input.py send signals and fill disks."""
 
 
 @dataclass(frozen=True)

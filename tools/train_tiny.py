@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, mse_loss
 
 from img3d_base.atomic_files import write_atomically
-from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, focal_length, normalised_to_first
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, normalised_to_first
 from img3d_generators.lgm import activated
 from img3d_generators.procedural_objects import ObjectViews, object_views
 from img3d_generators.tiny import CELL, NUM_LAYERS, SPLIT, TINY_INPUT_SIZE, TINY_WEIGHTS, TinyLGM
+from img3d_kernels.poses import focal_length
 
 OBJECTS_PER_STEP = 4
 INPUTS_PER_OBJECT = 2

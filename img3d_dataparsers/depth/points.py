@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.utils.rich_utils import CONSOLE
 
+from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, counted, some_names, warn
+from img3d_base.threaded import in_threads
 from img3d_dataparsers.depth.maps import DepthMap, is_continuous, read_depth
 from img3d_dataparsers.depth.units import USUAL, Seen, unit_of
 from img3d_dataparsers.formats.capture_files import MAX_SCAN_POINTS
-from img3d_dataparsers.pictures.reading import read_mask, read_photo
+from img3d_dataparsers.images.undistortion import straight_rays
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
-from img3d_dataparsers.threaded import in_threads
-from img3d_dataparsers.undistortion import straight_rays
 from img3d_dataparsers.usable_photos import UsablePhoto
+from img3d_pictures.reading import read_mask, read_photo
 
 MAX_PHOTOS = 200
 """Evenly chosen of larger sets, so that time stays bounded."""

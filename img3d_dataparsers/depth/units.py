@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from nerfstudio.cameras.cameras import Cameras
 
+from img3d_dataparsers.images.undistortion import pixels_of_rays
 from img3d_dataparsers.posed_photos import FloatArray
-from img3d_dataparsers.undistortion import pixels_of_rays
 
 USUAL = {True: 1e-3, False: 1.0}
 """Metres in a depth of 1, of maps with whole numbers and with floats."""

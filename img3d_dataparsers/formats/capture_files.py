@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_json
-from img3d_dataparsers.file_resolver import listing
-from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
+from img3d_pictures.opening import IMAGE_SUFFIXES
 
 ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
 """From ARKit's gravity-aligned world (y up) to one with z up, as Nerfstudio's Polycam converter does it."""
@@ -25,11 +24,12 @@ MAX_SCAN_POINTS = 50_000
 
 def photos_in(folder: Path) -> list[Path]:
     """The photos directly in a folder, sorted by name; none if there is no such folder."""
-    names = [name for names in listing(folder).files.values() for name in names]
+    if not folder.is_dir():
+        return []
     return sorted(
-        folder / name
-        for name in names
-        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 

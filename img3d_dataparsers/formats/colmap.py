@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from img3d_base.errors import InputError, some_names, warn
-from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver
 from img3d_dataparsers.formats.colmap_model import (
     ModelCamera,
     ModelImage,
@@ -20,6 +19,7 @@ from img3d_dataparsers.formats.colmap_model import (
 )
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
+from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver
 
 SUFFIXES = (".txt", ".bin")
 Z_UP = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])

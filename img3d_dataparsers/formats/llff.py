@@ -12,10 +12,10 @@ import numpy as np
 
 from img3d_base.errors import InputError, counted
 from img3d_base.foreign_files import load_npy
-from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver
 from img3d_dataparsers.formats.capture_files import photos_in
-from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
+from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver
+from img3d_pictures.photo_folders import PHOTOS
 
 POSES_NAME = "poses_bounds.npy"
 MAX_BYTES = 64 << 20

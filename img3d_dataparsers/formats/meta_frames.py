@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from img3d_base.foreign_files import shown
-from img3d_dataparsers.file_resolver import FileResolver, Kind
-from img3d_dataparsers.photo_folders import MASKS, PHOTOS
-from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import Frame
+from img3d_pictures.file_resolver import FileResolver, Kind
+from img3d_pictures.opening import IMAGE_SUFFIXES
+from img3d_pictures.photo_folders import MASKS, PHOTOS
 
 MAX_NAME = 1000
 """Characters of a path that a message shows in full."""

@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from img3d_dataparsers.file_resolver import FileResolver, is_file
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.transforms_json import load_meta
 from img3d_dataparsers.posed_photos import PosedPhotos
+from img3d_pictures.file_resolver import FileResolver, is_file
 
 WHITE = (1.0, 1.0, 1.0)
 HELD_OUT_INTERVAL = 8

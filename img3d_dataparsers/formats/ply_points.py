@@ -9,8 +9,8 @@ import numpy as np
 
 from img3d_base.errors import InputError, warn
 from img3d_base.ply_tables import read_ply
-from img3d_dataparsers.file_resolver import Kind
 from img3d_dataparsers.posed_photos import SeedPoints
+from img3d_pictures.file_resolver import Kind
 
 POINT_FILES = Kind("files of points", (".ply",))
 

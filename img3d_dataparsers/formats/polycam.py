@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from img3d_base.errors import InputError, warn
-from img3d_dataparsers.file_resolver import FileResolver
 from img3d_dataparsers.formats.capture_files import (
     ARKIT_SCALE,
     ARKIT_TO_Z_UP,
@@ -22,8 +21,9 @@ from img3d_dataparsers.formats.capture_files import (
     require_cameras,
 )
 from img3d_dataparsers.formats.polycam_mesh import mesh_points
-from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
+from img3d_pictures.file_resolver import FileResolver
+from img3d_pictures.photo_folders import PHOTOS
 
 PLACES = (("corrected_images", "corrected_cameras"), ("images", "cameras"))
 """Folders of photos and of their cameras, better ones first."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.file_resolver import is_file
 from img3d_dataparsers.formats.arkit_frames import is_arkit_frames, read_arkit_frames
 from img3d_dataparsers.formats.colmap import find_reconstruction, is_reconstruction, read_colmap
 from img3d_dataparsers.formats.llff import is_llff, read_llff
@@ -16,6 +15,7 @@ from img3d_dataparsers.formats.record3d import is_record3d, read_record3d
 from img3d_dataparsers.formats.strecha import is_strecha, read_strecha
 from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.posed_photos import PosedPhotos
+from img3d_pictures.file_resolver import is_file
 
 OWN_FOLDER = ".img3d"
 """Where img3d keeps what it has computed about a data set: never a data set itself."""

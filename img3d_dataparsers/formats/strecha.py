@@ -13,11 +13,11 @@ import numpy as np
 
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_bytes
-from img3d_dataparsers.file_resolver import PHOTO_FOLDER, FileResolver, is_file
 from img3d_dataparsers.formats.capture_files import finite_numbers, photos_in, require_cameras
-from img3d_dataparsers.photo_folders import PHOTOS
-from img3d_dataparsers.pictures.opening import IMAGE_SUFFIXES
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos
+from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, is_file
+from img3d_pictures.opening import IMAGE_SUFFIXES
+from img3d_pictures.photo_folders import PHOTOS
 
 MAX_BYTES = 1 << 16
 """Of a `.camera` file: 26 numbers."""

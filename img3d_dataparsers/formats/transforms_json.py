@@ -11,13 +11,13 @@ import numpy as np
 
 from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import read_json
-from img3d_dataparsers.file_resolver import FileResolver
 from img3d_dataparsers.formats.colmap import read_colmap_points, reconstructions_in
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
 from img3d_dataparsers.formats.model_beside import transform_from_model
 from img3d_dataparsers.formats.ply_points import POINT_FILES, read_ply_points
-from img3d_dataparsers.photo_folders import PHOTOS
 from img3d_dataparsers.posed_photos import FloatArray, Frame, OrientationMethod, PosedPhotos, SeedPoints
+from img3d_pictures.file_resolver import FileResolver
+from img3d_pictures.photo_folders import PHOTOS
 
 LEGACY_APPLIED_TRANSFORM = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], dtype=np.float64)
 """What ns-process-data did to COLMAP's world before it recorded `applied_transform` (nerfstudio_dataparser.py)."""

@@ -16,14 +16,14 @@ import torch
 from img3d_base.atomic_files import check_disk, save_arrays
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import load_npz
-from img3d_dataparsers.pictures.reading import read_mask, read_photo
+from img3d_base.threaded import in_threads
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 from img3d_dataparsers.sfm.retrieval import pairs_to_match
 from img3d_dataparsers.sfm.sift import Features, find_features, match
 from img3d_dataparsers.sfm.support import is_homography
-from img3d_dataparsers.threaded import in_threads
+from img3d_pictures.reading import read_mask, read_photo
 
 FEATURE_SIZE = 1600
 """Longest side in pixels of the photos that features are looked for in."""

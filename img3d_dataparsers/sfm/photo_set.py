@@ -10,14 +10,12 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from img3d_base.errors import warn
-from img3d_base.text_links import followed, said_of_links
-from img3d_dataparsers.photo_folders import image_files, masks_of
-from img3d_dataparsers.pictures.opening import open_picture
-from img3d_dataparsers.pictures.orientation import MIRRORED, SWAPPED, Size, orientation
-from img3d_dataparsers.pictures.reading import check_photos
+from img3d_base.threaded import in_threads
 from img3d_dataparsers.sfm.photo_sensors import GeoPosition, UpVector, position_of, sensed_up
-from img3d_dataparsers.threaded import in_threads
+from img3d_pictures.opening import open_picture
+from img3d_pictures.orientation import MIRRORED, SWAPPED, Size, orientation
+from img3d_pictures.photo_folders import image_files, masks_of
+from img3d_pictures.reading import check_photos
 
 MIN_SIDE = 96
 """Pixels: below, SIFT finds next to nothing."""
@@ -90,15 +88,13 @@ def find_photos(folder: Path) -> PhotoSet:
         folder: photos lie in it, in its `images/`, or in other sub-folders; masks in `masks/`.
     """
     paths = image_files(folder)
-    for line in said_of_links(paths, "photos"):
-        warn(line)
     names = [path.relative_to(folder).as_posix() for path in paths]
     sizes = check_photos(paths)
     left_out: dict[str, str] = {}
     whole = []
     for path, name, size in zip(paths, names, sizes, strict=True):
         if isinstance(size, str):
-            left_out[name] = "empty" if followed(path).stat().st_size == 0 else size
+            left_out[name] = "empty" if path.stat().st_size == 0 else size
         elif min(size) < MIN_SIDE:
             left_out[name] = f"smaller than {MIN_SIDE} pixels"
         else:
@@ -118,9 +114,9 @@ def find_photos(folder: Path) -> PhotoSet:
 
 
 def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
-    digest = hashlib.blake2b(followed(path).read_bytes(), digest_size=16)
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
     if mask_path is not None:
-        digest.update(followed(mask_path).read_bytes())
+        digest.update(mask_path.read_bytes())
     with open_picture(path) as image:
         turned, tags = orientation(image), _exif(image)
         position, up = position_of(image), sensed_up(image)

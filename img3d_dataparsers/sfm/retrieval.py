@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from img3d_dataparsers.threaded import one_thread_each
+from img3d_base.threaded import one_thread_each
 
 ALL_PAIRS = 40
 """Up to this many photos every pair is matched."""

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from nerfstudio.utils.rich_utils import CONSOLE
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
+from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.progress import ProgressLines
 from img3d_dataparsers.posed_photos import PosedPhotos
@@ -112,7 +112,7 @@ def alone(lock_path: Path) -> Iterator[None]:
 
 
 def _with_object_masks(photo_set: PhotoSet, cache: Path) -> PhotoSet:
-    from img3d_dataparsers.background import remove_backgrounds
+    from img3d_pictures.background import remove_backgrounds
 
     whole = [photo.path for photo in photo_set.photos if photo.mask_path is None]
     masks = dict(zip(whole, remove_backgrounds(whole, cache), strict=True))

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nerfstudio.utils.rich_utils import CONSOLE
-
+from img3d_base.console import CONSOLE
 from img3d_exporters.commands.sources import check_one_source, splats_of
 
 
@@ -25,10 +24,10 @@ def lod(
         input: A splat file instead of a run.
         sh_degree: Highest degree of spherical harmonics to keep: 0 leaves one colour for all directions.
     """
+    from img3d_assets.selection import select
+    from img3d_assets.splat_files import in_3dgs_axes
     from img3d_base.output_files import check_free
-    from img3d_exporters.selection import select
-    from img3d_exporters.splat_files import in_3dgs_axes
-    from img3d_exporters.streamed_sog import write_streamed_sog
+    from img3d_exporters.splats.streamed_sog import write_streamed_sog
 
     check_one_source(load_config, input)
     check_free(output_dir, force=False)

@@ -20,7 +20,7 @@ from img3d_exporters.commands.sources import (
 )
 
 if TYPE_CHECKING:
-    from img3d_exporters.surface_views import SurfaceViews
+    from img3d_exporters.meshes.surface_views import SurfaceViews
 
 TextureSource = Literal["photos", "renders", "none"]
 
@@ -67,8 +67,8 @@ def mesh(
     """
     from img3d_assets.mesh_files import check_output, holds_texture, write_mesh
     from img3d_assets.precision import nearby_origin
-    from img3d_exporters.mesh_export import MeshOptions, level_paths, levels_of_detail
-    from img3d_exporters.texture_baking import check_texture_size
+    from img3d_exporters.meshes.mesh_of_run import MeshOptions, level_paths, levels_of_detail
+    from img3d_exporters.meshes.texture_baking import check_texture_size
 
     check_one_source(load_config, input)
     options = MeshOptions(surface, resolution, faces, watertight, texture_size, lods, crop_min, crop_max)
@@ -99,7 +99,7 @@ def _pictures_of_run(
     from nerfstudio.models.splatfacto import SplatfactoModel
 
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.surface_views import model_renderer, photographed, rendered_for, splat_renderer
+    from img3d_exporters.meshes.surface_views import model_renderer, photographed, rendered_for, splat_renderer
 
     run = load_run(load_config)
     if isinstance(run.model, SplatfactoModel):
@@ -121,8 +121,8 @@ def _pictures_of_file(
     path: Path, texture: TextureSource, crop_min: Point | None, crop_max: Point | None
 ) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis]:
     """As `_pictures_of_run`."""
-    from img3d_exporters.selection import select
-    from img3d_exporters.surface_views import cameras_around, rendered_for, splat_renderer
+    from img3d_assets.selection import select
+    from img3d_exporters.meshes.surface_views import cameras_around, rendered_for, splat_renderer
 
     if texture == "photos":
         raise InputError("A splat file has no photos: --texture photos needs --load-config.")

@@ -41,10 +41,10 @@ def pointcloud(
     """
     from nerfstudio.models.splatfacto import SplatfactoModel
 
+    from img3d_assets.point_cloud_files import SINGLE_PRECISION, check_output, write_point_cloud
     from img3d_assets.precision import nearby_origin
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.point_cloud import points_of_depth, points_on_gaussians
-    from img3d_exporters.point_cloud_files import SINGLE_PRECISION, check_output, write_point_cloud
+    from img3d_exporters.points.point_cloud import points_of_depth, points_on_gaussians
 
     check_one_source(load_config, input)
     check_output(output, force)

@@ -18,7 +18,7 @@ def report(output: Path, load_config: Path, force: bool = False) -> None:
         force: Replace the file if it is there.
     """
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.report import check_output, write_report
+    from img3d_exporters.report.report import check_output, write_report
 
     check_output(output, force)
     write_report(load_run(load_config, test_mode="test"), output)

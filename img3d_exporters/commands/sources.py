@@ -6,11 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nerfstudio.utils.rich_utils import CONSOLE
-
 from img3d_assets.axes import UpAxis
+from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, warn
-from img3d_methods.splats import Splats, splats_of_parameters
 
 if TYPE_CHECKING:
     from nerfstudio.models.splatfacto import SplatfactoModel
@@ -34,7 +33,7 @@ def print_written(what: str, path: Path) -> None:
     CONSOLE.print(f"{what}, {path.stat().st_size / 1e6:.1f} MB: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def splats_of(load_config: Path | None, input: Path | None, original_frame: bool) -> tuple[Splats, UpAxis | None]:
+def splats_of(load_config: Path | None, input: Path | None, original_frame: bool) -> tuple[Gaussians, UpAxis | None]:
     """Those of a run or a file, and which axis points up; with `original_frame`, nobody knows."""
     if load_config is None:
         assert input is not None
@@ -42,8 +41,8 @@ def splats_of(load_config: Path | None, input: Path | None, original_frame: bool
         splats, up = splats_of_file(input)
         say_origin(splats.origin)
         return splats, up
-    from img3d_exporters.frames import in_original_frame
-    from img3d_exporters.run_splats import read_original_frame, read_run_splats
+    from img3d_assets.gaussian_frames import in_original_frame
+    from img3d_exporters.splats.run_splats import read_original_frame, read_run_splats
 
     splats = drawable(read_run_splats(load_config), load_config)
     if original_frame:
@@ -53,14 +52,14 @@ def splats_of(load_config: Path | None, input: Path | None, original_frame: bool
     return splats, "z"
 
 
-def splats_of_file(path: Path) -> tuple[Splats, UpAxis]:
-    from img3d_exporters.splat_files import read_splats
+def splats_of_file(path: Path) -> tuple[Gaussians, UpAxis]:
+    from img3d_assets.splat_files import read_splats
 
     splats, up = read_splats(path)
     return drawable(splats, path), up
 
 
-def splats_of_model(model: SplatfactoModel, load_config: Path) -> Splats:
+def splats_of_model(model: SplatfactoModel, load_config: Path) -> Gaussians:
     splats = splats_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree)
     splats.antialiased = model.config.rasterize_mode == "antialiased"
     return drawable(splats, load_config)
@@ -69,14 +68,14 @@ def splats_of_model(model: SplatfactoModel, load_config: Path) -> Splats:
 def splat_model(run: Run, load_config: Path) -> SplatfactoModel:
     from nerfstudio.models.splatfacto import SplatfactoModel
 
-    from img3d_exporters.run_splats import no_splats
+    from img3d_exporters.splats.run_splats import no_splats
 
     if not isinstance(run.model, SplatfactoModel):
         raise InputError(no_splats(load_config, type(run.model).__name__))
     return run.model
 
 
-def drawable(splats: Splats, source: Path) -> Splats:
+def drawable(splats: Gaussians, source: Path) -> Gaussians:
     """Those that can be seen; says what is left out as damaged, and where the others are."""
     visible = splats.visible()
     if len(visible) == 0:

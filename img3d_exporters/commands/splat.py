@@ -37,8 +37,8 @@ def splat(
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace the file if it is there.
     """
-    from img3d_exporters.selection import select
-    from img3d_exporters.splat_files import check_output, write_splats
+    from img3d_assets.selection import select
+    from img3d_assets.splat_files import check_output, write_splats
 
     check_one_source(load_config, input)
     check_output(output, force)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from img3d_base.errors import InputError
 from img3d_exporters.commands.sources import print_written
-from img3d_methods.camera_paths import PathKind
+from img3d_methods.viewing.camera_paths import PathKind
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -50,7 +50,7 @@ def video(
     """
     from img3d_exporters.load_run import load_run
     from img3d_exporters.video_files import check_output, write_video
-    from img3d_methods.camera_paths import default_path, path_cameras
+    from img3d_methods.viewing.camera_paths import default_path, path_cameras
 
     fps = fps if fps is not None else 15 if output.suffix.lower() == ".gif" else 30
     num_frames = _num_frames(seconds, fps)
@@ -79,7 +79,7 @@ def _num_frames(seconds: float, fps: int) -> int:
 def _size(model: Model, cameras: Cameras, output: Path) -> tuple[int, int]:
     from nerfstudio.models.splatfacto import SplatfactoModel
 
-    from img3d_methods.camera_paths import picture_size
+    from img3d_methods.viewing.camera_paths import picture_size
 
     largest = LARGEST_GIF if output.suffix.lower() == ".gif" else LARGEST
     return picture_size(cameras, largest if isinstance(model, SplatfactoModel) else min(largest, LARGEST_OF_RAYS))
@@ -88,8 +88,9 @@ def _size(model: Model, cameras: Cameras, output: Path) -> tuple[int, int]:
 def _rendered(model: Model, cameras: Cameras) -> Iterator[Picture]:
     """The pictures, with a progress bar; each is made when it is asked for."""
     import torch
-    from nerfstudio.utils.rich_utils import CONSOLE
     from rich.progress import track
+
+    from img3d_base.console import CONSOLE
 
     frames = range(len(cameras))
     for i in track(frames, "Rendering", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):

@@ -6,9 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nerfstudio.utils.rich_utils import CONSOLE
-
 from img3d_assets.axes import UpAxis
+from img3d_base.console import CONSOLE
 from img3d_exporters.commands.sources import (
     check_one_source,
     say_origin,
@@ -18,7 +17,7 @@ from img3d_exporters.commands.sources import (
 )
 
 if TYPE_CHECKING:
-    from img3d_exporters.viewer_page import PageScene
+    from img3d_exporters.page.viewer_page import PageScene
 
 
 def viewer(
@@ -39,8 +38,8 @@ def viewer(
         single_file: Everything in one index.html.
         up_axis: Which axis points up. Default: z for a run; for a file what it says, else -y, as 3DGS has it.
     """
-    from img3d_exporters.selection import without_outliers
-    from img3d_exporters.viewer_page import check_assets, check_replaceable, read_glb, write_page
+    from img3d_assets.selection import without_outliers
+    from img3d_exporters.page.viewer_page import check_assets, check_replaceable, read_glb, write_page
 
     check_one_source(load_config, input)
     check_assets()  # before what takes long
@@ -65,7 +64,7 @@ def viewer(
 
 def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.viewer_page import PageScene, view_of_photo
+    from img3d_exporters.page.viewer_page import PageScene, view_of_photo
 
     run = load_run(load_config)
     model = splat_model(run, load_config)
@@ -81,7 +80,7 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
 
 
 def _scene_of_file(path: Path, up_axis: UpAxis | None) -> PageScene:
-    from img3d_exporters.viewer_page import PageScene, view_of_everything
+    from img3d_exporters.page.viewer_page import PageScene, view_of_everything
 
     splats, up = splats_of_file(path)
     say_origin(splats.origin)

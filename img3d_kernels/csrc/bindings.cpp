@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "kernels.h"
-#include "thread_pool.h"
+#include "common/thread_pool.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // All kernels for one instruction set: compiled once per set, with IMG3D_ISA naming its namespace. Everything but the
 // table is in unnamed namespaces, so that no function compiled for one set is ever linked into another.
-#include "adam.h"
-#include "hash_grid.h"
+#include "common/adam.h"
+#include "fields/hash_grid.h"
 #include "kernels.h"
-#include "l1_ssim.h"
-#include "project.h"
-#include "rasterize.h"
-#include "simd.h"
+#include "common/l1_ssim.h"
+#include "splats/project.h"
+#include "splats/rasterize.h"
+#include "common/simd.h"
 
 #define IMG3D_STRING_(x) #x
 #define IMG3D_STRING(x) IMG3D_STRING_(x)

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "scratch.h"
+#include "common/scratch.h"
 
 namespace img3d {
 

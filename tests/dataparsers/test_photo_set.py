@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from img3d_dataparsers.photo_folders import image_files
-from img3d_dataparsers.pictures.orientation import UPRIGHT
 from img3d_dataparsers.sfm.matching import camera_of, features_of_photo, sensor_pixels
 from img3d_dataparsers.sfm.photo_set import Photo, find_photos
 from img3d_dataparsers.sfm.sift import find_features
+from img3d_pictures.orientation import UPRIGHT
+from img3d_pictures.photo_folders import image_files
 
 WIDTH, HEIGHT = 160, 120
 

@@ -10,9 +10,9 @@ import pytest
 from scipy.spatial import KDTree
 from splat_scenes import psnr, render
 
-from img3d_exporters.splat_files import read_splats
-from img3d_exporters.viewer_page import view_of_everything
-from img3d_methods.splats import Splats
+from img3d_assets.gaussians import Gaussians
+from img3d_assets.splat_files import read_splats
+from img3d_exporters.page.viewer_page import view_of_everything
 
 BELOW = np.array([0.0, -1, 0])
 """Up in 3DGS's axes."""
@@ -26,7 +26,7 @@ def folder(data_dir: Path) -> Path:
     return folder
 
 
-def picture(splats: Splats) -> tuple[np.ndarray, np.ndarray]:
+def picture(splats: Gaussians) -> tuple[np.ndarray, np.ndarray]:
     """From the front, and where it is opaque."""
     return render(splats, view_of_everything(splats, "-y"), BELOW, 200, 200, (0, 0, 0), splats.sh_degree)
 

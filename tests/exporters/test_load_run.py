@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # eval_setup imports every method
 
 def write_run(folder: Path, method_name: str = "img3d-splat", checkpoint: bytes | None = None) -> Path:
     """What a run of this method leaves, as far as it goes."""
-    from img3d_methods.method_specs import img3d_splat
+    from img3d_methods.specs import img3d_splat
 
     config: TrainerConfig = deepcopy(img3d_splat.config)
     config.method_name = method_name

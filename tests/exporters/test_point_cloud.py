@@ -20,11 +20,12 @@ from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
 from surface_pictures import WallModel, WallModelElsewhere, cameras_that_look_along_y
 
+from img3d_assets.gaussians import Gaussians
+from img3d_assets.point_cloud import PointCloud
+from img3d_assets.point_cloud_files import SINGLE_PRECISION, WRITERS, write_point_cloud
+from img3d_assets.splat_files import write_splats
 from img3d_base.errors import InputError
-from img3d_exporters.point_cloud import PointCloud, points_of_depth, points_on_gaussians
-from img3d_exporters.point_cloud_files import SINGLE_PRECISION, WRITERS, write_point_cloud
-from img3d_exporters.splat_files import write_splats
-from img3d_methods.splats import Splats
+from img3d_exporters.points.point_cloud import points_of_depth, points_on_gaussians
 
 ENDINGS = list(WRITERS)
 
@@ -79,7 +80,7 @@ def test_what_no_camera_sees_gets_no_points() -> None:
     inside = sphere_of_gaussians(500)
     inside.means *= np.float32(0.5)
     inside.sh_dc[:] = 0
-    both = Splats.joined([sphere_of_gaussians(4000), inside])
+    both = Gaussians.joined([sphere_of_gaussians(4000), inside])
     both.opacities[:] = 9
     assert len(points_on_gaussians(inside, 100, ALL_SIDES)) == 100
     cloud = points_on_gaussians(both, 5000, ALL_SIDES)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`img3d-export report`: what the page of a run says is so, and it says what there is and nothing else.
 
-A run that ns-train made is in tests/methods/test_cli_report.py.
+A run that ns-train made is in tests/methods/commands/test_cli_report.py.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.image_dataset import Img3dImageDataset
+from img3d_dataparsers.images.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
-from img3d_exporters import report_pictures
 from img3d_exporters.load_run import Run
-from img3d_exporters.report import report_of, write_report
-from img3d_exporters.report_curve import training_curve
-from img3d_exporters.report_figures import LARGEST_ERROR, error_map
-from img3d_exporters.report_page import page
-from img3d_exporters.report_pictures import evenly
-from img3d_methods.curve_figures import running_mean
-from img3d_methods.splat_model import Img3dSplatModelConfig
-from img3d_methods.training_curve import CURVE_FILE, CurvePoint, write_curve
+from img3d_exporters.report import pictures as report_pictures
+from img3d_exporters.report.curve import training_curve
+from img3d_exporters.report.figures import LARGEST_ERROR, error_map
+from img3d_exporters.report.page import page
+from img3d_exporters.report.pictures import evenly
+from img3d_exporters.report.report import report_of, write_report
+from img3d_methods.splat.model import Img3dSplatModelConfig
+from img3d_methods.training.curve import CURVE_FILE, CurvePoint, write_curve
+from img3d_methods.viewing.curve_figures import running_mean
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -79,7 +79,7 @@ def splat_page(splat_run: Run) -> str:
 
 def run_of(model: Any, data: Path, folder: Path, name: str = "scene", step: int = 999, held_out: bool = True) -> Run:
     """What `load_run` gives for a run of this model on this data."""
-    from img3d_methods.method_specs import img3d_splat
+    from img3d_methods.specs import img3d_splat
 
     parser = Img3dPhotosDataParserConfig(data=data).setup()
     train = Img3dImageDataset(parser.get_dataparser_outputs("train"))

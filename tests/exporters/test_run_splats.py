@@ -15,12 +15,12 @@ import yaml
 from export_commands import failing_export, run_export
 from gaussian_scenes import small_model
 
+from img3d_assets.gaussians import splats_of_parameters
+from img3d_assets.splat_files import read_splats
 from img3d_base.errors import InputError
-from img3d_exporters.run_splats import read_original_frame, read_run_splats
-from img3d_exporters.splat_files import read_splats
-from img3d_methods.method_specs import img3d_nerf, img3d_splat
-from img3d_methods.splat_model import Img3dSplatModel
-from img3d_methods.splats import splats_of_parameters
+from img3d_exporters.splats.run_splats import read_original_frame, read_run_splats
+from img3d_methods.specs import img3d_nerf, img3d_splat
+from img3d_methods.splat.model import Img3dSplatModel
 
 TRANSFORM = [[0.0, 1.0, 0.0, 2.0], [-1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, -3.0]]
 

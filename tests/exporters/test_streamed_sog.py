@@ -17,20 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from splat_scenes import colorful_splats, from_all_sides, psnr, render, trained_splats
 
+from img3d_assets.gaussians import ARRAYS
+from img3d_assets.merging import covariances, merged
+from img3d_assets.selection import select
+from img3d_assets.splat_files import in_3dgs_axes, write_splats
+from img3d_assets.splat_formats.sog import META, read
 from img3d_base.errors import InputError
-from img3d_exporters import streamed_sog
-from img3d_exporters.formats.sog import META, read
-from img3d_exporters.merging import covariances, merged
-from img3d_exporters.selection import select
-from img3d_exporters.splat_files import in_3dgs_axes, write_splats
-from img3d_exporters.streamed_sog import INDEX, write_streamed_sog
-from img3d_exporters.viewer_page import InitialView, view_settings
-from img3d_methods.splats import ARRAYS
+from img3d_exporters.page.viewer_page import InitialView, view_settings
+from img3d_exporters.splats import streamed_sog
+from img3d_exporters.splats.streamed_sog import INDEX, write_streamed_sog
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-VIEWER = Path(streamed_sog.__file__).parent / "web" / "node_modules" / "@playcanvas" / "supersplat-viewer" / "public"
+WEB = Path(streamed_sog.__file__).parents[1] / "web"
+VIEWER = WEB / "node_modules" / "@playcanvas" / "supersplat-viewer" / "public"
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ from export_commands import failing_export, run_export
 from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import colorful_splats
 
-from img3d_exporters import viewer_page
-from img3d_exporters.splat_files import read_splats
-from img3d_exporters.viewer_page import (
+from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.splat_files import read_splats
+from img3d_exporters.page import viewer_page
+from img3d_exporters.page.viewer_page import (
     InitialView,
     PageScene,
     split_by_importance,
@@ -32,7 +33,6 @@ from img3d_exporters.viewer_page import (
     view_of_photo,
     write_page,
 )
-from img3d_methods.splats import Splats, splats_of_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +46,12 @@ def assets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     return folder
 
 
-def scene_of(splats: Splats, title: str = "Chair") -> PageScene:
+def scene_of(splats: Gaussians, title: str = "Chair") -> PageScene:
     view = InitialView(np.array([0.0, -4, 1]), np.zeros(3), 50.0)
     return PageScene(title, splats, "z", view, (0.25, 0.5, 1.0))
 
 
-def write_3dgs_ply(path: Path, splats: Splats, comments: list[str] | None = None) -> Path:
+def write_3dgs_ply(path: Path, splats: Gaussians, comments: list[str] | None = None) -> Path:
     """The layout of the 3DGS authors' files."""
     rest = splats.sh_rest.transpose(0, 2, 1).reshape(len(splats), 3 * splats.sh_rest.shape[1])
     columns = {

@@ -19,8 +19,8 @@ from splat_scenes import colorful_splats, psnr, render
 from img3d_assets.axes import UpAxis
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import write_mesh
-from img3d_exporters import viewer_page
-from img3d_exporters.viewer_page import InitialView, PageScene, read_glb, write_page
+from img3d_exporters.page import viewer_page
+from img3d_exporters.page.viewer_page import InitialView, PageScene, read_glb, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -212,8 +212,8 @@ def test_the_bundled_sample_from_training_to_page(chromium: Browser, tmp_path: P
     config = tmp_path / "sample" / "img3d-splat" / "run" / "config.yml"
     run("img3d-export", "viewer", "--load-config", config, "--output-dir", tmp_path / "page", "--single-file")
 
+    from img3d_assets.gaussians import splats_of_parameters
     from img3d_exporters.load_run import load_run
-    from img3d_methods.splats import splats_of_parameters
 
     loaded = load_run(config)
     page = (tmp_path / "page" / "index.html").read_text()

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgedViews, BridgeMode, bridge, reduced_on_white
-from img3d_generators.cameras import LGM_RADIUS, ZERO123PLUS_RIGS, focal_length
-from img3d_generators.gaussians import Gaussians
+from img3d_generators.cameras import LGM_RADIUS, ZERO123PLUS_RIGS
 from img3d_generators.lgm import IMAGENET_MEAN, IMAGENET_STD
 from img3d_generators.posed_views import PosedViews
-from img3d_kernels.poses import world_to_cameras
+from img3d_kernels.poses import focal_length, world_to_cameras
 
 WAYS: list[tuple[str, BridgeMode]] = [("v1.1", "rescale"), ("v1.2", "pad"), ("v1.2", "rescale"), ("v1.2", "rays")]
 """Rigs and modes; the mode makes no difference to v1.1."""
@@ -82,7 +82,9 @@ def back_projected(bridged: BridgedViews, views: PosedViews) -> tuple[Tensor, Te
     wanted = depths(points, views.camera_to_worlds) / bridged.scale
     along = (wanted - (starts * backward).sum(-1)) / (directions * backward).sum(-1)
     means = (starts + along[..., None] * directions).flatten(0, 1)
-    gaussians = Gaussians(means, torch.rand(len(means), 4), means.exp(), means[:, 0].sigmoid(), means.sigmoid())
+    gaussians = ActivatedGaussians(
+        means, torch.rand(len(means), 4), means.exp(), means[:, 0].sigmoid(), means.sigmoid()
+    )
     points = points.flatten(0, 1)
     unmixed = (points < 0.499).all(dim=-1) & (signed_distance(points).abs() < 0.002)
     return bridged.to_world(gaussians).means[unmixed], points[unmixed]
@@ -106,7 +108,7 @@ class TestPixels:
     def test_gaussians_look_the_same_from_lgm_s_cameras_and_from_the_views(self, rig: str, mode: BridgeMode) -> None:
         bridged = bridge(views_of_object(rig), mode)
         generator = torch.Generator().manual_seed(0)
-        gaussians = Gaussians(
+        gaussians = ActivatedGaussians(
             0.2 * torch.randn(40, 3, generator=generator),
             torch.nn.functional.normalize(torch.randn(40, 4, generator=generator), dim=-1),
             0.15 * torch.rand(40, 3, generator=generator) + 0.01,

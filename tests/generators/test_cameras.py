@@ -15,12 +15,11 @@ from img3d_generators.cameras import (
     LGM_FOV,
     LGM_RADIUS,
     ZERO123PLUS_RIGS,
-    intrinsics,
     normalised_to_first,
     orbit_camera_to_worlds,
     plucker_rays,
 )
-from img3d_kernels.poses import viewmats
+from img3d_kernels.poses import intrinsics, viewmats
 
 azimuths = st.floats(-360, 360)
 elevations = st.floats(-80, 80)

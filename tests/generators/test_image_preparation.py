@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from img3d_base.errors import InputError
-from img3d_dataparsers import background
-from img3d_dataparsers.background import Session
-from img3d_dataparsers.pictures.object_by_colour import ObjectByColour
 from img3d_generators.image_preparation import (
     LONGEST_SIDE,
     cut_out,
@@ -30,6 +27,9 @@ from img3d_generators.image_preparation import (
     to_pil,
 )
 from img3d_generators.posed_views import PosedViews
+from img3d_pictures import background
+from img3d_pictures.background import Session
+from img3d_pictures.object_by_colour import ObjectByColour
 
 COLOUR = (200, 60, 30)
 

@@ -31,7 +31,7 @@ def golden_input(seeded_weights: Any, prefix: str, size: int, c2w: np.ndarray) -
 
 def as_rows(gaussians: Any) -> np.ndarray:
     """Gaussians in the reference's order of columns."""
-    columns = [gaussians.means, gaussians.opacities[:, None], gaussians.scales, gaussians.quats, gaussians.rgbs]
+    columns = [gaussians.means, gaussians.opacities[:, None], gaussians.scales, gaussians.quats, gaussians.colors]
     return torch.cat(columns, dim=1).numpy()
 
 
@@ -108,7 +108,7 @@ def test_views_see_each_other(small_weights: Path, small_config: UNetConfig) -> 
     changed[3] += 1
     first_view = slice(0, 16 * 16)
     before, after = model.generate(views)[first_view], model.generate(changed)[first_view]
-    assert (before.rgbs - after.rgbs).abs().max() > 1e-3
+    assert (before.colors - after.colors).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
@@ -120,7 +120,7 @@ def test_half_precision_is_close_to_float32(
     half = load_lgm(small_weights, small_config, dtype).generate(views)
     assert half.means.dtype == torch.float32
     assert (exact.means - half.means).abs().max() < tolerance
-    assert (exact.rgbs - half.rgbs).abs().max() < tolerance
+    assert (exact.colors - half.colors).abs().max() < tolerance
 
 
 def test_float16_files_are_computed_in_float32(small_weights: Path, small_config: UNetConfig, tmp_path: Path) -> None:

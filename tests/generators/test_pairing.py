@@ -44,7 +44,7 @@ def test_the_library_call_gives_gaussians_of_an_image_file(tmp_path: Path) -> No
     path = write_object_image(tmp_path / "object.png")
     gaussians = image_to_gaussians(path)
     assert len(gaussians) > 100
-    for values in (gaussians.means, gaussians.scales, gaussians.rgbs, gaussians.opacities):
+    for values in (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities):
         assert torch.isfinite(values).all()
     assert gaussians.means.abs().max() < 1
     torch.testing.assert_close(image_to_gaussians(str(path), seed=0).means, gaussians.means)

@@ -22,15 +22,15 @@ def test_objects_are_proper_gaussians_within_their_sphere(seed: int, split: Spli
     radius = gaussians.means.norm(dim=1).max()
     assert 0.75 * LARGEST_RADIUS < radius < 1.01 * LARGEST_RADIUS
     assert torch.allclose(gaussians.quats.norm(dim=1), torch.ones(len(gaussians)), atol=1e-4)
-    assert gaussians.rgbs.min() >= 0
-    assert gaussians.rgbs.max() <= 1
+    assert gaussians.colors.min() >= 0
+    assert gaussians.colors.max() <= 1
     assert gaussians.scales.min() > 0
 
 
 def test_a_seed_gives_one_object() -> None:
     once, again = procedural_object(5), procedural_object(5)
     assert torch.equal(once.means, again.means)
-    assert torch.equal(once.rgbs, again.rgbs)
+    assert torch.equal(once.colors, again.colors)
 
 
 def test_held_out_objects_are_others() -> None:

@@ -12,7 +12,6 @@ from PIL import Image
 from zero123plus_repositories import picture, tiny_zero123plus, write_repository
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.background import Session
 from img3d_generators import weights as weights_module
 from img3d_generators import zero123plus as zero123plus_module
 from img3d_generators.bridge import DEFAULT_VIEWS, bridge
@@ -20,6 +19,7 @@ from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.lgm import LGM, UNetConfig
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.published_networks import image_to_views, published_lgm, views_to_gaussians
+from img3d_pictures.background import Session
 
 TINY_LGM = UNetConfig(
     down_channels=(16, 16, 16, 16, 16, 32),
@@ -130,4 +130,4 @@ def test_gaussians_are_those_of_the_network_in_the_world_of_the_views() -> None:
     in_first_camera = gaussians.means @ views.camera_to_worlds[0, :, :3]
     torch.testing.assert_close(1.2 * in_first_camera, seen_by_lgm.means, atol=1e-4, rtol=0)
     torch.testing.assert_close(1.2 * gaussians.scales, seen_by_lgm.scales, atol=1e-5, rtol=0)
-    torch.testing.assert_close(gaussians.rgbs, seen_by_lgm.rgbs)
+    torch.testing.assert_close(gaussians.colors, seen_by_lgm.colors)

@@ -156,7 +156,7 @@ def test_the_pool_of_threads(tmp_path: Path) -> None:
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler")
-    sources = [str(HERE / "thread_pool_test.cpp"), str(CSRC / "thread_pool.cpp")]
+    sources = [str(HERE / "thread_pool_test.cpp"), str(CSRC / "common" / "thread_pool.cpp")]
     flags = ["-std=c++17", "-O1", "-g", "-pthread", f"-I{CSRC}", *os.environ.get("CXXFLAGS", "").split()]
     command = [compiler, *flags, *sources, "-o", str(tmp_path / "test")]
     subprocess.run(command, check=True, timeout=HANG_SECONDS)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pool of threads by itself; built and run by test_compiled_extension.py. Ends with status 1 at the first check that
 // fails.
-#include "thread_pool.h"
+#include "common/thread_pool.h"
 
 #include <atomic>
 #include <chrono>

@@ -11,7 +11,7 @@ import pytest
 import viser
 from command_lines import CommandLine, TrainedRun, free_port
 
-from img3d_methods.threads import leave_threads_to_kernels
+from img3d_methods.training.threads import leave_threads_to_kernels
 
 leave_threads_to_kernels()
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from nerfstudio.data.scene_box import SceneBox
 
-from img3d_methods.nerf_model import Img3dNerfModel, Img3dNerfModelConfig
+from img3d_methods.field.model import Img3dNerfModel, Img3dNerfModelConfig
 
 
 def small_nerf(metadata: dict[str, Any] | None = None, seed: int = 0, **options: Any) -> Img3dNerfModel:

@@ -17,8 +17,8 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.configs.base_config import ViewerConfig
 
 from img3d_methods import compat
-from img3d_methods.splat_model import Img3dSplatModelConfig
-from img3d_methods.splat_trainer import Img3dTrainerConfig
+from img3d_methods.splat.model import Img3dSplatModelConfig
+from img3d_methods.splat.trainer import Img3dTrainerConfig
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

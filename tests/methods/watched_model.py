@@ -107,7 +107,7 @@ class WatchedModel:
             get_camera_state=lambda page: state,
         )
         self.view = self.model.live_view
-        with patch("img3d_methods.browser_view.put_controls_right"):  # test_viewer_controls.py has them
+        with patch("img3d_methods.viewing.browser_view.put_controls_right"):  # test_viewer_controls.py has them
             self.view._setup(self.viewer)
 
     def open_page(self) -> Page:

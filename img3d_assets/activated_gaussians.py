@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gaussians as a rasteriser takes them and a network gives them: tensors with gradients, after their activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from img3d_kernels import rasterization
+from img3d_kernels.poses import intrinsics, viewmats
+
+
+@dataclass
+class ActivatedGaussians:
+    """N Gaussians after their activations. `Gaussians` is the same before them, as files have it."""
+
+    means: Float[Tensor, "N 3"]
+    """Centres, world coordinates."""
+    quats: Float[Tensor, "N 4"]
+    """Rotations as unit quaternions w, x, y, z."""
+    scales: Float[Tensor, "N 3"]
+    """Standard deviations along the rotated axes."""
+    opacities: Float[Tensor, "N"]
+    """In [0, 1]."""
+    colors: Float[Tensor, "N 3"] | Float[Tensor, "N K 3"]
+    """RGB in [0, 1] where `sh_degree` is None, else coefficients of spherical harmonics."""
+    sh_degree: int | None = None
+    """Of the harmonics; None: one colour each, seen alike from everywhere."""
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def __getitem__(self, index: Int[Tensor, "M"] | Bool[Tensor, "N"] | slice) -> ActivatedGaussians:
+        return ActivatedGaussians(
+            self.means[index],
+            self.quats[index],
+            self.scales[index],
+            self.opacities[index],
+            self.colors[index],
+            self.sh_degree,
+        )
+
+    def cpu(self) -> ActivatedGaussians:
+        """Copies on the CPU of those tensors that are elsewhere."""
+        tensors = (self.means, self.quats, self.scales, self.opacities, self.colors)
+        return ActivatedGaussians(*(tensor.cpu() for tensor in tensors), self.sh_degree)
+
+    def pruned(self, least_opacity: float = 0.005) -> ActivatedGaussians:
+        """Those at least so opaque; by default, those that LGM keeps in its files."""
+        return self[self.opacities >= least_opacity]
+
+    def transformed(self, transform: Float[Tensor, "4 4"]) -> ActivatedGaussians:
+        """All of them moved by a rigid transform."""
+        rotation = transform[:3, :3].to(self.means)
+        return ActivatedGaussians(
+            self.means @ rotation.T + transform[:3, 3].to(self.means),
+            _multiplied(_quaternion(transform).to(self.quats), self.quats),
+            self.scales,
+            self.opacities,
+            self.colors,
+        )
+
+    def render(
+        self, camera_to_worlds: Float[Tensor, "V 3 4"], fov: float, size: int, background: float = 1.0
+    ) -> tuple[Float[Tensor, "V S S 3"], Float[Tensor, "V S S 1"]]:
+        """Pictures and their alpha, with gradients.
+
+        Args:
+            camera_to_worlds: OpenGL axes.
+            fov: field of view in degrees.
+            size: height and width in pixels.
+            background: the grey value behind everything; LGM's is white.
+        """
+        count = len(camera_to_worlds)
+        render, alpha, _ = rasterization(
+            self.means,
+            self.quats,
+            self.scales,
+            self.opacities,
+            self.colors,
+            viewmats(camera_to_worlds).to(self.means),
+            intrinsics(fov, size).to(self.means).repeat(count, 1, 1),
+            size,
+            size,
+            backgrounds=self.means.new_full((count, 3), background),
+        )
+        return render, alpha
+
+
+def _quaternion(transform: Float[Tensor, "4 4"]) -> Float[Tensor, "4"]:
+    """The rotation of a rigid transform as a unit quaternion w, x, y, z."""
+    matrix = transform[:3, :3].detach().cpu().double().numpy()
+    return torch.from_numpy(Rotation.from_matrix(matrix).as_quat(scalar_first=True).astype(np.float32))
+
+
+def _multiplied(left: Float[Tensor, "4"], right: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
+    """Hamilton's product of quaternions w, x, y, z: first the right rotation, then the left one."""
+    w, x, y, z = left.tolist()
+    matrix = torch.tensor([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
+    return right @ matrix.to(right).T

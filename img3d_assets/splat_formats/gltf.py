@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""glTF 2.0 with Khronos' KHR_gaussian_splatting: 32-bit floats, exact; programs that do not know it show points.
+
+https://github.com/KhronosGroup/glTF/tree/main/extensions/2.0/Khronos/KHR_gaussian_splatting as of the release
+candidate of 2026, in which scales are linear. Ours: the container is a JSON text and one block of bytes, which is all
+that pygltflib would take over, and trimesh does not keep such attributes. PlayCanvas's splat-transform writes these
+and reads none (as of 3.7.0), not its own either: give it .ply, .sog or .compressed.ply.
+
+Its axes are x left, y up, z forward; those of 3DGS are x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, Float32
+from scipy.spatial.transform import Rotation
+
+from img3d_assets.axes import TO_Y_UP
+from img3d_assets.color_values import linear_of_srgb
+from img3d_assets.gaussian_frames import rotated
+from img3d_assets.gaussians import SH_COEFFICIENTS, Gaussians
+from img3d_assets.quantised import bytes_of, logits
+from img3d_assets.splat_formats import spz
+from img3d_assets.splat_formats.counts import check_count, check_packed
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import check_claim, inside, parse_json, read_bytes, shown
+from img3d_kernels.spherical_harmonics import rgb_to_sh
+
+EXTENSION = "KHR_gaussian_splatting"
+MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+COMPONENTS = {5120: np.dtype("i1"), 5121: np.dtype("u1"), 5122: np.dtype("<i2"), 5123: np.dtype("<u2"),
+              5126: np.dtype("<f4")}  # fmt: skip
+"""NumPy's names for glTF's numbers."""
+WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+SPZ_EXTENSIONS = (
+    "KHR_gaussian_splatting_compression_spz_2",
+    "KHR_gaussian_splatting_compression_spz",
+    "KHR_spz_gaussian_splats_compression",
+    "KHR_spz_compression",
+)
+"""The drafts of an SPZ inside a glTF, the latest first: within the extension, or beside or instead of it."""
+MOST_PARTS, MOST_NODES = 1000, 100_000
+"""Sets of Gaussians at nodes, of which real files have one or a few, and nodes."""
+LINEAR = "lin_rec709_display"
+"""Of the extension's two colour spaces the one that is not 3DGS's."""
+
+
+def write_glb(splats: Gaussians, file: BinaryIO) -> None:
+    """The binary container: header, JSON, numbers."""
+    scene, numbers = _scene(splats)
+    text = json.dumps(scene, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    file.write(struct.pack("<3I", MAGIC, 2, 12 + 8 + len(text) + 8 + len(numbers)))
+    file.write(struct.pack("<2I", len(text), JSON_CHUNK) + text)
+    file.write(struct.pack("<2I", len(numbers), BINARY_CHUNK))
+    file.write(numbers)
+
+
+def write_gltf(splats: Gaussians, file: BinaryIO) -> None:
+    """The text form, the numbers inside it: one file again, by a third larger."""
+    scene, numbers = _scene(splats)
+    scene["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(numbers).decode()
+    file.write(json.dumps(scene).encode())
+
+
+def _scene(splats: Gaussians) -> tuple[dict[str, Any], bytes]:
+    """The JSON, and its only buffer."""
+    splats = rotated(splats, TO_Y_UP["-y"])
+    quats = splats.quats / np.linalg.norm(splats.quats.astype(np.float64), axis=1, keepdims=True)
+    alphas = splats.alphas()
+    attributes: dict[str, npt.NDArray[Any]] = {
+        "POSITION": splats.means,
+        "COLOR_0": bytes_of(np.concatenate([linear_of_srgb(splats.colors()), alphas[:, None]], axis=1)),
+        f"{EXTENSION}:ROTATION": quats[:, [1, 2, 3, 0]],
+        f"{EXTENSION}:SCALE": np.exp(splats.log_scales.clip(-80, 80)),
+        f"{EXTENSION}:OPACITY": alphas[:, None],
+        f"{EXTENSION}:SH_DEGREE_0_COEF_0": splats.sh_dc,
+    }
+    attributes |= {name: splats.sh_rest[:, i] for i, name in enumerate(_harmonics(splats.sh_degree))}
+    numbers = bytearray()
+    views, accessors = [], []
+    for name, values in attributes.items():
+        component = 5121 if values.dtype == np.uint8 else 5126
+        values = np.ascontiguousarray(values, COMPONENTS[component])
+        views.append({"buffer": 0, "byteOffset": len(numbers), "byteLength": values.nbytes, "target": 34962})
+        numbers += values.tobytes()  # of 4 bytes a Gaussian, or a multiple: aligned as glTF wants it
+        kind = next(kind for kind, width in WIDTHS.items() if width == values.shape[1])
+        accessor = {"bufferView": len(accessors), "componentType": component, "count": len(splats), "type": kind}
+        if component == 5121:
+            accessor["normalized"] = True
+        if name == "POSITION":
+            accessor |= {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}
+        accessors.append(accessor)
+    primitive = {
+        "attributes": {name: i for i, name in enumerate(attributes)},
+        "mode": 0,
+        "extensions": {EXTENSION: {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}},
+    }
+    scene = {
+        "asset": {"version": "2.0", "generator": "img3d"},
+        "extensionsUsed": [EXTENSION],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [primitive]}],
+        "buffers": [{"byteLength": len(numbers)}],
+        "bufferViews": views,
+        "accessors": accessors,
+    }
+    return scene, bytes(numbers)
+
+
+def read(path: Path) -> Gaussians:
+    """The Gaussians of all meshes of the file's scene that have the extension, where its nodes put them.
+
+    Raises:
+        InputError: It is another kind of file, cut off or damaged, without Gaussians, or compressed in an unknown way.
+    """
+    contents = read_bytes(path)
+    if contents[:4] == struct.pack("<I", MAGIC):
+        scene, numbers = _chunks(contents, path)
+    else:
+        scene, numbers = parse_json(contents, str(path), max_bytes=len(contents)), b""
+    if not isinstance(scene, dict) or "asset" not in scene:
+        raise InputError(f"{path} is no glTF file")
+    reader = _Reader(scene, path, numbers, len(contents))
+    primitives: dict[int, list[dict[str, Any]]] = {}
+    placed: list[tuple[dict[str, Any], Float[np.ndarray, "4 4"]]] = []
+    for mesh, matrix in _placed_meshes(scene, path):
+        if mesh not in primitives:
+            primitives[mesh] = [each for each in scene["meshes"][mesh]["primitives"] if _is_splats(each)]
+        placed += [(primitive, matrix) for primitive in primitives[mesh]]
+        if len(placed) > MOST_PARTS:
+            raise InputError(f"{path} has more than {MOST_PARTS:,} parts of Gaussians in it: it is damaged")
+    if not placed:
+        raise InputError(f"{path} holds no Gaussians: no mesh of its scene has {EXTENSION}")
+    degree = max(reader.sh_degree(primitive) for primitive, _ in placed)
+    check_packed(sum(reader.count(primitive) for primitive, _ in placed), degree, reader.size, path)
+    parts = [_placed(reader.splats(primitive), matrix, path) for primitive, matrix in placed]
+    degree = min(part.sh_degree for part in parts)
+    for part in parts:
+        part.sh_rest = part.sh_rest[:, : SH_COEFFICIENTS[degree]]
+        part.antialiased = all(each.antialiased for each in parts)
+    splats = Gaussians.joined(parts)
+    return rotated(splats.at(splats.means), TO_Y_UP["-y"].T)
+
+
+def _is_splats(primitive: dict[str, Any]) -> bool:
+    extensions = primitive.get("extensions", {})
+    return EXTENSION in extensions or any(name in extensions for name in SPZ_EXTENSIONS)
+
+
+class _Reader:
+    """A file's arrays of numbers."""
+
+    def __init__(self, scene: dict[str, Any], path: Path, numbers: bytes, size: int) -> None:
+        self.scene, self.path, self.numbers = scene, path, numbers
+        self.size = size
+        """Bytes of the file and of those that it names, as far as they have been read."""
+        self._buffers: dict[int, bytes] = {}
+
+    def count(self, primitive: dict[str, Any]) -> int:
+        """How many Gaussians it claims to have."""
+        packed = self._spz(primitive)
+        if packed is not None:
+            return spz.count_of(packed, self.path)
+        self._buffer(self.scene["bufferViews"][self._accessor(primitive, "POSITION")["bufferView"]]["buffer"])
+        return check_count(self._accessor(primitive, "POSITION")["count"], self.path)
+
+    def sh_degree(self, primitive: dict[str, Any]) -> int:
+        """Of its harmonics, at most."""
+        if self._spz(primitive) is not None:
+            return 3
+        present = sum(name in primitive["attributes"] for name in _harmonics(3))
+        return max(degree for degree, count in SH_COEFFICIENTS.items() if count <= present)
+
+    def splats(self, primitive: dict[str, Any]) -> Gaussians:
+        """In the axes of the file."""
+        packed = self._spz(primitive)
+        if packed is not None:
+            # The draft has the numbers turned by half a turn about y; Cesium, which most such files are made for, not.
+            splats, axes = spz.splats_as_stored(packed, self.path)
+            return rotated(splats, TO_Y_UP["-y"] @ spz.TO_3DGS_AXES[axes]) if axes else splats
+        num = self.count(primitive)
+
+        def values(name: str, width: int = 3) -> Float32[np.ndarray, "N C"]:
+            found = self._values(self._accessor(primitive, name))
+            if found.shape != (num, width):
+                raise InputError(
+                    f"{self.path} has {len(found):,} times {found.shape[1]} numbers {name} for {num:,} Gaussians"
+                )
+            return found
+
+        rest = [values(name) for name in _harmonics(self.sh_degree(primitive))]
+        with np.errstate(divide="ignore", invalid="ignore"):  # no extent along an axis: flat; less: left out later
+            log_scales = np.log(values(f"{EXTENSION}:SCALE"))
+        splats = Gaussians(
+            values("POSITION"),
+            values(f"{EXTENSION}:ROTATION", 4)[:, [3, 0, 1, 2]],
+            log_scales,
+            logits(values(f"{EXTENSION}:OPACITY", 1)[:, 0]).astype(np.float32),
+            values(f"{EXTENSION}:SH_DEGREE_0_COEF_0"),
+            np.stack(rest, axis=1) if rest else np.zeros((num, 0, 3), np.float32),
+        )
+        linear = primitive["extensions"][EXTENSION].get("colorSpace") == LINEAR
+        return _with_srgb_colors(splats) if linear else splats
+
+    def _spz(self, primitive: dict[str, Any]) -> memoryview | None:
+        """The SPZ that a primitive's Gaussians are in; None if they are not compressed."""
+        within = primitive["extensions"].get(EXTENSION, {}).get("extensions", {})
+        extensions = primitive["extensions"] | within
+        for name in SPZ_EXTENSIONS:
+            if name in extensions:
+                view = self.scene["bufferViews"][extensions[name]["bufferView"]]
+                start, length, data = view.get("byteOffset", 0), view["byteLength"], self._buffer(view["buffer"])
+                what = f"{self.path}: its compressed Gaussians"
+                check_claim(length, len(data) - check_claim(start, len(data), what), what)
+                return memoryview(data)[start : start + length]
+        if within:
+            raise InputError(
+                f"{self.path} has its Gaussians in the glTF extension {shown(next(iter(within)))}, which is not read: "
+                "export it without compression, or as .ply or .spz"
+            )
+        return None
+
+    def _accessor(self, primitive: dict[str, Any], name: str) -> dict[str, Any]:
+        if name not in primitive["attributes"]:
+            raise InputError(f"{self.path} has Gaussians without {name}")
+        return self.scene["accessors"][primitive["attributes"][name]]
+
+    def _values(self, accessor: dict[str, Any]) -> Float32[np.ndarray, "N C"]:
+        """An accessor's numbers."""
+        component, width, count = COMPONENTS[accessor["componentType"]], WIDTHS[accessor["type"]], accessor["count"]
+        view = self.scene["bufferViews"][accessor["bufferView"]]
+        compressed = [name for name in view.get("extensions", {}) if "compression" in name]
+        if compressed:
+            raise InputError(
+                f"{self.path} needs the glTF extension {shown(compressed[0])}, which is not read: export it without"
+            )
+        data = self._buffer(view["buffer"])
+        start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+        stride = view.get("byteStride", component.itemsize * width)
+        if min(start, stride - component.itemsize * width) < 0:
+            raise InputError(f"{self.path} is damaged: an array begins at {start:,} with a stride of {stride:,} bytes")
+        end = start + stride * (check_count(count, self.path) - 1) + component.itemsize * width
+        check_claim(end, len(data), f"{self.path}: an array of {count:,}")
+        values = np.ndarray((count, width), component, data, start, (stride, component.itemsize))
+        if accessor.get("normalized"):
+            values = np.maximum(values / np.float32(np.iinfo(component).max), -1)
+        return values.astype(np.float32)
+
+    def _buffer(self, index: int) -> bytes:
+        if index not in self._buffers:
+            uri = self.scene["buffers"][index].get("uri")
+            if uri is None:
+                self._buffers[index] = self.numbers
+            elif uri.startswith("data:"):
+                self._buffers[index] = base64.b64decode(uri.partition(",")[2])
+            else:
+                self._buffers[index] = read_bytes(inside(self.path.parent, uri, percent_encoded=True))
+                self.size += len(self._buffers[index])
+        return self._buffers[index]
+
+
+def _chunks(contents: bytes, path: Path) -> tuple[Any, bytes]:
+    """The JSON and the numbers of the binary container."""
+    if len(contents) < 20:
+        raise InputError(f"{path} is cut off")
+    length, kind = struct.unpack_from("<2I", contents, 12)
+    if kind != JSON_CHUNK:
+        raise InputError(f"{path} is damaged: its first part is no JSON")
+    check_claim(length, len(contents) - 20, f"{path}: its JSON")
+    start = 20 + length
+    numbers = b""
+    if len(contents) >= start + 8:
+        numbers = contents[start + 8 : start + 8 + struct.unpack_from("<I", contents, start)[0]]
+    return parse_json(contents[20:start], f"the JSON in {path}"), numbers
+
+
+def _placed_meshes(scene: dict[str, Any], path: Path) -> Iterator[tuple[int, Float[np.ndarray, "4 4"]]]:
+    """Each mesh of the scene and the matrix that puts it there."""
+    nodes = scene.get("nodes", [])
+    if len(nodes) > MOST_NODES:
+        raise InputError(f"{path} has {len(nodes):,} nodes: at most {MOST_NODES:,} are read")
+    waiting = [(i, np.eye(4)) for i in dict.fromkeys(scene["scenes"][scene.get("scene", 0)].get("nodes", []))]
+    found = {i for i, _ in waiting}
+    while waiting:
+        i, above = waiting.pop()
+        matrix = above @ _matrix(nodes[i])
+        if "mesh" in nodes[i]:
+            yield nodes[i]["mesh"], matrix
+        for child in nodes[i].get("children", []):
+            if child in found:
+                raise InputError(f"{path} is damaged: its node {child} is in two places")
+            found.add(child)
+            waiting.append((child, matrix))
+
+
+def _matrix(node: dict[str, Any]) -> Float[np.ndarray, "4 4"]:
+    if "matrix" in node:
+        return np.asarray(node["matrix"], np.float64).reshape(4, 4).T
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix() * node.get("scale", [1, 1, 1])
+    matrix[:3, 3] = node.get("translation", [0, 0, 0])
+    return matrix
+
+
+def _placed(splats: Gaussians, matrix: Float[np.ndarray, "4 4"], path: Path) -> Gaussians:
+    """Moved by a matrix of rotation, translation and one scale: others have no meaning for Gaussians.
+
+    Returns:
+        The Gaussians, `means` in double precision until all are together.
+    """
+    scale = float(np.cbrt(abs(np.linalg.det(matrix[:3, :3]))))
+    if not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, scale**2 * np.eye(3), atol=1e-4 * scale**2) or scale == 0:
+        raise InputError(f"{path} stretches or shears its Gaussians")
+    means = splats.means.astype(np.float64)
+    if not np.array_equal(matrix, np.eye(4)):
+        splats = rotated(splats, matrix[:3, :3] / scale)
+        splats.log_scales = splats.log_scales + np.float32(np.log(scale))
+        means = means @ matrix[:3, :3].T + matrix[:3, 3]
+    splats.means = means
+    return splats
+
+
+def _harmonics(degree: int) -> list[str]:
+    return [f"{EXTENSION}:SH_DEGREE_{each}_COEF_{i}" for each in range(1, degree + 1) for i in range(2 * each + 1)]
+
+
+def _with_srgb_colors(splats: Gaussians) -> Gaussians:
+    """Linear colours as those of 3DGS, in first order: what depends on the view is scaled by the curve's slope."""
+    linear = splats.colors().clip(0, 1)
+    slope = np.where(linear <= 0.0031308, 12.92, 1.055 / 2.4 * np.maximum(linear, 0.0031308) ** (1 / 2.4 - 1))
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return replace(
+        splats,
+        sh_dc=rgb_to_sh(encoded).astype(np.float32),
+        sh_rest=(splats.sh_rest * slope[:, None]).astype(np.float32),
+    )

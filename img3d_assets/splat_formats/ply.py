@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 3DGS PLY (Kerbl et al. 2023), which every splat program reads: 32-bit floats, exact.
+
+Written as `ns-export gaussian-splat` does. Read as others write it too: two scales (2DGS) or one, red, green and blue
+instead of harmonics (`ns-export gaussian-splat --ply-color-mode rgb`), harmonics of degree 4, positions in double
+precision, comments that say how it is to be drawn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32
+
+from img3d_assets.axes import UpAxis
+from img3d_assets.gaussians import SH_COEFFICIENTS, Gaussians
+from img3d_assets.splat_formats.counts import check_count
+from img3d_base.errors import InputError, warn
+from img3d_base.ply_tables import PlyTables
+from img3d_kernels.spherical_harmonics import rgb_to_sh
+
+ROWS = 8192
+"""Put together at once: what is in the processor's cache is several times faster."""
+Z_UP = "Vertical Axis: z"
+"""Nerfstudio's comment, which Nerfstudio writes; without it a PLY's up is -y, as 3DGS and COLMAP have it."""
+NUMBER = r"(-?\d+(?:\.\d+)?)"
+VERTICAL = re.compile(rf"\s*Vertical axis:\s*(?:(z)|{NUMBER}\s+{NUMBER}\s+{NUMBER})\s*", re.IGNORECASE)
+"""That, or Brush's, which has the direction: `Vertical axis: 0 0 1`; where it knows none it says y, which is not up."""
+ANTIALIASED = "SplatRenderMode: mip"
+"""Brush's comment, which PlayCanvas's programs write too."""
+RENDER_MODE = re.compile(r"\s*(?:SplatRenderMode:\s*(?P<brush>\w+)|antialiased\s+(?P<postshot>[01]))\s*", re.IGNORECASE)
+"""Brush's comment or Postshot's: `antialiased 1`."""
+LARGEST_DEGREE = 3
+
+
+def splats_of(ply: PlyTables, path: Path) -> tuple[Gaussians, UpAxis]:
+    """The Gaussians, and the axis that points up.
+
+    Args:
+        ply: What was read of the file.
+        path: The file, for messages.
+
+    Raises:
+        InputError: It is another kind of PLY.
+    """
+    vertices = ply.tables.get("vertex")
+    if vertices is None:
+        raise InputError(f"{path} holds no Gaussians: it has no vertices")
+    num = check_count(len(vertices), path)
+    names = set(vertices.dtype.names or ())
+
+    def columns(wanted: Sequence[str]) -> Float32[np.ndarray, "N C"]:
+        return _columns(vertices, wanted, path).astype(np.float32, copy=False)
+
+    rest_names = names_of_harmonics(list(names), path)
+    rest = columns(rest_names).reshape(num, 3, len(rest_names) // 3).transpose(0, 2, 1)
+    splats = Gaussians(
+        np.zeros((num, 3), np.float32),
+        columns(["rot_0", "rot_1", "rot_2", "rot_3"]),
+        _log_scales(columns, names),
+        columns(["opacity"])[:, 0],
+        _sh_dc(vertices, path),
+        rest,
+        antialiased=is_antialiased(ply.comments),
+    )
+    return splats.at(_columns(vertices, "xyz", path)), _up_axis(ply.comments)
+
+
+def _up_axis(comments: Sequence[str]) -> UpAxis:
+    """What comments say is up, as far as it is an axis that other code knows."""
+    for match in filter(None, map(VERTICAL.fullmatch, comments)):
+        axis, _, y, z = match.groups()
+        if axis or float(z) > abs(float(y)):
+            return "z"
+        return "y" if float(y) > abs(float(z)) else "-y"
+    return "-y"
+
+
+def names_of_harmonics(names: Sequence[str], path: Path) -> list[str]:
+    """The properties that hold harmonics, as far as they are kept, one colour channel after another, as in the file.
+
+    Raises:
+        InputError: There are as many as no degree has.
+    """
+    count = sum(name.startswith("f_rest_") for name in names)
+    degree = next((degree for degree in range(8) if count == 3 * degree * (degree + 2)), None)
+    if degree is None:
+        raise InputError(f"{path} has {count} properties f_rest_…: 0, 9, 24 or 45 make sense (degree 0 to 3)")
+    if degree > LARGEST_DEGREE:
+        warn(f"{path} has spherical harmonics of degree {degree}: those of degree 1 to {LARGEST_DEGREE} are kept.")
+    kept = SH_COEFFICIENTS[min(degree, LARGEST_DEGREE)]
+    return [f"f_rest_{channel * count // 3 + i}" for channel in range(3) for i in range(kept)]
+
+
+def is_antialiased(comments: Sequence[str]) -> bool:
+    """Whether the last comment that says how Gaussians are to be drawn says: with Mip-Splatting's 2D filter."""
+    modes = [match for match in map(RENDER_MODE.fullmatch, comments) if match]
+    return bool(modes) and (modes[-1]["postshot"] or modes[-1]["brush"].lower()) in ("1", "mip")
+
+
+def _columns(vertices: npt.NDArray[Any], wanted: Sequence[str], path: Path) -> npt.NDArray[Any]:
+    """So many properties side by side, `[N, C]`, as precise as the most precise of them."""
+    missing = [name for name in wanted if name not in (vertices.dtype.names or ())]
+    if missing:
+        raise InputError(f"{path} holds no Gaussians: its vertices have no property {missing[0]!r}")
+    if not wanted:
+        return np.zeros((len(vertices), 0), np.float32)
+    return np.stack([vertices[name] for name in wanted], axis=1)
+
+
+def _log_scales(columns: Any, names: set[str]) -> Float32[np.ndarray, "N 3"]:
+    if "scale_1" not in names and "scale_0" in names:  # balls
+        return np.repeat(columns(["scale_0"]), 3, axis=1)
+    if "scale_2" not in names:  # the discs of 2D Gaussian Splatting (Huang et al. 2024)
+        log_scales = columns(["scale_0", "scale_1"])
+        return np.concatenate([log_scales, np.full((len(log_scales), 1), -np.inf, np.float32)], axis=1)
+    return columns(["scale_0", "scale_1", "scale_2"])
+
+
+def _sh_dc(vertices: npt.NDArray[Any], path: Path) -> Float32[np.ndarray, "N 3"]:
+    names = vertices.dtype.names or ()
+    if "f_dc_0" in names or "red" not in names:
+        return _columns(vertices, ["f_dc_0", "f_dc_1", "f_dc_2"], path).astype(np.float32, copy=False)
+    colors = _columns(vertices, ["red", "green", "blue"], path)
+    largest = np.iinfo(colors.dtype).max if np.issubdtype(colors.dtype, np.integer) else 1 if colors.max() < 2 else 255
+    return rgb_to_sh((colors / np.float32(largest)).astype(np.float32))
+
+
+def write(splats: Gaussians, file: BinaryIO, up: UpAxis | None) -> None:
+    """As they are, with comments where z points up, and where they are to be drawn antialiased."""
+    comments = [f"comment {Z_UP}"] if up == "z" else []
+    comments += [f"comment {ANTIALIASED}"] if splats.antialiased else []
+    num_rest = 3 * splats.sh_rest.shape[1]
+    names = [*("x", "y", "z", "nx", "ny", "nz"), *(f"f_dc_{i}" for i in range(3))]
+    names += [*(f"f_rest_{i}" for i in range(num_rest)), "opacity"]
+    names += [*(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+    header = ["ply", "format binary_little_endian 1.0", *comments]
+    header += [f"element vertex {len(splats)}", *(f"property float {name}" for name in names)]
+    file.write("\n".join([*header, "end_header", ""]).encode("ascii"))
+    for start in range(0, len(splats), ROWS):
+        part = splats[start : start + ROWS]
+        rest = part.sh_rest.transpose(0, 2, 1).reshape(len(part), num_rest)  # one channel after another
+        columns = [part.means, np.zeros_like(part.means), part.sh_dc, rest, part.opacities[:, None]]
+        table = np.concatenate([*columns, part.log_scales, part.quats], axis=1, dtype="<f4")
+        file.write(table.data)

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sparse 3D points from photos whose cameras are known: features matched between photos, where their rays meet.
+
+With the cameras known, what remains after matching is linear algebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from img3d_base.threaded import in_threads
+from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
+from img3d_dataparsers.sfm.sift import Features, IntArray, find_features, match
+
+RECIPE = 2
+"""To be counted up with every change below that changes the points: points kept from before are then made anew."""
+IMAGE_SIZE = 800
+"""Longest side in pixels of the photos that features are looked for in; all distances in pixels are at this size."""
+MAX_PHOTOS = 200
+"""Evenly chosen of larger sets: seeds need not come from every photo, and time and memory stay bounded."""
+MAX_FEATURES = 4096
+"""Per photo."""
+NEIGHBOURS = 12
+"""Photos that each photo is matched with; farther ones join through the tracks."""
+MAX_VIEWING_ANGLE = 60.0
+"""Degrees between two photos' viewing directions, beyond which SIFT finds no matches."""
+MAX_RATIO = 0.85
+"""Of Lowe's ratio test; laxer than the usual 0.8: the known cameras sort out wrong matches."""
+MAX_EPIPOLAR_ERROR = 3.0
+"""Pixels (Sampson's first-order distance) of a match."""
+MAX_REPROJECTION_ERROR = 2.0
+"""Pixels between a point's projection and the feature."""
+MIN_ANGLE = 1.5
+"""Degrees between the rays of a point: below, its depth is mostly noise."""
+NEAREST = 1e-6
+"""Depth, in camera distances, below which a point counts as behind the camera."""
+ENOUGH_POINTS = 500
+"""With fewer from three photos each, points that only two photos see count as well."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Which photo saw which point where; sorted by point."""
+
+    point: IntArray
+    """`[O]`."""
+    photo: IntArray
+    """`[O]`."""
+    xy: FloatArray
+    """`[O, 2]`, pixel centres at +0.5."""
+    rgb: npt.NDArray[np.uint8]
+    """`[O, 3]`."""
+
+    @property
+    def starts(self) -> IntArray:
+        """Where each point's observations begin, `[P]`."""
+        return np.flatnonzero(np.diff(self.point, prepend=-1))
+
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Sums of `values` `[O, ...]` over the observations of each point, `[P, ...]`."""
+        return np.add.reduceat(values, self.starts, axis=0)
+
+    def only(self, keep: npt.NDArray[np.bool_], min_views: int) -> Observations:
+        """Those marked in `keep` `[O]`, of points that at least `min_views` photos still see; points are renumbered."""
+        point, photo = self.point[keep], self.photo[keep]
+        views = np.bincount(np.unique(np.stack([point, photo]), axis=1)[0], minlength=1)
+        often = views[point] >= min_views
+        chosen = np.flatnonzero(keep)[often]
+        renumbered = np.unique(point[often], return_inverse=True)[1].astype(np.int64)
+        return Observations(renumbered, self.photo[chosen], self.xy[chosen], self.rgb[chosen])
+
+
+def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> SeedPoints:
+    """Triangulates what is recognisable in at least three of the photos (two, if that leaves hardly any point).
+
+    Args:
+        photos: read at IMAGE_SIZE; at most MAX_PHOTOS of them are used. What their masks leave out yields no points.
+            Their cameras give the intrinsics.
+        camera_to_worlds: `[N, 4, 4]` of the photos, OpenGL camera axes, in double precision.
+
+    Returns:
+        Points in the world of `camera_to_worlds`, each within MAX_REPROJECTION_ERROR of the features it was made of,
+        and their mean colours. None at all if the photos have nothing in common.
+    """
+    chosen = np.linspace(0, len(photos) - 1, min(len(photos), MAX_PHOTOS)).round().astype(np.int64)
+    features = in_threads(
+        lambda i: find_features(photos.get_numpy_image(i), photos.get_mask(i), MAX_FEATURES),
+        chosen.tolist(),
+        "Finding features",
+    )
+    K = photos.cameras.get_intrinsics_matrices().double().numpy()[chosen]
+    camera_to_worlds = camera_to_worlds[chosen]
+    # Around the origin and of unit size, so that the numbers below have one scale whatever the data's is.
+    origins = camera_to_worlds[:, :3, 3]
+    centre = origins.mean(axis=0)
+    scale = np.abs(origins - centre).max() or 1.0
+    world_to_cameras = _world_to_cameras(camera_to_worlds, centre, scale)
+
+    pairs = pairs_to_match(camera_to_worlds)
+
+    def match_pair(pair: tuple[int, int]) -> IntArray:
+        first, second = (features[i] for i in pair)
+        matches = match(first.descriptors.float(), second.descriptors.float(), MAX_RATIO)
+        F = fundamental_matrix(K[list(pair)], world_to_cameras[list(pair)])
+        errors = epipolar_errors(first.xy[matches[:, 0]], second.xy[matches[:, 1]], F)
+        return matches[errors < MAX_EPIPOLAR_ERROR]
+
+    matches = in_threads(match_pair, pairs, "Matching features")
+    tracks = link(features, pairs, matches)
+    xyz, rgb = np.empty((0, 3)), np.empty((0, 3), dtype=np.uint8)
+    for min_views in (3, 2):
+        xyz, rgb = meet(tracks, K, world_to_cameras, min_views)
+        if len(xyz) >= ENOUGH_POINTS:
+            break
+    return xyz * scale + centre, rgb
+
+
+def pairs_to_match(camera_to_worlds: FloatArray) -> list[tuple[int, int]]:
+    """The pairs of photos that the cameras say see the same: each with its nearest that look roughly the same way."""
+    origins, backward = camera_to_worlds[:, :3, 3], camera_to_worlds[:, :3, 2]
+    distance = np.linalg.norm(origins[:, None] - origins, axis=-1)
+    distance[backward @ backward.T < np.cos(np.radians(MAX_VIEWING_ANGLE))] = np.inf
+    np.fill_diagonal(distance, np.inf)
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :NEIGHBOURS]
+    pairs = {
+        (min(i, j), max(i, j)) for i, row in enumerate(nearest.tolist()) for j in row if np.isfinite(distance[i, j])
+    }
+    return sorted(pairs)
+
+
+def _world_to_cameras(camera_to_worlds: FloatArray, centre: FloatArray, scale: float) -> FloatArray:
+    """`[N, 3, 4]` with OpenCV camera axes, for the world moved by -centre and then scaled by 1/scale."""
+    # The nearest rotation: those of data sets are rounded to a few digits.
+    u, _, vh = np.linalg.svd(camera_to_worlds[:, :3, :3] * [1.0, -1.0, -1.0])
+    rotations = np.asarray(np.swapaxes(u @ vh, 1, 2), dtype=np.float64)
+    origins = (camera_to_worlds[:, :3, 3] - centre) / scale
+    return np.concatenate([rotations, -rotations @ origins[..., None]], axis=2)
+
+
+def fundamental_matrix(K: FloatArray, world_to_cameras: FloatArray) -> FloatArray:
+    """`[3, 3]` with `x2^T F x1 = 0` for the pixels of a point in two photos (Hartley and Zisserman, section 9.6).
+
+    Args:
+        K: `[2, 3, 3]`.
+        world_to_cameras: `[2, 3, 4]`, OpenCV axes.
+    """
+    (R1, R2), (t1, t2) = world_to_cameras[:, :, :3], world_to_cameras[:, :, 3]
+    R = R2 @ R1.T
+    x, y, z = t2 - R @ t1
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.linalg.inv(K[1]).T @ cross @ R @ np.linalg.inv(K[0])
+
+
+def epipolar_errors(first: FloatArray, second: FloatArray, F: FloatArray) -> FloatArray:
+    """How far, to first order, matches `[M, 2]` and `[M, 2]` are from any one point, in pixels `[M]` (Sampson)."""
+    x1 = np.concatenate([first, np.ones((len(first), 1))], axis=1)
+    x2 = np.concatenate([second, np.ones((len(second), 1))], axis=1)
+    line2, line1 = x1 @ F.T, x2 @ F
+    slope = np.sqrt((line2[:, :2] ** 2).sum(axis=1) + (line1[:, :2] ** 2).sum(axis=1))
+    # Two photos from the same place have no epipolar lines: their matches say nothing about depth.
+    return np.abs((x2 * line2).sum(axis=1)) / np.where(slope > 0, slope, np.nan)
+
+
+def link(features: Sequence[Features], pairs: Sequence[tuple[int, int]], matches: Sequence[IntArray]) -> Observations:
+    """Joins the matches of all pairs of photos to one track for each point."""
+    counts = [len(feature.xy) for feature in features]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    linked = [matched + offsets[list(pair)] for pair, matched in zip(pairs, matches, strict=True)]
+    first, second = np.concatenate([np.empty((0, 2), dtype=np.int64), *linked]).T
+    total = int(offsets[-1])
+    graph = coo_matrix((np.ones(len(first), dtype=np.bool_), (first, second)), shape=(total, total))
+    track_of_feature = connected_components(graph, directed=False)[1].astype(np.int64)
+    order = np.argsort(track_of_feature, kind="stable")
+    return Observations(
+        track_of_feature[order],
+        np.repeat(np.arange(len(features)), counts)[order],
+        np.concatenate([feature.xy for feature in features])[order],
+        np.concatenate([feature.rgb for feature in features])[order],
+    )
+
+
+def meet(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray, min_views: int) -> SeedPoints:
+    """Where the rays of each track meet, without the observations and tracks that do not fit.
+
+    Args:
+        tracks: features that look the same.
+        K: `[N, 3, 3]`.
+        world_to_cameras: `[N, 3, 4]`, OpenCV axes; distances around 1.
+        min_views: photos that have to agree on a point.
+    """
+    everything = np.ones(len(tracks.point), dtype=np.bool_)
+    tracks = tracks.only(everything, min_views)
+    # The worst go first: a wrong match pulls its point away from the right ones.
+    for tolerance in (8 * MAX_REPROJECTION_ERROR, 3 * MAX_REPROJECTION_ERROR, MAX_REPROJECTION_ERROR):
+        if len(tracks.point) > 0:
+            residuals, _ = project(nearest_points(tracks, K, world_to_cameras), tracks, K, world_to_cameras)
+            tracks = tracks.only(np.linalg.norm(residuals, axis=1) <= tolerance, min_views)
+    if len(tracks.point) == 0:
+        return np.empty((0, 3)), np.empty((0, 3), dtype=np.uint8)
+    xyz = nearest_points(tracks, K, world_to_cameras)
+    residuals, _ = project(xyz, tracks, K, world_to_cameras)
+    worst = np.maximum.reduceat(np.linalg.norm(residuals, axis=1), tracks.starts)
+    good = (worst <= MAX_REPROJECTION_ERROR) & (_angles(tracks, K, world_to_cameras) >= MIN_ANGLE)
+    rgb = tracks.sums(tracks.rgb.astype(np.float64)) / np.bincount(tracks.point)[:, None]
+    return xyz[good], np.round(rgb[good]).astype(np.uint8)
+
+
+def nearest_points(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray) -> FloatArray:
+    """The points `[P, 3]` whose projections are nearest to the features, outliers (beyond some pixels) counting less.
+
+    Starts from the point nearest to the rays, then Gauss-Newton on Cauchy-weighted pixels.
+    """
+    origins, directions = _rays(tracks, K, world_to_cameras)
+    across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
+    xyz = _solve(tracks.sums(across), tracks.sums(np.einsum("oij,oj->oi", across, origins)))
+    for _ in range(5):
+        residuals, jacobians = project(xyz, tracks, K, world_to_cameras)
+        residuals = np.where(np.isfinite(residuals), residuals, 0.0)  # these have no derivatives either
+        weighted = np.swapaxes(jacobians, 1, 2) / (1 + (residuals**2).sum(axis=1))[:, None, None]
+        step = _solve(tracks.sums(weighted @ jacobians), tracks.sums((weighted @ residuals[..., None])[..., 0]))
+        xyz = xyz - step
+    return xyz
+
+
+def project(
+    xyz: FloatArray, tracks: Observations, K: FloatArray, world_to_cameras: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Projections minus features in pixels, `[O, 2]`, and their derivatives by the points, `[O, 2, 3]`.
+
+    Residuals of points behind their camera are infinite.
+    """
+    projections = K @ world_to_cameras
+    P = projections[tracks.photo]
+    homogeneous = np.einsum("oij,oj->oi", P[:, :, :3], xyz[tracks.point]) + P[:, :, 3]
+    depth = homogeneous[:, 2:]
+    in_front = depth > NEAREST
+    depth = np.where(in_front, depth, 1.0)
+    uv = homogeneous[:, :2] / depth
+    jacobians = (P[:, :2, :3] - uv[:, :, None] * P[:, 2:, :3]) / depth[..., None]
+    return np.where(in_front, uv - tracks.xy, np.inf), np.where(in_front[..., None], jacobians, 0.0)
+
+
+def _solve(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
+    """Solves `[P, 3, 3] x = [P, 3]`; what the matrix leaves open (rays that are parallel) stays near 0."""
+    ridge = 1e-12 * np.trace(matrices, axis1=1, axis2=2)[:, None, None] + 1e-30
+    return np.linalg.solve(matrices + ridge * np.eye(3), vectors[..., None])[..., 0]
+
+
+def _angles(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray) -> FloatArray:
+    """The widest angle between the first ray of each point and another of it, in degrees, `[P]`."""
+    _, directions = _rays(tracks, K, world_to_cameras)
+    cosines = (directions * directions[tracks.starts][tracks.point]).sum(axis=1)
+    return np.degrees(np.arccos(np.minimum.reduceat(cosines, tracks.starts).clip(-1, 1)))
+
+
+def _rays(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Origins and unit directions `[O, 3]` of all observations."""
+    rotations = world_to_cameras[:, :, :3]
+    origins = -np.einsum("nji,nj->ni", rotations, world_to_cameras[:, :, 3])
+    pixels = np.concatenate([tracks.xy, np.ones((len(tracks.xy), 1))], axis=1)
+    to_world = np.linalg.inv(K @ rotations)
+    directions = np.einsum("oij,oj->oi", to_world[tracks.photo], pixels)
+    return origins[tracks.photo], directions / np.linalg.norm(directions, axis=1, keepdims=True)

@@ -1,0 +1,503 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a video into photos: one for every bit of camera motion, each the sharpest of those around its place.
+
+Motion is followed as Lucas-Kanade tracks of Shi-Tomasi corners (Bouguet, "Pyramidal Implementation of the Lucas Kanade
+Feature Tracker", 2000) on a small grey copy; sharpness is the variance of the Laplacian (Pech-Pacheco et al., "Diatom
+autofocusing in brightfield microscopy", ICPR 2000).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+
+from img3d_base.atomic_files import write_atomically
+from img3d_base.console import CONSOLE
+from img3d_base.errors import InputError, warn
+from img3d_base.progress import with_progress
+from img3d_pictures.encodings import SRGB, Encoding
+
+SMALL_SIZE = 640
+"""Longer side in pixels of the grey copy on which sharpness is measured; half of that for tracking.
+
+At 640, motion blur of 4 pixels in a photo of 1920 takes a third off the variance of the Laplacian; at 320, a tenth.
+"""
+STEP = 0.02
+"""Median motion from one frame to the next, as a share of the picture's longer side.
+
+Walking around an object on a floor moves the picture by about 0.3 % per degree (measured on a rendered scene): a frame
+every 6 to 7 degrees, 55 a round. Neighbours then share more than 90 % of what they see, and matching needs no luck.
+"""
+SLACK = 0.25
+"""How far from its due place, as a share of STEP, a frame may lie to be sharper."""
+AS_SHARP = 0.9
+"""Frames with this share of the best one's sharpness are as good: then the one nearest to its due place is taken."""
+MAX_CANDIDATES = 30
+"""Frames, about a second, among which the sharpest is looked for; bounds the memory where the camera stands."""
+MIN_TRACKS = 12
+"""Fewer corners than this tell no motion: what is shown is blank or out of focus."""
+LOST_SHARE = 0.4
+"""When fewer of the corners than this share can be found, the view has changed altogether."""
+LOST_FRAMES = 3
+"""Frames in a row that have to show nothing of the old view: fewer are a flash or one smeared frame."""
+MIN_CORNER = 2e-4
+"""Smaller eigenvalue of the gradients' covariance (values in [0, 1]) below which a corner is sensor noise."""
+MIN_FRAMES = 3
+"""Fewer photos than this cannot be reconstructed."""
+JPEG_QUALITY = 95
+EXIF_IFD, FOCAL_LENGTH_IN_35MM = 0x8769, 0xA405
+RECIPE = (
+    2,
+    *(SMALL_SIZE, STEP, SLACK, AS_SHARP, MAX_CANDIDATES),
+    *(MIN_TRACKS, LOST_SHARE, LOST_FRAMES, MIN_CORNER, JPEG_QUALITY),
+)
+"""What the choice depends on besides the video; the first number counts changes of the algorithm."""
+
+Grey = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+
+def frames_of_video(video: Path, cache: Path, max_frames: int) -> Path:
+    """The folder with a video's chosen frames, `frame_00001.jpg` and so on: upright, in sRGB (HDR is tone-mapped).
+
+    Reads the video twice: first to follow the camera on small grey copies, then to write the chosen frames. A cached
+    folder is reused if the video's content and all settings are the same.
+
+    Args:
+        video: the file.
+        cache: where to keep the frames' folder; made if need be.
+        max_frames: if more frames are worth keeping, they are thinned evenly along the camera's motion.
+
+    Raises:
+        InputError: not a video, too little of it can be decoded, the camera stood still, `cache` cannot be written, or
+            `max_frames` is too small.
+    """
+    if max_frames < MIN_FRAMES:
+        raise InputError(f"--max-video-frames is {max_frames}, at least {MIN_FRAMES} are needed")
+    folder = cache / f"frames-{_fingerprint(video, max_frames)}"
+    num_kept = len(list(folder.glob("frame_*.jpg")))
+    if num_kept >= MIN_FRAMES:
+        _say(f"Video frames: {num_kept} from the cache {folder}")
+        return folder
+    reader = VideoReader(video)
+    with _written_whole(folder, video) as temporary:
+        picker = _watched(reader)
+        if reader.num_damaged:
+            reader.in_one_thread = True
+            picker = _watched(reader)
+        num_frames = picker.num_frames
+        _report_damage(reader, num_frames)
+        found = picker.finish()
+        picks = thinned(found, max_frames)
+        if len(picks) < MIN_FRAMES:
+            raise InputError(
+                f"{video}: different views in its {num_frames} frames: {len(picks)}, needed: {MIN_FRAMES}; the camera "
+                "stood still, or saw nothing with detail: film while you walk around the scene"
+            )
+        _save_frames(reader, {pick.index for pick in picks}, temporary)
+    if reader.encoding.is_hdr:
+        _say(f"{video} is HDR video ({reader.encoding.transfer.upper()}): its frames are tone-mapped to sRGB")
+    why = f"the sharpest near each step of {STEP:.0%} of the picture; the others show nearly the same"
+    if len(picks) < len(found):
+        why = f"{len(found)} show something new, and --max-video-frames is {max_frames}"
+    _say(f"Video frames: {len(picks)} picked out of {num_frames:,} ({why}), kept in {folder}")
+    return folder
+
+
+def _say(line: str) -> None:
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _watched(reader: VideoReader) -> FramePicker:
+    """A picker that has seen all frames."""
+    picker = FramePicker()
+    for frame in with_progress(reader.frames(), "Choosing video frames", reader.num_frames):
+        picker.add(_small_grey(frame, reader.reformatter))
+    return picker
+
+
+class VideoReader:
+    """A video's frames, decoded one after the other in any number of passes; damaged ones are left out.
+
+    Raises:
+        InputError: the file cannot be read, is not a video, or has sound only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reformatter = VideoReformatter()
+        self.in_one_thread = False
+        """Slower, but alike every time: FFmpeg's threads patch up damaged frames with whatever is decoded by then."""
+        self.num_damaged = 0
+        """Pieces that could not be decoded in the last pass."""
+        self.seconds_decoded = 0.0
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.best("video")
+                if stream is None or stream.disposition & Disposition.attached_pic:
+                    raise InputError(f"{path} has no pictures in it, only sound; give a video or a folder of photos")
+                rate = stream.average_rate or stream.guessed_rate
+                duration = stream.duration and stream.time_base and float(stream.duration * stream.time_base)
+                self.seconds = duration or (container.duration or 0) / av.time_base
+                """Length that the file claims, 0 if it doesn't say."""
+                self.num_frames = stream.frames or round(self.seconds * float(rate or 0)) or None
+                """Number of frames that the file claims, to show progress."""
+                self.pixel_aspect = float(stream.sample_aspect_ratio or 1)
+                codec = stream.codec_context
+                self.encoding = Encoding.of_codes(int(codec.color_primaries), int(codec.color_trc))
+                """What the numbers of its pixels mean."""
+                self.focal_length_35mm = _focal_length_35mm(container.metadata | stream.metadata)
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or type(error).__name__
+            advice = "if it came from a camera or a phone, copy it again: it may be cut off"
+            raise InputError(f"{path} cannot be read as a video: {reason}; {advice}") from None
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Decodes the video from its beginning; frames come as stored, before any rotation."""
+        self.num_damaged, first, last = 0, None, None
+        with av.open(str(self.path)) as container:
+            stream = container.streams.best("video")
+            assert stream is not None  # __init__ found it
+            if self.in_one_thread:
+                stream.codec_context.thread_count = 1
+            else:
+                stream.thread_type = "AUTO"
+            packets = container.demux(stream)
+            while True:
+                try:
+                    packet = next(packets, None)
+                except av.FFmpegError:  # the container ends in the middle
+                    self.num_damaged += 1
+                    packet = None
+                if packet is None:
+                    break
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    self.num_damaged += 1
+                    continue
+                for frame in frames:
+                    if not isinstance(frame, av.VideoFrame) or frame.is_corrupt:
+                        self.num_damaged += 1
+                        continue
+                    if frame.time is not None:
+                        first = frame.time if first is None else first
+                        last = frame.time
+                        self.seconds_decoded = last - first
+                    yield frame
+
+
+def _focal_length_35mm(metadata: dict[str, str]) -> int | None:
+    """What phones write, such as com.apple.quicktime.camera.focal_length.35mm_equivalent; None if it isn't there."""
+    for key, value in metadata.items():
+        if "focal_length" in key.lower() and "35mm" in key.lower():
+            try:
+                return round(float(value)) or None
+            except ValueError:
+                return None
+    return None
+
+
+def _report_damage(reader: VideoReader, num_frames: int) -> None:
+    """Says what of the video is missing.
+
+    Raises:
+        InputError: so much that nothing can be made of the rest.
+    """
+    if num_frames < MIN_FRAMES:
+        raise InputError(
+            f"{reader.path} has only {num_frames} frames that can be decoded; copy it again or film longer"
+        )
+    if reader.seconds - reader.seconds_decoded > max(1.0, 0.05 * reader.seconds):
+        warn(
+            f"{reader.path} is cut off: of its {reader.seconds:.0f} s only {reader.seconds_decoded:.0f} s are there; "
+            "going on with these"
+        )
+    elif reader.num_damaged:
+        warn(
+            f"{reader.path} is damaged: pieces lost: {reader.num_damaged}; going on with the {num_frames} whole frames"
+        )
+
+
+def _small_grey(frame: av.VideoFrame, reformatter: VideoReformatter) -> Grey:
+    scale = min(1.0, SMALL_SIZE / max(frame.width, frame.height))
+    width, height = (max(1, round(scale * size)) for size in (frame.width, frame.height))
+    return cast(Grey, reformatter.reformat(frame, width, height, "gray", interpolation="AREA").to_ndarray())
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A chosen frame."""
+
+    index: int
+    """Its number in the video, from 0."""
+    motion: float
+    """Image motion since the pick before it, as a share of the picture's longer side."""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What is needed of a frame until the next pick."""
+
+    index: int
+    grey: Grey
+    """For tracking."""
+    sharpness: float
+
+
+class FramePicker:
+    """Chooses frames while they stream past, holding at most a second of small grey copies.
+
+    The corners of a reference (the last pick) are looked for in each frame. Their median displacement opens a window
+    a bit before STEP and closes it a bit after; the sharpest frame inside is the next pick, and the frames since then
+    are compared anew with it. Displacements from one reference, unlike sums of frame-to-frame motion, do not grow with
+    the trembling of a hand.
+    """
+
+    def __init__(self) -> None:
+        self.num_frames = 0
+        self._picks: list[Pick] = []
+        self._tracks: _Tracks | None = None
+        self._starting = True
+        """Whether the reference is no pick yet, but the first frame of a new view."""
+        self._window: list[_Frame] = []
+        self._motions: list[float] = []
+        """Of each frame in the window, since the reference; NaN if it cannot be a pick."""
+        self._num_lost = 0
+
+    def add(self, grey: Grey) -> None:
+        """Takes the next frame.
+
+        Args:
+            grey: small copy `[h, w]`.
+        """
+        sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+        half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        self._take_all([_Frame(self.num_frames, half, sharpness)])
+        self.num_frames += 1
+
+    def finish(self) -> list[Pick]:
+        """All picks; no frames may be added afterwards."""
+        while self._window:
+            self._take_all(self._close_window())
+        return self._picks
+
+    def _take_all(self, frames: Sequence[_Frame]) -> None:
+        waiting = deque(frames)
+        while waiting:
+            waiting.extendleft(reversed(self._take(waiting.popleft())))
+
+    def _take(self, frame: _Frame) -> list[_Frame]:
+        """Looks at one frame; returns those that have to be looked at again because of a new reference."""
+        if self._tracks is None:
+            tracks = _Tracks(frame.grey)
+            if tracks.num_corners >= MIN_TRACKS:
+                self._tracks, self._starting = tracks, True
+                self._window, self._motions = [frame], [0.0]
+            return []
+        motion = self._tracks.motion_to(frame.grey)
+        low, high = (0.0, SLACK * STEP) if self._starting else ((1 - SLACK) * STEP, (1 + SLACK) * STEP)
+        self._num_lost = self._num_lost + 1 if np.isnan(motion) else 0
+        has_candidate = bool(np.isfinite(self._motions).any())
+        if motion < low and not has_candidate:
+            self._window, self._motions = [], []
+            return []
+        fits = motion >= low and (motion <= high or not has_candidate)
+        self._window.append(frame)
+        self._motions.append(motion if fits else np.nan)
+        if motion > high or len(self._window) >= MAX_CANDIDATES or self._num_lost == LOST_FRAMES:
+            return self._close_window()
+        return []
+
+    def _close_window(self) -> list[_Frame]:
+        """Picks the best candidate; without one, what comes next is a new view. Returns the frames after it."""
+        window, motions = self._window, np.array(self._motions)
+        self._window, self._motions, self._num_lost = [], [], 0
+        if np.isnan(motions).all():
+            self._tracks = None
+            return window
+        sharpness = np.array(
+            [0.0 if np.isnan(m) else frame.sharpness for frame, m in zip(window, motions, strict=True)]
+        )
+        off_place = np.abs(motions - (0.0 if self._starting else STEP))
+        best = int(np.nanargmin(np.where(sharpness >= AS_SHARP * sharpness.max(), off_place, np.nan)))
+        motion = (1 + SLACK) * STEP if self._starting else float(motions[best])  # across a cut: unknown, but a lot
+        self._picks.append(Pick(window[best].index, motion))
+        self._tracks, self._starting = _Tracks(window[best].grey), False
+        return window[best + 1 :]
+
+
+class _Tracks:
+    """The corners of a reference frame, looked for in the frames after it."""
+
+    def __init__(self, reference: Grey) -> None:
+        self._reference = reference
+        is_corner = cv2.cornerMinEigenVal(reference, blockSize=5) > MIN_CORNER
+        corners = cv2.goodFeaturesToTrack(
+            reference, maxCorners=200, qualityLevel=0.01, minDistance=7, blockSize=5, mask=is_corner.astype(np.uint8)
+        )
+        self._corners = np.zeros((0, 1, 2), np.float32) if corners is None else corners
+        self._last_seen = self._corners.copy()
+
+    @property
+    def num_corners(self) -> int:
+        return len(self._corners)
+
+    def motion_to(self, grey: Grey) -> float:
+        """Median displacement of the corners as a share of the longer side; NaN if too few of them are found."""
+        if self.num_corners < MIN_TRACKS:
+            return np.nan
+        # Straight from the reference, so that errors don't add up; from where each was last seen, so that it is near.
+        found, status, _ = cv2.calcOpticalFlowPyrLK(
+            self._reference,
+            grey,
+            self._corners,
+            self._last_seen.copy(),
+            winSize=(15, 15),
+            maxLevel=3,
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        )
+        back, back_status, _ = cv2.calcOpticalFlowPyrLK(
+            grey,
+            self._reference,
+            found,
+            self._corners.copy(),
+            winSize=(15, 15),
+            maxLevel=3,
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        )
+        returns = np.linalg.norm(back - self._corners, axis=-1)[:, 0] < 1.0
+        seen = returns & (status[:, 0] > 0) & (back_status[:, 0] > 0)
+        if seen.sum() < LOST_SHARE * self.num_corners:
+            return np.nan
+        self._last_seen[seen] = found[seen]
+        displacements = np.linalg.norm((found - self._corners)[seen], axis=-1)
+        return float(np.median(displacements)) / max(grey.shape)
+
+
+def thinned(picks: list[Pick], max_frames: int) -> list[Pick]:
+    """At most `max_frames` of the picks, at even distances along the camera's motion, with the first and the last."""
+    if len(picks) <= max_frames:
+        return picks
+    way = np.cumsum([pick.motion for pick in picks])
+    targets = np.linspace(way[0], way[-1], max_frames)
+    right = np.searchsorted(way, targets).clip(1, len(way) - 1)
+    chosen = right - (targets - way[right - 1] < way[right] - targets)
+    order = np.arange(max_frames)
+    chosen = np.maximum.accumulate(chosen - order) + order  # where two targets share a pick, the next one is taken
+    chosen = np.minimum(chosen, len(picks) - max_frames + order)
+    return [picks[i] for i in chosen]
+
+
+def _save_frames(reader: VideoReader, indices: set[int], folder: Path) -> None:
+    exif = Image.Exif()
+    if reader.focal_length_35mm is not None:
+        exif.get_ifd(EXIF_IFD)[FOCAL_LENGTH_IN_35MM] = reader.focal_length_35mm
+    last = max(indices)
+    number = 0
+    for index, frame in enumerate(with_progress(reader.frames(), "Writing video frames", last + 1)):
+        if index in indices:
+            number += 1
+            picture = Image.fromarray(upright(frame, reader.pixel_aspect, reader.encoding))
+            picture.save(folder / f"frame_{number:05d}.jpg", quality=JPEG_QUALITY, exif=exif)
+        if index == last:
+            break
+
+
+def upright(frame: av.VideoFrame, pixel_aspect: float = 1.0, encoding: Encoding = SRGB) -> npt.NDArray[np.uint8]:
+    """A frame as it is to be looked at: with square pixels, turned and mirrored as the video says.
+
+    Args:
+        frame: as decoded.
+        pixel_aspect: width of a stored pixel, divided by its height.
+        encoding: of the video.
+
+    Returns:
+        uint8 sRGB `[height, width, 3]`.
+    """
+    width = round(frame.width * pixel_aspect)
+    if encoding.is_srgb:
+        pixels = cast(npt.NDArray[np.uint8], frame.to_ndarray(format="rgb24", width=width))
+    else:
+        pixels = encoding.to_srgb(cast(npt.NDArray[np.uint16], frame.to_ndarray(format="rgb48le", width=width)))
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return pixels
+    # FFmpeg's av_display_rotation: the row (x, y) times the matrix's first two rows gives where a pixel is shown.
+    (a, b), (c, d) = np.sign(np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2])
+    if a and d:
+        pixels = pixels[::d, ::a]
+    elif b and c:
+        pixels = pixels.swapaxes(0, 1)[::b, ::c]
+    return np.ascontiguousarray(pixels)
+
+
+def _fingerprint(video: Path, max_frames: int) -> str:
+    """Stands for a video's content and for how frames are chosen from it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    digest = hashlib.blake2b(repr((RECIPE, max_frames)).encode(), digest_size=8)
+    try:
+        with video.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{video} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+@contextmanager
+def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` at the end, and disappears if anything goes wrong on the way.
+
+    Raises:
+        InputError: there is no room for all of it.
+        OSError: nothing may be written there.
+    """
+    _remove_left_behind(folder.parent)
+    try:
+        with write_atomically(folder) as temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            yield temporary
+            shutil.rmtree(folder, ignore_errors=True)  # has fewer than three frames
+    except OSError as error:
+        raise InputError(
+            f"the frames of {video} cannot be kept in {folder.parent}: {error.strerror or error}; free some space "
+            "there, or give another folder with --cache-dir"
+        ) from None
+
+
+def _remove_left_behind(cache: Path) -> None:
+    """Removes what killed runs left half written."""
+    for temporary in cache.glob("frames-*.tmp"):
+        process = temporary.suffixes[-2].removeprefix(".") if len(temporary.suffixes) > 1 else ""
+        if not process.isdigit() or not _is_running(int(process)):
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True

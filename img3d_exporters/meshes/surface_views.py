@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures with depth of what is to become a mesh: what fusing them and baking a texture from them have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.models.base_model import Model
+from rich.progress import track
+from torch import Tensor
+
+from img3d_assets.gaussians import Gaussians
+from img3d_base.console import CONSOLE
+from img3d_dataparsers.images.camera_sizes import downscaled
+from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_exporters.page.viewer_page import view_of_everything
+from img3d_generators.cameras import orbit_camera_to_worlds
+from img3d_kernels import rasterization
+from img3d_kernels.poses import focal_length, viewmats
+
+LEAST_ALPHA = 0.5
+"""Accumulation from which on a pixel has the depth of a surface; below it, nothing is in the way. By measurement: where
+what is between 0.1 and 0.5 is taken for unknown, surfaces grow."""
+STANDARD_DEVIATIONS = 3.0
+"""From a Gaussian's centre to where it is taken to begin."""
+MOST_VIEWS = 150
+"""Evenly chosen of more cameras, so that time and memory stay bounded."""
+DEPTH_SIZE, PAINT_SIZE = 512, 1024
+"""Pixels of the larger side of pictures that a surface is made of, and of those that it is painted with."""
+NUM_AROUND, FOV_AROUND = 96, 40.0
+"""Cameras around what has none of its own, and their field of view in degrees."""
+MARGIN_AROUND = 1.3
+"""How much farther away they are than to have nine tenths of the Gaussians in view."""
+
+
+@dataclass
+class SurfaceView:
+    """A perspective picture and how far away each pixel's surface is."""
+
+    rgb: Float32[np.ndarray, "H W 3"]
+    """sRGB in [0, 1]."""
+    depth: Float32[np.ndarray, "H W"]
+    """Along the optical axis, in world units; 0 where it is not known, infinite where nothing is in the way."""
+    viewmat: Float[np.ndarray, "4 4"]
+    """World to camera, OpenCV axes: x right, y down, z forward."""
+    K: Float[np.ndarray, "3 3"]
+    """Intrinsics in pixels of this picture; the centre of the upper left pixel is (0.5, 0.5)."""
+
+    def in_frame(self, transform: Float[np.ndarray, "3 4"], scale: float) -> SurfaceView:
+        """The same picture in another world.
+
+        Args:
+            transform: From that world to the present one, but for the scale, as Nerfstudio's dataparser_transform; its
+                left part is orthogonal.
+            scale: Applied after the transform, as Nerfstudio's dataparser_scale. The depth is in the new units.
+        """
+        viewmat = np.eye(4)
+        viewmat[:3] = self.viewmat[:3, :3] @ transform.astype(np.float64)
+        viewmat[:3, 3] += self.viewmat[:3, 3] / scale
+        return replace(self, viewmat=viewmat, depth=(self.depth / scale).astype(np.float32))
+
+
+Renderer = Callable[[Cameras], SurfaceView]
+"""Makes the picture of a pinhole camera of shape [1]."""
+
+
+class SurfaceViews:
+    """Pictures that are made when their turn comes, with a progress bar: only one is in memory at a time.
+
+    Args:
+        cameras: Shape [C], pinhole cameras.
+        look: Makes the picture of a camera of shape [1], which is the one of that index.
+        task: What the progress bar says.
+    """
+
+    def __init__(self, cameras: Cameras, look: Callable[[Cameras, int], SurfaceView], task: str) -> None:
+        self.cameras, self.look, self.task = cameras, look, task
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def __iter__(self) -> Iterator[SurfaceView]:
+        for i in track(range(len(self)), self.task, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+            yield self.look(self.cameras[i : i + 1], i)
+
+    def in_frame(self, transform: Float[np.ndarray, "3 4"], scale: float) -> SurfaceViews:
+        """As `SurfaceView.in_frame`, of all."""
+        look = self.look
+        return SurfaceViews(self.cameras, lambda camera, i: look(camera, i).in_frame(transform, scale), self.task)
+
+
+def rendered_for(render: Renderer, cameras: Cameras, textured: bool) -> tuple[SurfaceViews, SurfaceViews | None]:
+    """Small pictures to make a surface of, and large ones to paint it with, if wanted.
+
+    Args:
+        render: Makes them.
+        cameras: Shape [C], of any kind.
+        textured: Whether the large ones are wanted.
+    """
+    small, large = (chosen(cameras, MOST_VIEWS, size) for size in (DEPTH_SIZE, PAINT_SIZE))
+    views = SurfaceViews(small, lambda camera, _: render(camera), "Depth of each view")
+    paint = SurfaceViews(large, lambda camera, _: render(camera), "Painting from each view")
+    return views, paint if textured else None
+
+
+def photographed(render: Renderer, dataset: InputDataset, model: Model) -> SurfaceViews:
+    """The photos that a model was trained on, with the depth that is rendered for them.
+
+    Where a mask leaves a photo out, depth is unknown; where the photo itself is transparent, nothing is in the way.
+
+    Args:
+        render: Renders that model.
+        dataset: The photos; lens distortion is removed.
+        model: Poses that it has refined are used.
+    """
+    if not isinstance(dataset, Img3dImageDataset):
+        dataset = Img3dImageDataset(dataset._dataparser_outputs, dataset.scale_factor)
+    cameras = dataset.cameras.to("cpu")
+    camera_optimizer: Any = getattr(model, "camera_optimizer", None)
+    if camera_optimizer is not None:
+        indexed = [replace(cameras[i : i + 1], metadata={"cam_idx": i}) for i in range(len(cameras))]
+        poses = torch.cat([camera_optimizer.apply_to_camera(camera) for camera in indexed])
+        cameras = replace(cameras, camera_to_worlds=poses.detach().cpu())
+
+    def look(camera: Cameras, index: int) -> SurfaceView:
+        view, data = render(camera), dataset.get_data(index)
+        image, depth = data["image"].numpy(), view.depth.copy()
+        if image.shape[2] == 4:
+            depth[image[..., 3] < LEAST_ALPHA] = np.inf
+        if "mask" in data:
+            depth[~data["mask"].numpy()[..., 0]] = 0
+        return replace(view, rgb=np.ascontiguousarray(image[..., :3]), depth=depth)
+
+    return SurfaceViews(cameras, look, "Painting from each photo")
+
+
+def chosen(cameras: Cameras, at_most: int, size: int) -> Cameras:
+    """Some of the cameras, evenly, as pinhole cameras of pictures whose sides are at most `size` pixels.
+
+    Args:
+        cameras: Shape [C], of any kind. Lens distortion is left out; other kinds than perspective ones keep no more
+            than the 90 degrees of the larger side.
+        at_most: How many.
+        size: In pixels.
+    """
+    index = np.unique(np.linspace(0, len(cameras) - 1, min(len(cameras), at_most)).astype(int))
+    some = cameras[torch.from_numpy(index)].to("cpu")
+    larger = torch.maximum(some.width, some.height)
+    perspective = some.camera_type == CameraType.PERSPECTIVE.value
+    pinhole = Cameras(
+        some.camera_to_worlds,
+        fx=torch.where(perspective, some.fx, larger / 2),
+        fy=torch.where(perspective, some.fy, larger / 2),
+        cx=some.cx,
+        cy=some.cy,
+        width=some.width,
+        height=some.height,
+    )
+    return downscaled(pinhole, (larger / size).clamp_min(1))
+
+
+def cameras_around(splats: Gaussians) -> Cameras:
+    """Cameras on a sphere that look at most of the Gaussians from outside, as one takes pictures of an object."""
+    view = view_of_everything(splats, "y")
+    distance = (
+        MARGIN_AROUND
+        * float(np.linalg.norm(view.position - view.target))
+        * (math.sin(math.radians(view.fov / 2)) / math.sin(math.radians(FOV_AROUND / 2)))
+    )
+    # Points of a Fibonacci lattice: evenly spread (Gonzalez 2010).
+    steps = np.arange(NUM_AROUND)
+    elevations = np.degrees(np.arcsin(1 - (2 * steps + 1) / NUM_AROUND))
+    azimuths = steps * 180 * (3 - math.sqrt(5))
+    poses = orbit_camera_to_worlds(azimuths.tolist(), elevations.tolist(), distance)
+    poses[:, :, 3] += torch.from_numpy(view.target).float()
+    size = max(DEPTH_SIZE, PAINT_SIZE)
+    focal = focal_length(FOV_AROUND, size)
+    return Cameras(poses, fx=focal, fy=focal, cx=size / 2, cy=size / 2, width=size, height=size)
+
+
+def model_renderer(model: Model) -> Renderer:
+    """For a model of any kind that renders "rgb", "depth" along the ray, and "accumulation"."""
+
+    @torch.no_grad()
+    def render(camera: Cameras) -> SurfaceView:
+        outputs = model.get_outputs_for_camera(camera.to(model.device))
+        rgb, depth, accumulation = (outputs[name].cpu() for name in ("rgb", "depth", "accumulation"))
+        lengths = camera.to("cpu").generate_rays(camera_indices=0, keep_shape=True).metadata["directions_norm"]
+        return _surface_view(rgb, depth / lengths, accumulation, camera.to("cpu"))
+
+    return render
+
+
+def splat_renderer(splats: Gaussians) -> Renderer:
+    """For Gaussians, all finite; without a background.
+
+    Depth is that of the Gaussians in front: what shines through between them from behind, such as an object's far side,
+    would move the mean of all to where nothing is.
+    """
+    means, scales = torch.from_numpy(splats.means), torch.from_numpy(splats.log_scales).exp()
+    quats, opacities = torch.from_numpy(splats.quats), torch.from_numpy(splats.opacities).sigmoid()
+    colors = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
+    reach = STANDARD_DEVIATIONS * scales.amax(dim=1)
+
+    @torch.no_grad()
+    def render(camera: Cameras) -> SurfaceView:
+        def picture(which: Bool[Tensor, "N"] | slice) -> tuple[Tensor, Tensor, dict[str, Any]]:
+            rgbd, alpha, meta = rasterization(
+                means=means[which],
+                quats=quats[which],
+                scales=scales[which],
+                opacities=opacities[which],
+                colors=colors[which],
+                viewmats=viewmats(camera.camera_to_worlds),
+                Ks=camera.get_intrinsics_matrices(),
+                width=int(camera.width),
+                height=int(camera.height),
+                sh_degree=splats.sh_degree,
+                render_mode="RGB+ED",
+                rasterize_mode="antialiased" if splats.antialiased else "classic",
+            )
+            return rgbd[0], alpha[0], meta
+
+        rgbd, alpha, meta = picture(slice(None))
+        columns, rows = meta["means2d"][0].long().unbind(dim=1)
+        inside = (columns >= 0) & (columns < alpha.shape[1]) & (rows >= 0) & (rows < alpha.shape[0])
+        seen = torch.full_like(reach, torch.inf)
+        at_center = rows[inside], columns[inside]
+        seen[inside] = torch.where(alpha[at_center] < LEAST_ALPHA, torch.inf, rgbd[at_center][:, 3:])[:, 0]
+        in_front, _, _ = picture(meta["depths"][0] - reach <= seen)
+        return _surface_view(rgbd[..., :3] / alpha.clamp_min(LEAST_ALPHA), in_front[..., 3:], alpha, camera)
+
+    return render
+
+
+def _surface_view(
+    rgb: Float[Tensor, "H W 3"], depth: Float[Tensor, "H W 1"], alpha: Float[Tensor, "H W 1"], camera: Cameras
+) -> SurfaceView:
+    depth = torch.where(depth.isfinite(), depth, 0.0)
+    # A rotation in double precision, too: rounded, it would move what is far from the origin of the original frame.
+    pose = camera.camera_to_worlds.double()
+    u, _, vh = torch.linalg.svd(pose[..., :3])
+    return SurfaceView(
+        rgb=rgb.float().clamp(0, 1).numpy(),
+        depth=torch.where(alpha < LEAST_ALPHA, torch.inf, depth)[..., 0].float().numpy(),
+        viewmat=viewmats(torch.cat([u @ vh, pose[..., 3:]], dim=-1))[0].numpy(),
+        K=camera.get_intrinsics_matrices()[0].double().numpy(),
+    )

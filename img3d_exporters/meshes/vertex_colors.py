@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The colour of each vertex: what the pictures show that it is in front in, the more squarely the more it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_geometry import vertex_normals
+from img3d_exporters.meshes.surface_views import SurfaceView
+
+LEAST_FACING = 0.1
+"""Cosine of the angle between a normal and the way to the camera."""
+
+
+def colored(mesh: Mesh, views: Iterable[SurfaceView], tolerance: float) -> Mesh:
+    """The mesh with the pictures' colours; vertices that no picture shows have the nearest shown one's, or stay.
+
+    Args:
+        mesh: In the views' world.
+        views: Pictures with depth.
+        tolerance: How far from its picture's depth a vertex may be.
+    """
+    vertices, normals = mesh.vertices, vertex_normals(mesh)
+    colors, weights = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
+    for view in views:
+        in_camera = vertices @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
+        projected = in_camera @ view.K.T
+        height, width = view.depth.shape
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels = np.floor(projected[:, :2] / projected[:, 2:])
+            facing = -(in_camera * (normals @ view.viewmat[:3, :3].T)).sum(axis=1) / np.linalg.norm(in_camera, axis=1)
+            inside = (projected[:, 2] > 0) & (pixels >= 0).all(axis=1) & (pixels < [width, height]).all(axis=1)
+        seen = np.flatnonzero(inside & (facing > LEAST_FACING))
+        columns, rows = pixels[seen].astype(np.int64).T
+        in_front = np.abs(view.depth[rows, columns] - in_camera[seen, 2]) <= tolerance
+        seen, rows, columns = seen[in_front], rows[in_front], columns[in_front]
+        weight = facing[seen] ** 2
+        colors[seen] += weight[:, None] * view.rgb[rows, columns]
+        weights[seen] += weight
+    known = weights > 0
+    colors[known] /= weights[known, None]
+    if not known.any():
+        return mesh
+    if not known.all():
+        colors[~known] = colors[known][KDTree(vertices[known]).query(vertices[~known])[1]]
+    return replace(mesh, colors=colors.astype(np.float32))

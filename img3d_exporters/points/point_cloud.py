@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points with colours and normals: drawn from the Gaussians themselves, or from what the training cameras see."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.models.base_model import Model
+from nerfstudio.models.splatfacto import SplatfactoModel
+from rich.progress import track
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from img3d_assets.gaussians import Gaussians
+from img3d_assets.point_cloud import PointCloud
+from img3d_base.console import CONSOLE
+from img3d_base.errors import InputError
+from img3d_kernels import rasterization
+from img3d_kernels.poses import viewmats
+from img3d_kernels.quaternions import rotation_matrices
+from img3d_kernels.spherical_harmonics import sh_basis
+
+LEAST_ALPHA = 0.2
+"""Of Gaussians that points are drawn from: fainter ones are haze rather than surface."""
+REACH = 1.5
+"""Standard deviations from a Gaussian's centre to its farthest points."""
+SEEN_FROM, SEEN_SIZE = 32, 400
+"""Pictures that tell what is seen, and the larger of their sides."""
+LEAST_ACCUMULATION = 0.8
+"""Of pixels that points are made of."""
+LARGEST_STEP = 0.05
+"""Between the depths of neighbouring pixels, relative to them, on one surface."""
+
+
+def points_on_gaussians(
+    splats: Gaussians, num_points: int, cameras: Cameras | None = None, seed: int = 0
+) -> PointCloud:
+    """Points on the Gaussians, as many on each as is seen of it.
+
+    Args:
+        splats: At least one, all finite.
+        num_points: How many.
+        cameras: Shape [C]; those that it was seen from: for what is seen, for colours as from the nearest, and to turn
+            normals towards it. None: as if all of each were seen from outside, colours without what depends
+            on the view, normals away from the middle.
+        seed: Of the random choice.
+
+    Raises:
+        InputError: All Gaussians are too faint, or none is seen.
+    """
+    outward = splats.means - np.median(splats.means, axis=0)
+    distances = np.linalg.norm(outward, axis=1)
+    seen = splats.importance() / np.maximum(distances + np.median(distances), 1e-12) ** 2
+    if cameras is not None:
+        seen = _seen(splats, cameras)
+    seen[splats.alphas() < LEAST_ALPHA] = 0
+    if not seen.any():
+        raise InputError(f"No Gaussian that is in view is more opaque than {LEAST_ALPHA}: there is no surface.")
+    axes = rotation_matrices(torch.from_numpy(splats.quats)).numpy()
+    normals = np.take_along_axis(axes, splats.log_scales.argmin(axis=1)[:, None, None], axis=2)[..., 0]
+    colors = splats.colors()
+    if cameras is not None:
+        viewpoints = cameras.camera_to_worlds[:, :3, 3].cpu().numpy()
+        distances, nearest = KDTree(viewpoints).query(splats.means)
+        outward = viewpoints[nearest] - splats.means
+        directions = -outward / np.maximum(distances, 1e-12)[:, None]
+        basis = sh_basis(splats.sh_degree, torch.from_numpy(directions)).numpy()[:, 1:]
+        colors = colors + (basis[:, :, None] * splats.sh_rest).sum(axis=1)
+    normals = np.where((normals * outward).sum(axis=1, keepdims=True) < 0, -normals, normals)
+
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.choice(len(splats), num_points, p=seen / seen.sum()))
+    offsets = _within_reach(rng, num_points) * np.exp(splats.log_scales[drawn])
+    points = splats.means[drawn] + (axes[drawn] @ offsets[..., None])[..., 0]
+    return PointCloud(
+        splats.origin + points.astype(np.float64),
+        colors.clip(0, 1).astype(np.float32)[drawn],
+        normals.astype(np.float32)[drawn],
+    )
+
+
+def _seen(splats: Gaussians, cameras: Cameras) -> Float[np.ndarray, "N"]:
+    """How many pixels each Gaussian makes up, in small pictures of some of the cameras.
+
+    A picture is linear in the colours, so the derivative of the sum of its pixels by a Gaussian's colour is that.
+    """
+    views = np.unique(np.linspace(0, len(cameras) - 1, SEEN_FROM).astype(int))
+    chosen = cameras[torch.from_numpy(views)]
+    scale = SEEN_SIZE / float(torch.maximum(chosen.width, chosen.height).max())
+    Ks = chosen.get_intrinsics_matrices().cpu()
+    Ks[:, :2] *= scale
+    colors = torch.zeros(len(splats), 3, requires_grad=True)
+    for i in track(range(len(views)), "What is seen", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+        picture, _, _ = rasterization(
+            means=torch.from_numpy(splats.means),
+            quats=torch.from_numpy(splats.quats),
+            scales=torch.from_numpy(splats.log_scales).exp(),
+            opacities=torch.from_numpy(splats.opacities).sigmoid(),
+            colors=colors,
+            viewmats=viewmats(chosen.camera_to_worlds[i : i + 1].cpu()),
+            Ks=Ks[i : i + 1],
+            width=round(int(chosen.width[i]) * scale),
+            height=round(int(chosen.height[i]) * scale),
+        )
+        picture[..., 0].sum().backward()
+    assert colors.grad is not None
+    return colors.grad[:, 0].clamp_min(0).double().numpy()
+
+
+def _within_reach(rng: np.random.Generator, count: int) -> Float[np.ndarray, "N 3"]:
+    """Normally distributed, what is too far out drawn again."""
+    offsets = rng.standard_normal((count, 3))
+    while (far := np.linalg.norm(offsets, axis=1) > REACH).any():
+        offsets[far] = rng.standard_normal((int(far.sum()), 3))
+    return offsets
+
+
+@torch.no_grad()
+def points_of_depth(model: Model, cameras: Cameras, num_points: int, seed: int = 0) -> PointCloud:
+    """Points where the pixels of the cameras' pictures end, at the depth that the model renders.
+
+    Args:
+        model: Of any kind that renders "rgb", "depth" and "accumulation".
+        cameras: Shape [C].
+        num_points: How many, if the pictures have as many pixels with something in them.
+        seed: Of the random choice among them.
+
+    Raises:
+        InputError: The pictures show nothing.
+    """
+    rng = np.random.default_rng(seed)
+    share = -(-num_points // len(cameras))
+    progress = track(
+        range(len(cameras)), "Depth of each photo", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
+    )
+    clouds = [_points_of_picture(model, cameras[i : i + 1], 2 * share, rng) for i in progress]
+    cloud = PointCloud(
+        *(np.concatenate([getattr(each, field.name) for each in clouds]) for field in fields(PointCloud))
+    )
+    if len(cloud) == 0:
+        raise InputError("The training cameras see no surface in what the model renders.")
+    return cloud[np.sort(rng.permutation(len(cloud))[:num_points])]
+
+
+def _points_of_picture(model: Model, camera: Cameras, at_most: int, rng: np.random.Generator) -> PointCloud:
+    outputs = model.get_outputs_for_camera(camera.to(model.device))
+    rays = camera.to("cpu").generate_rays(camera_indices=0, keep_shape=True)
+    distance = outputs["depth"].cpu()
+    if isinstance(model, SplatfactoModel):  # its depth is along the optical axis, others' along the ray
+        distance = distance * rays.metadata["directions_norm"]
+    points = rays.origins + rays.directions * distance
+    right, down = _step(points, 1), _step(points, 0)
+    normals = torch.nn.functional.normalize(torch.linalg.cross(right, down), dim=-1)
+    towards = (normals * rays.directions).sum(dim=-1, keepdim=True)
+    normals = torch.where(towards > 0, -normals, normals)
+    usable = (outputs["accumulation"].cpu() >= LEAST_ACCUMULATION)[..., 0] & (towards[..., 0] != 0)
+    for axis in (0, 1):
+        usable &= (_step(distance, axis).abs() <= LARGEST_STEP * distance)[..., 0]
+    chosen = usable.flatten().nonzero()[:, 0].numpy()
+    chosen = rng.permutation(chosen)[:at_most]
+    values = (points.double(), outputs["rgb"].cpu().clamp(0, 1), normals)
+    return PointCloud(*(value.reshape(-1, 3).numpy()[chosen] for value in values))
+
+
+def _step(values: Tensor, axis: int) -> Tensor:
+    """From each pixel to the next; at the end, from the one before."""
+    step = torch.diff(values, dim=axis)
+    return torch.cat([step, step.narrow(axis, step.shape[axis] - 1, 1)], dim=axis)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-export report`: everything that a run has to show, gathered for one page."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nerfstudio.models.splatfacto import SplatfactoModel
+from rich.progress import track
+
+from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.splat_files import FORMATS, PLY, write_splats
+from img3d_base.console import CONSOLE
+from img3d_base.errors import InputError
+from img3d_base.output_files import check_free, written_whole
+from img3d_exporters.load_run import Run
+from img3d_exporters.report.curve import training_curve
+from img3d_exporters.report.figures import histogram, scene_view
+from img3d_exporters.report.page import Figure, Report, SizeTable, page
+from img3d_exporters.report.pictures import Comparisons, compare, thumbnails
+from img3d_exporters.report.scene import Side, plan, splats_of_points
+from img3d_methods.generated.trainer import Img3dGeneratedTrainerConfig
+from img3d_methods.splat.model import Img3dSplatModelConfig
+from img3d_methods.splat.presets import preset
+from img3d_methods.training.checkpoint_files import checkpoint_path
+from img3d_methods.training.curve import CurvePoint
+from img3d_methods.training.held_out_gap import gap_message, training_psnr
+from img3d_methods.training.progress import readable
+from img3d_methods.training.schedule import TrainingSchedule
+from img3d_methods.viewing.curve_figures import gaussians_curve, loss_curve, psnr_curve
+
+ENDINGS = (".html", ".htm")
+THINNEST = 1000
+"""Ratio of axes, beyond which there is no difference to see."""
+WITHOUT_CURVE = "This run left no record of it: neither a training_curve.csv nor Tensorboard's events."
+WITHOUT_TRAINING = "It was not trained: the Gaussians are as they were generated."
+SLOW, MOST_FOR_SLOW = ".sog", 300_000
+"""A format whose palettes take half a minute for so many Gaussians, and are not made of more just to be measured."""
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Raises InputError where the report may not be written, before anything that takes long."""
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{path} has an unknown ending: a report is a page, whose name ends in .html.")
+    check_free(path, force)
+
+
+def write_report(run: Run, path: Path) -> None:
+    """Writes the page whole, or not at all; it needs no other file and no network.
+
+    Raises:
+        InputError: A photo of the run cannot be read, or the page not be written.
+    """
+    contents = page(report_of(run)).encode()
+    with written_whole(path) as temporary:
+        temporary.write_bytes(contents)
+
+
+def report_of(run: Run) -> Report:
+    """All that goes into the page.
+
+    Args:
+        run: Loaded with test_mode "test".
+
+    Raises:
+        InputError: A photo of the run cannot be read.
+    """
+    config, folder = run.config, run.config.get_base_dir()
+    train = run.datamanager.train_dataset
+    assert train is not None
+    try:
+        comparisons, pictures = compare(run), thumbnails(run)
+    except OSError as error:
+        raise InputError(f"A photo of this run cannot be read: {error}.") from error
+    splats = _splats(run)
+    curve = training_curve(folder)
+    saved = checkpoint_path(config.get_checkpoint_dir(), run.step)
+    data = config.pipeline.datamanager.data
+    held_out = comparisons.mean("psnr") if comparisons.held_out else None
+    trained_on = training_psnr(curve, max(_doublings(run), default=0))
+    return Report(
+        title=run.name,
+        method=config.method_name or type(run.model).__name__,
+        data=data.name if data is not None else "",
+        finished=datetime.fromtimestamp(saved.stat().st_mtime),
+        facts=_facts(run, splats, curve),
+        comparisons=comparisons,
+        gap=None if held_out is None else gap_message(trained_on, held_out, len(train)),
+        scene=_scene_figures(run, splats, comparisons.held_out),
+        curve=_curve_figures(run, curve, comparisons),
+        without_curve=WITHOUT_CURVE if _num_steps(run) else WITHOUT_TRAINING,
+        gaussians=_gaussian_figures(splats) if splats is not None else [],
+        sizes=[_files(folder)] if splats is None else [_files(folder), _exports(splats)],
+        thumbnails=pictures,
+        num_photos=(len(train), comparisons.num_photos if comparisons.held_out else 0),
+        versions={name: version(name) for name in ("img3d", "nerfstudio", "torch")},
+    )
+
+
+def _splats(run: Run) -> Gaussians | None:
+    """The Gaussians that can be seen; None for other methods."""
+    if not isinstance(run.model, SplatfactoModel):
+        return None
+    splats = splats_of_parameters(dict(run.model.gauss_params.items()), run.model.config.sh_degree).visible()
+    return splats if len(splats) > 0 else None
+
+
+def _facts(run: Run, splats: Gaussians | None, curve: Sequence[CurvePoint]) -> dict[str, str]:
+    """Numbers that say what the run was, by what they are."""
+    facts = {}
+    if splats is not None:
+        facts["Gaussians"] = f"{len(splats):,}"
+    facts["training steps"] = f"{_num_steps(run):,}"
+    if curve:
+        facts["training time"] = readable(curve[-1].seconds)
+    return facts
+
+
+def _num_steps(run: Run) -> int:
+    if isinstance(run.config, Img3dGeneratedTrainerConfig):  # an object as generated has one step, which did nothing
+        return min(run.step + 1, run.config.max_num_iterations)
+    return run.step + 1
+
+
+# --------------------------------------------------------------------------------------------------------- diagrams
+
+
+def _scene_figures(run: Run, splats: Gaussians | None, held_out: bool) -> list[Figure]:
+    train, others = run.datamanager.train_dataset, run.datamanager.eval_dataset
+    assert train is not None
+    other_cameras = others.cameras if held_out and others is not None else None
+    groups = [train.cameras] if other_cameras is None else [train.cameras, other_cameras]
+    centers = np.concatenate([cameras.camera_to_worlds[:, :3, 3].cpu().numpy() for cameras in groups])
+    if splats is not None:
+        drawn, shown = splats, "The Gaussians, and the cameras"
+    else:
+        drawn = _seed_points(train.metadata)
+        shown = "The cameras" if drawn is None else "The points that the data came with, and the cameras"
+
+    def view(title: str, side: Side, caption: str, nearest: str) -> Figure:
+        scene = plan(side, drawn, centers)
+        cut = f" What is {nearest} is cut away." if scene.cut else ""
+        return Figure(title, scene_view(side, scene, train.cameras, other_cameras), f"{caption}{cut}")
+
+    units = f"A unit of the axes is {1 / run.dataparser_scale:.3g} of the original poses'."
+    return [
+        view("From above", "above", f"{shown}, which look where their pyramids open. {units}", "above all cameras"),
+        view("From the side", "side", "The same from −y, with z up; not what is far away.", "in front of all cameras"),
+    ]
+
+
+def _seed_points(metadata: dict[str, Any]) -> Gaussians | None:
+    """What structure from motion found, where the data parser read it."""
+    positions, colors = metadata.get("points3D_xyz"), metadata.get("points3D_rgb")
+    if positions is None or colors is None or len(positions) == 0:
+        return None
+    return splats_of_points(positions.cpu().numpy(), colors.cpu().numpy() / 255)
+
+
+def _curve_figures(run: Run, curve: Sequence[CurvePoint], comparisons: Comparisons) -> list[Figure]:
+    if len(curve) < 2:
+        return []
+    doublings = [step for step in _doublings(run) if step <= curve[-1].step]
+    held_out = comparisons.mean("psnr") if comparisons.held_out else None
+    dotted = " Dotted: from here on, training sees the photos at twice the size." if doublings else ""
+    figures = [
+        Figure(
+            "Training PSNR",
+            psnr_curve(curve, held_out, doublings),
+            f"Higher is better. Each dot is one training photo at its turn, the line their running mean.{dotted}",
+        ),
+        Figure("Loss", loss_curve(curve, doublings), "What training makes smaller; dots and line as with PSNR."),
+    ]
+    if any(point.gaussians for point in curve):
+        figures.append(
+            Figure("Number of Gaussians", gaussians_curve(curve), "Splitting adds Gaussians, pruning removes them.")
+        )
+    return figures
+
+
+def _doublings(run: Run) -> list[int]:
+    """Steps from which training images have twice the size."""
+    model_config = run.config.pipeline.model
+    if not isinstance(model_config, Img3dSplatModelConfig):
+        return []
+    max_steps = run.config.max_num_iterations or preset(model_config.preset).max_num_iterations
+    return TrainingSchedule.for_run(model_config, max_steps).doublings
+
+
+def _gaussian_figures(splats: Gaussians) -> list[Figure]:
+    scales = np.exp(splats.log_scales.astype(np.float64))
+    sizes, alphas = np.exp(splats.log_scales.astype(np.float64).mean(axis=1)), splats.alphas()
+    thinness = scales.max(axis=1) / np.maximum(scales.min(axis=1), scales.max(axis=1) / THINNEST)
+    rest = f" In the last bar are all from {THINNEST:,}." if thinness.max() > 0.99 * THINNEST else ""
+    return [
+        Figure(
+            "Size",
+            histogram(sizes, "size (units of the run)", logarithmic=True),
+            f"Geometric mean of each Gaussian's three standard deviations; dashed: the median, {np.median(sizes):.2g}.",
+        ),
+        Figure(
+            "Opacity",
+            histogram(alphas, "opacity", logarithmic=False),
+            f"0 is clear, 1 is solid; dashed: the median, {np.median(alphas):.2f}. Those that cannot be seen are left "
+            "out.",
+        ),
+        Figure(
+            "Shape",
+            histogram(thinness, "longest axis ÷ shortest", logarithmic=True),
+            f"1 is a ball, much more a disc or a needle; dashed: the median, {np.median(thinness):.1f}.{rest}",
+        ),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ sizes
+
+
+def _files(folder: Path) -> SizeTable:
+    """What lies in the run's folder; of folders, all that is in them."""
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    sizes = {
+        f"{path.name}/" if path.is_dir() else path.name: sum(
+            file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()
+        )
+        for path in entries
+    }
+    return SizeTable("In the run's folder", sizes, "To train on or to export, keep config.yml and nerfstudio_models/.")
+
+
+def _exports(splats: Gaussians) -> SizeTable:
+    """The splats in each format that we write."""
+    endings = [PLY, *FORMATS]
+    tried = [ending for ending in endings if ending != SLOW or len(splats) <= MOST_FOR_SLOW]
+    sizes: dict[str, int | None] = dict.fromkeys(endings)
+    with tempfile.TemporaryDirectory() as folder:
+        for ending in track(
+            tried, "Sizes of exports", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
+        ):
+            path = Path(folder) / f"splats{ending}"
+            write_splats(splats, path, "z")
+            sizes[ending] = path.stat().st_size
+            path.unlink()
+    caption = (
+        f"The {len(splats):,} Gaussians that can be seen, with spherical harmonics of degree {splats.sh_degree}; "
+        "written for this page, to measure them, and not kept."
+    )
+    if len(tried) < len(endings):
+        caption += f" A {SLOW} of so many takes minutes, and was left out."
+    return SizeTable("As img3d-export splat writes them", dict(sorted(sizes.items(), key=_by_size)), caption)
+
+
+def _by_size(item: tuple[str, int | None]) -> int:
+    return -(item[1] or 0)

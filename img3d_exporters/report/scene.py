@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scene from above and from the side, in parallel projection as in plans, cut open where it would hide its inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from img3d_assets.gaussians import Gaussians
+from img3d_kernels import rasterization
+from img3d_kernels.spherical_harmonics import rgb_to_sh
+
+Side = Literal["above", "side"]
+AXES: dict[Side, tuple[int, int]] = {"above": (0, 1), "side": (0, 2)}
+"""Which of x, y and z points to the right, and which up."""
+REACH = 1.5
+"""How far from the middle of the cameras is drawn, in distances of the farthest camera."""
+MARGIN = 0.06
+"""Around what is drawn, in its longest sides."""
+PIXELS = 900
+"""Longer side of a picture."""
+DISTANCE = 100.0
+"""From where it is looked at, in longest sides: so far that the projection is as good as parallel."""
+POINT_SIZE = 0.002
+"""Standard deviation of a bare point, in longest sides."""
+
+
+@dataclass
+class Plan:
+    """A picture with its coordinates."""
+
+    picture: UInt8[np.ndarray, "H W 3"]
+    """On white."""
+    low: Float[np.ndarray, "3"]
+    """World coordinates of the lower left corner, and of what is farthest below or behind."""
+    high: Float[np.ndarray, "3"]
+    """Of the upper right corner, and of what is nearest."""
+    cut: bool
+    """Whether something is cut away, for what is behind it to be seen."""
+
+
+def plan(side: Side, splats: Gaussians | None, cameras: Float[np.ndarray, "C 3"]) -> Plan:
+    """What is around the cameras, seen from one side.
+
+    Args:
+        side: From above, x to the right and y up; or from -y, x to the right and z up.
+        splats: World coordinates, z up; None to leave the picture white.
+        cameras: Their centres.
+    """
+    low, high = _extent(splats, cameras)
+    right, up = AXES[side]
+    size = high - low
+    scale = PIXELS / max(size[right], size[up])
+    width, height = (max(1, round(scale * size[axis])) for axis in (right, up))
+    white = np.full((height, width, 3), 255, np.uint8)
+    if splats is None:
+        return Plan(white, low, high, cut=False)
+    near, far = low.copy(), high.copy()
+    cut = _surround(splats, cameras)
+    if cut:  # a ceiling would hide the room, and a wall too
+        if side == "above":
+            far[2] = min(far[2], cameras[:, 2].max() + MARGIN * size.max() / 2)
+        else:
+            near[1] = max(near[1], cameras[:, 1].min() - MARGIN * size.max() / 2)
+    inside = splats[((splats.means >= near) & (splats.means <= far)).all(axis=1)]
+    if len(inside) == 0:
+        return Plan(white, low, high, cut)
+    return Plan(_projected(inside, side, low, high, width, height), low, high, cut)
+
+
+def splats_of_points(positions: Float[np.ndarray, "N 3"], colors: Float[np.ndarray, "N 3"]) -> Gaussians:
+    """Small opaque balls at these places.
+
+    Args:
+        positions: World coordinates, at least one.
+        colors: RGB in [0, 1].
+    """
+    size = POINT_SIZE * max(float(np.ptp(np.quantile(positions, (0.02, 0.98), axis=0), axis=0).max()), 1e-6)
+    return Gaussians(
+        means=positions.astype(np.float32),
+        quats=np.tile(np.array([1, 0, 0, 0], np.float32), (len(positions), 1)),
+        log_scales=np.full((len(positions), 3), np.log(size), np.float32),
+        opacities=np.full(len(positions), 6, np.float32),
+        sh_dc=rgb_to_sh(colors).astype(np.float32),
+        sh_rest=np.zeros((len(positions), 0, 3), np.float32),
+    )
+
+
+def _extent(splats: Gaussians | None, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of a box that has all cameras in it and nearly all of the splats, except those far away."""
+    low, high = cameras.min(axis=0).astype(np.float64), cameras.max(axis=0).astype(np.float64)
+    if splats is not None:
+        center = np.median(cameras, axis=0)
+        reach = REACH * float(np.linalg.norm(cameras - center, axis=1).max()) or np.inf
+        ends = np.quantile(splats.means, (0.01, 0.99), axis=0).clip(center - reach, center + reach)
+        low, high = np.minimum(low, ends[0]), np.maximum(high, ends[1])
+    margin = MARGIN * max(float((high - low).max()), 1e-6)
+    return low - margin, high + margin
+
+
+def _surround(splats: Gaussians, cameras: np.ndarray) -> bool:
+    """Whether a good part of the scene is farther out than the cameras, as in a room; else it is an object."""
+    center = np.median(cameras[:, :2], axis=0)
+    ring = np.median(np.linalg.norm(cameras[:, :2] - center, axis=1))
+    return float(np.mean(np.linalg.norm(splats.means[:, :2] - center, axis=1) > ring)) > 0.1
+
+
+def _projected(
+    splats: Gaussians, side: Side, low: np.ndarray, high: np.ndarray, width: int, height: int
+) -> UInt8[np.ndarray, "H W 3"]:
+    right, up = (np.eye(3)[axis] for axis in AXES[side])
+    rotation = np.stack([right, -up, np.cross(right, -up)])  # OpenCV: x right, y down, z forward
+    distance = DISTANCE * float((high - low).max())
+    viewmat = np.eye(4)
+    viewmat[:3, :3] = rotation
+    viewmat[:3, 3] = -rotation @ (low + high) / 2 + [0, 0, distance]
+    focal = distance * width / float((high - low) @ right)
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    picture, _, _ = rasterization(
+        means=torch.from_numpy(splats.means),
+        quats=torch.from_numpy(splats.quats),
+        scales=torch.from_numpy(splats.log_scales).exp(),
+        opacities=torch.from_numpy(splats.opacities).sigmoid(),
+        colors=torch.from_numpy(splats.colors().clip(0, 1).astype(np.float32)),
+        viewmats=torch.from_numpy(viewmat).float()[None],
+        Ks=torch.from_numpy(K).float()[None],
+        width=width,
+        height=height,
+        backgrounds=torch.ones(1, 3),
+    )
+    return (255 * picture[0].clamp(0, 1)).round().byte().numpy()

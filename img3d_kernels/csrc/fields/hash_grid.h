@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// Features of points from a multiresolution hash grid (Müller et al. 2022, arXiv 2201.05989, section 3), and the
+// gradient by the features.
+//
+// The corners of a point's cell are four edges along x. Where they lie and what they weigh is computed for a block of
+// points with vectors; then point by point, because loading one feature pair after the other is no slower than the
+// processors' gather instructions, and adding has to be one after the other anyway.
+#pragma once
+
+#include <cstring>
+
+#include "kernels.h"
+#include "common/parallel.h"
+#include "common/simd.h"
+
+namespace IMG3D_ISA {
+namespace {
+
+using img3d::HashGridInputs;
+
+constexpr int EDGES = 4;
+constexpr int POINTS = 128;               // in a block, a multiple of W: its cells stay in the first-level cache
+constexpr int PREFETCH = 16;              // points ahead, forward: a level's entries may fill the second-level cache
+constexpr size_t POINTS_PER_TASK = 2048;  // forward: their features stay in that cache from one level to the next
+
+typedef float feature_pair __attribute__((vector_size(8)));
+
+inline feature_pair load_pair(const float* p) {
+  feature_pair v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline void store_pair(float* p, feature_pair v) { std::memcpy(p, &v, sizeof v); }
+
+struct Level {
+  float resolution;
+  bool dense;  // every corner of the grid has its own entry
+  uint32_t mask, y_step, z_step;
+
+  Level(const HashGridInputs& in, size_t level) : resolution(static_cast<float>(in.resolutions[level])) {
+    const uint32_t side = static_cast<uint32_t>(in.resolutions[level]) + 1;
+    dense = double(side) * side * side <= double(in.table_size);
+    mask = static_cast<uint32_t>(in.table_size - 1);
+    y_step = dense ? side : 2654435761u;
+    z_step = dense ? side * side : 805459861u;
+  }
+};
+
+// For each point of a block: the entry of an edge's corner is x of its side and the edge, added up where the level is
+// dense, and combined by exclusive or where it is hashed.
+struct Cells {
+  alignas(64) uint32_t x[2][POINTS];
+  alignas(64) uint32_t edge[EDGES][POINTS];
+  alignas(64) float weight[EDGES][POINTS];
+  alignas(64) float far_weight[POINTS];  // of an edge's second corner; the first one's is the rest of 1
+
+  template <bool DENSE>
+  size_t entry(int side, int e, int i) const {
+    return DENSE ? x[side][i] + edge[e][i] : x[side][i] ^ edge[e][i];
+  }
+};
+
+inline vu to_uint(vf v) { return (vu) __builtin_convertvector(v, vi); }
+
+template <bool DENSE>
+void find_cells(const HashGridInputs& in, const Level& level, size_t first, int n, Cells& cells) {
+  alignas(64) float points[3][POINTS];
+  if (n < POINTS) std::memset(points, 0, sizeof points);
+  for (int i = 0; i < n; ++i)
+    for (int axis = 0; axis < 3; ++axis) points[axis][i] = in.positions[(first + i) * 3 + axis];
+
+  for (int i = 0; i < n; i += W) {
+    vu cell[3];
+    vf fraction[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      // A NaN stays one here, and is in the last cell below.
+      const vf scaled = vmax(vf{}, vmin(splat(level.resolution), load(points[axis] + i) * level.resolution));
+      cell[axis] = to_uint(vmin(scaled, splat(level.resolution - 1.0f)));
+      fraction[axis] = scaled - __builtin_convertvector((vi)cell[axis], vf);
+    }
+    const auto put = [&](uint32_t* to, vu v) { std::memcpy(to + i, &v, sizeof v); };
+    put(cells.x[0], DENSE ? cell[0] : cell[0] & level.mask);
+    put(cells.x[1], DENSE ? cell[0] + 1u : (cell[0] + 1u) & level.mask);
+    store(cells.far_weight + i, fraction[0]);
+    const vu y = cell[1] * level.y_step, z = cell[2] * level.z_step;
+    for (int e = 0; e < EDGES; ++e) {
+      const vu edge_y = e & 1 ? y + level.y_step : y, edge_z = e & 2 ? z + level.z_step : z;
+      put(cells.edge[e], DENSE ? edge_y + edge_z : (edge_y ^ edge_z) & level.mask);
+      const vf weight_y = e & 1 ? fraction[1] : 1.0f - fraction[1], weight_z = e & 2 ? fraction[2] : 1.0f - fraction[2];
+      store(cells.weight[e] + i, weight_y * weight_z);
+    }
+  }
+}
+
+// The features begin at the block's first point and the level's columns; from point to point are `stride` floats.
+template <bool DENSE>
+void interpolate(const Cells& cells, int n, const float* table, float* __restrict features, size_t stride) {
+  for (int i = 0; i < n; ++i, features += stride) {
+    if (!DENSE && i + PREFETCH < n)
+      for (int e = 0; e < EDGES; ++e)
+        for (int side = 0; side < 2; ++side)
+          __builtin_prefetch(table + 2 * cells.entry<DENSE>(side, e, i + PREFETCH));
+    feature_pair sums[2]{};
+    for (int e = 0; e < EDGES; ++e)
+      for (int side = 0; side < 2; ++side)
+        sums[side] += cells.weight[e][i] * load_pair(table + 2 * cells.entry<DENSE>(side, e, i));
+    const float far_weight = cells.far_weight[i];
+    store_pair(features, (1.0f - far_weight) * sums[0] + far_weight * sums[1]);
+  }
+}
+
+// Without __restrict, where its corners lie would be read again after every store.
+template <bool DENSE>
+void add_gradient(const Cells& cells, int n, const float* v_features, size_t stride, float* __restrict v_table) {
+  for (int i = 0; i < n; ++i, v_features += stride) {
+    const feature_pair v = load_pair(v_features);
+    const float far_weight = cells.far_weight[i];
+    const feature_pair sides[2] = {(1.0f - far_weight) * v, far_weight * v};
+    for (int e = 0; e < EDGES; ++e)
+      for (int side = 0; side < 2; ++side) {
+        float* const entry = v_table + 2 * cells.entry<DENSE>(side, e, i);
+        store_pair(entry, load_pair(entry) + cells.weight[e][i] * sides[side]);
+      }
+  }
+}
+
+// f(cells, first, n) for the points [begin, end), block by block.
+template <typename F>
+inline void for_blocks(const HashGridInputs& in, const Level& level, size_t begin, size_t end, const F& f) {
+  Cells cells;
+  for (size_t first = begin; first < end; first += POINTS) {
+    const int n = static_cast<int>(smaller(POINTS, end - first));
+    (level.dense ? find_cells<true> : find_cells<false>)(in, level, first, n, cells);
+    f(cells, first, n);
+  }
+}
+
+void hash_grid_forward(const HashGridInputs& in, const float* table, float* features) {
+  const size_t stride = in.n_levels * 2;
+  parallel(ceil_div(in.n_points, POINTS_PER_TASK), [&](size_t task) {
+    const size_t begin = task * POINTS_PER_TASK, end = smaller(begin + POINTS_PER_TASK, in.n_points);
+    for (size_t l = 0; l < in.n_levels; ++l) {
+      const Level level(in, l);
+      const float* const entries = table + l * in.table_size * 2;
+      for_blocks(in, level, begin, end, [&](const Cells& cells, size_t first, int n) {
+        (level.dense ? interpolate<true> : interpolate<false>)(cells, n, entries, features + first * stride + l * 2,
+                                                               stride);
+      });
+    }
+  });
+}
+
+// A level is one thread's, which takes the points in their order: the same sums whatever the number of threads.
+void hash_grid_backward(const HashGridInputs& in, const float* v_features, float* v_table) {
+  const size_t stride = in.n_levels * 2;
+  parallel(in.n_levels, [&](size_t task) {
+    const size_t l = in.n_levels - 1 - task;  // the finest first: they take longest
+    const Level level(in, l);
+    float* const v_entries = v_table + l * in.table_size * 2;
+    std::memset(v_entries, 0, in.table_size * 2 * sizeof(float));
+    for_blocks(in, level, 0, in.n_points, [&](const Cells& cells, size_t first, int n) {
+      (level.dense ? add_gradient<true> : add_gradient<false>)(cells, n, v_features + first * stride + l * 2, stride,
+                                                               v_entries);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace IMG3D_ISA

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// From projected Gaussians to, for each tile of the image, the list of those that reach it, nearest first.
+//
+// The Gaussians in view are sorted by depth once and copied into that order; a stable scatter into tiles then needs no
+// sort of (tile, depth) pairs. A Gaussian reaches a tile when both gsplat's rule (the tile touches the square of its
+// 3-sigma radius) and the exact test (some pixel centre of it lies in the ellipse alpha >= 1/255) say so: the second
+// changes no pixel, only the work.
+#pragma once
+
+#include <cmath>
+#include <stdexcept>
+
+#include "kernels.h"
+#include "common/parallel.h"
+
+namespace IMG3D_ISA {
+namespace {
+
+using img3d::MAX_CHANNELS;
+using img3d::MIN_ALPHA;
+using img3d::RasterizeInputs;
+using img3d::RasterScratch;
+using img3d::TILE_SIZE;
+
+constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
+constexpr float LOG2_MIN_ALPHA = -7.994353436858858f;
+
+// A projected Gaussian as the blending reads it: one cache line. alpha = exp2(log2_opacity - q) with
+// q = dx (a dx + b dy) + c dy², (dx, dy) from pixel to mean.
+struct alignas(64) Splat {
+  float x, y;
+  float a, b, c;         // the conic, times log2(e), the diagonal halved
+  float log2_opacity;
+  float slope, k1, k2;   // the row at v = py - y is reached for px - x in slope v ± sqrt(k1 - k2 v²)
+  float color[MAX_CHANNELS];
+  float opacity;
+  int32_t id;            // which Gaussian of the input
+  float radius;          // of gsplat's 3-sigma square, in pixels
+};
+static_assert(sizeof(Splat) == 64);
+
+struct TilePair {
+  uint32_t splat;  // index into the depth-sorted splats
+  uint32_t slot;   // where this pair's gradients go: the pairs of a splat are neighbours
+};
+
+// Pixels may differ from the exact boundary by rounding; the spans are widened by this many pixels. Too wide costs
+// nothing but lanes: the blending tests alpha itself.
+constexpr float SPAN_MARGIN = 0.02f;
+
+struct TileGrid {
+  int width, height;  // in tiles
+  TileGrid(int image_width, int image_height)
+      : width((image_width + TILE_SIZE - 1) / TILE_SIZE), height((image_height + TILE_SIZE - 1) / TILE_SIZE) {}
+  size_t count() const { return static_cast<size_t>(width) * height; }
+};
+
+struct TileBox {
+  int x0, x1, y0, y1;  // half open
+};
+
+// Written so that the compiler finds its minimum and maximum instructions: a branch here is a coin toss.
+inline float at_least(float v, float low) { return v > low ? v : low; }
+inline float at_most(float v, float high) { return v < high ? v : high; }
+inline int clamp_tile(float v, int n) { return static_cast<int>(at_most(at_least(v, 0.0f), static_cast<float>(n))); }
+
+// gsplat's rule, isect_tiles.cu.
+inline TileBox square_tiles(const Splat& s, const TileGrid& grid) {
+  const float tx = s.x / TILE_SIZE, ty = s.y / TILE_SIZE, r = s.radius / TILE_SIZE;
+  return {clamp_tile(std::floor(tx - r), grid.width), clamp_tile(std::ceil(tx + r), grid.width),
+          clamp_tile(std::floor(ty - r), grid.height), clamp_tile(std::ceil(ty + r), grid.height)};
+}
+
+// Calls f(tile) for the tiles of the box that the splat's ellipse reaches, row by row.
+template <typename F>
+inline void for_reached_tiles(const Splat& s, const TileBox& box, const TileGrid& grid, const F& f) {
+  const bool bounded = s.k2 > 0.0f;
+  const float v_max = bounded ? std::sqrt(s.k1 / s.k2) : 0.0f;
+  // Where the ellipse is widest to the right: u = slope v + sqrt(k1 - k2 v²) has its maximum there.
+  const float v_right = bounded ? s.slope * v_max / std::sqrt(s.slope * s.slope + s.k2) : 0.0f;
+  for (int ty = box.y0; ty < box.y1; ++ty) {
+    int x0 = box.x0, x1 = box.x1;
+    if (bounded) {
+      const float top = ty * TILE_SIZE + 0.5f - SPAN_MARGIN - s.y, bottom = top + (TILE_SIZE - 1) + 2.0f * SPAN_MARGIN;
+      if (top > v_max || bottom < -v_max) continue;
+      const float v0 = at_least(top, -v_max), v1 = at_most(bottom, v_max);
+      const float vr = at_most(at_least(v_right, v0), v1), vl = at_most(at_least(-v_right, v0), v1);
+      const float right = s.x + s.slope * vr + std::sqrt(at_least(s.k1 - s.k2 * vr * vr, 0.0f)) + SPAN_MARGIN - 0.5f;
+      const float left = s.x + s.slope * vl - std::sqrt(at_least(s.k1 - s.k2 * vl * vl, 0.0f)) - SPAN_MARGIN - 0.5f;
+      const int reach0 = clamp_tile(std::ceil(left) * (1.0f / TILE_SIZE), grid.width);
+      const int reach1 = clamp_tile(std::floor(right) * (1.0f / TILE_SIZE) + 1.0f, grid.width);
+      x0 = x0 > reach0 ? x0 : reach0;
+      x1 = x1 < reach1 ? x1 : reach1;
+    }
+    for (int tx = x0; tx < x1; ++tx) f(ty * grid.width + tx);
+  }
+}
+
+inline void prefetch_inputs(const RasterizeInputs& in, size_t id) {
+  __builtin_prefetch(in.means2d + 2 * id);
+  __builtin_prefetch(in.conics + 3 * id);
+  __builtin_prefetch(in.colors + in.channels * id);
+  __builtin_prefetch(in.opacities + id);
+}
+
+inline Splat make_splat(const RasterizeInputs& in, uint32_t id) {
+  Splat s{};
+  s.x = in.means2d[2 * size_t(id)], s.y = in.means2d[2 * size_t(id) + 1];
+  const float* conic = in.conics + 3 * size_t(id);
+  s.a = 0.5f * LOG2_E * conic[0], s.b = LOG2_E * conic[1], s.c = 0.5f * LOG2_E * conic[2];
+  s.opacity = in.opacities[id];
+  s.log2_opacity = std::log2(s.opacity);
+  const float two_l = 2.0f * LN_2 * (s.log2_opacity - LOG2_MIN_ALPHA);
+  // The determinant of a needle's conic is a small difference of large numbers: the second product's rounding error
+  // is added back (Kahan).
+  const float a = conic[0], b = conic[1], c = conic[2], bb = b * b;
+  const float det = std::fma(a, c, -bb) + std::fma(-b, b, bb), inv_a = 1.0f / a;
+  s.slope = -b * inv_a;
+  s.k1 = two_l * inv_a;
+  s.k2 = det * inv_a * inv_a;
+  for (int k = 0; k < in.channels; ++k) s.color[k] = in.colors[size_t(id) * in.channels + k];
+  s.id = static_cast<int32_t>(id);
+  s.radius = static_cast<float>(in.radii[id]);
+  return s;
+}
+
+// Sorts the Gaussians in view by depth, ties by index. Least significant digit radix sort of (key << 32 | id).
+// Returns the sorted items; scratch.n_visible says how many.
+inline uint64_t* sort_by_depth(const RasterizeInputs& in, RasterScratch& scratch) {
+  constexpr int DIGIT = 11, BUCKETS = 1 << DIGIT, PASSES = 3;
+  size_t n = 0;
+  for (size_t i = 0; i < in.n_gaussians; ++i) n += in.radii[i] > 0 && in.opacities[i] >= MIN_ALPHA;
+  scratch.n_visible = n;
+  uint64_t* from = scratch.order.get<uint64_t>(2 * n + 2);
+  uint64_t* to = from + n;
+  uint32_t* counts = scratch.histogram.get<uint32_t>(PASSES * BUCKETS);
+  std::memset(counts, 0, PASSES * BUCKETS * sizeof(uint32_t));
+  n = 0;
+  for (size_t i = 0; i < in.n_gaussians; ++i) {
+    if (!(in.radii[i] > 0 && in.opacities[i] >= MIN_ALPHA)) continue;
+    uint32_t key;
+    std::memcpy(&key, in.depths + i, sizeof key);
+    key ^= (key >> 31) ? 0xffffffffu : 0x80000000u;  // orders negative floats too
+    from[n++] = uint64_t(key) << 32 | i;
+    for (int pass = 0; pass < PASSES; ++pass) ++counts[pass * BUCKETS + (key >> (pass * DIGIT) & (BUCKETS - 1))];
+  }
+  for (int pass = 0; pass < PASSES; ++pass) {
+    uint32_t* count = counts + pass * BUCKETS;
+    bool one_bucket = false;
+    uint32_t total = 0;
+    for (int b = 0; b < BUCKETS; ++b) {
+      const uint32_t c = count[b];
+      one_bucket |= c == n;
+      count[b] = total;
+      total += c;
+    }
+    if (one_bucket) continue;
+    const int shift = 32 + pass * DIGIT;
+    for (size_t i = 0; i < n; ++i) to[count[from[i] >> shift & (BUCKETS - 1)]++] = from[i];
+    uint64_t* const swap = from;
+    from = to;
+    to = swap;
+  }
+  return from;
+}
+
+// Fills scratch.splats, slot_begin, tile_begin and tile_pairs.
+inline void bin_splats(const RasterizeInputs& in, RasterScratch& scratch) {
+  const TileGrid grid(in.width, in.height);
+  const uint64_t* order = sort_by_depth(in, scratch);
+  const size_t n = scratch.n_visible, n_tiles = grid.count();
+  // Few chunks keep the table of counts small, and there must be some per thread to share the work evenly.
+  const size_t max_chunks = 4 * static_cast<size_t>(img3d::num_threads());
+  const size_t chunk = ceil_div(n, max_chunks) < 256 ? 256 : ceil_div(n, max_chunks);
+  const size_t n_chunks = ceil_div(n, chunk);
+
+  Splat* splats = scratch.splats.get<Splat>(n);
+  uint64_t* slot_begin = scratch.slot_begin.get<uint64_t>(n + 1);
+  uint32_t* counts = scratch.histogram.get<uint32_t>(n_chunks * n_tiles);  // [chunk, tile]
+  if (scratch.reached_tiles.size() < n_chunks) scratch.reached_tiles.resize(n_chunks);
+  parallel(n_chunks, [&](size_t task) {
+    uint32_t* count = counts + task * n_tiles;
+    std::memset(count, 0, n_tiles * sizeof(uint32_t));
+    std::vector<uint32_t>& tiles = scratch.reached_tiles[task];
+    tiles.clear();
+    const size_t end = smaller(n, (task + 1) * chunk);
+    for (size_t i = task * chunk; i < end; ++i) {
+      prefetch_inputs(in, static_cast<uint32_t>(order[smaller(i + 8, end - 1)]));
+      splats[i] = make_splat(in, static_cast<uint32_t>(order[i]));
+      const size_t before = tiles.size();
+      for_reached_tiles(splats[i], square_tiles(splats[i], grid), grid, [&](int tile) {
+        tiles.push_back(static_cast<uint32_t>(tile));
+        ++count[tile];
+      });
+      slot_begin[i + 1] = tiles.size() - before;
+    }
+  });
+  slot_begin[0] = 0;
+  for (size_t i = 0; i < n; ++i) slot_begin[i + 1] += slot_begin[i];
+
+  uint64_t* tile_begin = scratch.tile_begin.get<uint64_t>(n_tiles + 1);
+  uint64_t total = 0;
+  for (size_t tile = 0; tile < n_tiles; ++tile) {
+    tile_begin[tile] = total;
+    for (size_t task = 0; task < n_chunks; ++task) {
+      const uint32_t c = counts[task * n_tiles + tile];
+      counts[task * n_tiles + tile] = static_cast<uint32_t>(total);
+      total += c;
+    }
+  }
+  tile_begin[n_tiles] = total;
+  if (total > UINT32_MAX) throw std::length_error("more than 2^32 pairs of splats and tiles");
+
+  TilePair* tile_pairs = scratch.tile_pairs.get<TilePair>(total);
+  parallel(n_chunks, [&](size_t task) {
+    uint32_t* next = counts + task * n_tiles;
+    const uint32_t* tile = scratch.reached_tiles[task].data();
+    for (size_t i = task * chunk; i < smaller(n, (task + 1) * chunk); ++i)
+      for (uint64_t slot = slot_begin[i]; slot < slot_begin[i + 1]; ++slot)
+        tile_pairs[next[*tile++]++] = {static_cast<uint32_t>(i), static_cast<uint32_t>(slot)};
+  });
+}
+
+}  // namespace
+}  // namespace IMG3D_ISA

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hands out rays through random pixels of all photos, straight from memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor
+
+from img3d_base.errors import InputError
+from img3d_methods.splat.datamanager import Img3dSplatDatamanager, Img3dSplatDatamanagerConfig
+
+
+@dataclass
+class Img3dNerfDatamanagerConfig(Img3dSplatDatamanagerConfig):
+    """Data manager of `img3d-nerf`."""
+
+    _target: type = field(default_factory=lambda: Img3dNerfDatamanager)
+    """Target class to instantiate."""
+    train_num_rays_per_batch: int = field(default_factory=lambda: 4096 if torch.cuda.is_available() else 1024)
+    """Rays in a training step."""
+
+
+class PixelsOfPhotos:
+    """All pixels of some photos that may be trained on.
+
+    Args:
+        photos: For each `image` `[H, W, 3 or 4]` and, if it has one, `mask` `[H, W, 1]` bool. Their images become views
+            of this object's memory.
+
+    Raises:
+        InputError: Masks leave no pixel.
+    """
+
+    def __init__(self, photos: list[dict[str, Tensor]]) -> None:
+        images = [photo["image"] for photo in photos]
+        channels = max(image.shape[2] for image in images)
+        opaque = 1 if images[0].is_floating_point() else 255
+        images = [F.pad(image, (0, channels - image.shape[2]), value=opaque) for image in images]
+        self.values = torch.cat([image.reshape(-1, channels) for image in images])
+        """`[P, 3 or 4]`."""
+        self._widths = torch.tensor([image.shape[1] for image in images], device=self.values.device)
+        sizes = [image.shape[0] * image.shape[1] for image in images]
+        self._ends = torch.tensor(sizes, device=self.values.device).cumsum(0)
+        self._starts = self._ends.roll(1)
+        self._starts[0] = 0
+        self._usable: Tensor | None = None
+        if any("mask" in photo for photo in photos):
+            masks = [
+                photo.get("mask", torch.ones(image.shape[:2])) for photo, image in zip(photos, images, strict=True)
+            ]
+            self._usable = torch.cat([mask.flatten().to(self.values.device) for mask in masks]).nonzero()[:, 0]
+            if len(self._usable) == 0:
+                raise InputError("The masks leave no pixel of any photo to train on: white is what is used.")
+        for photo, image, values in zip(photos, images, self.values.split(sizes), strict=True):
+            photo["image"] = values.view(image.shape)
+
+    def sample(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random pixels, each as likely as any other.
+
+        Args:
+            count: How many.
+
+        Returns:
+            Their photos `[count]`, coordinates (y, x) `[count, 2]` with pixel centres at +0.5, and values
+            `[count, 3 or 4]`.
+        """
+        num_usable = len(self.values if self._usable is None else self._usable)
+        pixels = torch.randint(num_usable, (count,), device=self.values.device)
+        if self._usable is not None:
+            pixels = self._usable[pixels]
+        photos = torch.searchsorted(self._ends, pixels, right=True)
+        within, widths = pixels - self._starts[photos], self._widths[photos]
+        coords = torch.stack([within // widths, within % widths], dim=-1) + 0.5
+        return photos, coords, self.values[pixels]
+
+
+class Img3dNerfDatamanager(Img3dSplatDatamanager):
+    """The photos of an `Img3dSplatDatamanager`, as rays.
+
+    Raises InputError (from the data parser) if there is nothing to train on.
+    """
+
+    config: Img3dNerfDatamanagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def setup_train(self) -> None:
+        """Loads the training photos before the first step; not for ns-eval etc."""
+        super().setup_train()
+        if self.test_mode == "val":
+            self._pixels = PixelsOfPhotos(self.cached_train)
+
+    def get_train_rays_per_batch(self) -> int:
+        return self.config.train_num_rays_per_batch
+
+    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Rays through random pixels of all training photos, or through a grid of one's where an exporter asks.
+
+        Args:
+            step: Ignored.
+
+        Returns:
+            In training rays `[R]` and `image` `[R, 3 or 4]` in [0, 1]; in test and inference mode (`eval_setup`) what
+            `Img3dSplatDatamanager.next_train` returns there.
+        """
+        if self.test_mode != "val":
+            return self._next_rays()
+        photos, coords, values = self._pixels.sample(self.config.train_num_rays_per_batch)
+        rays = self.train_cameras.generate_rays(
+            camera_indices=photos[:, None].to(self.device), coords=coords.to(self.device)
+        )
+        values = values.to(self.device)
+        return rays, {"image": values if values.is_floating_point() else values / 255}

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nerfstudio's trainer for a generated object: its Gaussians are there before the first step, which need not follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from img3d_methods.generated.pipeline import Img3dGeneratedPipeline
+from img3d_methods.splat.trainer import Img3dTrainer, Img3dTrainerConfig
+from img3d_methods.training.clock import TrainingClock
+
+
+@dataclass
+class Img3dGeneratedTrainerConfig(Img3dTrainerConfig):
+    """Training options of a generated object."""
+
+    _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
+    max_num_iterations: int = 300
+    """Steps of refinement against the generated views; 0: the object as the network gives it."""
+
+
+class Img3dGeneratedTrainer(Img3dTrainer):
+    """Refines what an `Img3dGeneratedPipeline` has generated."""
+
+    pipeline: Img3dGeneratedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def _set_run_length(self) -> None:
+        """Nerfstudio's writer divides by the logarithm of the number of steps: without any, there is one, left out."""
+        self._refines = self.config.max_num_iterations > 0
+        if not self._refines:
+            self.config.max_num_iterations = 1
+            self.config.logging.local_writer.enable = False  # its table fails without a step
+
+    def _load_checkpoint(self) -> None:
+        """Continue from a checkpoint, if one is given; else generate."""
+        super()._load_checkpoint()
+        if self._start_step == 0:
+            self.pipeline.generate()
+
+    def _step(self, step: int, clock: TrainingClock) -> None:
+        if self._refines:
+            super()._step(step, clock)
+        else:
+            self.step = step

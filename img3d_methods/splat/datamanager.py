@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hands out photos with their cameras one by one, straight from memory; and rays where an exporter asks for rays."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from img3d_base.console import CONSOLE
+from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
+from img3d_methods.compat import folder_of_camera_paths
+
+
+@dataclass
+class Img3dSplatDatamanagerConfig(FullImageDatamanagerConfig):
+    """Data manager of the img3d splat methods."""
+
+    _target: type = field(default_factory=lambda: Img3dSplatDatamanager)
+    """Target class to instantiate."""
+    dataparser: AnnotatedDataParserUnion = field(default_factory=Img3dPhotosDataParserConfig)
+    """Specifies the dataparser used to unpack the data."""
+    cache_images: Literal["cpu", "gpu"] = field(default_factory=lambda: "gpu" if torch.cuda.is_available() else "cpu")
+    """Whether to cache images in main memory ("cpu") or on the training device ("gpu")."""
+    cache_images_type: Literal["uint8", "float32"] = "uint8"
+    """The image type returned from manager, caching images in uint8 saves memory"""
+
+
+@dataclass
+class GridPixelSampler:
+    """Spreads the pixels of one photo evenly over a batch of rays.
+
+    `ns-export pointcloud` and `poisson` find a sampler of this kind as `train_pixel_sampler` and set its batch size. A
+    grid of one photo's pixels is what a rasteriser can draw as one picture, which random pixels are not.
+    """
+
+    num_rays_per_batch: int = 32768
+    """About how many rays a batch has; fewer if the photo has fewer pixels."""
+
+    def sample(self, height: int, width: int) -> Tensor:
+        """Pixel coordinates (y, x), with pixel centres at +0.5.
+
+        Args:
+            height: the photo's height.
+            width: the photo's width.
+
+        Returns:
+            `[rows, columns, 2]`, evenly spaced, with a random offset from the photo's corner.
+        """
+        stride = max(1.0, (height * width / max(1, self.num_rays_per_batch)) ** 0.5)
+        rows, columns = (max(1, int(size / stride)) for size in (height, width))
+        offset_y = random.uniform(0, height - 1 - (rows - 1) * stride)
+        offset_x = random.uniform(0, width - 1 - (columns - 1) * stride)
+        y = torch.arange(rows) * stride + offset_y + 0.5
+        x = torch.arange(columns) * stride + offset_x + 0.5
+        return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
+
+
+class Img3dSplatDatamanager(FullImageDatamanager[Img3dImageDataset]):
+    """FullImageDatamanager for a machine with or without CUDA.
+
+    What differs: no page-locked memory without CUDA (it does not exist there); photos are straightened by the
+    dataset, so its cameras are right before the first photo is read; photos are loaded by all cores, before training
+    starts; and the batches are made without copying pixels.
+
+    Raises InputError (from the data parser) if there is nothing to train on.
+    """
+
+    config: Img3dSplatDatamanagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, config: Img3dSplatDatamanagerConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.train_pixel_sampler = GridPixelSampler()
+        self.train_cameras = self.train_dataset.cameras.to(self.device)
+        # Slicing Cameras costs more than a small scene's whole training step leaves for it; do it once.
+        self._camera_of_photo = [self.train_cameras[i : i + 1] for i in range(len(self.train_dataset))]
+
+    def setup_train(self) -> None:
+        """Loads the training photos before the first step, so that its time is a step's time; not for ns-eval etc."""
+        if self.test_mode == "val":
+            _ = self.cached_train
+
+    def get_datapath(self) -> Path:
+        """Where the viewer saves camera paths."""
+        return folder_of_camera_paths() or super().get_datapath()
+
+    def _load_images(
+        self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]
+    ) -> list[dict[str, Tensor]]:
+        """Reads and straightens all photos of a split in threads, with a progress bar.
+
+        Args:
+            split: which dataset.
+            cache_images_device: where the result lies; with "cpu" and a CUDA device it is page-locked.
+
+        Returns:
+            For each photo `image` `[H, W, 3 or 4]`, `mask` `[H, W, 1]` bool if it has one, and `image_idx`.
+        """
+        dataset = self.train_dataset if split == "train" else self.eval_dataset
+
+        def load(index: int) -> dict[str, Any]:
+            data = dataset.get_data(index, image_type=self.config.cache_images_type)
+            for key in ("image", "mask"):
+                if key in data:
+                    if cache_images_device == "gpu":
+                        data[key] = data[key].to(self.device)
+                    elif torch.cuda.is_available():
+                        data[key] = data[key].pin_memory()
+            return data
+
+        progress = Progress(
+            TextColumn(f"Loading {split} photos"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("photos"),
+            TimeRemainingColumn(),
+            console=CONSOLE,
+            transient=True,
+            disable=not CONSOLE.is_terminal,
+        )
+        with progress, ThreadPoolExecutor(self.config.max_thread_workers or os.cpu_count()) as executor:
+            return list(progress.track(executor.map(load, range(len(dataset))), total=len(dataset)))
+
+    def next_train(self, step: int) -> tuple[Cameras | RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The next training photo; or, for `ns-export pointcloud` and `poisson`, rays through one.
+
+        Args:
+            step: ignored; photos come in a shuffled order that depends on train_cameras_sampling_seed alone.
+
+        Returns:
+            In training a camera `[1]` (with `cam_idx` in its metadata) and the photo as `_load_images` describes it.
+            The tensors are those in the cache: do not write into them.
+            In test and inference mode (`eval_setup`) a RayBundle `[rows, columns]` and its colours.
+        """
+        if self.test_mode != "val":
+            return self._next_rays()
+        index = self.train_unseen_cameras.pop(0)
+        if not self.train_unseen_cameras:
+            self.train_unseen_cameras = self.sample_train_cameras()
+        data = dict(self.cached_train[index])
+        data["image"] = data["image"].to(self.device)
+        # Models rescale the camera that they get: it has to be one of its own, though its tensors need not be.
+        camera = copy.copy(self._camera_of_photo[index])
+        camera.metadata = {"cam_idx": index}
+        return camera, data
+
+    def _next_rays(self) -> tuple[RayBundle, dict[str, Tensor]]:
+        """Rays through a grid of pixels of the next training photo.
+
+        Returns:
+            the rays `[rows, columns]`; `image` `[rows, columns, 3 or 4]` in [0, 1] and `indices`
+            `[rows, columns, 3]` (camera, row, column), as Nerfstudio's pixel samplers name them.
+        """
+        index = self.train_unseen_cameras.pop(0)
+        if not self.train_unseen_cameras:
+            self.train_unseen_cameras = self.sample_train_cameras()
+        image = self.train_dataset.get_image_float32(index)
+        coords = self.train_pixel_sampler.sample(image.shape[0], image.shape[1])
+        rays = self.train_cameras.generate_rays(camera_indices=index, coords=coords.to(self.device))
+        rows, columns = coords.long().unbind(dim=-1)
+        batch = {
+            "image": image[rows, columns],
+            "indices": torch.stack([torch.full_like(rows, index), rows, columns], dim=-1),
+        }
+        return rays, batch

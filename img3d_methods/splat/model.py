@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-splat`: splatfacto's Gaussian splatting on a CPU or a GPU, renderable for cameras and for rays.
+
+A subclass because `ns-export gaussian-splat` and the viewer ask for a `SplatfactoModel`. What differs is what
+splatfacto needs CUDA or the network for, resuming, the hard limit on Gaussians, and rays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
+from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
+from nerfstudio.models.base_model import Model
+from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
+from nerfstudio.utils.colors import get_color
+from torch import Tensor
+
+from img3d_kernels import rasterization
+from img3d_kernels.grad_stats import GradStats
+from img3d_kernels.losses import l1_ssim
+from img3d_kernels.mcmc import MCMCStrategy
+from img3d_kernels.poses import viewmats
+from img3d_methods.compat import NoSignedDistanceField
+from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
+from img3d_methods.splat.initial_gaussians import initial_gaussians
+from img3d_methods.splat.presets import PresetName, preset
+from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
+from img3d_methods.training.image_metrics import ImageMetrics
+from img3d_methods.training.schedule import TrainingSchedule
+from img3d_methods.viewing.browser_view import VIEWER_GREY
+from img3d_methods.viewing.ray_bundles import normals_from_distances, pinhole_of_bundle
+from img3d_methods.viewing.splat_view import LiveView
+
+GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+FAR = 1e10
+"""Distance along a ray that meets nothing: everything up to there is free space (`ns-export tsdf` carves it)."""
+
+
+@dataclass
+class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
+    """Splatfacto's options and ours. A schedule option at 0 follows the run's length (--max-num-iterations)."""
+
+    _target: type = field(default_factory=lambda: Img3dSplatModel)
+    preset: PresetName = "balanced"
+    """How much time to spend: sets the run's length (--max-num-iterations) and the number of Gaussians (max_gaussians)
+    where those are left at 0. benchmarks/RESULTS.md shows what each one gives."""
+    strategy: Literal["mcmc", "default"] = "default"
+    """Densification: "default" is 3DGS's splitting and pruning, within the budget; "mcmc" moves idle Gaussians to where
+    they are needed (arXiv 2404.09591). By measurement: splitting was ahead on fox and chair, in less time
+    (benchmarks/RESULTS.md); mcmc on a toy scene of a dozen tiny photos."""
+    max_gaussians: int = 0
+    """Hard limit on the number of Gaussians; 0: the preset's. Time and memory of a step grow with it."""
+    num_random: int = field(default_factory=lambda: 100_000 if torch.cuda.is_available() else 20_000)
+    """Gaussians to start with where the data has no seed points, spread over what the cameras see."""
+    init_opacity: float = 0.5
+    """Opacity of triangulated points to start with: MCMC's authors' value. On fox, 3DGS's 0.1 ended half a decibel
+    lower."""
+    random_init_opacity: float = 0.01
+    """Opacity of random points to start with. Most are misplaced, and must not hide those that are not: on chair, 0.5
+    ended four decibels lower. ("mcmc" moves them, and starts from `init_opacity`.)"""
+    init_scale: float = 0.5
+    """Width to start with, in mean distances to the nearest neighbours. 1 would overlap at opacity 0.5."""
+    full_resolution_at: float = field(default_factory=lambda: 0.2 if torch.cuda.is_available() else 0.5)
+    """Part of the run after which images have full size. Small images are what makes early steps cheap on a CPU;
+    0.2 is splatfacto's."""
+    resolution_schedule: int = 0
+    """Steps between doublings of the resolution; 0: spread over `full_resolution_at` of the run."""
+    sh_degree_interval: int = 0
+    """Steps between increases of the spherical harmonics' degree; 0: a thirtieth of the run, as splatfacto's."""
+    warmup_length: int = 0
+    """Steps before densification starts; 0: a thirtieth of the run, at most splatfacto's 500."""
+    stop_split_at: int = 0
+    """Step at which densification stops; 0: five sixths of the run for "mcmc", half for "default"."""
+    cull_alpha_thresh: float = 0.005
+    """Opacity under which a Gaussian is moved (mcmc) or removed (default): gsplat's and 3DGS's value."""
+    opacity_reg: float = 0.01
+    """Weight of the mean opacity in the loss; "mcmc" needs it to find idle Gaussians (its authors' value)."""
+    scale_reg: float = 0.01
+    """Weight of the mean scale in the loss; "mcmc" needs it to keep idle Gaussians small (its authors' value)."""
+    noise_lr: float = 5e5
+    """Strength of the position noise of "mcmc" (its authors' value)."""
+
+
+class Img3dSplatModel(SplatfactoModel):
+    """Gaussian splatting through `img3d_kernels.rasterization`.
+
+    Args:
+        config: The method's options.
+        seed_points: World coordinates `[N, 3]` and colours `[N, 3]` in [0, 255] to start from.
+    """
+
+    config: Img3dSplatModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def populate_modules(self) -> None:
+        config = self.config
+        self.max_gaussians = config.max_gaussians or preset(config.preset).max_gaussians
+        if self.seed_points is not None and not config.random_init and len(self.seed_points[0]) > 0:
+            points, colors = self.seed_points[0], self.seed_points[1].float() / 255
+        else:
+            # Replaced by `place_random_points` as soon as the pipeline knows the cameras.
+            points = (torch.rand(config.num_random, 3) - 0.5) * config.random_scale
+            colors = torch.full_like(points, 0.5)
+        initial = self._initial_gaussians(points, colors, config.init_opacity)
+        self.gauss_params = torch.nn.ParameterDict({name: torch.nn.Parameter(value) for name, value in initial.items()})
+        self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
+        if config.use_bilateral_grid:
+            grid_x, grid_y, grid_w = config.grid_shape
+            self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=grid_x, grid_Y=grid_y, grid_W=grid_w)
+
+        self.image_metrics = ImageMetrics()
+        self.live_view = LiveView(self)
+        self.step = 0
+        self.crop_box = None
+        if config.background_color == "random":
+            self.background_color = torch.tensor(VIEWER_GREY)  # splatfacto's, too, for views of such a model
+        else:
+            self.background_color = get_color(config.background_color)
+        self._prepare_schedule(max_steps=30_000)
+        if isinstance(self.strategy, MCMCStrategy):
+            self.strategy_state = self.strategy.initialize_state()
+        else:
+            self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+
+    def _initial_gaussians(self, points: Tensor, colors: Tensor, opacity: float) -> dict[str, Tensor]:
+        config = self.config
+        return initial_gaussians(points, colors, config.sh_degree, opacity, config.init_scale, self.max_gaussians)
+
+    def place_random_points(self, points: Float[Tensor, "N 3"]) -> None:
+        """Start from these points (world coordinates), in grey, instead. Before training only."""
+        config = self.config
+        opacity = config.init_opacity if config.strategy == "mcmc" else config.random_init_opacity
+        self.place_gaussians(self._initial_gaussians(points, torch.full_like(points, 0.5), opacity))
+
+    def place_gaussians(self, params: dict[str, Tensor]) -> None:
+        """Start from these parameters (as `initial_gaussians` returns them) instead. Before training only."""
+        for name, value in params.items():
+            self.gauss_params[name].data = value.to(self.device)
+
+    def _prepare_schedule(self, max_steps: int) -> None:
+        """Fit the schedule and the densification strategy to a run of `max_steps`."""
+        config = self.config
+        self.schedule = schedule = TrainingSchedule.for_run(config, max_steps)
+        if config.strategy == "mcmc":
+            self.strategy = MCMCStrategy(
+                cap_max=self.max_gaussians,
+                noise_lr=config.noise_lr,
+                refine_start_iter=schedule.refine_start,
+                refine_stop_iter=schedule.refine_stop,
+                refine_every=schedule.refine_every,
+                min_opacity=config.cull_alpha_thresh,
+            )
+        else:
+            self.strategy = BudgetedDefaultStrategy(
+                cap_max=self.max_gaussians,
+                prune_opa=config.cull_alpha_thresh,
+                grow_grad2d=config.densify_grad_thresh,
+                grow_scale3d=config.densify_size_thresh,
+                grow_scale2d=config.split_screen_size,
+                prune_scale3d=config.cull_scale_thresh,
+                prune_scale2d=config.cull_screen_size,
+                refine_scale2d_stop_iter=config.stop_screen_size_at,
+                refine_start_iter=schedule.refine_start,
+                refine_stop_iter=schedule.refine_stop,
+                reset_every=config.reset_alpha_every * config.refine_every,
+                refine_every=config.refine_every,
+                pause_refine_after_reset=self.num_train_data + config.refine_every,
+                absgrad=config.use_absgrad,
+            )
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        trainer = training_callback_attributes.trainer
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        if trainer is not None:
+            self._prepare_schedule(trainer.config.max_num_iterations)
+            callbacks += self.live_view.training_callbacks()
+        return callbacks
+
+    def step_post_backward(self, step: int) -> None:
+        """Densify, after the optimizers' step."""
+        if isinstance(self.strategy, MCMCStrategy):
+            self.strategy.step_post_backward(
+                params=self.gauss_params,
+                optimizers=self.optimizers,
+                state=self.strategy_state,
+                step=step,
+                info=self.info,
+                lr=self.optimizers["means"].param_groups[0]["lr"],
+            )
+        else:
+            self.strategy.step_post_backward(
+                params=self.gauss_params,
+                optimizers=self.optimizers,
+                state=self.strategy_state,
+                step=step,
+                info=self.info,
+                packed=False,
+            )
+
+    # ---------------------------------------------------------------------------------------------- checkpoints
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the strategy has gathered, so that a resumed run densifies as the uninterrupted one would."""
+        return {"strategy": self.config.strategy, "strategy_state": self.strategy_state}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        if state["strategy"] == self.config.strategy:
+            self.strategy_state = {
+                name: value.to(self.device) if isinstance(value, Tensor) else value
+                for name, value in state["strategy_state"].items()
+            }
+
+    def update_to_step(self, step: int) -> None:
+        """The checkpoint being loaded was written after this step."""
+        self.step = step
+
+    def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
+        """Load, with as many Gaussians as the checkpoint has.
+
+        The parameters are resized in place: splatfacto makes new ones, and the optimizers, built before, keep training
+        the old ones (nerfstudio #3554).
+        """
+        num_gaussians = len(state_dict["gauss_params.means"])
+        for param in self.gauss_params.values():
+            param.data = param.data.new_zeros(num_gaussians, *param.shape[1:])
+        return Model.load_state_dict(self, state_dict, **kwargs)
+
+    # ------------------------------------------------------------------------------------------------ rendering
+
+    def _get_background_color(self) -> Float[Tensor, "3"]:
+        """The colour that the data set puts behind its objects, if it does (NeRF-synthetic: white), else the option's.
+
+        A random one would have to be hidden behind Gaussians of that colour.
+        """
+        behind_objects = (self.kwargs.get("metadata") or {}).get("alpha_color")
+        if behind_objects is not None:
+            return behind_objects.to(self.device)
+        return super()._get_background_color()
+
+    def _get_downscale_factor(self) -> int:
+        return self.schedule.downscale_factor(self.step) if self.training else 1
+
+    def _downscale_if_required(self, image: Float[Tensor, "H W C"]) -> Float[Tensor, "h w C"]:
+        factor = self._get_downscale_factor()
+        if factor == 1:
+            return image
+        return F.avg_pool2d(image.permute(2, 0, 1).float(), factor).permute(1, 2, 0)
+
+    def get_outputs(self, camera: Cameras | RayBundle) -> dict[str, Tensor]:  # pyright: ignore
+        """Render.
+
+        Args:
+            camera: One camera (shape [1] or []), or rays of any shape.
+
+        Returns:
+            rgb `[H, W, 3]`, accumulation `[H, W, 1]`, background (`[3]` in training, else `[H, W, 3]`), and, except
+            in training without `output_depth_during_training`, depth `[H, W, 1]`: the expected depth along the
+            camera's z axis for a camera, the distance along the ray for rays. For rays also normals.
+        """
+        if isinstance(camera, RayBundle):
+            return self._outputs_for_rays(camera)
+        if camera.shape != (1,):
+            camera = camera.reshape((1,))
+        if not self.training and int(camera.camera_type[0, 0]) != CameraType.PERSPECTIVE.value:
+            return self._outputs_for_rays(camera.generate_rays(camera_indices=0, keep_shape=True))
+        if self.training:
+            camera_to_worlds = self.camera_optimizer.apply_to_camera(camera)
+        else:
+            camera_to_worlds = camera.camera_to_worlds
+        downscale = self._get_downscale_factor()
+        width, height = int(camera.width[0, 0]) // downscale, int(camera.height[0, 0]) // downscale
+        fx, fy, cx, cy = (float(v[0, 0]) / downscale for v in (camera.fx, camera.fy, camera.cx, camera.cy))
+        K = torch.tensor([[[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]])
+        outputs = self._rasterize(camera_to_worlds, K, width, height)
+        photo = (camera.metadata or {}).get("cam_idx")
+        if self.config.use_bilateral_grid and self.training and photo is not None:
+            outputs["rgb"] = self._apply_bilateral_grid(outputs["rgb"][None].clamp(0, 1), photo, height, width)[0]
+        return outputs
+
+    def _rasterize(
+        self, camera_to_worlds: Float[Tensor, "1 3 4"], K: Float[Tensor, "1 3 3"], width: int, height: int
+    ) -> dict[str, Tensor]:
+        """Render for a pinhole camera (Nerfstudio's OpenGL pose) into `get_outputs`' dictionary."""
+        config = self.config
+        params = {name: self.gauss_params[name] for name in GAUSSIAN_PARAMETERS}
+        if self.crop_box is not None and not self.training:
+            inside = self.crop_box.within(self.means.detach())
+            params = {name: value[inside] for name, value in params.items()}
+        params = self.live_view.shown(params)
+
+        background = self._get_background_color()
+        with_depth = config.output_depth_during_training or not self.training
+        if config.sh_degree > 0:
+            colors = (params["features_dc"][:, None], params["features_rest"])
+            # Coefficients of degrees not yet trained are 0: a trained model needs no step to be shown right.
+            sh_degree = self.schedule.sh_degree(self.step, config.sh_degree) if self.training else config.sh_degree
+        else:
+            colors, sh_degree = torch.sigmoid(params["features_dc"]), None
+        scales, opacities = torch.exp(params["scales"]), torch.sigmoid(params["opacities"][:, 0])
+        render, alpha, info = rasterization(
+            means=params["means"],
+            quats=params["quats"],
+            scales=scales,
+            opacities=opacities,
+            colors=colors,
+            viewmats=viewmats(camera_to_worlds).to(self.device),
+            Ks=K.to(self.device),
+            width=width,
+            height=height,
+            backgrounds=background[None],
+            render_mode="RGB+ED" if with_depth else "RGB",
+            sh_degree=sh_degree,
+            absgrad=self.training and self._densifies_by_absgrad(),
+            grad_stats=self._grad_stats(),
+            rasterize_mode=config.rasterize_mode,
+        )
+        render, alpha = render.squeeze(0), alpha.squeeze(0)  # the gradient of render[0] would be another image
+        outputs = {"rgb": render[..., :3], "accumulation": alpha}
+        if with_depth:
+            depth = render[..., 3:4]
+            outputs["depth"] = torch.where(alpha > 0, depth, depth.detach().max())
+        if self.training:
+            self.info = info
+            self._activated = (scales, opacities)
+            self.strategy.step_pre_backward(
+                self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
+            )
+            outputs["background"] = background
+        else:
+            outputs["rgb"] = outputs["rgb"].clamp(0, 1)
+            outputs["background"] = background.expand(height, width, 3)
+        return outputs
+
+    def _grad_stats(self) -> GradStats | None:
+        """What the backward pass is to add up for densification."""
+        if not self.training or not isinstance(self.strategy, BudgetedDefaultStrategy):
+            return None
+        return self.strategy.grad_stats(self.means, self.strategy_state, self.step)
+
+    def _densifies_by_absgrad(self) -> bool:
+        strategy = self.strategy
+        return (
+            isinstance(strategy, BudgetedDefaultStrategy) and strategy.absgrad and self.step < strategy.refine_stop_iter
+        )
+
+    @torch.no_grad()
+    def _outputs_for_rays(self, bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays; through the rasteriser where they are those of a pinhole camera.
+
+        Depth is along the ray. There are also normals, mapped from [-1, 1] to [0, 1] as ns-export expects them.
+        """
+        bundle = bundle.to(self.device)
+        pinhole = pinhole_of_bundle(bundle)
+        if pinhole is not None:
+            camera_to_world, K, width, height = pinhole
+            outputs = self._rasterize(camera_to_world[None], K[None], width, height)
+            outputs["depth"] = outputs["depth"] * bundle.metadata["directions_norm"]
+            normals = normals_from_distances(bundle.origins, bundle.directions, outputs["depth"])
+            outputs["normals"] = (0.5 * normals + 0.5).clamp(0, 1)
+        else:
+            outputs = self._composite(bundle)
+        outputs["depth"] = torch.where(outputs["accumulation"] >= 0.5, outputs["depth"], FAR)
+        return outputs
+
+    def _composite(self, bundle: RayBundle) -> dict[str, Tensor]:
+        """Follow each ray of a bundle of any shape."""
+        config, shape = self.config, bundle.shape
+        if config.sh_degree > 0:
+            colors, sh_degree = torch.cat([self.features_dc[:, None], self.features_rest], dim=1), config.sh_degree
+        else:
+            colors, sh_degree = torch.sigmoid(self.features_dc), None
+        gaussians = ActivatedGaussians(
+            self.means, self.quats, self.scales.exp(), self.opacities[:, 0].sigmoid(), colors, sh_degree
+        )
+        background = self._get_background_color()
+        # A pixel is small; Nerfstudio's texture baking passes areas of 1 that mean nothing.
+        pitch = bundle.pixel_area.flatten().sqrt()
+        seen = composite_rays(
+            gaussians,
+            bundle.origins.reshape(-1, 3),
+            bundle.directions.reshape(-1, 3),
+            background,
+            nears=None if bundle.nears is None else bundle.nears.flatten(),
+            fars=None if bundle.fars is None else bundle.fars.flatten(),
+            pixel_pitch=torch.where(pitch < 0.5, pitch, 0.0),
+        )
+        return {
+            "rgb": seen.rgb.clamp(0, 1).reshape(*shape, 3),
+            "depth": seen.distance.reshape(*shape, 1),
+            "accumulation": seen.alpha.reshape(*shape, 1),
+            "normals": (0.5 * seen.normals + 0.5).clamp(0, 1).reshape(*shape, 3),
+            "background": background.expand(*shape, 3),
+        }
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Render inside the box; for the viewer only what it needs, by its sliders."""
+        with self.live_view.frame(camera):
+            return super().get_outputs_for_camera(camera, obb_box)
+
+    @torch.no_grad()
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays of any shape; outputs have the rays' shape. Depth is the distance along the ray."""
+        return self.get_outputs(camera_ray_bundle)
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Colour without the background, and opacity: `[..., 4]`."""
+        rgb, alpha = outputs[output_name], outputs["accumulation"]
+        foreground = (rgb - (1 - alpha) * outputs["background"]) / alpha.clamp_min(1e-6)
+        return torch.cat([foreground.clamp(0, 1), alpha], dim=-1)
+
+    # -------------------------------------------------------------------------------------- losses and metrics
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """L1 and SSIM, where the mask allows, and the regularisers in use."""
+        config = self.config
+        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        mask = None
+        if "mask" in batch:
+            mask = self._downscale_if_required(batch["mask"].float()).to(self.device)
+        losses = {"main_loss": l1_ssim(outputs["rgb"], target, config.ssim_lambda, mask)}
+        if not self.training:
+            return losses
+        scales, opacities = self._activated
+        if config.strategy == "mcmc":
+            losses["opacity_reg"] = config.opacity_reg * opacities.mean()
+            losses["scale_reg"] = config.scale_reg * scales.mean()
+        if config.use_scale_regularization and self.step % 10 == 0:
+            ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
+            losses["ratio_reg"] = 0.1 * (ratio.clamp_min(config.max_gauss_ratio) - config.max_gauss_ratio).mean()
+        self.camera_optimizer.get_loss_dict(losses)
+        if config.use_bilateral_grid:
+            losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
+        return losses
+
+    @torch.no_grad()
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
+        """PSNR of a training view, the number of Gaussians, and how far poses have moved."""
+        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        rgb = outputs["rgb"].clamp(0, 1)
+        metrics: dict[str, Any] = {"psnr": self.image_metrics.psnr(rgb, target), "gaussian_count": self.num_points}
+        if self.config.color_corrected_metrics:
+            metrics["cc_psnr"] = self.image_metrics.psnr(color_correct(rgb, target), target)
+        self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics
+
+    @torch.no_grad()
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of a held-out view, and photo and render side by side."""
+        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        rgb = outputs["rgb"]
+        metrics = self.image_metrics.all(rgb, target)
+        if self.config.color_corrected_metrics:
+            corrected = self.image_metrics.all(color_correct(rgb, target), target)
+            metrics.update({f"cc_{name}": value for name, value in corrected.items()})
+        return metrics, {"img": torch.cat([target, rgb], dim=1)}

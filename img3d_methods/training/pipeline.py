@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nerfstudio's pipeline with metrics only when they are shown, and bad input in one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+
+from img3d_base.errors import InputError
+from img3d_methods.compat import fail, turn_for_spiral
+from img3d_methods.training.run_config import moved_data_message
+
+
+@dataclass
+class Img3dPipelineConfig(VanillaPipelineConfig):
+    """Data and model of a method."""
+
+    _target: type = field(default_factory=lambda: Img3dPipeline)
+
+
+class Img3dPipeline(VanillaPipeline):
+    """Brings photos to a model."""
+
+    def __init__(
+        self,
+        config: Img3dPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        **kwargs: Any,
+    ) -> None:
+        if test_mode != "val" and (message := moved_data_message(config.datamanager)):  # not in ns-train
+            fail(message)
+        try:
+            super().__init__(config, device, test_mode, **kwargs)
+        except InputError as error:  # here, because ns-eval, ns-viewer, … have no trainer that could catch it
+            fail(str(error))
+        turn_for_spiral(self.datamanager)
+        self.steps_per_metrics = 1
+        """Steps between two measurements of what is trained on; the trainer sets it to what it prints."""
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """One step's outputs and losses, and its metrics if this step is shown."""
+        camera_or_rays, batch = self.datamanager.next_train(step)
+        outputs = self._model(camera_or_rays)
+        metrics = self.model.get_metrics_dict(outputs, batch) if step % self.steps_per_metrics == 0 else {}
+        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics

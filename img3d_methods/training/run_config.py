@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run's files are: the same from any folder, checked before anything is printed, in a config.yml to edit."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+from nerfstudio.engine.trainer import TrainerConfig
+
+from img3d_base.atomic_files import write_atomically
+from img3d_methods.compat import fail, moved_run, option_value
+from img3d_methods.training.event_writers import missing_account
+
+UNWRAPPED = 1 << 16
+"""Columns of a config.yml: no path is broken into several lines."""
+
+
+@dataclass
+class RunConfig(TrainerConfig):
+    """Nerfstudio's configuration of a run, as `ns-train` calls it: `set_timestamp`, `print_to_terminal`,
+    `save_config`, then `setup`."""
+
+    def __post_init__(self) -> None:
+        """Take --data as what it is an alias of; with one place for it in config.yml, it can be changed there."""
+        if self.data is not None:
+            self.pipeline.datamanager.data, self.data = self.data, None
+
+    def print_to_terminal(self) -> None:
+        """Check the run's options; print nothing but what is wrong, in one line. (Upstream: all options, 250 lines,
+        which config.yml has.)"""
+        self.make_paths_absolute()
+        data = self.pipeline.datamanager.data
+        assert data is not None
+        try:
+            there = data.exists()
+        except OSError as error:
+            fail(f"{data} cannot be read: {error.strerror}; check --data")
+        if not there:
+            fail(f"there is no folder or file {data}; check --data")
+        if message := missing_account(self):
+            fail(message)
+
+    def make_paths_absolute(self) -> None:
+        """Let commands that load the run work from another folder than ns-train's."""
+        datamanager: Any = self.pipeline.datamanager
+        parser = datamanager.dataparser
+        if datamanager.data is None:
+            datamanager.data = parser.data  # where Nerfstudio's data managers look then
+        datamanager.data = absolute(datamanager.data)
+        if getattr(parser, "cache_dir", None) is not None:
+            parser.cache_dir = absolute(parser.cache_dir)
+        self.output_dir = absolute(self.output_dir)
+        for name in ("load_dir", "load_checkpoint", "load_config"):
+            path = getattr(self, name)
+            if path is not None:
+                setattr(self, name, absolute(path))
+
+    def set_experiment_name(self) -> None:
+        """An image's or video's own name (upstream: that of the folder it is in, as for a transforms.json)."""
+        data = self.pipeline.datamanager.data
+        if self.experiment_name is None and data is not None and data.is_file() and data.suffix.lower() != ".json":
+            self.experiment_name = data.stem
+        super().set_experiment_name()
+
+    def get_base_dir(self) -> Path:
+        """The run's folder; for commands that load it, where it is now."""
+        folder = super().get_base_dir()
+        if not folder.is_dir() and (moved := moved_run()) and (moved / self.relative_model_dir).is_dir():
+            return moved
+        return folder
+
+    def save_config(self) -> None:
+        """Write config.yml, with each path on one line; without a word, and whole or not at all."""
+        self.make_paths_absolute()
+        folder = self.get_base_dir()
+        try:
+            with write_atomically(folder / "config.yml") as temporary:
+                temporary.write_text(yaml.dump(self, Dumper=_ConfigDumper, width=UNWRAPPED), "utf8")
+        except OSError as error:
+            remove_empty(folder, self.output_dir)
+            fail(f"{folder} cannot be written: {error.strerror}; --output-dir says where runs go")
+
+
+def moved_data_message(config: Any) -> str | None:
+    """What to do where a run's data are not where training found them; None if they are. Of a data manager's config."""
+    data = config.data if config.data is not None else config.dataparser.data
+    if data.exists():
+        return None
+    path = option_value("load-config")
+    file = "its config.yml" if path is None else Path(path).absolute()
+    if not data.is_absolute():  # written by an earlier version
+        return (
+            f"this run was trained on {data}, seen from the folder that ns-train ran in: run this command there, or "
+            f"write the whole path into {file} (pipeline, datamanager, data)."
+        )
+    return (
+        f"this run was trained on {data}, and nothing is there now: put the data back, or write where they are into "
+        f"{file} (pipeline, datamanager, data)."
+    )
+
+
+class _ConfigDumper(yaml.Dumper):
+    """Nerfstudio's form of a path is a list of its parts."""
+
+
+def _represent_path(dumper: yaml.Dumper, path: PurePath) -> yaml.Node:
+    tag = f"tag:yaml.org,2002:python/object/apply:pathlib.{type(path).__name__}"
+    return dumper.represent_sequence(tag, [str(path)], flow_style=True)
+
+
+_ConfigDumper.add_multi_representer(PurePath, _represent_path)
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, with .. resolved, and ~, which shells leave in `--data=~/photos`."""
+    if path.parts[:1] and path.parts[0].startswith("~"):
+        path = path.expanduser()
+    return path.resolve() if os.pardir in path.parts else path.absolute()
+
+
+def remove_empty(folder: Path, last: Path) -> None:
+    """Remove an empty folder, and those above it that are then empty, up to the last."""
+    while folder != last and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controls of a NeRF in the viewer: the points that the page draws while its camera moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from img3d_methods.viewing.view_panel import ViewPanel
+
+if TYPE_CHECKING:
+    from img3d_methods.viewing.point_cloud_view import PointCloudView
+
+POINTS = 30_000
+"""Rays that points are made of, to begin with."""
+POINT_SIZE = 0.006
+"""In world units, of which the cameras fill two."""
+
+
+@dataclass(frozen=True)
+class ShownPoints:
+    """The panel's sliders."""
+
+    count: int
+    """Rays that points are made of."""
+    size: float
+    """Of a point, in world units."""
+
+
+class PointCloudPanel(ViewPanel):
+    """The tabs "Points" and "Export".
+
+    Args:
+        view: The view that they control; its viewer is set up.
+    """
+
+    def __init__(self, view: PointCloudView) -> None:
+        super().__init__(view, "Points")
+
+    def _add_controls(self, gui: Any) -> Sequence[Any]:
+        self._points = gui.add_checkbox(
+            "Points while the camera moves",
+            True,
+            hint="Smooth. Off: pictures rendered by the trainer then too, as small as it takes.",
+        )
+        self._count = gui.add_slider("Points shown", min=1_000, max=200_000, step=1_000, initial_value=POINTS)
+        self._point_size = gui.add_slider("Point size", min=0.001, max=0.03, step=0.001, initial_value=POINT_SIZE)
+        return self._points, self._count, self._point_size
+
+    def _add_exports(self, gui: Any) -> None:
+        """A field has no file of its own that other programs read."""
+
+    def _model_size(self) -> str:
+        return ""
+
+    @property
+    def draws_points(self) -> bool:
+        return self._points.value
+
+    @property
+    def shown(self) -> ShownPoints:
+        return ShownPoints(int(self._count.value), float(self._point_size.value))

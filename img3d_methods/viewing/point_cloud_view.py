@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A NeRF in the viewer: points that the page draws while its camera moves, and a rendered picture where it rests.
+
+A page cannot draw a radiance field, and a CPU renders seconds for a picture. The points are where rays of the training
+cameras end, in the colours that are seen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from nerfstudio.models.base_model import Model
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from torch import Tensor
+
+from img3d_methods.viewing.browser_view import VIEWER_GREY, BrowserView
+from img3d_methods.viewing.point_cloud_panel import PointCloudPanel
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.viewer.viewer import Viewer
+
+    from img3d_methods.field.model import Img3dNerfModel
+
+LEAST_ACCUMULATION = 0.5
+"""Of a ray that ends somewhere."""
+BYTES_PER_POINT = 15
+"""Three single-precision numbers and three bytes."""
+
+
+@dataclass
+class SeenPoints:
+    """N points of surfaces."""
+
+    positions: npt.NDArray[np.float32]
+    """World coordinates `[N, 3]`."""
+    colors: npt.NDArray[np.uint8]
+    """sRGB `[N, 3]`."""
+
+
+@torch.no_grad()
+def seen_points(model: Model, cameras: Cameras, num_rays: int, seed: int = 0) -> SeenPoints:
+    """Where rays through random pixels of the cameras end.
+
+    Args:
+        model: Renders "rgb", "depth" (along the ray) and "accumulation" for rays.
+        cameras: Shape [C].
+        num_rays: How many; those that meet nothing give no point.
+        seed: Of the random choice: with the same, points stay where they are while the model does.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    indices = torch.randint(len(cameras), (num_rays, 1), generator=rng)
+    sizes = torch.cat([cameras.height, cameras.width], dim=1).cpu()[indices[:, 0]]
+    coords = torch.rand(num_rays, 2, generator=rng) * sizes
+    rays = cameras.to(model.device).generate_rays(indices.to(model.device), coords=coords.to(model.device))
+    outputs = model.get_outputs_for_camera_ray_bundle(rays.reshape((num_rays, 1)))
+    ends = (rays.origins + rays.directions * outputs["depth"][:, 0]).cpu()
+    met = (outputs["accumulation"][:, 0, 0].cpu() >= LEAST_ACCUMULATION) & ends.isfinite().all(dim=1)
+    colors = (outputs["rgb"][:, 0].cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    return SeenPoints(ends[met].numpy(), colors[met].numpy())
+
+
+class PointNodes:
+    """The points in a viser scene: in each page a node of its own, so that they come and go with its camera."""
+
+    NAME = "/points_of_the_model"
+
+    def __init__(self) -> None:
+        self._points: tuple[SeenPoints, float] | None = None
+        self._version = 0
+        self._handles: dict[int, tuple[int, Any]] = {}
+
+    def replace(self, points: SeenPoints, point_size: float) -> None:
+        """What pages are to show from now on, in the page's units."""
+        self._points = points, point_size
+        self._version += 1
+
+    def set_visible(self, client: Any, visible: bool) -> None:
+        """Show or hide them in a page."""
+        version, handle = self._handles.get(client.client_id, (0, None))
+        if visible and version != self._version and self._points is not None:
+            points, point_size = self._points
+            handle = client.scene.add_point_cloud(
+                self.NAME, points.positions, points.colors, point_size=point_size, point_shape="circle"
+            )
+            self._handles[client.client_id] = self._version, handle
+        elif handle is not None and handle.visible != visible:
+            handle.visible = visible
+
+
+class PointCloudView(BrowserView):
+    """Sends points to the viewer's pages, and spares the trainer the frames of a moving camera.
+
+    Args:
+        model: The model that it belongs to.
+    """
+
+    model: Img3dNerfModel
+    panel: PointCloudPanel | None
+
+    def __init__(self, model: Img3dNerfModel) -> None:
+        super().__init__(model)
+        self._nodes = PointNodes()
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        self.panel = PointCloudPanel(self)
+
+    def doublings(self) -> Sequence[int]:
+        return []
+
+    def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
+        """While the camera moves; the first picture is rendered, for the sake of the page's menu."""
+        assert self.panel is not None
+        if not self._shows():
+            self._nodes.set_visible(thread.client, False)
+            return False
+        moves = thread.state != "high" and not self.viewer.render_tab_state.preview_render
+        return moves and bool(thread.output_keys)
+
+    def _send_backdrop(self, thread: RenderStateMachine) -> None:
+        self._nodes.set_visible(thread.client, True)
+        super()._send_backdrop(thread)
+
+    def _after_still(self, client: Any) -> None:
+        """Until now the page had its points to look at."""
+        self._nodes.set_visible(client, False)
+
+    def _background(self) -> Float[Tensor, "3"]:
+        return torch.tensor(VIEWER_GREY)
+
+    # ------------------------------------------------------------------------------------------------- refreshes
+
+    def _shows(self) -> bool:
+        return self.panel is not None and self.panel.draws_points and self.page_can_draw()
+
+    def _send(self) -> None:
+        assert self.panel is not None
+        shown = self.panel.shown
+        dataset = self.viewer.pipeline.datamanager.train_dataset
+        assert dataset is not None
+        with self.evaluating():
+            points = seen_points(self.model, dataset.cameras, shown.count)
+        box = self.crop_box()
+        if box is not None:
+            inside = box.within(torch.from_numpy(points.positions)).numpy()
+            points = SeenPoints(points.positions[inside], points.colors[inside])
+        in_page = SeenPoints(points.positions * self.page_units(), points.colors)
+        self._nodes.replace(in_page, shown.size * self.page_units())
+        count = len(points.positions)
+        self.panel.sent(f"**Points** {count:,} in the browser", BYTES_PER_POINT * count)

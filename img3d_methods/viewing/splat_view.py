@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The viewer's page draws a model's splats itself, so that browsing is smooth however slow this machine renders.
+
+Pictures that the trainer renders remain for what the page cannot draw: depth, view-dependent colours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, UInt8
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.utils import get_camera
+from torch import Tensor
+
+from img3d_methods.viewing.browser_view import BrowserView, pose_of
+from img3d_methods.viewing.splat_packets import SplatNode, browser_splats
+from img3d_methods.viewing.splat_panel import LiveViewPanel
+
+if TYPE_CHECKING:
+    from nerfstudio.viewer.viewer import Viewer
+
+    from img3d_methods.splat.model import Img3dSplatModel
+
+HOLD_SECONDS = 3.0
+"""How long a refresh keeps a rendered picture behind the splats: viser's page lets new ones grow from
+nothing, and would be blank meanwhile."""
+
+
+class LiveView(BrowserView):
+    """Sends a model's splats to the viewer's pages, and spares the trainer the frames that they make needless.
+
+    Args:
+        model: The model that it belongs to.
+    """
+
+    model: Img3dSplatModel
+    panel: LiveViewPanel | None
+
+    def __init__(self, model: Img3dSplatModel) -> None:
+        super().__init__(model)
+        self._hold_until = 0.0
+        self._hold_timer: threading.Timer | None = None
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        self._splats = SplatNode(viewer.viser_server)
+        self.panel = LiveViewPanel(self)
+
+    def doublings(self) -> Sequence[int]:
+        return self.model.schedule.doublings
+
+    def shown(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The Gaussians to render: all, or in the viewer's frames those that its sliders leave."""
+        if self.panel is None or threading.get_ident() not in self._adjusting_threads:
+            return params
+        return self.panel.shown.of(params)
+
+    def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
+        """A page's first picture is rendered here: it comes sooner, and tells its menu what can be rendered."""
+        assert self.panel is not None
+        self._splats.visible = self.panel.draws_in_browser and self.page_can_draw()
+        return self._splats.visible and bool(thread.output_keys)
+
+    def _background(self) -> Float[Tensor, "3"]:
+        return self.model._get_background_color()
+
+    def _send_backdrop(self, thread: RenderStateMachine) -> None:
+        behind = self._backdrops.get(thread.client.client_id)
+        if time.monotonic() >= self._hold_until or behind != pose_of(thread.client):
+            super()._send_backdrop(thread)
+
+    def _hold_pictures(self) -> None:
+        """Put what each page sees behind its splats for a while."""
+        for thread in list(self.viewer.render_statemachines.values()):
+            if thread.output_keys:
+                pose = pose_of(thread.client)
+                picture = self._rendered(thread.client, min(self.viewer.control_panel.max_res, 512))
+                thread.client.scene.set_background_image(picture.numpy(), format="jpeg", jpeg_quality=75)
+                self._backdrops[thread.client.client_id] = pose
+        self._hold_until = time.monotonic() + HOLD_SECONDS
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._hold_timer = threading.Timer(HOLD_SECONDS + 0.1, self.rerender)
+        self._hold_timer.daemon = True
+        self._hold_timer.start()
+
+    def _rendered(self, client: Any, height: int) -> UInt8[Tensor, "H W 3"]:
+        """Colours of what a page looks at."""
+        state = self.viewer.get_camera_state(client)
+        camera = get_camera(state, height, round(height * state.aspect)).to(self.model.device)
+        with self.evaluating(), self.adjusted():
+            rgb = self.model.get_outputs_for_camera(camera, obb_box=self.crop_box())["rgb"]
+        return (rgb * 255).round().to(torch.uint8).cpu()
+
+    # ------------------------------------------------------------------------------------------------- refreshes
+
+    def _shows(self) -> bool:
+        return self._splats.visible
+
+    def _send(self) -> None:
+        assert self.panel is not None
+        self._hold_pictures()
+        params = self.panel.shown.of(self.gaussians())
+        self._splats.replace(browser_splats(params, self.model.config.sh_degree, self.page_units()))
+        self.panel.sent(f"{len(params['means']):,} in the browser", self._splats.bytes_sent)
+
+    def gaussians(self) -> dict[str, Tensor]:
+        """The model's parameters inside the viewer's crop box, without gradients."""
+        params: dict[str, Any] = {name: param.detach() for name, param in self.model.gauss_params.items()}
+        box = self.crop_box()
+        if box is not None:
+            inside = box.within(params["means"])
+            params = {name: value[inside] for name, value in params.items()}
+        return params

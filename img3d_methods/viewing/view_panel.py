@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The viewer's tabs of a model: what its pages draw, how training goes, and what can be exported from here.
+
+What is exported goes to the page's downloads: who looks at a run need not be where it is, nor may write there.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from img3d_base.errors import InputError
+from img3d_methods.training.curve import CurvePoint
+from img3d_methods.viewing.curve_figures import loss_curve, psnr_curve
+
+if TYPE_CHECKING:
+    from img3d_methods.viewing.browser_view import BrowserView
+
+PICTURE_HEIGHT = 1080
+SECONDS_PER_UPDATE = 1.0
+SECONDS_PER_CURVE = 5.0
+"""Least time between two drawings of the curves."""
+SHARE_OF_CURVES = 0.01
+"""Most of the training time that drawing curves may take."""
+
+
+class ViewPanel(ABC):
+    """Two tabs, between the viewer's step counter and its own tabs.
+
+    Args:
+        view: What they control; its viewer is set up.
+        name: Of the first tab; the second is "Export".
+    """
+
+    COMMANDS = {"mesh": "mesh.glb", "pointcloud": "points.ply", "video": "video.mp4", "report": "report.html"}
+    """What `img3d-export` makes of such a run beside what the page downloads, and an output of each."""
+
+    def __init__(self, view: BrowserView, name: str) -> None:
+        self._view = view
+        self._updated_at = 0.0
+        self._sent = ""
+        self._drawn_points, self._draw_again_at = 0, 0.0
+        gui = view.viewer.viser_server.gui
+        tabs = gui.add_tab_group(order=view.viewer.stats_markdown.order + 0.5)
+        with tabs.add_tab(name):
+            for control in self._add_controls(gui):
+                control.on_update(lambda _: view.rerender())
+            self._numbers = gui.add_markdown("")
+            self._curves = gui.add_markdown("", image_root=Path())  # without a folder viser warns of data URIs too
+        with tabs.add_tab("Export"):
+            self._add_exports(gui)
+            self._picture_height = gui.add_number(
+                "Picture height", PICTURE_HEIGHT, min=16, max=4320, step=1, hint="Pixels; the width follows the window."
+            )
+            picture = gui.add_button("Picture of this view", hint="What the page shows, as sharp as the model has it.")
+            others = gui.add_button("Other files …", color="gray", hint="What commands make of this run.")
+            self._exported = gui.add_markdown("")
+        picture.on_click(lambda event: self._export(self._picture, event))
+        others.on_click(self._show_commands)
+        self.update(now=True)
+
+    @abstractmethod
+    def _add_controls(self, gui: Any) -> Sequence[Any]:
+        """Add what the first tab begins with, and return what changes the view."""
+
+    @abstractmethod
+    def _add_exports(self, gui: Any) -> None:
+        """Add what the second tab begins with."""
+
+    @abstractmethod
+    def _model_size(self) -> str:
+        """How large the model is, in Markdown."""
+
+    def sent(self, what: str, num_bytes: int) -> None:
+        """Note what the last refresh sent."""
+        self._sent = f"{what} ({num_bytes / 1e6:.1f} MB)"
+        self._updated_at = 0.0
+        self.update()
+
+    def update(self, now: bool = False) -> None:
+        """Show the current numbers, about once a second, and the curves, less often."""
+        began = time.monotonic()
+        if not now and began < self._updated_at + SECONDS_PER_UPDATE:
+            return
+        self._updated_at = began
+        points = self._view.curve()
+        self._numbers.content = self._text(points)
+        if len(points) > max(1, self._drawn_points) and (now or began > self._draw_again_at):
+            self._curves.content = self._drawn(points)
+            seconds = time.monotonic() - began
+            self._drawn_points = len(points)
+            self._draw_again_at = began + max(SECONDS_PER_CURVE, seconds / SHARE_OF_CURVES)
+
+    def _text(self, points: Sequence[CurvePoint]) -> str:
+        lines = [", ".join(filter(None, [self._model_size(), self._sent])), *self._view.progress.lines()]
+        if points:
+            lines.append(f"**Training PSNR** {points[-1].psnr:.1f} dB")
+        return "  \n".join(filter(None, lines))
+
+    def _drawn(self, points: Sequence[CurvePoint]) -> str:
+        doublings = [step for step in self._view.doublings() if step <= points[-1].step]
+        return f"![Training PSNR]({psnr_curve(points, None, doublings)})\n![Loss]({loss_curve(points, doublings)})"
+
+    # ------------------------------------------------------------------------------------------------- exporting
+
+    def _show_commands(self, event: Any) -> None:
+        """A dialogue, since they are wider than the panel."""
+        with event.client.gui.add_modal("Other files") as dialogue:
+            event.client.gui.add_markdown("Commands that make files of the last checkpoint:")
+            event.client.gui.add_markdown("\n\n".join(f"```\n{command}\n```" for command in self.commands()))
+            close = event.client.gui.add_button("Close")
+            close.on_click(lambda _: dialogue.close())
+
+    def commands(self) -> list[str]:
+        """What makes other files of this run."""
+        config = shlex.quote(str(self._view.viewer.log_filename.absolute().parent / "config.yml"))
+        return [
+            f"img3d-export {name} --load-config {config} --output{'' if '.' in output else '-dir'} {output}"
+            for name, output in self.COMMANDS.items()
+        ]
+
+    def _export(self, make: Callable[[Any], str], event: Any) -> None:
+        """Do what a button is for, and say what became of it."""
+        self._exported.content = "Being made …"
+        try:
+            self._exported.content = make(event)
+        except (InputError, OSError) as error:
+            self._exported.content = str(error)
+
+    def _picture(self, event: Any) -> str:
+        picture = Image.fromarray(self._view.picture(event.client, int(self._picture_height.value)))
+        content = io.BytesIO()
+        picture.save(content, format="PNG")
+        event.client.send_file_download(f"view_step_{self._view.model.step:06d}.png", content.getvalue())
+        return f"A picture of {picture.width} x {picture.height} pixels was sent to your downloads."

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The colours of a picture file in sRGB: what its ICC profile, or its tags where it has none, says that they are.
+
+iPhones embed Display P3, cameras Adobe RGB, printers' files CMYK profiles. A damaged profile is ignored, as viewers do.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageCms
+
+from img3d_pictures.encodings import Encoding
+
+ADOBE_RGB_INTEROPERABILITY = "R03"
+"""What cameras write into EXIF instead of a profile (DCF 2.0, "optional colour space")."""
+UNIMPORTANT = 2
+"""Levels, of 255, by which a profile may differ from sRGB and still count as it."""
+MODES: dict[str, Literal["RGB", "L", "CMYK"]] = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+"""Pillow's mode of each ICC colour space that photos come in."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class IccConversion:
+    """The transform of an ICC profile to sRGB."""
+
+    mode: Literal["RGB", "L", "CMYK"]
+    transform: ImageCms.ImageCmsTransform
+
+    def to_srgb(self, pixels: Pixels) -> Pixels:
+        """`[H, W, 3]`, or `[H, W, 4]` of CMYK, to `[H, W, 3]`; of a grey profile, the first channel counts."""
+        size = (pixels.shape[1], pixels.shape[0])
+        channels = pixels[..., 0] if self.mode == "L" else pixels
+        image = Image.frombytes(self.mode, size, np.ascontiguousarray(channels).tobytes())
+        converted = self.transform.apply(image)
+        return np.array(converted, dtype=np.uint8)
+
+
+def conversion_to_srgb(image: Image.Image) -> IccConversion | Encoding | None:
+    """What brings a picture's colours to sRGB; None where they are in it, or where nothing says otherwise."""
+    profile = image.info.get("icc_profile")
+    if profile:
+        conversion = icc_conversion(bytes(profile))
+        needs_cmyk = conversion is not None and conversion.mode == "CMYK"
+        return None if needs_cmyk != (image.mode == "CMYK") else conversion
+    encoding = _tagged(image)
+    return None if encoding.is_srgb else encoding
+
+
+@lru_cache(maxsize=16)
+def icc_conversion(profile: bytes) -> IccConversion | None:
+    """The conversion of an ICC profile; None where it is sRGB's own, or damaged, or of something else than a photo."""
+    try:
+        opened = ImageCms.getOpenProfile(io.BytesIO(profile))
+        mode = MODES.get(profile[16:20].decode("latin-1").strip())
+        if mode is None:
+            return None
+        transform = ImageCms.buildTransform(
+            opened,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return None
+    conversion = IccConversion(mode, transform)
+    return None if mode != "CMYK" and _changes_nothing(conversion) else conversion
+
+
+def _changes_nothing(conversion: IccConversion) -> bool:
+    steps = np.arange(0, 256, 17, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    probe = np.repeat(grid[..., :1], 3, axis=-1) if conversion.mode == "L" else grid
+    return bool(np.abs(conversion.to_srgb(probe).astype(int) - probe).max() <= UNIMPORTANT)
+
+
+def _tagged(image: Image.Image) -> Encoding:
+    """What HEIC's nclx box or EXIF says."""
+    nclx = image.info.get("nclx_profile")
+    if isinstance(nclx, dict):
+        return Encoding.of_codes(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
+    try:
+        interoperability = image.getexif().get_ifd(ExifTags.IFD.Interop).get(1)
+    except (OSError, SyntaxError, TypeError, ValueError, struct.error):  # tags are often damaged where the photo is not
+        return Encoding()
+    is_adobe = str(interoperability).strip("\0 ") == ADOBE_RGB_INTEROPERABILITY
+    return Encoding("adobe-rgb", "adobe-rgb") if is_adobe else Encoding()

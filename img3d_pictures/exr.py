@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenEXR pictures, which Blender and other renderers write: linear light in floating point, decoded by FFmpeg.
+
+(OpenCV's wheels have the format switched off.)
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+from img3d_pictures.encodings import srgb_of_light
+
+FORMAT = "EXR"
+MAGIC = b"\x76\x2f\x31\x01"
+MAX_HEADER = 1 << 20
+"""Bytes; headers have a few hundred, and thousands with a preview in them."""
+DWA = (8, 9)
+"""Numbers of the compressions that FFmpeg 8 decodes to zeros, without a word."""
+FLOATS = {"f16le": "<f2", "f32le": "<f4"}
+LAYOUTS = {
+    **{f"gray{suffix}": (dtype, (0,)) for suffix, dtype in FLOATS.items()},
+    **{f"gbrp{suffix}": (dtype, (2, 0, 1)) for suffix, dtype in FLOATS.items()},
+    **{f"gbrap{suffix}": (dtype, (2, 0, 1, 3)) for suffix, dtype in FLOATS.items()},
+}
+"""FFmpeg's pixel formats: type of the values, and which planes are red, green, blue and alpha."""
+
+
+def read_exr(contents: bytes) -> npt.NDArray[np.float32]:
+    """The values of an OpenEXR file.
+
+    Returns:
+        `[H, W, 1]` of a file with one channel (depth), else `[H, W, 3]`, or `[H, W, 4]` with alpha; linear.
+
+    Raises:
+        ValueError: It is damaged, or of a kind that FFmpeg does not read (whole numbers, DWA compression, deep).
+    """
+    import av
+
+    exr_size(io.BytesIO(contents))
+    try:
+        with av.open(io.BytesIO(contents), format="exr_pipe") as container:
+            frame = next(container.decode(video=0))
+    except (av.FFmpegError, StopIteration, ValueError) as error:
+        raise ValueError(f"OpenEXR of a kind that is not read: {error or type(error).__name__}") from error
+    layout = LAYOUTS.get(frame.format.name)
+    if layout is None:
+        raise ValueError(f"OpenEXR whose values are not floating point ({frame.format.name})")
+    dtype, planes = layout
+    channels = [np.frombuffer(frame.planes[i], dtype).reshape(frame.height, -1)[:, : frame.width] for i in planes]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def exr_size(file: IO[bytes]) -> tuple[int, int]:
+    """Width and height of the display window that an OpenEXR file claims.
+
+    Raises:
+        ValueError: There is none, or its pixels are compressed in a way that FFmpeg takes for black.
+    """
+    header = file.read(MAX_HEADER)
+    if header[:4] != MAGIC:
+        raise ValueError("not an OpenEXR file")
+    size, position = None, 8
+    while position < len(header) and header[position] != 0:
+        name_end = header.index(b"\0", position)
+        kind_end = header.index(b"\0", name_end + 1)
+        (length,) = struct.unpack_from("<i", header, kind_end + 1)
+        start = kind_end + 5
+        if not 0 <= length <= len(header) - start:
+            raise ValueError("an OpenEXR file whose header is cut off or damaged")
+        name = header[position:name_end]
+        if name == b"compression" and header[start] in DWA:
+            raise ValueError("OpenEXR with lossy DWA compression, which is not read; save it with ZIP compression")
+        if name == b"displayWindow":
+            left, top, right, bottom = struct.unpack_from("<4i", header, start)
+            size = (right - left + 1, bottom - top + 1)
+        position = start + length
+    if size is None or min(size) < 1:
+        raise ValueError("an OpenEXR file without a display window")
+    return size
+
+
+class ExrImageFile(ImageFile.ImageFile):
+    """An OpenEXR picture as Pillow's: sRGB of 8 bits, light beyond white clipped, with alpha if it has any."""
+
+    format = FORMAT
+    format_description = "OpenEXR"
+
+    def _open(self) -> None:
+        assert self.fp is not None  # Pillow's base class opens it
+        self._size = exr_size(self.fp)
+        self._mode = "RGB"
+        self.fp.seek(0)
+
+    def load(self) -> Image.core.PixelAccess | None:
+        """Decodes the pixels, once."""
+        if self._im is None:
+            assert self.fp is not None
+            self.fp.seek(0)
+            values = read_exr(self.fp.read())
+            if values.shape[1::-1] != self.size:
+                raise ValueError("an OpenEXR file whose windows contradict each other")
+            if values.shape[2] == 1:
+                raise ValueError("OpenEXR with one channel, which is no photo (depth?)")
+            pixels = exr_pixels(values)
+            decoded = Image.fromarray(pixels)
+            self._mode = decoded.mode
+            self.im = decoded.im
+        return super().load()
+
+
+def exr_pixels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Linear values `[H, W, 3 or 4]`, alpha premultiplied as the format has it, as sRGB `[H, W, 3 or 4]`."""
+    if values.shape[2] == 3:
+        return srgb_of_light(values)
+    alpha = np.nan_to_num(values[..., 3:]).clip(0, 1)
+    rgb = srgb_of_light(values[..., :3] / np.maximum(alpha, 1e-6))
+    return np.concatenate([rgb, np.round(255 * alpha).astype(np.uint8)], axis=2)
+
+
+def register_exr() -> None:
+    """Lets Pillow open these files."""
+    Image.register_open(FORMAT, ExrImageFile, lambda prefix: prefix[:4] == MAGIC)
+    Image.register_extension(FORMAT, ".exr")

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files of a folder are photos, and which are the masks of which photo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from img3d_base.console import CONSOLE
+from img3d_base.errors import counted, some_names, warn
+from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
+from img3d_pictures.opening import IMAGE_SUFFIXES
+
+PHOTOS = Kind("photos", IMAGE_SUFFIXES, are_photos=True)
+MASKS = Kind("masks", IMAGE_SUFFIXES)
+IMAGES = re.compile(rf"{PHOTO_FOLDER}(_[0-9]+)?")
+MASK_FOLDERS = ("masks", "mask")
+BESIDE = ("_mask", ".mask")
+"""What follows a photo's name, with or without its suffix, in the name of a mask that lies beside it."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The photos in `folder` and its sub-folders, sorted as people number them (2 before 10); masks are not photos.
+
+    Where there are none, those of the largest reduced copies: `images_2`, `images_4`, ….
+    """
+    photos = _photos_below(folder)
+    if not photos:
+        reduced = FileResolver(folder).folder(PHOTO_FOLDER, PHOTOS)
+        photos = [] if reduced is None else _photos_below(reduced)
+    return sorted(photos, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+
+
+def _photos_below(folder: Path) -> list[Path]:
+    return [
+        path / name
+        for path, lying, _ in folders_below(folder)
+        for names in lying.files.values()
+        for name in names
+        if _is_picture(name) and not name.startswith(".") and not _is_mask_beside(name, lying)
+    ]
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_mask_beside(name: str, lying: Listing) -> bool:
+    """Whether a picture is, by its name, the mask of another picture in the same folder."""
+    stem = key(PurePosixPath(name).stem)
+    for ending in ("", *BESIDE):
+        if stem.endswith(ending):
+            of = stem.removesuffix(ending)
+            others = lying.files.get(of, []) + (lying.stems.get(of, []) if ending else [])
+            if any(map(_is_picture, others)):
+                return True
+    return False
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) -> list[Path | None]:
+    """The mask of each photo that its name and place tell; None where there is none.
+
+    Masks lie in a folder `masks`, which is beside the folder of the photos, in it, or above it, and then repeats their
+    sub-folders; or beside the photos. In a folder of masks the mask of `1.jpg` is `1.jpg.png` (COLMAP), `1.png`
+    (Nerfstudio), or has another suffix; there and beside the photo it is `1_mask.png` (Metashape), `1.jpg.mask.png`
+    (RealityScan) or `1.mask.png`. Letter case does not count. A mask that would belong to photos in two folders belongs
+    to neither.
+
+    Args:
+        photos: those whose mask is not known.
+        folder: the data set's.
+        others: further photos of the data set, which are no masks either.
+    """
+    are_photos = {*photos, *others}
+    listed = cache(listing)
+    masks: list[Path | None] = []
+    beside = []
+    for photo in photos:
+        found = next((mask for mask in _masks_that_fit(photo, folder, listed) if mask not in are_photos), None)
+        masks.append(found)
+        if found is not None and found.parent == photo.parent:
+            beside.append(found.name)
+    owners: dict[Path, set[Path]] = {}
+    for photo, mask in zip(photos, masks, strict=True):
+        if mask is not None:
+            owners.setdefault(mask, set()).add(photo.parent)
+    unclear = {mask for mask, folders in owners.items() if len(folders) > 1}
+    if unclear:
+        names = some_names(sorted(str(mask) for mask in unclear))
+        warn(f"{counted(len(unclear), 'mask')} could belong to photos in several folders ({names}): not used")
+    if beside:
+        CONSOLE.print(
+            f"Masks: {len(beside)} lie beside their photos ({some_names(beside)})",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return [None if mask in unclear else mask for mask in masks]
+
+
+def _masks_that_fit(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:
+    """Masks of a photo by their name and place, the best first."""
+    stem = photo.stem
+    endings = [photo.name + ending for ending in BESIDE] + [stem + ending for ending in BESIDE]
+    in_folder = [photo.name, stem, *(stem + suffix for suffix in IMAGE_SUFFIXES), *endings]
+    for place in _mask_folders(photo, folder, listed):
+        yield from _pictures_of_stems(place, in_folder, listed)
+    yield from _pictures_of_stems(photo.parent, [photo.name, *endings], listed)
+
+
+def _pictures_of_stems(folder: Path, stems: Sequence[str], listed: Callable[[Path], Listing]) -> Iterator[Path]:
+    lying = listed(folder)
+    for stem in stems:
+        names = [name for name in lying.stems.get(key(stem), []) if _is_picture(name)]
+        order = {suffix: i for i, suffix in enumerate(IMAGE_SUFFIXES)}
+        for name in sorted(names, key=lambda name: order[PurePosixPath(name).suffix.lower()]):
+            yield folder / name
+
+
+def _mask_folders(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:
+    """Where the mask of a photo may lie, the best first."""
+    if not photo.is_relative_to(folder):
+        folder = photo.parent.parent
+    elif IMAGES.fullmatch(key(folder.name)):
+        folder = folder.parent
+    parts = photo.parent.relative_to(folder).parts
+    for i in range(len(parts) + 1):
+        above = folder.joinpath(*parts[:i])
+        names = [name for wanted in MASK_FOLDERS for name in listed(above).folders.get(wanted, [])]
+        for name in names:
+            yield above.joinpath(name, *parts[i:])
+            # In place of the photos' folder: the first one, whatever its name.
+            if i < len(parts) and (i == 0 or IMAGES.fullmatch(key(parts[i]))):
+                yield above.joinpath(name, *parts[i + 1 :])

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A preset sets what is left at 0, and nothing else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+import torch
+from gaussian_scenes import small_model
+
+from img3d_methods.splat.model import Img3dSplatModelConfig
+from img3d_methods.splat.presets import ON_CPU, ON_CUDA, PresetName, preset
+from img3d_methods.splat.trainer import Img3dTrainer, Img3dTrainerConfig
+
+
+def run_length(preset_name: PresetName, max_num_iterations: int) -> int:
+    trainer = Img3dTrainer.__new__(Img3dTrainer)
+    pipeline: Any = SimpleNamespace(model=Img3dSplatModelConfig(preset=preset_name))
+    trainer.config = Img3dTrainerConfig(pipeline=pipeline, max_num_iterations=max_num_iterations)
+    trainer._set_run_length()
+    return trainer.config.max_num_iterations
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_the_run_is_as_long_as_the_preset_says_unless_told_otherwise(name: PresetName) -> None:
+    assert run_length(name, 0) == preset(name).max_num_iterations
+    assert run_length(name, 123) == 123
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_the_budget_is_the_presets_unless_told_otherwise(name: PresetName) -> None:
+    assert small_model(preset=name, max_gaussians=0).max_gaussians == preset(name).max_gaussians
+    assert small_model(preset=name, max_gaussians=77).max_gaussians == 77
+
+
+def test_each_preset_spends_more_than_the_one_before() -> None:
+    for presets in (ON_CPU, ON_CUDA):
+        sizes = [(presets[name].max_num_iterations, presets[name].max_gaussians) for name in get_args(PresetName)]
+        assert sizes == sorted(sizes)
+
+
+def test_the_device_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_cuda, presets in ((False, ON_CPU), (True, ON_CUDA)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_cuda=has_cuda: has_cuda)
+        assert preset("balanced") is presets["balanced"]
