@@ -47,8 +47,14 @@ class ActivatedGaussians:
 
     def cpu(self) -> ActivatedGaussians:
         """Copies on the CPU of those tensors that are elsewhere."""
-        tensors = (self.means, self.quats, self.scales, self.opacities, self.colors)
-        return ActivatedGaussians(*(tensor.cpu() for tensor in tensors), self.sh_degree)
+        return ActivatedGaussians(
+            self.means.cpu(),
+            self.quats.cpu(),
+            self.scales.cpu(),
+            self.opacities.cpu(),
+            self.colors.cpu(),
+            self.sh_degree,
+        )
 
     def pruned(self, least_opacity: float = 0.005) -> ActivatedGaussians:
         """Those at least so opaque; by default, those that LGM keeps in its files."""

@@ -29,7 +29,7 @@ class PointCloud:
         return PointCloud(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def in_original_frame(self, dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float) -> PointCloud:
-        """The points as the photos' own poses see them; the arguments are those of `gaussian_frames.in_original_frame`."""
+        """The points as the photos' own poses see them; see `gaussian_frames.in_original_frame`."""
         points = points_in_original_frame(self.points, dataparser_transform, dataparser_scale)
         normals = (self.normals @ dataparser_transform[:, :3]).astype(np.float32)
         return PointCloud(points, self.colors, normals)
