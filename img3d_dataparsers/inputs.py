@@ -8,6 +8,7 @@ from pathlib import Path
 
 from img3d_base.atomic_files import writable_cache
 from img3d_base.errors import InputError, warn
+from img3d_base.text_links import followed, said_of_links
 from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.formats.transforms_json import read_transforms
@@ -36,6 +37,7 @@ def read_posed_photos(
     Raises:
         InputError: there is nothing there that can be used, with what to do about it.
     """
+    data = where_data_are(data)
     if data.is_file() and data.suffix.lower() == ".json":
         if data.name == "transforms_train.json":
             return read_nerf_synthetic(data.parent, split)
@@ -47,6 +49,13 @@ def read_posed_photos(
     from img3d_dataparsers.sfm.solve import posed_photos, solve
 
     return posed_photos(solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background))
+
+
+def where_data_are(data: Path) -> Path:
+    """What the user gives as the data; if that is a link in a text file, what it leads to, with a line."""
+    for line in said_of_links([data], "the data"):
+        warn(line)
+    return followed(data)
 
 
 def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhotos:

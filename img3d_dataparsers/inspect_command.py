@@ -43,9 +43,10 @@ def inspect(
         max_video_frames: How many frames of a video to take at most; training needs the same number to find them.
     """
     from img3d_dataparsers.formats.recognise import posed_photos_in
-    from img3d_dataparsers.inputs import photo_folder, read_posed_photos
+    from img3d_dataparsers.inputs import photo_folder, read_posed_photos, where_data_are
     from img3d_dataparsers.sfm.solve import posed_photos, solve
 
+    data = where_data_are(data)
     posed = posed_photos_in(data, "train") if data.is_dir() else None
     if posed is not None or data.suffix.lower() == ".json":
         _print_posed(posed or read_posed_photos(data, "train"))

@@ -20,6 +20,7 @@ from torch import Tensor
 from img3d_base.atomic_files import cache_folders
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, counted, warn
+from img3d_base.text_links import followed
 from img3d_dataparsers.camera_distance import CameraDistance, in_metres
 from img3d_dataparsers.depth.points import points_from_depth
 from img3d_dataparsers.images.camera_sizes import downscaled
@@ -149,14 +150,14 @@ class Img3dPhotos(DataParser):
         indices = self._indices(posed, [photo.image_path for photo in photos], split)
 
         selected = [photos[i] for i in indices]
-        masks = [photo.mask_path for photo in selected]
+        masks = [None if photo.mask_path is None else followed(photo.mask_path) for photo in selected]
         alpha_color = None if posed.alpha_color is None else torch.tensor(posed.alpha_color)
         metadata: dict[str, Any] = {UPRIGHT: [photo.upright for photo in selected]}
         if alpha_color is not None:
             metadata["alpha_color"] = alpha_color  # models see the metadata, but not DataparserOutputs.alpha_color
         cameras = _cameras(selected, poses[indices, :3])
         outputs = PhotosOutputs(
-            image_filenames=[photo.image_path for photo in selected],
+            image_filenames=[followed(photo.image_path) for photo in selected],
             cameras=self._downscaled(cameras),
             alpha_color=alpha_color,
             scene_box=SceneBox(aabb=torch.tensor([[-box] * 3, [box] * 3], dtype=torch.float32)),

@@ -18,6 +18,7 @@ from img3d_base.errors import InputError, warn
 from img3d_generators.posed_views import PosedViews
 from img3d_pictures.background import Session, open_object_finder
 from img3d_pictures.object_by_colour import (
+from img3d_base.text_links import followed
     ObjectByColour,
     cut_by_grabcut,
     cut_from_plain,
@@ -53,10 +54,10 @@ def single_images(path: Path) -> list[Path]:
         images = image_files(path)
         if not images:
             raise InputError(f"{path} holds no images ({', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})")
-        return images
+        return list(map(followed, images))
     if not path.exists():
         raise InputError(f"There is no {path}")
-    return [path]
+    return [followed(path)]
 
 
 def prepared_image(

@@ -20,6 +20,7 @@ from img3d_base.atomic_files import write_atomically
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, some_names, warn
 from img3d_base.progress import with_progress
+from img3d_base.text_links import followed
 from img3d_base.threaded import in_threads
 from img3d_pictures.object_by_colour import ObjectByColour
 from img3d_pictures.opening import open_picture
@@ -79,7 +80,7 @@ def remove_backgrounds(
 
 def _digest(photo: Path) -> str:
     try:
-        return hashlib.sha256(photo.read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(followed(photo).read_bytes()).hexdigest()[:16]
     except OSError as error:
         raise InputError(f"{photo} cannot be read: {error.strerror}") from None
 

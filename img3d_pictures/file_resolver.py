@@ -13,6 +13,9 @@ of the files that are listed in it is there. The rungs, from the strictest on:
 4. A folder that has nothing of what is listed may have reduced copies beside it: `images_2`, `images_4`, ….
 5. Another suffix, in the order of the kind's suffixes: a cut-out PNG in place of a JPEG. Names may lack theirs.
 
+Links that git or unzip wrote as text files are followed; found paths keep their names, as with symbolic links, and
+whatever opens them follows them again.
+
 Where a rung leads to two files or folders, none is taken, and a line says so; also where a file belongs to another
 name. In a folder that has any of its files under the path that is listed, the missing ones were taken away: they are
 not looked for elsewhere.
@@ -32,6 +35,7 @@ from typing import Literal
 
 from img3d_base.errors import some_names
 from img3d_base.foreign_files import legible
+from img3d_base.text_links import followed, said_of_links
 
 MAX_FOLDERS = 10_000
 """Folders below a data set that are looked into, the nearest first."""
@@ -81,7 +85,7 @@ class Place:
 
 @dataclass
 class Listing:
-    """What lies in a folder; links count as what they lead to, pipes and devices not at all."""
+    """What lies in a folder; links (as text, too) count as what they lead to, pipes and devices not at all."""
 
     files: dict[str, list[str]] = field(default_factory=dict)
     """Names of files by their key."""
@@ -92,9 +96,10 @@ class Listing:
 
 
 def is_file(path: Path) -> bool:
-    """Like Path.is_file, but names that the system refuses (too long, with a NUL) are just not there."""
+    """Like Path.is_file, but follows links in text files, too; names that the system refuses (too long, with a NUL)
+    are just not there."""
     try:
-        return path.is_file()
+        return followed(path).is_file()
     except (OSError, ValueError):
         return False
 
@@ -108,14 +113,14 @@ def listing(folder: Path) -> Listing:
     """What lies in a folder; nothing if it cannot be read."""
     found = Listing()
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(followed(folder)) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 name = entry.name
                 try:
-                    if entry.is_file():
+                    if entry.is_file() and not followed(folder / name).is_dir():
                         found.files.setdefault(key(name), []).append(name)
                         found.stems.setdefault(key(PurePosixPath(name).stem), []).append(name)
-                    elif entry.is_dir():
+                    elif entry.is_file() or entry.is_dir():
                         found.folders.setdefault(key(name), []).append(name)
                 except OSError:  # a link that leads in a circle
                     continue
@@ -140,7 +145,7 @@ def folders_below(folder: Path, not_entered: re.Pattern[str] = NOT_PHOTOS) -> It
         following: list[Path] = []
         for each in level:
             try:
-                status = os.stat(each)
+                status = os.stat(followed(each))
             except OSError:
                 continue
             identity = status.st_dev, status.st_ino
@@ -153,7 +158,7 @@ def folders_below(folder: Path, not_entered: re.Pattern[str] = NOT_PHOTOS) -> It
             yield each, lying, depth
             names = [name for names in lying.folders.values() for name in names]
             following += [each / name for name in names if not not_entered.fullmatch(name)]
-        level = sorted(following, key=lambda path: (path.is_symlink(), path))
+        level = sorted(following, key=lambda path: (path.is_symlink() or followed(path) != path, path))
         depth += 1
 
 
@@ -203,6 +208,7 @@ class FileResolver:
                 self._assumed.setdefault((kind, assumption), {})[name] = path
         if kind.are_photos:
             self._photos.update(found.values())
+        self._problems.update(dict.fromkeys(said_of_links(found.values(), kind.plural)))
         return [found.get(name, roots[0] / name) for name in names]
 
     def folder(self, name: str, kind: Kind) -> Path | None:
@@ -213,6 +219,8 @@ class FileResolver:
                 if any(PurePosixPath(file).suffix.lower() in kind.suffixes for file in files):
                     if assumptions:
                         self._problems[f"the {kind.plural} are those in {path}, as {name} has none"] = None
+                    links = said_of_links((path / file for file in files), kind.plural)
+                    self._problems.update(dict.fromkeys(links))
                     return path
         return None
 

@@ -21,6 +21,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import require_regular
+from img3d_base.text_links import followed
 
 MAX_MEGAPIXELS = 250
 """Of a picture: phones have 200. Decoded it takes a gigabyte; a file of a few kilobytes may claim hundreds."""
@@ -64,7 +65,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         PictureError: It is no picture, damaged, or larger than `MAX_MEGAPIXELS`.
         InputError: It is no regular file, or what reads it is not installed.
     """
-    require_regular(path)
+    path = require_regular(followed(path))
     _register_formats()
     try:
         with Image.open(path, formats=FORMATS) as image:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import load_npy, require_regular
+from img3d_base.text_links import followed
 from img3d_dataparsers.depth.exr import read_exr
 from img3d_dataparsers.posed_photos import FloatArray
 
@@ -40,7 +41,7 @@ def read_depth(path: Path) -> DepthMap:
     Raises:
         InputError: it is missing, damaged, too large, or no picture of one channel.
     """
-    suffix = path.suffix.lower()
+    suffix, path = path.suffix.lower(), followed(path)
     values = (
         load_npy(path, 8 * MAX_PIXELS) if suffix == ".npy" else read_exr(path) if suffix == ".exr" else _picture(path)
     )

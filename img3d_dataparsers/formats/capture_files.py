@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_json
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
+from img3d_pictures.file_resolver import listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
 
 ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
@@ -24,12 +25,11 @@ MAX_SCAN_POINTS = 50_000
 
 def photos_in(folder: Path) -> list[Path]:
     """The photos directly in a folder, sorted by name; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
+    names = [name for names in listing(folder).files.values() for name in names]
     return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        folder / name
+        for name in names
+        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
     )
 
 

@@ -14,6 +14,7 @@ from img3d_base.atomic_files import save_arrays
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import load_npz
+from img3d_base.text_links import followed
 from img3d_dataparsers.posed_photos import SeedPoints
 from img3d_dataparsers.usable_photos import UsablePhoto
 
@@ -32,7 +33,7 @@ def fingerprint(folder: Path, photos: Sequence[UsablePhoto], recipe: str) -> str
     digest = hashlib.sha256(recipe.encode())
     for photo in photos:
         files = [path for path in (photo.image_path, photo.mask_path) if path is not None]
-        stats = [path.stat() for path in files]
+        stats = [followed(path).stat() for path in files]
         said = [(os.path.relpath(path, folder), s.st_size, s.st_mtime_ns) for path, s in zip(files, stats, strict=True)]
         digest.update(repr((said, photo.intrinsics, photo.camera_to_world.tolist())).encode())
     return digest.hexdigest()[:16]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from img3d_base.errors import warn
+from img3d_base.text_links import followed, said_of_links
 from img3d_base.threaded import in_threads
 from img3d_dataparsers.sfm.photo_sensors import GeoPosition, UpVector, position_of, sensed_up
 from img3d_pictures.opening import open_picture
@@ -88,13 +90,15 @@ def find_photos(folder: Path) -> PhotoSet:
         folder: photos lie in it, in its `images/`, or in other sub-folders; masks in `masks/`.
     """
     paths = image_files(folder)
+    for line in said_of_links(paths, "photos"):
+        warn(line)
     names = [path.relative_to(folder).as_posix() for path in paths]
     sizes = check_photos(paths)
     left_out: dict[str, str] = {}
     whole = []
     for path, name, size in zip(paths, names, sizes, strict=True):
         if isinstance(size, str):
-            left_out[name] = "empty" if path.stat().st_size == 0 else size
+            left_out[name] = "empty" if followed(path).stat().st_size == 0 else size
         elif min(size) < MIN_SIDE:
             left_out[name] = f"smaller than {MIN_SIDE} pixels"
         else:
@@ -114,9 +118,9 @@ def find_photos(folder: Path) -> PhotoSet:
 
 
 def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
+    digest = hashlib.blake2b(followed(path).read_bytes(), digest_size=16)
     if mask_path is not None:
-        digest.update(mask_path.read_bytes())
+        digest.update(followed(mask_path).read_bytes())
     with open_picture(path) as image:
         turned, tags = orientation(image), _exif(image)
         position, up = position_of(image), sensed_up(image)

@@ -16,6 +16,7 @@ import torch
 import tyro
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from PIL import Image
 
@@ -94,6 +95,15 @@ class TestFormats:
         assert from_folder.image_filenames == from_json.image_filenames
         assert from_folder.cameras.metadata == {}, "ns-export cameras writes into it"
         assert from_folder.alpha_color is None
+
+    def test_photos_behind_links_that_are_text(self, copy_scene: Callable[[], Path], tiny_scene: Path) -> None:
+        """As git leaves links on Windows. Methods that open the photos themselves are given files that are photos."""
+        folder = copy_scene()
+        (folder / "images").rename(folder.parent / "photos")
+        (folder / "images").write_text("../photos")
+        linked, plain = InputDataset(parse(folder)), InputDataset(parse(tiny_scene))
+        for index in (0, 3):
+            np.testing.assert_array_equal(linked.get_numpy_image(index), plain.get_numpy_image(index))
 
     def test_instant_ngp_leaves_out_suffixes_and_gives_angles(self, copy_scene: Callable[[], Path]) -> None:
         scene = copy_scene()

@@ -55,6 +55,35 @@ class TestSeparators:
         assert paths == ["images/1.jpg"] and "not where" in line and "\n" not in line
 
 
+class TestLinksThatAreText:
+    """As git and unzip write links where there are none."""
+
+    def test_of_folders_and_of_files(self, tmp_path: Path) -> None:
+        lay(tmp_path, "disk/photos/1.jpg", "disk/photos/2.jpg", "disk/3.jpg", "data/x")
+        (tmp_path / "data/images").write_text("../disk/photos")
+        (tmp_path / "data/3.jpg").write_text("../disk/3.jpg")
+        paths, line = found(tmp_path / "data", "images/1.jpg", "images/2.jpg", "3.jpg", "4.jpg")
+        assert paths == ["images/1.jpg", "images/2.jpg", "3.jpg", ""]
+        assert line == (
+            "photos are behind 2 links that git or unzip wrote as text files: "
+            f"{tmp_path}/data/images is {tmp_path}/disk/photos"
+        )
+
+    def test_on_every_rung(self, tmp_path: Path) -> None:
+        lay(tmp_path, "disk/photos/Left/1.JPG", "data/x")
+        (tmp_path / "data/images_2").write_text("../disk/photos")
+        paths, line = found(tmp_path / "data", r"C:\scene\images\left\1.png")
+        assert paths == ["images_2/Left/1.JPG"]
+        assert "reduced" in line and "another suffix" in line and "behind a link" in line
+
+    def test_what_leads_to_no_file_is_damaged(self, tmp_path: Path) -> None:
+        lay(tmp_path, "1.jpg")
+        os.mkfifo(tmp_path / "pipe")
+        for text in ("pipe", "/dev/zero", "1.jpg", "nowhere"):
+            (tmp_path / "1.jpg").write_text(text)
+            assert found(tmp_path, "1.jpg") == (["1.jpg"], "")
+
+
 class TestPlaces:
     @pytest.mark.parametrize("name", ["/home/me/scene/images/1.jpg", "../../scene/images/1.jpg", "scene/images/1.jpg"])
     def test_the_tail_of_a_path(self, tmp_path: Path, name: str) -> None:

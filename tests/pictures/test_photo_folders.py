@@ -36,6 +36,17 @@ class TestPhotos:
         (tmp_path / "link").symlink_to("data")
         assert photos(tmp_path / "link") == ["images/1.jpg", "images/more/2.jpg"]
 
+    def test_links_that_are_text(self, tmp_path: Path) -> None:
+        """As git and unzip write links where there are none: of folders, of photos, to other links."""
+        lay(tmp_path, "disk/photos/1.jpg", "disk/photos/more/2.jpg", "disk/3.jpg", "data/4.jpg")
+        for name, text in {"images": "../disk/photos", "3.jpg": "../disk/3.jpg", "a": "."}.items():
+            (tmp_path / "data" / name).write_text(text)
+        assert photos(tmp_path / "data") == ["3.jpg", "4.jpg", "images/1.jpg", "images/more/2.jpg"]
+        (tmp_path / "link").write_text("data")
+        assert image_files(tmp_path / "link") == [
+            tmp_path / "link" / name for name in ("3.jpg", "4.jpg", "images/1.jpg", "images/more/2.jpg")
+        ]
+
     def test_links_in_circles(self, tmp_path: Path) -> None:
         lay(tmp_path, "a/1.jpg")
         (tmp_path / "a/again").symlink_to(tmp_path)
@@ -90,6 +101,15 @@ class TestMasks:
     def test_of_photos_in_sub_folders(self, tmp_path: Path, mask: str) -> None:
         lay(tmp_path, "images/left/1.jpg", "images/right/1.jpg", mask)
         assert masks(tmp_path, "images/left/1.jpg", "images/right/1.jpg") == [mask, None]
+
+    def test_links_that_are_text(self, tmp_path: Path) -> None:
+        """Masks are called after the links of their photos, and may be links themselves."""
+        lay(tmp_path, "disk/IMG_7.jpg", "disk/IMG_8.jpg", "data/masks/1.png", "disk/b.png")
+        for name, text in {"1.jpg": "../../disk/IMG_7.jpg", "2.jpg": "../../disk/IMG_8.jpg"}.items():
+            lay(tmp_path, f"data/images/{name}")
+            (tmp_path / "data/images" / name).write_text(text)
+        (tmp_path / "data/masks/2.png").write_text("../../disk/b.png")
+        assert masks(tmp_path / "data", "images/1.jpg", "images/2.jpg") == ["masks/1.png", "masks/2.png"]
 
     def test_beside_images_in_a_sub_folder(self, tmp_path: Path) -> None:
         lay(tmp_path, "scan/images/1.jpg", "scan/masks/1.png")
