@@ -176,7 +176,7 @@ class Img3dPhotos(DataParser):
                     cameras,
                     lambda indices: _triangulated(full_size, selected, indices)[0],
                     posed.applied_scale,
-                    posed.depth_unit,
+                    posed.depth_units,
                 )
             # Not for NeRF-synthetic: random points do well around one object, and its 100 photos would cost half as
             # much time as training on the chair does (9,000 good points, but none on its smooth legs).

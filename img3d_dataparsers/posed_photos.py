@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +71,8 @@ class PosedPhotos:
     """The colour behind transparent pixels, if the format defines one."""
     read_seed_points: Callable[[], SeedPoints | None] = lambda: None
     """Reads the sparse points of the reconstruction, if there are any."""
-    depth_unit: float | None = None
-    """Of the values in the depth maps, in units of the original capture (metres, for most); None if nothing says it."""
+    depth_units: Mapping[bool, float] = field(default_factory=dict)
+    """What a depth of 1 is, in units of the original capture (metres, for most), of depth maps with whole numbers
+    (True) and with floats (False); empty if nothing says it."""
     adds_triangulated_points: bool = False
     """Whether its points are for solving poses rather than for seeding: triangulated ones are then seeds, too."""

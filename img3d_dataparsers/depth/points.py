@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +42,8 @@ def points_from_depth(
     photos: Sequence[UsablePhoto],
     cameras: Cameras,
     triangulated: Callable[[list[int]], FloatArray],
-    scale: float = 1.0,
-    unit: float | None = None,
+    scale: float,
+    units: Mapping[bool, float],
 ) -> SeedPoints | None:
     """What the photos' depth maps see, at most MAX_SCAN_POINTS of it, in the world of the photos' poses.
 
@@ -55,7 +55,8 @@ def points_from_depth(
         cameras: their intrinsics `[N]`, at any size.
         triangulated: points `[P, 3]` from the photos of these indices, in the same world.
         scale: units of the poses in a metre, as far as the data set says so.
-        unit: of the values in the depth maps, in metres, where the data set says it.
+        units: what a depth of 1 is, in metres, of maps with whole numbers (True) and with floats (False), where the
+            data set says it.
 
     Returns:
         None, with a warning, if the depth maps show nothing, or no depths; None if there are none.
@@ -80,7 +81,10 @@ def points_from_depth(
         alike = [(i, part) for i, part in parts if part.has_integers == has_integers and len(part.rgb)]
         if alike:
             size = _unit(
-                [part for _, part in alike], lambda g, a=alike: triangulated([a[k][0] for k in g]), scale, unit
+                [part for _, part in alike],
+                lambda g, a=alike: triangulated([a[k][0] for k in g]),
+                scale,
+                units.get(has_integers),
             )
             if size is not None:
                 xyz += [part.seen.origin + size * part.seen.vectors for _, part in alike]
@@ -105,8 +109,10 @@ def _unit(
         return None
     metres = unit.size / scale
     name = next((f"{name} ({size:g})" for size, name in NAMES.items() if np.isclose(metres, size)), f"{metres:.4g}")
-    if given is not None:
+    if given is not None and np.isclose(metres, given):
         why = "as the data set says"
+    elif given is not None:
+        why = f"measured at points that are triangulated from the photos: {given:g}, as the data set says, is wrong"
     elif unit.agreeing is None:
         why = "which is usual, but could not be checked"
     elif np.isclose(unit.size, usual):

@@ -84,7 +84,7 @@ def unit_of(
         seen: of each photo that has a depth map, all of one kind.
         triangulated: points `[P, 3]` from the photos of these indices into `seen`, in the poses' world.
         usual: units of the poses in a depth of 1, where nothing else tells.
-        given: the same, where the data set says it; it is only checked.
+        given: the same, where the data set says it; another one is taken only if the points contradict it.
         scale: units of the poses in a metre, as far as the data set says so.
     """
     for group in _groups(seen):
@@ -92,11 +92,13 @@ def unit_of(
         ratios = np.concatenate([seen[i].ratios(points) for i in group])
         if len(ratios) < ENOUGH:
             continue
-        size = _most_common(ratios) if given is None else given
-        for known in KNOWN_UNITS if given is None else ():
-            if abs(np.log(size / (known * scale))) < SNAP:
-                size = known * scale
-        return Unit(size, float((np.abs(ratios / size - 1) < SPREAD).mean()))
+        measured = _most_common(ratios)
+        for known in KNOWN_UNITS:
+            if abs(np.log(measured / (known * scale))) < SNAP:
+                measured = known * scale
+        sizes = (measured,) if given is None else (given, measured)
+        units = [Unit(size, float((np.abs(ratios / size - 1) < SPREAD).mean())) for size in sizes]
+        return next((unit for unit in units if unit.is_right), units[0])
     return Unit(usual if given is None else given, None)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from img3d_pictures.photo_folders import MASKS, PHOTOS
 
 MAX_NAME = 1000
 """Characters of a path that a message shows in full."""
+DEPTH_KEYS = ("depth_file_path", "depth_path")
+"""What a depth map is under: Nerfstudio's name, and Instant-NGP's and NeRFCapture's."""
 DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", ".pfm", *IMAGE_SUFFIXES))
 INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
@@ -31,8 +34,8 @@ def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:
     shared = {key: meta[key] for key in INTRINSICS if meta.get(key) is not None}
     frames = meta["frames"]
     photos, masks, depth_maps = (
-        _files_named(frames, key, files, kind)
-        for key, kind in (("file_path", PHOTOS), ("mask_path", MASKS), (_depth_key(frames), DEPTH_MAPS))
+        _files_named(frames, keys, files, kind)
+        for keys, kind in ((("file_path",), PHOTOS), (("mask_path",), MASKS), (DEPTH_KEYS, DEPTH_MAPS))
     )
     return [
         Frame(
@@ -47,13 +50,12 @@ def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:
     ]
 
 
-def _depth_key(frames: list[dict[str, Any]]) -> str:
-    """What the depth maps are under: Nerfstudio's name, or Instant-NGP's and NeRFCapture's."""
-    return "depth_file_path" if any("depth_file_path" in frame for frame in frames) else "depth_path"
-
-
-def _files_named(frames: list[dict[str, Any]], key: str, files: FileResolver, kind: Kind) -> list[Path | None]:
-    names = [name if isinstance(name, str) and name else None for name in (frame.get(key) for frame in frames)]
+def _files_named(
+    frames: list[dict[str, Any]], keys: Sequence[str], files: FileResolver, kind: Kind
+) -> list[Path | None]:
+    """The file that each frame names under the first of the keys that it has."""
+    values = [next((frame[key] for key in keys if key in frame), None) for frame in frames]
+    names = [name if isinstance(name, str) and name else None for name in values]
     given = [name for name in names if name is not None]
     paths = dict(zip(given, files.find(given, kind), strict=True))
     return [None if name is None else paths[name] for name in names]

@@ -61,7 +61,7 @@ def read_transforms(path: Path) -> PosedPhotos:
         for split in ("train", "val", "test")
         if meta.get(f"{split}_filenames") is not None
     }
-    read_seed_points = _seed_reader(meta, files, models, frames, applied_scale * applied_transform)
+    read_seed_points = _seed_reader(meta, files, models, frames, applied_transform, applied_scale)
     return PosedPhotos(
         source=path,
         folder=folder,
@@ -71,7 +71,7 @@ def read_transforms(path: Path) -> PosedPhotos:
         applied_transform=applied_transform,
         applied_scale=applied_scale,
         orientation_method=_orientation(meta.get("orientation_override"), path),
-        depth_unit=_depth_unit(meta, path),
+        depth_units=_depth_units(meta, path, applied_scale),
         read_seed_points=read_seed_points,
     )
 
@@ -98,12 +98,20 @@ def _scale(value: Any, path: Path, key: str = "applied_scale") -> float:
     return float(value)
 
 
-def _depth_unit(meta: dict[str, Any], path: Path) -> float | None:
-    """As Nerfstudio calls it in its options, and as Instant-NGP and NeRFCapture call it in the file."""
-    for key in ("depth_unit_scale_factor", "integer_depth_scale"):
-        if meta.get(key) is not None:
-            return _scale(meta[key], path, key)
-    return None
+def _depth_units(meta: dict[str, Any], path: Path, applied_scale: float) -> dict[bool, float]:
+    """What a depth of 1 is in the capture's unit, of whole numbers (True) and of floats (False); empty if unsaid.
+
+    `depth_unit_scale_factor` is Nerfstudio's name, among its options, for both kinds and in the capture's unit. In
+    Instant-NGP's files, which NeRFCapture writes too, `integer_depth_scale` is for pictures of whole numbers and in
+    the unit of the poses; 0 or less stands for none.
+    """
+    if meta.get("depth_unit_scale_factor") is not None:
+        unit = _scale(meta["depth_unit_scale_factor"], path, "depth_unit_scale_factor")
+        return {True: unit, False: unit}
+    unit = meta.get("integer_depth_scale")
+    if unit is None or isinstance(unit, (int, float)) and unit <= 0:
+        return {}
+    return {True: _scale(unit, path, "integer_depth_scale") / applied_scale}
 
 
 def _names(names: Any, path: Path) -> list[str]:
@@ -123,18 +131,27 @@ def _seed_reader(
     files: FileResolver,
     models: Sequence[Path],
     frames: Sequence[Frame],
-    from_capture: FloatArray,
+    applied_transform: FloatArray,
+    applied_scale: float,
 ) -> Callable[[], SeedPoints | None]:
-    """Seed points come from the PLY that the file names, else from a COLMAP model that lies beside it, if one fits."""
+    """Seed points come from the PLY that the file names, else from a COLMAP model that lies beside it, if one fits.
+
+    As in Nerfstudio's own parser, `applied_transform` was applied to the points of the PLY, but `applied_scale` not.
+    """
     ply_path = meta.get("ply_file_path")
     if isinstance(ply_path, str) and ply_path:
         [found] = files.find([ply_path], POINT_FILES)
-        return lambda: read_ply_points(found)
+
+        def read_scaled() -> SeedPoints | None:
+            points = read_ply_points(found)
+            return None if points is None else (applied_scale * points[0], points[1])
+
+        return read_scaled
     is_certain = meta.get("applied_transform") is not None
 
     def read() -> SeedPoints | None:
         for model in models:
-            from_model = transform_from_model(model, frames, from_capture, is_certain)
+            from_model = transform_from_model(model, frames, applied_scale * applied_transform, is_certain)
             if from_model is not None:
                 return read_colmap_points(model, from_model)
         if models:

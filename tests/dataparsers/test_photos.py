@@ -16,6 +16,7 @@ import torch
 import tyro
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from PIL import Image
@@ -193,6 +194,36 @@ class TestFormats:
         np.testing.assert_allclose(outputs.metadata["points3D_xyz"].numpy(), expected[None], atol=1e-6)
         assert outputs.metadata["points3D_rgb"].tolist() == [[9, 8, 7]]
         assert "points3D_xyz" not in parse(scene, "val").metadata
+
+    def test_ply_points_are_before_the_applied_scale(self, copy_scene: Callable[[], Path]) -> None:
+        """The file's poses are of the capture, transformed and then scaled; its points are transformed, as Nerfstudio's
+        own parser reads them."""
+        from plyfile import PlyData, PlyElement
+
+        scene = copy_scene()
+        points = np.array([[0.1, 0.2, 0.3], [-1.0, 0.5, 2.0]])
+        vertices = np.array([tuple(xyz) for xyz in points], dtype=[("x", "f4"), ("y", "f4"), ("z", "f4")])
+        PlyData([PlyElement.describe(vertices, "vertex")]).write(str(scene / "sparse_pc.ply"))
+
+        def scaled(meta: dict[str, Any]) -> None:
+            for frame in meta["frames"]:
+                for row in frame["transform_matrix"][:3]:
+                    row[3] *= 40.0
+            applied = [[0.0, 0, 1, 3], [1, 0, 0, -2], [0, 1, 0, 0.5]]
+            meta.update(ply_file_path="sparse_pc.ply", applied_scale=40.0, applied_transform=applied)
+
+        edit(scene, scaled)
+        seen, before = parse(scene), parse(copy_scene())
+        # The scene is the same but for its unit, and normalised alike.
+        np.testing.assert_allclose(seen.cameras.camera_to_worlds, before.cameras.camera_to_worlds, atol=1e-6)
+        transform = before.dataparser_transform.double().numpy()
+        expected = (points @ transform[:, :3].T + transform[:, 3]) * before.dataparser_scale
+        np.testing.assert_allclose(seen.metadata["points3D_xyz"].numpy(), expected, atol=1e-5)
+
+        options: dict[str, Any] = dict(orientation_method="none", center_method="none")
+        upstream = NerfstudioDataParserConfig(data=scene, load_3D_points=True, **options).setup()
+        theirs = upstream.get_dataparser_outputs("train").metadata["points3D_xyz"]
+        np.testing.assert_allclose(parse(scene, **options).metadata["points3D_xyz"], theirs, atol=1e-5)
 
 
 class TestSplits:

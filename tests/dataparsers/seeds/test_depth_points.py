@@ -112,6 +112,57 @@ def test_the_unit_that_the_data_set_says(tmp_path: Path, capsys: pytest.CaptureF
     assert "unit 8.1e-05, as the data set says" in capsys.readouterr().out
 
 
+def as_instant_ngp(folder: Path, **values: Any) -> Path:
+    """Its name for the depth maps of the frames."""
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    edit(folder, frames=[{"depth_path": frame.pop("depth_file_path"), **frame} for frame in frames], **values)
+    return folder
+
+
+def test_instant_ngps_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As NeRFCapture writes them: 65535 is 10 metres."""
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {}, unit=10 / 65535)
+    xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=10 / 65535))
+    assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
+    assert "unit 0.0001526, as the data set says" in capsys.readouterr().out
+
+
+def test_instant_ngps_unit_is_that_of_the_poses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {}, unit=1 / 12_345)
+    xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=1 / 12_345, applied_scale=0.5))
+    assert np.quantile(distance_to_surface(0.5 * xyz), 0.99) < 0.01
+    assert "unit 0.000162, as the data set says" in capsys.readouterr().out  # in the capture, which is twice as large
+
+
+@pytest.mark.parametrize(("suffix", "unit", "given"), [(".png", 1e-3, 0.0), (".png", 1e-3, -1.0), (".npy", 1.0, 1e-3)])
+def test_instant_ngps_unit_is_for_whole_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, unit: float, given: float
+) -> None:
+    """And none where it is not positive."""
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {}, suffix, unit)
+    xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=given))
+    assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
+    assert "as is usual" in capsys.readouterr().out
+
+
+def test_some_frames_with_either_name(tmp_path: Path) -> None:
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {})
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    frames[1]["depth_path"] = frames[1].pop("depth_file_path")
+    edit(folder, frames=frames)
+    posed = read_transforms(folder / "transforms.json")
+    assert [frame.depth_path for frame in posed.frames] == [folder / f"depth/{i}.png" for i in range(NUM_PHOTOS)]
+
+
+def test_a_unit_that_the_points_contradict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Some write how many units a metre has."""
+    folder = add_depth(make_scene(tmp_path / "scene", {}), {})
+    xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=1000))
+    assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "depth maps" in line]
+    assert "unit millimetres (0.001), measured at points" in line and "1000, as the data set says, is wrong" in line
+
+
 def test_poses_in_another_unit_than_the_capture(tmp_path: Path) -> None:
     """Their world is `applied_scale` times as large as that which the depth maps measure."""
     folder = add_depth(make_scene(tmp_path / "scene", {}), {})
