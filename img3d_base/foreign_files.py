@@ -123,11 +123,11 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
         raise InputError(f"{path} is too large for this computer's memory") from error
 
 
-def inside(folder: Path, name: str, *, percent_encoded: bool = False) -> Path:
+def inside(file: Path, name: str, *, percent_encoded: bool = False) -> Path:
     """The regular file that a name in a foreign file means, which lies in the folder of that file or below it.
 
     Args:
-        folder: The folder of the file that has the name in it.
+        file: The file that has the name in it.
         name: As it stands there, with / between folders.
         percent_encoded: Whether it is a URI, as in glTF.
 
@@ -137,10 +137,15 @@ def inside(folder: Path, name: str, *, percent_encoded: bool = False) -> Path:
     decoded = unquote(name) if percent_encoded else name
     parts = PurePosixPath(decoded).parts
     if not parts or PureWindowsPath(decoded).drive or decoded.startswith(("/", "\\")) or ".." in parts:
-        raise InputError(f"{folder} holds a file that names {shown(name)}: names may not lead out of its folder")
-    path = require_regular(folder.joinpath(*parts))
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{folder} holds a file that names {shown(name)}: this links to a file outside its folder")
+        raise InputError(f"{file} names {shown(name)}: names may not lead out of its folder")
+    path = file.parent.joinpath(*parts)
+    try:
+        require_regular(path)
+    except InputError as error:
+        what = str(error).removeprefix(str(path)).removeprefix(shown(path)).strip()
+        raise InputError(f"{file} names {shown(name)}, which {what}") from error
+    if not path.resolve().is_relative_to(file.parent.resolve()):
+        raise InputError(f"{file} names {shown(name)}: this links to a file outside its folder")
     return path
 
 

@@ -266,7 +266,7 @@ class _Reader:
             elif uri.startswith("data:"):
                 self._buffers[index] = base64.b64decode(uri.partition(",")[2])
             else:
-                self._buffers[index] = read_bytes(inside(self.path.parent, uri, percent_encoded=True))
+                self._buffers[index] = read_bytes(inside(self.path, uri, percent_encoded=True))
                 self.size += len(self._buffers[index])
         return self._buffers[index]
 

@@ -121,8 +121,8 @@ def read(path: Path) -> Gaussians:
     """
     if path.suffix.lower() == ".json":
         meta = parse_json(read_bytes(path, MAX_META_BYTES), str(path))
-        size = sum(inside(path.parent, name).stat().st_size for name in _picture_names(path, meta))
-        return _splats(path, meta, lambda name, most: read_bytes(inside(path.parent, name), most), size)
+        size = sum(inside(path, name).stat().st_size for name in _picture_names(path, meta))
+        return _splats(path, meta, lambda name, most: read_bytes(inside(path, name), most), size)
     size = require_regular(path).stat().st_size
     with open_zip(path) as archive:
         name = _meta_name(path, archive.namelist())

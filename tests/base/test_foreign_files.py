@@ -68,9 +68,9 @@ class TestNames:
         (tmp_path / "sub").mkdir()
         for name in ("a b.bin", "sub/ü.bin", "..bin"):
             (tmp_path / name).write_bytes(b"")
-            assert inside(tmp_path, name) == tmp_path / name
-        assert inside(tmp_path, "a%20b.bin", percent_encoded=True) == tmp_path / "a b.bin"
-        assert inside(tmp_path, "./sub/%C3%BC.bin", percent_encoded=True) == tmp_path / "sub/ü.bin"
+            assert inside(tmp_path / "scene", name) == tmp_path / name
+        assert inside(tmp_path / "scene", "a%20b.bin", percent_encoded=True) == tmp_path / "a b.bin"
+        assert inside(tmp_path / "scene", "./sub/%C3%BC.bin", percent_encoded=True) == tmp_path / "sub/ü.bin"
 
     @pytest.mark.parametrize(
         "name",
@@ -86,7 +86,8 @@ class TestNames:
         (folder / "link").symlink_to(tmp_path / "secret")
         (folder / "away").symlink_to(tmp_path)
         with pytest.raises(InputError) as error:
-            inside(folder, name, percent_encoded=True)
+            inside(folder / "scene.gltf", name, percent_encoded=True)
+        assert str(error.value).startswith(f"{folder / 'scene.gltf'} names {name!r}")
         assert "\n" not in str(error.value)
 
 
