@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
+from golden import Golden, golden_fixtures
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,24 +81,46 @@ def test_v12s_rig_just_sees_the_sphere_of_radius_half_from_its_middle() -> None:
     assert rig.radius * math.tan(math.radians(rig.fov / 2)) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("version", ["v1.1", "v1.2"])
-def test_rigs_poses_and_rays_are_the_references(golden, version: str) -> None:
-    arrays, sidecar = golden("lgm_rays")
-    name = version.replace(".", "")
-    rig, config = ZERO123PLUS_RIGS[version], sidecar["config"]["pose_sets"][name]
-    assert list(rig.azimuths) == config["azimuth_deg"]
-    assert list(rig.elevations) == config["elevation_deg"]
-    poses = rig.camera_to_worlds()
-    normalised, _ = normalised_to_first(poses)
-    for suffix, cameras in (("", poses), ("_first_normalised", normalised)):
-        rays = plucker_rays(cameras, config["fovy_deg"], 16)
-        np.testing.assert_allclose(cameras, arrays[f"{name}_c2w{suffix}"][:, :3], atol=1e-5)
-        np.testing.assert_allclose(rays, arrays[f"{name}_plucker{suffix}"], atol=1e-5)
+@pytest.mark.parametrize(("version", "elevations", "fov"), [("v1.1", (30, -20), 49.1), ("v1.2", (20, -10), 30)])
+def test_rigs_are_the_published_ones(version: str, elevations: tuple[int, int], fov: float) -> None:
+    rig = ZERO123PLUS_RIGS[version]
+    assert rig.azimuths == (30, 90, 150, 210, 270, 330)
+    assert rig.elevations == elevations * 3
+    assert rig.fov == pytest.approx(fov, abs=0.05)
 
 
-@pytest.mark.parametrize("kiui_elevation", [0, 15])
-def test_lgms_default_rays_are_the_references(golden, kiui_elevation: int) -> None:
-    arrays, _ = golden("lgm_rays")
-    poses = orbit_camera_to_worlds([0, 90, 180, 270], [-kiui_elevation] * 4, LGM_RADIUS)
-    rays = plucker_rays(poses, LGM_FOV, 16)
-    np.testing.assert_allclose(rays, arrays[f"lgm_default_plucker_kiui_elevation_{kiui_elevation}"], atol=1e-5)
+@golden_fixtures("lgm_rays")
+def test_rigs_poses_and_rays_are_the_references(golden: Golden) -> None:
+    size = picture_size(golden)
+    for name, config in golden.sidecar["config"]["pose_sets"].items():
+        poses = orbit_camera_to_worlds(config["azimuth_deg"], config["elevation_deg"], config["radius"])
+        normalised, _ = normalised_to_first(poses)
+        for suffix, cameras in (("", poses), ("_first_normalised", normalised)):
+            rays = plucker_rays(cameras, config["fovy_deg"], size)
+            np.testing.assert_allclose(cameras, golden.arrays[f"{name}_c2w{suffix}"][:, :3], atol=1e-5)
+            np.testing.assert_allclose(rays, golden.arrays[f"{name}_plucker{suffix}"], atol=1e-5)
+
+
+@golden_fixtures("lgm_rays")
+def test_lgms_default_rays_are_the_references(golden: Golden) -> None:
+    size, prefix = picture_size(golden), "lgm_default_plucker_kiui_elevation_"
+    names = [name for name in golden.arrays if name.startswith(prefix)]
+    if not names:
+        pytest.skip(f"{golden.name} has no rays of LGM's default cameras")
+    for name in names:
+        stated = re.search(
+            r"azimuths ([\d.,]+), radius ([\d.]*\d), fovy ([\d.]*\d)", golden.sidecar["arrays"][name]["meaning"]
+        )
+        assert stated is not None
+        azimuths = [float(azimuth) for azimuth in stated[1].split(",")]
+        elevations = [-float(name.removeprefix(prefix))] * len(azimuths)  # kiui's is positive below
+        poses = orbit_camera_to_worlds(azimuths, elevations, float(stated[2]))
+        np.testing.assert_allclose(plucker_rays(poses, float(stated[3]), size), golden.arrays[name], atol=1e-5)
+
+
+def picture_size(golden: Golden) -> int:
+    """Height and width of the fixture's pictures; skips where they are not square."""
+    height, width = golden.sidecar["config"]["h"], golden.sidecar["config"]["w"]
+    if height != width:
+        pytest.skip(f"{golden.name} has rays of pictures of {width} x {height} pixels; LGM's are square")
+    return height

@@ -9,24 +9,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden import Golden, golden_fixtures
 from safetensors.torch import save_file
 
 from img3d_base.errors import InputError
-from img3d_generators.cameras import LGM_FOV
 from img3d_generators.lgm import LGM, LGM_CONFIGS, UNetConfig, activated, load_lgm, network_input
 
 
-def config_of(sidecar: dict[str, Any]) -> UNetConfig:
-    """The architecture that a golden file was made with."""
+def golden_network(golden: Golden) -> LGM:
+    """The network that golden numbers were made with."""
+    config, defaults = golden.sidecar["config"], golden.sidecar["constructor_defaults"]
+    assert config["mid_attention"]
     names = ("down_channels", "down_attention", "up_channels", "up_attention")
-    return UNetConfig(**{name: tuple(sidecar["config"][name]) for name in names})
+    model = LGM(
+        UNetConfig(
+            **{name: tuple(config[name]) for name in names},
+            layers_per_block=defaults["UNet"]["layers_per_block"],
+            num_groups=defaults["ResnetBlock"]["groups"],
+        )
+    )
+    assert sum(weight.numel() for weight in model.parameters()) == golden.sidecar["parameters"]
+    golden.fill(model)
+    return model.eval()
 
 
-def golden_input(seeded_weights: Any, prefix: str, size: int, c2w: np.ndarray) -> torch.Tensor:
-    """The network's input from the sidecar's pictures."""
-    pictures = np.stack([seeded_weights.image(f"{prefix}/view{i}", size, size, seed=7) for i in range(4)])
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
-    return network_input(images, torch.from_numpy(c2w[:, :3]), LGM_FOV, size)
+def golden_input(golden: Golden) -> torch.Tensor:
+    """The network's input from the pictures and cameras that golden numbers were made with."""
+    config, poses = golden.sidecar["config"], torch.from_numpy(golden.arrays["c2w"][:, :3])
+    images = torch.from_numpy(golden.pictures()).permute(0, 3, 1, 2) / 255
+    return network_input(images, poses, config["fovy"], config["input_size"])
 
 
 def as_rows(gaussians: Any) -> np.ndarray:
@@ -66,25 +77,22 @@ RAW_TOLERANCE, GAUSSIANS_TOLERANCE = 1e-4, 2e-4
 wrong detail, GroupNorm's epsilon of 1e-6 instead of 1e-5, gives 1.7e-4 and 2.9e-4."""
 
 
+@golden_fixtures("lgm_", "input", "raw", "gaussians")
 @torch.no_grad()
-def test_small_network_gives_the_references_numbers(golden, seeded_weights) -> None:
-    arrays, sidecar = golden("lgm_small")
-    model = LGM(config_of(sidecar)).eval()
-    seeded_weights.fill_module(model, seed=sidecar["seed"])
-    views = golden_input(seeded_weights, "lgm_small", 64, arrays["c2w"])
-    np.testing.assert_allclose(views, arrays["input"], atol=1e-5)
-    np.testing.assert_allclose(model(views[None])[0], arrays["raw"], atol=RAW_TOLERANCE)
-    np.testing.assert_allclose(as_rows(model.generate(views)), arrays["gaussians"], atol=GAUSSIANS_TOLERANCE)
+def test_small_network_gives_the_references_numbers(golden: Golden) -> None:
+    model, views = golden_network(golden), golden_input(golden)
+    for name, values, tolerance in (
+        ("input", views, 1e-5),
+        ("raw", model(views[None])[0], RAW_TOLERANCE),
+        ("gaussians", as_rows(model.generate(views)), GAUSSIANS_TOLERANCE),
+    ):
+        np.testing.assert_allclose(values, golden.arrays[name], atol=golden.tolerance(name, tolerance))
 
 
-@pytest.mark.slow  # 415 million seeded weights and about 3 GB of memory
+@golden_fixtures("lgm_", "input_values", "raw_values", "gaussians_values", slow=True)  # 'big': 3 GB of memory
 @torch.no_grad()
-def test_big_network_gives_the_references_numbers(golden, seeded_weights) -> None:
-    arrays, sidecar = golden("lgm_big_samples")
-    assert config_of(sidecar) == LGM_CONFIGS["big"]
-    model = LGM(LGM_CONFIGS["big"]).eval()
-    seeded_weights.fill_module(model, seed=sidecar["seed"])
-    views = golden_input(seeded_weights, "lgm_big", 256, arrays["c2w"])
+def test_big_network_gives_the_references_numbers(golden: Golden) -> None:
+    model, views = golden_network(golden), golden_input(golden)
     raw = model(views[None])[0]
     gaussians = activated(raw.permute(0, 2, 3, 1).reshape(-1, 14))
     for name, values, tolerance in (
@@ -92,8 +100,9 @@ def test_big_network_gives_the_references_numbers(golden, seeded_weights) -> Non
         ("raw", raw.numpy(), RAW_TOLERANCE),
         ("gaussians", as_rows(gaussians), GAUSSIANS_TOLERANCE),
     ):
-        sampled = values.ravel()[arrays[f"{name}_index"]]
-        np.testing.assert_allclose(sampled, arrays[f"{name}_values"], atol=tolerance)
+        sampled = values.ravel()[golden.arrays[f"{name}_index"]]
+        tolerance = golden.tolerance(f"{name}_values", tolerance)
+        np.testing.assert_allclose(sampled, golden.arrays[f"{name}_values"], atol=tolerance)
 
 
 def test_six_views_give_six_views_worth_of_gaussians(small_weights: Path, small_config: UNetConfig) -> None:

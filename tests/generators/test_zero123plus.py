@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden import Golden, golden_fixtures
 from PIL import Image
 from torch import Tensor, nn
 from zero123plus_repositories import (
@@ -23,9 +25,15 @@ from zero123plus_repositories import (
 )
 
 from img3d_generators.checkpoints import checkpoint
-from img3d_generators.zero123plus import ancestral_step, on_background, seeded_noise, split_tiles
+from img3d_generators.zero123plus import (
+    LATENT_SCALE,
+    LATENT_SHIFT,
+    ancestral_step,
+    on_background,
+    seeded_noise,
+    split_tiles,
+)
 
-Golden = Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]
 SIZE = (48, 32)
 """Height and width of the grid of tiles in tests that only need one."""
 
@@ -34,7 +42,7 @@ SIZE = (48, 32)
 class Run:
     """What one generation made of the golden noise, and what the reference made of it."""
 
-    expected: dict[str, np.ndarray]
+    golden: Golden
     picture: Image.Image
     preprocessed: dict[str, Tensor]
     embeds: Tensor
@@ -45,21 +53,24 @@ class Run:
     decoded: Tensor
     image: Tensor
 
-    def error(self, name: str, actual: Tensor) -> float:
-        """The largest deviation from an array of the reference."""
+    @property
+    def expected(self) -> dict[str, np.ndarray]:
+        """The reference's arrays."""
+        return self.golden.arrays
+
+    def check(self, name: str, actual: Tensor, tolerance: float) -> None:
+        """Compares with an array of the reference; the sidecar's tolerance, if it has one, replaces the test's."""
         assert actual.shape == self.expected[name].shape
-        return float(np.abs(actual.numpy() - self.expected[name]).max())
+        np.testing.assert_allclose(actual, self.expected[name], rtol=0, atol=self.golden.tolerance(name, tolerance))
 
 
-@pytest.fixture(scope="module", params=["zero123plus_small", "zero123plus_small_noguidance"])
-def run(request: pytest.FixtureRequest, golden: Golden, seeded_weights: Any) -> Run:
+@pytest.fixture(scope="module")
+def run(golden: Golden) -> Run:
     """Generates from the golden picture, noise and weights; hooks keep what passes between the networks."""
-    arrays, description = golden(request.param)
-    model = zero123plus(description["config"], torch.from_numpy(arrays["ramp"]), torch.from_numpy(arrays["input_ids"]))
+    arrays, config = golden.arrays, golden.sidecar["config"]
+    model = zero123plus(config, torch.from_numpy(arrays["ramp"]), torch.from_numpy(arrays["input_ids"]))
     for name in NETWORKS:
-        seeded_weights.fill_module(
-            getattr(model, name), seed=7, rename=lambda key, name=name: published_name(name, key)
-        )
+        golden.fill(getattr(model, name), rename=lambda key, name=name: published_name(name, key))
     passes: list[tuple[Tensor, Tensor, Tensor]] = []
     decoder_inputs: list[Tensor] = []
     decoded: list[Tensor] = []
@@ -80,7 +91,7 @@ def run(request: pytest.FixtureRequest, golden: Golden, seeded_weights: Any) -> 
         return torch.from_numpy(drawn)
 
     source = Image.fromarray(arrays["image_uint8"])
-    call = description["call"]
+    call = golden.sidecar["call"]
     image = model.generate(
         source,
         call["num_inference_steps"],
@@ -90,7 +101,7 @@ def run(request: pytest.FixtureRequest, golden: Golden, seeded_weights: Any) -> 
     )
     opaque = on_background(source, 127)
     return Run(
-        expected=arrays,
+        golden=golden,
         picture=opaque,
         preprocessed={"image_vae": model.vae_preprocessing(opaque), "image_clip": model.clip_preprocessing(opaque)},
         embeds=passes[-1][1],
@@ -103,53 +114,57 @@ def run(request: pytest.FixtureRequest, golden: Golden, seeded_weights: Any) -> 
     )
 
 
+@golden_fixtures("zero123plus_", "unet_output", "latents", "image")
 class TestReference:
     """Tolerances are those of the golden numbers' README; how much a wrong detail shows is said there, too."""
 
     def test_picture_is_put_on_grey_and_resized_alike(self, run: Run) -> None:
         np.testing.assert_array_equal(np.asarray(run.picture), run.expected["rgb_grey_uint8"])
         for name, pixels in run.preprocessed.items():
-            assert run.error(name, pixels) < 1e-6
+            run.check(name, pixels, 1e-6)
 
     def test_embeddings(self, run: Run) -> None:
-        assert run.error("prompt_embeds", run.embeds[-1:]) < 2e-5
+        run.check("prompt_embeds", run.embeds[-1:], 2e-5)
         if len(run.embeds) == 2:
-            assert run.error("text_embeds", run.embeds[:1]) < 2e-5
+            run.check("text_embeds", run.embeds[:1], 2e-5)
 
     def test_condition_latents(self, run: Run) -> None:
         sigma = float(run.expected["sigmas"][-2])
         noise = torch.from_numpy(run.expected["noise_cond"][-1])
         latents = run.reference_inputs[-1] * (sigma**2 + 1) ** 0.5 - sigma * noise
-        assert run.error("cond_lat", latents) < 5e-5
-        assert run.error("noisy_cond_scaled", run.reference_inputs) < 5e-5
+        run.check("cond_lat", latents, 5e-5)
+        run.check("noisy_cond_scaled", run.reference_inputs, 5e-5)
 
     def test_every_output_of_the_network(self, run: Run) -> None:
-        assert run.error("unet_output", run.outputs) < 5e-5
+        run.check("unet_output", run.outputs, 5e-5)
 
     def test_latents_after_every_step(self, run: Run) -> None:
         sigmas = torch.from_numpy(run.expected["sigmas"])[:-1].view(-1, 1, 1, 1, 1)
         latents = run.inputs[:, :1] * (sigmas**2 + 1) ** 0.5
-        last = (run.decoder_input * 0.18215 - 0.22) * 0.75
-        assert run.error("latents", torch.cat([latents, last[None]])) < 1e-4
+        scaling = run.golden.sidecar["config"]["vae"]["scaling_factor"]
+        last = (run.decoder_input * scaling - LATENT_SHIFT) * LATENT_SCALE
+        run.check("latents", torch.cat([latents, last[None]]), 1e-4)
 
     def test_picture(self, run: Run) -> None:
-        assert run.error("decoder_input", run.decoder_input) < 5e-4
-        assert run.error("decoded", run.decoded) < 5e-5
-        assert run.error("image", run.image[None]) < 5e-5
+        run.check("decoder_input", run.decoder_input, 5e-4)
+        run.check("decoded", run.decoded, 5e-5)
+        run.check("image", run.image[None], 5e-5)
 
 
-@pytest.mark.parametrize("background", ["grey", "white"])
-def test_preprocessing_at_the_published_sizes(golden: Golden, background: str) -> None:
-    arrays, description = golden("zero123plus_small")
-    opaque = on_background(Image.fromarray(arrays["image_uint8"]), {"grey": 127, "white": 255}[background])
-    np.testing.assert_array_equal(np.asarray(opaque), arrays[f"rgb_{background}_uint8"])
-    for name, size in (("vae", 512), ("clip", 224)):
-        config = dict(description["config"][f"feature_extractor_{name}"], size={"shortest_edge": size})
+@pytest.mark.parametrize(("background", "grey"), [("grey", 127), ("white", 255)])
+@golden_fixtures("zero123plus_", "rgb_grey_uint8")
+def test_preprocessing_at_the_published_sizes(golden: Golden, background: str, grey: int) -> None:
+    if f"rgb_{background}_uint8" not in golden.arrays:
+        pytest.skip(f"{golden.name} has no {background} background")
+    opaque = on_background(Image.fromarray(golden.arrays["image_uint8"]), grey)
+    np.testing.assert_array_equal(np.asarray(opaque), golden.arrays[f"rgb_{background}_uint8"])
+    names = [re.fullmatch(rf"published_(vae|clip)(\d+)_{background}_values", name) for name in golden.arrays]
+    for values, network, size in ((name[0], name[1], int(name[2])) for name in names if name):
+        config = dict(golden.sidecar["config"][f"feature_extractor_{network}"], size={"shortest_edge": size})
         pixels = preprocessing(config)(opaque)
         assert pixels.shape == (1, 3, size, size)
-        expected = arrays[f"published_{name}{size}_{background}_values"]
-        actual = pixels.numpy().ravel()[arrays[f"published_{name}{size}_index"]]
-        np.testing.assert_allclose(actual, expected, atol=1e-6)
+        sampled = pixels.numpy().ravel()[golden.arrays[f"published_{network}{size}_index"]]
+        np.testing.assert_allclose(sampled, golden.arrays[values], atol=golden.tolerance(values, 1e-6))
 
 
 @pytest.mark.parametrize(
