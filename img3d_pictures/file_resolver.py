@@ -224,6 +224,26 @@ class FileResolver:
                     return path
         return None
 
+    def named(self, name: str) -> Path:
+        """The file or folder of a fixed name, in any spelling; as it is named if there is none, or none but several.
+
+        Args:
+            name: its path in the data set, with / between folders.
+        """
+        path = self._folder
+        for part in PurePosixPath(name).parts:
+            lying = self._listing(path)
+            spelled = [*lying.files.get(key(part), []), *lying.folders.get(key(part), [])]
+            if part not in spelled and len(spelled) > 1:
+                choice = legible(" or ".join(spelled))
+                self._problems[f"{path} has {choice} in place of {part}: move one of them away"] = None
+            if part not in spelled and len(spelled) != 1:
+                return self._folder / name
+            path /= part if part in spelled else spelled[0]
+        if path != self._folder / name:
+            self._problems[f"{legible(str(path))} is taken for {name}"] = None
+        return path
+
     @property
     def assumptions(self) -> list[str]:
         """One line for each kind of file and of assumption, and one for whatever could not be told apart."""

@@ -9,6 +9,7 @@ Published by example at https://github.com/laanlabs/3dScannerApp_samples. `frame
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import (
     ARKIT_SCALE,
     ARKIT_TO_Z_UP,
+    CAMERA_FILES,
+    DEPTH_MAPS,
     finite_numbers,
     load_json,
     may_hold,
@@ -27,13 +30,14 @@ from img3d_dataparsers.formats.capture_files import (
 )
 from img3d_dataparsers.formats.ply_points import read_ply_points
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos, SeedPoints
+from img3d_pictures.file_resolver import FileResolver, is_file
 
 PROJECTION_TOLERANCE = 1e-4
 
 
 def is_arkit_frames(folder: Path) -> bool:
     """Whether a folder has a photo with its camera beside it under the app's names, which others use for labels."""
-    return any(may_hold(photo.with_suffix(".json"), "cameraPoseARFrame") for photo in _photos(folder))
+    return any(may_hold(path, "cameraPoseARFrame") for path in _camera_paths(FileResolver(folder), _photos(folder)))
 
 
 def read_arkit_frames(folder: Path) -> PosedPhotos:
@@ -42,26 +46,34 @@ def read_arkit_frames(folder: Path) -> PosedPhotos:
     Raises:
         InputError: a photo has no camera, or a camera file is damaged.
     """
-    photos = _photos(folder)
-    camera_paths = [photo.with_suffix(".json") for photo in photos]
+    files, photos = FileResolver(folder), _photos(folder)
+    camera_paths = _camera_paths(files, photos)
     require_cameras(photos, camera_paths)
+    # Only phones with LiDAR have depth maps.
+    depths = FileResolver(folder).find([f"depth{photo.stem[len('frame') :]}.png" for photo in photos], DEPTH_MAPS)
+    points = files.named("points.ply")
     return PosedPhotos(
         source=folder,
         folder=folder,
-        frames=[_frame(photo, path) for photo, path in zip(photos, camera_paths, strict=True)],
+        frames=[_frame(*of_photo) for of_photo in zip(photos, camera_paths, depths, strict=True)],
+        assumptions=files.assumptions,
         applied_transform=ARKIT_TO_Z_UP,
         scale_source=ARKIT_SCALE,
         orientation_method="none",
-        read_seed_points=lambda: _scan_points(folder / "points.ply"),
+        read_seed_points=lambda: _scan_points(points),
     )
 
 
 def _photos(folder: Path) -> list[Path]:
     # The app also writes depth_00000.png, conf_00000.png and thumb_00000.jpg.
-    return [photo for photo in photos_in(folder) if re.fullmatch(r"frame_\d+", photo.stem)]
+    return [photo for photo in photos_in(folder) if re.fullmatch(r"frame_\d+", photo.stem, re.IGNORECASE)]
 
 
-def _frame(photo: Path, path: Path) -> Frame:
+def _camera_paths(files: FileResolver, photos: Sequence[Path]) -> list[Path]:
+    return files.find([f"{photo.stem}.json" for photo in photos], CAMERA_FILES)
+
+
+def _frame(photo: Path, path: Path, depth: Path) -> Frame:
     camera = load_json(path)
     pose = finite_numbers(camera.get("cameraPoseARFrame"), 16, "cameraPoseARFrame", path).reshape(4, 4)
     if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-3:
@@ -75,13 +87,12 @@ def _frame(photo: Path, path: Path) -> Frame:
         "cx": float(matrix[0, 2] + 0.5),
         "cy": float(matrix[1, 2] + 0.5),
     }
-    depth = photo.with_name(photo.stem.replace("frame", "depth") + ".png")  # only phones with LiDAR have them
     return Frame(
         name=photo.name,
         image_path=photo,
         camera_to_world=ARKIT_TO_Z_UP[:, :3] @ pose[:3],
         intrinsics={**intrinsics, **_size(camera.get("projectionMatrix"), matrix)},
-        depth_path=depth if depth.is_file() else None,
+        depth_path=depth if is_file(depth) else None,
     )
 
 

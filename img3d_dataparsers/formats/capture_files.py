@@ -12,13 +12,15 @@ import numpy as np
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_json
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
-from img3d_pictures.file_resolver import listing
+from img3d_pictures.file_resolver import Kind, listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
 
 ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
 """From ARKit's gravity-aligned world (y up) to one with z up, as Nerfstudio's Polycam converter does it."""
 ARKIT_SCALE = "the phone's own tracking (ARKit)"
 """What makes a unit of its world a metre, for the user."""
+CAMERA_FILES, DEPTH_MAPS = Kind("camera files", (".json",)), Kind("depth maps", (".png",))
+"""What capture apps write beside each photo."""
 MAX_SCAN_POINTS = 50_000
 """A scan has millions of points; as seeds, so many suffice (splatfacto starts from as many random ones)."""
 

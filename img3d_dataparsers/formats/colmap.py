@@ -44,6 +44,10 @@ LENSES = {
 called there. For the lenses of the others OpenCV has no function."""
 
 
+SPARSE = ("colmap/sparse", "sparse")
+"""Where ns-process-data and COLMAP itself put their models."""
+
+
 def find_reconstruction(folder: Path) -> Path | None:
     """The folder of the COLMAP model in a data set: of several the one with most photos.
 
@@ -57,7 +61,8 @@ def reconstructions_in(folder: Path) -> list[Path]:
 
     Those with most photos come first; among equals, that which COLMAP made first.
     """
-    for root in (folder / "colmap/sparse", folder / "sparse"):
+    files = FileResolver(folder)
+    for root in map(files.named, SPARSE):
         inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         inside.sort(key=lambda path: int(path.name) if path.name.isdecimal() else len(inside))
         models = [path for path in (*inside, root) if _has_cameras(path)]
@@ -102,6 +107,8 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
         for image in images
     ]
     files = FileResolver(folder, (PHOTO_FOLDER, ""))
+    for name in SPARSE:
+        files.named(name)  # which says how the folders are spelled
     posed_frames = frames_of_meta({"frames": frames}, files)
     return PosedPhotos(
         source=reconstruction,

@@ -24,7 +24,7 @@ MAX_BYTES = 64 << 20
 
 def is_llff(folder: Path) -> bool:
     """Whether a folder has the format's pose file."""
-    return (folder / POSES_NAME).is_file()
+    return FileResolver(folder).named(POSES_NAME).is_file()
 
 
 def read_llff(folder: Path) -> PosedPhotos:
@@ -36,9 +36,9 @@ def read_llff(folder: Path) -> PosedPhotos:
     Raises:
         InputError: the file is damaged, there are no photos, or another number of them than of cameras.
     """
-    path = folder / POSES_NAME
-    rows = _load(path)
     files = FileResolver(folder)
+    path = files.named(POSES_NAME)
+    rows = _load(path)
     photo_folder = files.folder(PHOTO_FOLDER, PHOTOS)
     photos = [] if photo_folder is None else photos_in(photo_folder)
     if not photos:

@@ -18,7 +18,7 @@ HELD_OUT_INTERVAL = 8
 
 def is_nerf_synthetic(folder: Path) -> bool:
     """Whether a folder has the format's training file."""
-    return (folder / "transforms_train.json").is_file()
+    return FileResolver(folder).named("transforms_train.json").is_file()
 
 
 def read_nerf_synthetic(folder: Path, split: str) -> PosedPhotos:
@@ -32,10 +32,10 @@ def read_nerf_synthetic(folder: Path, split: str) -> PosedPhotos:
         InputError: a file is unreadable.
     """
     names = ("test", "val") if split == "test" else ("val", "test")
-    held_out = next(filter(None, (_with_photos(folder / f"transforms_{name}.json") for name in names)), None)
+    held_out = next(filter(None, (_with_photos(folder, name) for name in names)), None)
     if held_out is not None and split != "train":
         return held_out
-    training = _read(folder / "transforms_train.json")
+    training = _read(folder, "train")
     if held_out is not None:
         return training
     listed = [frame.image_path for frame in training.frames if is_file(frame.image_path)]
@@ -47,17 +47,18 @@ def read_nerf_synthetic(folder: Path, split: str) -> PosedPhotos:
     )
 
 
-def _with_photos(path: Path) -> PosedPhotos | None:
-    posed = _read(path) if path.is_file() else None
+def _with_photos(folder: Path, split: str) -> PosedPhotos | None:
+    posed = _read(folder, split) if FileResolver(folder).named(f"transforms_{split}.json").is_file() else None
     return posed if posed is not None and any(is_file(frame.image_path) for frame in posed.frames) else None
 
 
-def _read(path: Path) -> PosedPhotos:
-    files = FileResolver(path.parent)
+def _read(folder: Path, split: str) -> PosedPhotos:
+    files = FileResolver(folder)
+    path = files.named(f"transforms_{split}.json")
     frames = frames_of_meta(load_meta(path), files)
     return PosedPhotos(
         source=path,
-        folder=path.parent,
+        folder=folder,
         frames=frames,
         assumptions=files.assumptions,
         is_normalised=True,

@@ -15,6 +15,8 @@ from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import (
     ARKIT_SCALE,
     ARKIT_TO_Z_UP,
+    CAMERA_FILES,
+    DEPTH_MAPS,
     finite_numbers,
     load_json,
     photos_in,
@@ -22,7 +24,7 @@ from img3d_dataparsers.formats.capture_files import (
 )
 from img3d_dataparsers.formats.polycam_mesh import mesh_points
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
-from img3d_pictures.file_resolver import FileResolver
+from img3d_pictures.file_resolver import FileResolver, is_file
 from img3d_pictures.photo_folders import PHOTOS
 
 PLACES = (("corrected_images", "corrected_cameras"), ("images", "cameras"))
@@ -32,7 +34,8 @@ KEYS = ("fx", "fy", "cx", "cy", "width", "height", *(f"t_{row}{column}" for row 
 
 def is_polycam(folder: Path) -> bool:
     """Whether a folder has keyframes with cameras."""
-    return any((folder / "keyframes" / cameras).is_dir() for _, cameras in PLACES)
+    files = FileResolver(folder)
+    return any(files.named(f"keyframes/{cameras}").is_dir() for _, cameras in PLACES)
 
 
 def read_polycam(folder: Path) -> PosedPhotos:
@@ -41,22 +44,28 @@ def read_polycam(folder: Path) -> PosedPhotos:
     Raises:
         InputError: there are no photos, one has no camera, or a camera file is damaged.
     """
-    keyframes = FileResolver(folder / "keyframes")
+    files = FileResolver(folder)
+    keyframes = FileResolver(files.named("keyframes"))
     for images_name, cameras_name in PLACES:
-        cameras = folder / "keyframes" / cameras_name
+        cameras = keyframes.named(cameras_name)
         photo_folder = keyframes.folder(images_name, PHOTOS)
         if photo_folder is not None and cameras.is_dir():
             photos = photos_in(photo_folder)
             break
     else:
-        raise InputError(f"{folder / 'keyframes'} has cameras but no photos; export the raw data again")
-    camera_paths = [cameras / f"{photo.stem}.json" for photo in photos]
+        raise InputError(f"{files.named('keyframes')} has cameras but no photos; export the raw data again")
+    of_photos = FileResolver(cameras)
+    camera_paths = of_photos.find([f"{photo.stem}.json" for photo in photos], CAMERA_FILES)
     require_cameras(photos, camera_paths)
+    # Only phones with LiDAR have depth maps.
+    depths = FileResolver(keyframes.named("depth")).find([f"{photo.stem}.png" for photo in photos], DEPTH_MAPS)
     return PosedPhotos(
         source=cameras,
         folder=folder,
-        frames=[_frame(folder, photo, path) for photo, path in zip(photos, camera_paths, strict=True)],
-        assumptions=keyframes.assumptions,
+        frames=[
+            _frame(folder, photo, path, depth) for photo, path, depth in zip(photos, camera_paths, depths, strict=True)
+        ],
+        assumptions=[*files.assumptions, *keyframes.assumptions, *of_photos.assumptions],
         applied_transform=ARKIT_TO_Z_UP,
         orientation_method="none",
         scale_source=ARKIT_SCALE,
@@ -64,22 +73,22 @@ def read_polycam(folder: Path) -> PosedPhotos:
     )
 
 
-def _frame(folder: Path, photo: Path, path: Path) -> Frame:
+def _frame(folder: Path, photo: Path, path: Path, depth: Path) -> Frame:
     camera = load_json(path)
     numbers = finite_numbers([camera.get(key) for key in KEYS], len(KEYS), f"{KEYS[0]} … {KEYS[-1]}", path)
-    depth = folder / "keyframes" / "depth" / f"{photo.stem}.png"  # only phones with LiDAR have them
     return Frame(
         name=photo.relative_to(folder).as_posix(),
         image_path=photo,
         camera_to_world=ARKIT_TO_Z_UP[:, :3] @ numbers[6:].reshape(3, 4),
         intrinsics=dict(zip(("fl_x", "fl_y", "cx", "cy", "w", "h"), numbers[:6].tolist(), strict=True)),
-        depth_path=depth if depth.is_file() else None,
+        depth_path=depth if is_file(depth) else None,
     )
 
 
 def _mesh_points(folder: Path) -> SeedPoints | None:
     """The corners of the mesh's triangles with the colours of its texture, or None without a (readable) mesh."""
-    mesh, info = folder / "raw.glb", folder / "mesh_info.json"
+    files = FileResolver(folder)
+    mesh, info = files.named("raw.glb"), files.named("mesh_info.json")
     if not (mesh.is_file() and info.is_file()):
         return None
     try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from img3d_base.errors import InputError
@@ -15,7 +16,7 @@ from img3d_dataparsers.formats.record3d import is_record3d, read_record3d
 from img3d_dataparsers.formats.strecha import is_strecha, read_strecha
 from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.posed_photos import PosedPhotos
-from img3d_pictures.file_resolver import is_file
+from img3d_pictures.file_resolver import FileResolver, is_file
 
 OWN_FOLDER = ".img3d"
 """Where img3d keeps what it has computed about a data set: never a data set itself."""
@@ -52,8 +53,11 @@ def posed_photos_in(data: Path, split: str) -> PosedPhotos | None:
 
 
 def _read(data: Path, split: str) -> PosedPhotos | None:
-    if (data / "transforms.json").is_file():
-        return read_transforms(data / "transforms.json")
+    files = FileResolver(data)
+    transforms = files.named("transforms.json")
+    if transforms.is_file():
+        posed = read_transforms(transforms)
+        return replace(posed, assumptions=[*files.assumptions, *posed.assumptions])
     if is_nerf_synthetic(data):
         return read_nerf_synthetic(data, split)
     reconstruction = find_reconstruction(data) or (data if is_reconstruction(data) else None)

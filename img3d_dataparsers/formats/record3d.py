@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from img3d_base.errors import InputError, counted
 from img3d_dataparsers.formats.capture_files import ARKIT_SCALE, finite_numbers, load_json, may_hold, photos_in
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos
+from img3d_pictures.file_resolver import FileResolver
 
 METADATA_NAMES = ("metadata.json", "metadata")
 PHOTO_FOLDERS = ("rgb", "rgbd")
@@ -25,8 +26,9 @@ PHOTO_FOLDERS = ("rgb", "rgbd")
 
 def is_record3d(folder: Path) -> bool:
     """Whether a folder has the app's metadata file, a name that others use too, and its folder of photos."""
-    return any(may_hold(folder / name, "poses") for name in METADATA_NAMES) and any(
-        (folder / name).is_dir() for name in PHOTO_FOLDERS
+    files = FileResolver(folder)
+    return any(may_hold(files.named(name), "poses") for name in METADATA_NAMES) and any(
+        files.named(name).is_dir() for name in PHOTO_FOLDERS
     )
 
 
@@ -36,9 +38,10 @@ def read_record3d(folder: Path) -> PosedPhotos:
     Raises:
         InputError: there are no photos, fewer poses than photos, or the metadata is damaged.
     """
-    path = next(folder / name for name in METADATA_NAMES if may_hold(folder / name, "poses"))
+    files = FileResolver(folder)
+    path = next(path for path in map(files.named, METADATA_NAMES) if may_hold(path, "poses"))
     metadata = load_json(path)
-    photos = next(filter(None, (_numbered_photos(folder / name) for name in PHOTO_FOLDERS)), [])
+    photos = next(filter(None, (_numbered_photos(files.named(name)) for name in PHOTO_FOLDERS)), [])
     if not photos:
         raise InputError(f"{path} has cameras, but there are no numbered photos (0.jpg, …) in {folder / 'rgb'}")
     poses = metadata.get("poses")
@@ -75,7 +78,9 @@ def read_record3d(folder: Path) -> PosedPhotos:
                 intrinsics=dict(zip(("fl_x", "fl_y", "cx", "cy", "w", "h"), values, strict=True)),
             )
         )
-    return PosedPhotos(source=path, folder=folder, frames=frames, scale_source=ARKIT_SCALE)
+    return PosedPhotos(
+        source=path, folder=folder, frames=frames, assumptions=files.assumptions, scale_source=ARKIT_SCALE
+    )
 
 
 def _numbered_photos(folder: Path) -> list[Path]:

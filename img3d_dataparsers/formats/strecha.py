@@ -37,7 +37,7 @@ def read_strecha(folder: Path) -> PosedPhotos:
     cameras, *others = _camera_folders(folder)
     if others:
         raise InputError(f"{folder} has .camera files in both {cameras.name}/ and {others[0].name}/; keep one of them")
-    paths = {path.stem: path for path in sorted(cameras.glob("*.camera")) if _is_camera(path)}
+    paths = {path.stem: path for path in _cameras_in(cameras)}
     files = FileResolver(folder, [cameras.relative_to(folder).as_posix(), PHOTO_FOLDER, ""])
     found = {
         photo: paths[name] for name, photo in zip(paths, files.find(list(paths), PHOTOS), strict=True) if is_file(photo)
@@ -56,11 +56,12 @@ def read_strecha(folder: Path) -> PosedPhotos:
 
 def _camera_folders(folder: Path) -> list[Path]:
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [candidate for candidate in (folder, *inside) if any(map(_is_camera, candidate.glob("*.camera")))]
+    return [candidate for candidate in (folder, *inside) if _cameras_in(candidate)]
 
 
-def _is_camera(path: Path) -> bool:
-    return Path(path.stem).suffix.lower() in IMAGE_SUFFIXES
+def _cameras_in(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".camera")
+    return [path for path in paths if Path(path.stem).suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _frame(photo: Path, path: Path) -> Frame:

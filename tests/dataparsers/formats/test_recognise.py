@@ -77,6 +77,73 @@ class TestEachFormat:
         assert posed_photos_in(tmp_path, "train") is None
 
 
+def respell(folder: Path, names: dict[str, str]) -> None:
+    for name, other in names.items():
+        (folder / name).rename(folder / other)
+
+
+class TestOtherSpellings:
+    """Folders and files of fixed names, as they come from disks where letter case does not count."""
+
+    @pytest.mark.parametrize(
+        ("name", "names", "said"),
+        [
+            (
+                "transforms.json",
+                {"transforms.json": "Transforms.JSON"},
+                ["Transforms.JSON is taken for transforms.json"],
+            ),
+            (
+                "NeRF-synthetic",
+                {"transforms_train.json": "Transforms_Train.json"},
+                ["Transforms_Train.json is taken for transforms_train.json"],
+            ),
+            ("COLMAP", {"sparse": "Sparse"}, ["Sparse is taken for sparse"]),
+            ("LLFF", {"poses_bounds.npy": "POSES_BOUNDS.NPY"}, ["POSES_BOUNDS.NPY is taken for poses_bounds.npy"]),
+            (
+                "Polycam",
+                {"keyframes/corrected_cameras": "keyframes/Corrected_Cameras", "keyframes": "KeyFrames"},
+                ["KeyFrames is taken for keyframes", "Corrected_Cameras is taken for corrected_cameras"],
+            ),
+            (
+                "Record3D",
+                {"metadata.json": "Metadata.json", "rgb": "RGB"},
+                ["Metadata.json is taken for metadata.json", "RGB is taken for rgb"],
+            ),
+            (
+                "3D Scanner App",
+                {f"frame_0000{i}.json": f"Frame_0000{i}.JSON" for i in (0, 3, 6, 9)},
+                ["4 camera files are listed in another spelling"],
+            ),
+            ("Strecha", {"urd/0000.jpg.camera": "urd/0000.jpg.CAMERA"}, []),
+        ],
+    )
+    def test_are_read_with_a_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, names: dict[str, str], said: list[str]
+    ) -> None:
+        WRITERS[name][0](tmp_path)
+        respell(tmp_path, names)
+        posed = posed_photos_in(tmp_path, "train")
+        assert posed is not None and len(usable_photos(posed, 3)) == 4
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+        assert len(lines) == len(said)
+        assert all(words in line for words, line in zip(said, lines, strict=True))
+
+    def test_the_exact_one_wins(self, tmp_path: Path) -> None:
+        write_polycam(tmp_path, CAMERAS)
+        shutil.copytree(tmp_path / "keyframes", tmp_path / "Keyframes")
+        shutil.rmtree(tmp_path / "Keyframes/corrected_images")
+        posed = posed_photos_in(tmp_path, "train")
+        assert posed is not None and posed.source == tmp_path / "keyframes/corrected_cameras"
+        assert posed.assumptions == []
+
+    def test_of_two_others_none_is_taken(self, tmp_path: Path) -> None:
+        write_record3d(tmp_path, CAMERAS)
+        shutil.copytree(tmp_path / "rgb", tmp_path / "Rgb")
+        respell(tmp_path, {"rgb": "RGB"})
+        assert posed_photos_in(tmp_path, "train") is None
+
+
 class TestPrecedence:
     @pytest.mark.parametrize(("first", "second"), combinations(WRITERS, 2))
     def test_where_two_formats_meet_the_earlier_wins(self, tmp_path: Path, first: str, second: str) -> None:
