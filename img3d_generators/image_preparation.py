@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from img3d_base.errors import InputError, warn
+from img3d_base.text_links import followed
 from img3d_generators.posed_views import PosedViews
 from img3d_pictures.background import Session, open_object_finder
 from img3d_pictures.object_by_colour import (
-from img3d_base.text_links import followed
     ObjectByColour,
     cut_by_grabcut,
     cut_from_plain,
