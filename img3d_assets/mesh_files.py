@@ -13,14 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_assets.mesh import Mesh
-from img3d_assets.mesh_formats import fbx, glb, obj, usdz
+from img3d_assets.mesh_formats import fbx, glb, gltf_reading, obj, trimesh_reading, usdz, usdz_reading
 from img3d_assets.mesh_geometry import check_mesh, welded
 from img3d_assets.quantised import bytes_of
 from img3d_base.errors import InputError
+from img3d_base.foreign_files import reason, require_regular
 from img3d_base.output_files import check_free, written_whole
 
 
@@ -70,6 +72,60 @@ FORMATS: dict[str, Format] = {
     ".stl": Format(_stl, y_up=False, textured=False),
 }
 """All but OBJ, which is several files."""
+
+
+READ = (".obj", ".glb", ".gltf", ".ply", ".stl", ".usdz", ".fbx")
+"""Endings of what is read."""
+DAMAGED = (OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
+"""What readers raise on files that hold something else than they look for."""
+
+
+def read_mesh(path: Path) -> tuple[Mesh, UpAxis | None]:
+    """All triangles of a mesh file as one mesh, and the axis that points up in it; None if the format does not say.
+
+    Args:
+        path: Its ending says the format. An OBJ's materials and textures, and what a .gltf names, are beside it.
+
+    Raises:
+        InputError: The format is not known, or the file is damaged, or holds no triangles.
+    """
+    ending = require_regular(path).suffix.lower()
+    if ending not in READ:
+        raise InputError(f"{path} has an ending that no mesh file has that is read: {', '.join(READ)}")
+    up: UpAxis | None = None if ending in (".ply", ".stl") else "y"
+    try:
+        with np.errstate(all="ignore"):  # numbers that are not finite are refused below
+            if ending == ".usdz":
+                mesh, up = usdz_reading.read(path)
+            elif ending == ".fbx":
+                mesh = fbx.read(path)
+            elif ending in (".glb", ".gltf"):
+                mesh = gltf_reading.read(path)
+            else:
+                mesh = trimesh_reading.read(path)
+    except MemoryError as error:
+        raise InputError(f"{path} is too large for this computer's memory") from error
+    except DAMAGED as error:
+        raise InputError(f"{path} cannot be read: it is damaged ({reason(error)})") from error
+    try:
+        check_mesh(mesh)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used. {error}") from error
+    return mesh, up
+
+
+def is_mesh(path: Path) -> bool:
+    """Whether a file is one that `read_mesh` is for, rather than splats or points.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    ending = path.suffix.lower()
+    if ending not in READ:
+        return False
+    if ending == ".ply":
+        return trimesh_reading.has_faces(path)
+    return gltf_reading.has_triangles(path) if ending in (".glb", ".gltf") else True
 
 
 def holds_texture(path: Path) -> bool:

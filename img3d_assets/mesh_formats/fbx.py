@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mesh as FBX, written by Blender: what Unity, Unreal, Maya and 3ds Max exchange.
+"""A mesh as FBX, written and read by Blender: what Unity, Unreal, Maya and 3ds Max exchange.
 
 Blender takes over the process that it is imported into, so it gets one of its own.
 """
@@ -7,6 +7,7 @@ Blender takes over the process that it is imported into, so it gets one of its o
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,11 @@ from PIL import Image
 
 from img3d_assets.axes import TO_Y_UP
 from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_formats import gltf_reading
 from img3d_assets.mesh_geometry import welded
 from img3d_base.errors import InputError
 
-ARRAYS, TEXTURE, OUTPUT = "mesh.npz", "texture.png", "mesh.fbx"
+ARRAYS, TEXTURE, OUTPUT, CONVERTED = "mesh.npz", "texture.png", "mesh.fbx", "mesh.glb"
 """Files that go to and from Blender."""
 
 
@@ -56,9 +58,33 @@ def write(mesh: Mesh, path: Path) -> None:
             np.savez(file, **arrays)
         if mesh.texture is not None:
             Image.fromarray(mesh.texture).save(folder / TEXTURE)
-        command = [sys.executable, "-m", "img3d_assets.mesh_formats.fbx_in_blender", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not (folder / OUTPUT).exists():
-            lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            raise OSError(f"Blender says: {lines[-1].strip() if lines else done.returncode}")
+        _run_blender(folder, "write")
+        if not (folder / OUTPUT).exists():
+            raise OSError("Blender wrote nothing")
         (folder / OUTPUT).replace(path)
+
+
+def read(path: Path) -> Mesh:
+    """All triangles of a file, in its rest pose, with y up: as Blender exports them to glTF.
+
+    Raises:
+        InputError: Blender is not installed, or does not read the file.
+        OSError: Blender fails.
+    """
+    check_installed()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copyfile(path, folder / OUTPUT)
+        _run_blender(folder, "read")
+        if not (folder / CONVERTED).exists():
+            raise InputError(f"{path} is damaged, or no FBX file that Blender reads (it reads binary ones only)")
+        return gltf_reading.read(folder / CONVERTED)
+
+
+def _run_blender(folder: Path, what: str) -> None:
+    """Raises OSError with what Blender says where it fails."""
+    command = [sys.executable, "-m", "img3d_assets.mesh_formats.fbx_in_blender", what, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise OSError(f"Blender says: {lines[-1].strip() if lines else done.returncode}")

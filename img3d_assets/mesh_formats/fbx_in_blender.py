@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The half of `fbx` that runs inside Blender: arrays in a folder become a mesh, and that an FBX file beside them."""
+"""The half of `fbx` that runs inside Blender: arrays in a folder become an FBX file beside them, or that a GLB."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_assets.mesh_formats.fbx import ARRAYS, OUTPUT, TEXTURE
+from img3d_assets.mesh_formats.fbx import ARRAYS, CONVERTED, OUTPUT, TEXTURE
 
 
-def main(folder: Path) -> None:
-    """Writes the file."""
+def read(folder: Path) -> None:
+    """Makes a GLB of the FBX file."""
+    import bpy  # pyright: ignore[reportMissingImports]
+
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.import_scene.fbx(filepath=str(folder / OUTPUT), use_anim=False)
+    bpy.ops.export_scene.gltf(
+        filepath=str(folder / CONVERTED), export_format="GLB", export_yup=True, export_animations=False
+    )
+
+
+def write(folder: Path) -> None:
+    """Makes an FBX file of the arrays."""
     import bpy  # pyright: ignore[reportMissingImports]
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -49,4 +60,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"read": read, "write": write}[sys.argv[1]](Path(sys.argv[2]))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,25 +21,20 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Float32
-from scipy.spatial.transform import Rotation
 
 from img3d_assets.axes import TO_Y_UP
-from img3d_assets.color_values import linear_of_srgb
+from img3d_assets.color_values import linear_of_srgb, srgb_of_linear
 from img3d_assets.gaussian_frames import rotated
 from img3d_assets.gaussians import SH_COEFFICIENTS, Gaussians
+from img3d_assets.gltf_arrays import BINARY_CHUNK, COMPONENTS, JSON_CHUNK, MAGIC, WIDTHS, GltfArrays, read_gltf
 from img3d_assets.quantised import bytes_of, logits
 from img3d_assets.splat_formats import spz
 from img3d_assets.splat_formats.counts import check_count, check_packed
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import check_claim, inside, parse_json, read_bytes, shown
+from img3d_base.foreign_files import shown
 from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 EXTENSION = "KHR_gaussian_splatting"
-MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
-COMPONENTS = {5120: np.dtype("i1"), 5121: np.dtype("u1"), 5122: np.dtype("<i2"), 5123: np.dtype("<u2"),
-              5126: np.dtype("<f4")}  # fmt: skip
-"""NumPy's names for glTF's numbers."""
-WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 SPZ_EXTENSIONS = (
     "KHR_gaussian_splatting_compression_spz_2",
     "KHR_gaussian_splatting_compression_spz",
@@ -48,8 +42,8 @@ SPZ_EXTENSIONS = (
     "KHR_spz_compression",
 )
 """The drafts of an SPZ inside a glTF, the latest first: within the extension, or beside or instead of it."""
-MOST_PARTS, MOST_NODES = 1000, 100_000
-"""Sets of Gaussians at nodes, of which real files have one or a few, and nodes."""
+MOST_PARTS = 1000
+"""Sets of Gaussians at nodes, of which real files have one or a few."""
 LINEAR = "lin_rec709_display"
 """Of the extension's two colour spaces the one that is not 3DGS's."""
 
@@ -125,17 +119,11 @@ def read(path: Path) -> Gaussians:
     Raises:
         InputError: It is another kind of file, cut off or damaged, without Gaussians, or compressed in an unknown way.
     """
-    contents = read_bytes(path)
-    if contents[:4] == struct.pack("<I", MAGIC):
-        scene, numbers = _chunks(contents, path)
-    else:
-        scene, numbers = parse_json(contents, str(path), max_bytes=len(contents)), b""
-    if not isinstance(scene, dict) or "asset" not in scene:
-        raise InputError(f"{path} is no glTF file")
-    reader = _Reader(scene, path, numbers, len(contents))
+    arrays = read_gltf(path)
+    reader, scene = _Reader(arrays), arrays.scene
     primitives: dict[int, list[dict[str, Any]]] = {}
     placed: list[tuple[dict[str, Any], Float[np.ndarray, "4 4"]]] = []
-    for mesh, matrix in _placed_meshes(scene, path):
+    for mesh, matrix in arrays.placed_meshes():
         if mesh not in primitives:
             primitives[mesh] = [each for each in scene["meshes"][mesh]["primitives"] if _is_splats(each)]
         placed += [(primitive, matrix) for primitive in primitives[mesh]]
@@ -144,7 +132,7 @@ def read(path: Path) -> Gaussians:
     if not placed:
         raise InputError(f"{path} holds no Gaussians: no mesh of its scene has {EXTENSION}")
     degree = max(reader.sh_degree(primitive) for primitive, _ in placed)
-    check_packed(sum(reader.count(primitive) for primitive, _ in placed), degree, reader.size, path)
+    check_packed(sum(reader.count(primitive) for primitive, _ in placed), degree, arrays.size, path)
     parts = [_placed(reader.splats(primitive), matrix, path) for primitive, matrix in placed]
     degree = min(part.sh_degree for part in parts)
     for part in parts:
@@ -160,20 +148,17 @@ def _is_splats(primitive: dict[str, Any]) -> bool:
 
 
 class _Reader:
-    """A file's arrays of numbers."""
+    """The Gaussians of a file's primitives."""
 
-    def __init__(self, scene: dict[str, Any], path: Path, numbers: bytes, size: int) -> None:
-        self.scene, self.path, self.numbers = scene, path, numbers
-        self.size = size
-        """Bytes of the file and of those that it names, as far as they have been read."""
-        self._buffers: dict[int, bytes] = {}
+    def __init__(self, arrays: GltfArrays) -> None:
+        self.arrays, self.scene, self.path = arrays, arrays.scene, arrays.path
 
     def count(self, primitive: dict[str, Any]) -> int:
         """How many Gaussians it claims to have."""
         packed = self._spz(primitive)
         if packed is not None:
             return spz.count_of(packed, self.path)
-        self._buffer(self.scene["bufferViews"][self._accessor(primitive, "POSITION")["bufferView"]]["buffer"])
+        self.arrays.buffer(self.scene["bufferViews"][self._accessor(primitive, "POSITION")["bufferView"]]["buffer"])
         return check_count(self._accessor(primitive, "POSITION")["count"], self.path)
 
     def sh_degree(self, primitive: dict[str, Any]) -> int:
@@ -193,7 +178,7 @@ class _Reader:
         num = self.count(primitive)
 
         def values(name: str, width: int = 3) -> Float32[np.ndarray, "N C"]:
-            found = self._values(self._accessor(primitive, name))
+            found = self.arrays.values(self._accessor(primitive, name))
             if found.shape != (num, width):
                 raise InputError(
                     f"{self.path} has {len(found):,} times {found.shape[1]} numbers {name} for {num:,} Gaussians"
@@ -220,11 +205,7 @@ class _Reader:
         extensions = primitive["extensions"] | within
         for name in SPZ_EXTENSIONS:
             if name in extensions:
-                view = self.scene["bufferViews"][extensions[name]["bufferView"]]
-                start, length, data = view.get("byteOffset", 0), view["byteLength"], self._buffer(view["buffer"])
-                what = f"{self.path}: its compressed Gaussians"
-                check_claim(length, len(data) - check_claim(start, len(data), what), what)
-                return memoryview(data)[start : start + length]
+                return self.arrays.view(extensions[name]["bufferView"], f"{self.path}: its compressed Gaussians")
         if within:
             raise InputError(
                 f"{self.path} has its Gaussians in the glTF extension {shown(next(iter(within)))}, which is not read: "
@@ -236,82 +217,6 @@ class _Reader:
         if name not in primitive["attributes"]:
             raise InputError(f"{self.path} has Gaussians without {name}")
         return self.scene["accessors"][primitive["attributes"][name]]
-
-    def _values(self, accessor: dict[str, Any]) -> Float32[np.ndarray, "N C"]:
-        """An accessor's numbers."""
-        component, width, count = COMPONENTS[accessor["componentType"]], WIDTHS[accessor["type"]], accessor["count"]
-        view = self.scene["bufferViews"][accessor["bufferView"]]
-        compressed = [name for name in view.get("extensions", {}) if "compression" in name]
-        if compressed:
-            raise InputError(
-                f"{self.path} needs the glTF extension {shown(compressed[0])}, which is not read: export it without"
-            )
-        data = self._buffer(view["buffer"])
-        start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-        stride = view.get("byteStride", component.itemsize * width)
-        if min(start, stride - component.itemsize * width) < 0:
-            raise InputError(f"{self.path} is damaged: an array begins at {start:,} with a stride of {stride:,} bytes")
-        end = start + stride * (check_count(count, self.path) - 1) + component.itemsize * width
-        check_claim(end, len(data), f"{self.path}: an array of {count:,}")
-        values = np.ndarray((count, width), component, data, start, (stride, component.itemsize))
-        if accessor.get("normalized"):
-            values = np.maximum(values / np.float32(np.iinfo(component).max), -1)
-        return values.astype(np.float32)
-
-    def _buffer(self, index: int) -> bytes:
-        if index not in self._buffers:
-            uri = self.scene["buffers"][index].get("uri")
-            if uri is None:
-                self._buffers[index] = self.numbers
-            elif uri.startswith("data:"):
-                self._buffers[index] = base64.b64decode(uri.partition(",")[2])
-            else:
-                self._buffers[index] = read_bytes(inside(self.path, uri, percent_encoded=True))
-                self.size += len(self._buffers[index])
-        return self._buffers[index]
-
-
-def _chunks(contents: bytes, path: Path) -> tuple[Any, bytes]:
-    """The JSON and the numbers of the binary container."""
-    if len(contents) < 20:
-        raise InputError(f"{path} is cut off")
-    length, kind = struct.unpack_from("<2I", contents, 12)
-    if kind != JSON_CHUNK:
-        raise InputError(f"{path} is damaged: its first part is no JSON")
-    check_claim(length, len(contents) - 20, f"{path}: its JSON")
-    start = 20 + length
-    numbers = b""
-    if len(contents) >= start + 8:
-        numbers = contents[start + 8 : start + 8 + struct.unpack_from("<I", contents, start)[0]]
-    return parse_json(contents[20:start], f"the JSON in {path}"), numbers
-
-
-def _placed_meshes(scene: dict[str, Any], path: Path) -> Iterator[tuple[int, Float[np.ndarray, "4 4"]]]:
-    """Each mesh of the scene and the matrix that puts it there."""
-    nodes = scene.get("nodes", [])
-    if len(nodes) > MOST_NODES:
-        raise InputError(f"{path} has {len(nodes):,} nodes: at most {MOST_NODES:,} are read")
-    waiting = [(i, np.eye(4)) for i in dict.fromkeys(scene["scenes"][scene.get("scene", 0)].get("nodes", []))]
-    found = {i for i, _ in waiting}
-    while waiting:
-        i, above = waiting.pop()
-        matrix = above @ _matrix(nodes[i])
-        if "mesh" in nodes[i]:
-            yield nodes[i]["mesh"], matrix
-        for child in nodes[i].get("children", []):
-            if child in found:
-                raise InputError(f"{path} is damaged: its node {child} is in two places")
-            found.add(child)
-            waiting.append((child, matrix))
-
-
-def _matrix(node: dict[str, Any]) -> Float[np.ndarray, "4 4"]:
-    if "matrix" in node:
-        return np.asarray(node["matrix"], np.float64).reshape(4, 4).T
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix() * node.get("scale", [1, 1, 1])
-    matrix[:3, 3] = node.get("translation", [0, 0, 0])
-    return matrix
 
 
 def _placed(splats: Gaussians, matrix: Float[np.ndarray, "4 4"], path: Path) -> Gaussians:
@@ -340,7 +245,7 @@ def _with_srgb_colors(splats: Gaussians) -> Gaussians:
     """Linear colours as those of 3DGS, in first order: what depends on the view is scaled by the curve's slope."""
     linear = splats.colors().clip(0, 1)
     slope = np.where(linear <= 0.0031308, 12.92, 1.055 / 2.4 * np.maximum(linear, 0.0031308) ** (1 / 2.4 - 1))
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    encoded = srgb_of_linear(linear)
     return replace(
         splats,
         sh_dc=rgb_to_sh(encoded).astype(np.float32),

@@ -42,12 +42,13 @@ def mesh(
     force: bool = False,
 ) -> None:
     """Writes the surface as a textured triangle mesh: .glb, .obj (with its .mtl and .png), .usdz, .fbx; .ply with
-    colours at its vertices; .stl. Of a run of any method that renders depth.
+    colours at its vertices; .stl. Of a run of any method that renders depth; a mesh is converted as it is.
 
     Args:
         output: The file to write; its ending says the format.
         load_config: The run's config.yml.
-        input: A splat file instead of a run. It is looked at from outside, as an object: of a whole scene, crop one.
+        input: A file instead of a run: a mesh (.obj, .glb, .gltf, .ply, .stl, .usdz, .fbx), which is converted; or
+            splats, which are looked at from outside, as an object: of a whole scene, crop one.
         surface: How depth becomes a surface: averaged signed distances (tsdf), exact where pictures see enough; or
             a smooth one through that (poisson), which bridges gaps.
         resolution: Voxels along the longest side of what is in the mesh.
@@ -65,7 +66,7 @@ def mesh(
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace files that are there.
     """
-    from img3d_assets.mesh_files import check_output, holds_texture, write_mesh
+    from img3d_assets.mesh_files import check_output, holds_texture, is_mesh, read_mesh, write_mesh
     from img3d_assets.precision import nearby_origin
     from img3d_exporters.meshes.mesh_of_run import MeshOptions, level_paths, levels_of_detail
     from img3d_exporters.meshes.texture_baking import check_texture_size
@@ -76,6 +77,13 @@ def mesh(
     for path in paths:
         check_output(path, force)
     check_texture_size(texture_size)
+    if input is not None and is_mesh(input):
+        if original_frame or texture is not None or options != MeshOptions():
+            raise InputError(f"{input} is a mesh, which is converted as it is: only --output and --force apply.")
+        converted, up_axis = read_mesh(input)
+        write_mesh(converted, output, up_axis)
+        print_written(f"{len(converted.faces):,} triangles", output)
+        return
     if not holds_texture(output):
         texture = "none"
     if load_config is None:

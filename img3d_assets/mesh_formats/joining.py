@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several meshes, each with colours or a texture of its own, as one mesh with one texture.
+
+Files of other programs have a material for each part; a `Mesh` has one texture, whose coordinates are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from img3d_assets.mesh import Mesh
+from img3d_assets.quantised import bytes_of
+
+MAX_TEXTURE = 8192
+"""Largest side of a joined texture in pixels."""
+GUTTER = 8
+"""Pixels around each texture within a joined one, so that filtering does not mix neighbours."""
+SWATCH = 4
+"""Pixels along each side of the square that stands for one colour."""
+BEYOND = 1e-4
+"""Texture coordinates may leave [0, 1] by this much, as rounding does."""
+
+Pixels = UInt8[np.ndarray, "H W 3"]
+
+
+def joined(parts: Sequence[Mesh]) -> Mesh:
+    """One mesh of all parts.
+
+    Textures that repeat are unrolled as far as faces need it. Where some parts have textures and others colours at
+    their vertices, each face of the latter gets one colour.
+
+    Args:
+        parts: At least one. Those that share a texture share the array.
+    """
+    if all(part.texture is None for part in parts):
+        return _stacked([replace(part, uvs=None) for part in parts], None)
+    by_texture: dict[int, list[Mesh]] = {}
+    for part in parts:
+        by_texture.setdefault(id(part.texture), []).append(part)
+    groups = [_stacked(group, group[0].texture) for group in by_texture.values()]
+    groups = [_with_swatches(group) if group.texture is None else _unrolled(group) for group in groups]
+    return _with_texture_colors(groups[0] if len(groups) == 1 else _with_atlas(groups))
+
+
+def _with_texture_colors(mesh: Mesh) -> Mesh:
+    """The colours that the texture has at the vertices, for formats without textures."""
+    assert mesh.uvs is not None and mesh.texture is not None
+    height, width = mesh.texture.shape[:2]
+    columns = (mesh.uvs[:, 0] * width).astype(np.int64).clip(0, width - 1)
+    rows = ((1 - mesh.uvs[:, 1]) * height).astype(np.int64).clip(0, height - 1)
+    return replace(mesh, colors=(mesh.texture[rows, columns] / 255).astype(np.float32))
+
+
+def _stacked(parts: Sequence[Mesh], texture: Pixels | None) -> Mesh:
+    """Parts of one texture, or of none."""
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    uvs = [part.uvs for part in parts if part.uvs is not None]
+    return Mesh(
+        np.concatenate([part.vertices for part in parts]),
+        np.concatenate([part.faces + start for part, start in zip(parts, starts[:-1], strict=True)]),
+        np.concatenate([part.colors for part in parts]),
+        np.concatenate(uvs) if texture is not None else None,
+        texture,
+    )
+
+
+def _picked(mesh: Mesh, vertices: Int64[np.ndarray, "M"], faces: Int64[np.ndarray, "F 3"]) -> Mesh:
+    """The mesh with other vertices: copies of its own."""
+    uvs = None if mesh.uvs is None else mesh.uvs[vertices]
+    return Mesh(mesh.vertices[vertices], faces, mesh.colors[vertices], uvs, mesh.texture)
+
+
+def _unrolled(mesh: Mesh) -> Mesh:
+    """Texture coordinates within [0, 1]: faces are moved by whole textures, and the texture repeated if that is not
+    enough."""
+    assert mesh.uvs is not None and mesh.texture is not None
+    if mesh.uvs.min() >= -BEYOND and mesh.uvs.max() <= 1 + BEYOND:
+        return replace(mesh, uvs=mesh.uvs.clip(0, 1))
+    corners = mesh.uvs[mesh.faces].astype(np.float64)
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    outside = (low < -BEYOND) | (high > 1 + BEYOND)
+    shifts = np.where(outside, np.floor(low + BEYOND), 0)
+    keys = np.concatenate([mesh.faces.reshape(-1, 1), np.repeat(shifts, 3, axis=0)], axis=1)
+    unique, faces = np.unique(keys, axis=0, return_inverse=True)
+    mesh = _picked(mesh, unique[:, 0].astype(np.int64), faces.reshape(-1, 3))
+    assert mesh.uvs is not None and mesh.texture is not None
+    uvs = mesh.uvs - unique[:, 1:]
+    columns, rows = np.ceil((high - shifts).max(axis=0) - BEYOND).astype(np.int64).clip(1, MAX_TEXTURE)
+    height, width = mesh.texture.shape[:2]
+    tile = _resized(mesh.texture, min(width, MAX_TEXTURE // columns), min(height, MAX_TEXTURE // rows))
+    uvs = (uvs / [columns, rows]).clip(0, 1).astype(np.float32)
+    return replace(mesh, uvs=uvs, texture=np.tile(tile, (rows, columns, 1)))
+
+
+def _with_swatches(mesh: Mesh) -> Mesh:
+    """Colours of vertices as a texture: for each face the mean of its corners'."""
+    means = bytes_of(mesh.colors[mesh.faces].mean(axis=1))
+    colors, of_face = np.unique(means, axis=0, return_inverse=True)
+    side = int(np.ceil(np.sqrt(len(colors))))
+    grid = np.zeros((side * side, 3), np.uint8)
+    grid[: len(colors)] = colors
+    texture = grid.reshape(side, side, 3).repeat(SWATCH, axis=0).repeat(SWATCH, axis=1)
+    of_corner = np.repeat(of_face.reshape(-1), 3)
+    mesh = _picked(mesh, mesh.faces.reshape(-1).astype(np.int64), np.arange(mesh.faces.size).reshape(-1, 3))
+    rows, columns = np.divmod(of_corner, side)
+    uvs = np.stack([(columns + 0.5) / side, 1 - (rows + 0.5) / side], axis=1).astype(np.float32)
+    return replace(mesh, uvs=uvs, texture=texture)
+
+
+def _with_atlas(parts: Sequence[Mesh]) -> Mesh:
+    """Textures side by side in one, on shelves of falling height."""
+    textures = [part.texture for part in parts if part.texture is not None]
+    scale = 1.0
+    while True:
+        sizes = [[max(1, int(scale * side)) for side in texture.shape[1::-1]] for texture in textures]
+        corners, width, height = _shelves(sizes)
+        if max(width, height) <= MAX_TEXTURE:
+            break
+        scale *= 0.9
+    atlas = np.zeros((height, width, 3), np.uint8)
+    placed = []
+    for part, texture, (w, h), (x, y) in zip(parts, textures, sizes, corners, strict=True):
+        assert part.uvs is not None
+        padded = np.pad(_resized(texture, w, h), ((GUTTER, GUTTER), (GUTTER, GUTTER), (0, 0)), mode="edge")
+        atlas[y : y + h + 2 * GUTTER, x : x + w + 2 * GUTTER] = padded
+        u = (x + GUTTER + part.uvs[:, 0] * w) / width
+        v = 1 - (y + GUTTER + (1 - part.uvs[:, 1]) * h) / height
+        placed.append(replace(part, uvs=np.stack([u, v], axis=1).astype(np.float32), texture=atlas))
+    return _stacked(placed, atlas)
+
+
+def _shelves(sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], int, int]:
+    """Upper left corners of rectangles with gutters, and the width and height of all."""
+    outer = [(w + 2 * GUTTER, h + 2 * GUTTER) for w, h in sizes]
+    width = max(*(w for w, _ in outer), int(np.sqrt(sum(w * h for w, h in outer))))
+    corners, x, y, shelf = [(0, 0)] * len(outer), 0, 0, 0
+    for i in sorted(range(len(outer)), key=lambda i: -outer[i][1]):
+        w, h = outer[i]
+        if x + w > width:
+            x, y, shelf = 0, y + shelf, 0
+        corners[i], x, shelf = (x, y), x + w, max(shelf, h)
+    return corners, width, y + shelf
+
+
+def _resized(texture: Pixels, width: int, height: int) -> Pixels:
+    if texture.shape[:2] == (height, width):
+        return texture
+    return cv2.resize(texture, (max(1, int(width)), max(1, int(height))), interpolation=cv2.INTER_AREA)
+
+
+def tinted(texture: Pixels, color: Float32[np.ndarray, "3"]) -> Pixels:
+    """A texture times a linear colour, as glTF's and USD's materials have it."""
+    from img3d_assets.color_values import linear_of_srgb, srgb_of_linear
+
+    if np.allclose(color, 1, atol=1e-3):
+        return texture
+    levels = linear_of_srgb(np.linspace(0, 1, 256)[:, None].repeat(3, axis=1))
+    table = bytes_of(srgb_of_linear(levels * color))
+    return np.stack([table[texture[..., channel], channel] for channel in range(3)], axis=-1)
