@@ -11,8 +11,16 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from img3d_assets.axes import UpAxis
+from img3d_assets.gaussians import Gaussians
 from img3d_kernels import rasterization
 from img3d_kernels.poses import intrinsics, viewmats
+from img3d_kernels.spherical_harmonics import rgb_to_sh, sh_to_rgb
+
+LEAST_SCALE = 1e-8
+"""World units; what has no extent gets that."""
+LEAST_ALPHA = 1e-6
+"""How far from 0 and 1 opacities are kept, whose logits are infinite there."""
 
 
 @dataclass
@@ -56,6 +64,39 @@ class ActivatedGaussians:
             self.sh_degree,
         )
 
+    @staticmethod
+    def of(splats: Gaussians) -> ActivatedGaussians:
+        """The same Gaussians as tensors, ready to be drawn; their `origin` is left out."""
+        values = [torch.from_numpy(np.ascontiguousarray(array)) for array in (splats.means, splats.quats)]
+        harmonics = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
+        degree = splats.sh_degree
+        return ActivatedGaussians(
+            values[0],
+            torch.nn.functional.normalize(values[1], dim=-1),
+            torch.from_numpy(splats.log_scales).exp(),
+            torch.from_numpy(splats.opacities).sigmoid(),
+            harmonics if degree > 0 else sh_to_rgb(harmonics[:, 0]),
+            degree if degree > 0 else None,
+        )
+
+    def asset(self, up: UpAxis | None = None) -> Gaussians:
+        """The same Gaussians as files have them: before their activations, as arrays.
+
+        Args:
+            up: The axis that points up.
+        """
+        colors = self.colors if self.sh_degree is not None else rgb_to_sh(self.colors)[:, None]
+        harmonics = _array(colors)
+        return Gaussians(
+            means=_array(self.means),
+            quats=_array(self.quats),
+            log_scales=_array(self.scales.clamp_min(LEAST_SCALE).log()),
+            opacities=_array(self.opacities.logit(eps=LEAST_ALPHA)),
+            sh_dc=harmonics[:, 0],
+            sh_rest=harmonics[:, 1:],
+            up=up,
+        )
+
     def pruned(self, least_opacity: float = 0.005) -> ActivatedGaussians:
         """Those at least so opaque; by default, those that LGM keeps in its files."""
         return self[self.opacities >= least_opacity]
@@ -93,9 +134,14 @@ class ActivatedGaussians:
             intrinsics(fov, size).to(self.means).repeat(count, 1, 1),
             size,
             size,
+            sh_degree=self.sh_degree,
             backgrounds=self.means.new_full((count, 3), background),
         )
         return render, alpha
+
+
+def _array(values: Tensor) -> Float[np.ndarray, "..."]:
+    return values.detach().float().cpu().numpy()
 
 
 def _quaternion(transform: Float[Tensor, "4 4"]) -> Float[Tensor, "4"]:

@@ -57,6 +57,7 @@ def rotated(splats: Gaussians, rotation: Float[np.ndarray, "3 3"]) -> Gaussians:
         quats=quats.astype(np.float32),
         sh_rest=(harmonics @ splats.sh_rest).astype(np.float32, copy=False),
         origin=(float(x), float(y), float(z)),
+        up=None,
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Float32, Integer
 from torch import Tensor
 
+from img3d_assets.axes import UpAxis
 from img3d_assets.precision import needs_double_precision
 from img3d_kernels.spherical_harmonics import rgb_to_sh, sh_to_rgb
 
@@ -23,8 +26,8 @@ FLAT_LOG_SCALE, FLATTER = float(np.log(1e-6)), float(np.log(1e3))
 """What stands for minus infinity, as other programs have it; and at least so much less than the other two axes."""
 ROUNDING = 1 / 32
 """Of a Gaussian's width: what rounding its centre may move it by."""
-
-
+TRAINABLE = 1e-4
+"""How far from 0 and 1 what a sigmoid gives is kept at the start of training."""
 ARRAYS = ("means", "quats", "log_scales", "opacities", "sh_dc", "sh_rest")
 """What `Gaussians` has for each Gaussian."""
 
@@ -51,12 +54,34 @@ class Gaussians:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The place in the world that `means` count from: not zero only where single precision would lose the shape, as in
     georeferenced coordinates."""
+    up: UpAxis | None = None
+    """The axis that points up, where it is known; turning the Gaussians forgets it."""
 
     def __len__(self) -> int:
         return len(self.means)
 
     def __getitem__(self, index: Integer[np.ndarray, "M"] | Bool[np.ndarray, "N"] | slice) -> Gaussians:
         return replace(self, **{name: getattr(self, name)[index] for name in ARRAYS})
+
+    def save(self, path: str | Path) -> int:
+        """Write a splat file in the format of its ending: .ply, .compressed.ply, .splat, .spz, .sog, .glb or .gltf.
+
+        Only what a rasteriser would draw is written. Formats that prescribe axes get these, as far as `up` is known.
+
+        Args:
+            path: Its folder is made; a file that is there is replaced.
+
+        Returns:
+            How many Gaussians were written.
+
+        Raises:
+            InputError: The ending is unknown, the file cannot be written, or nothing is visible.
+        """
+        from img3d_assets.splat_files import check_output, write_splats  # imports this module
+
+        path = Path(path)
+        check_output(path, force=True)
+        return write_splats(self.visible(), path, self.up)
 
     @staticmethod
     def joined(parts: Sequence[Gaussians]) -> Gaussians:
@@ -146,3 +171,27 @@ def splats_of_parameters(params: Mapping[str, Tensor], sh_degree: int) -> Gaussi
         sh_dc = rgb_to_sh(1 / (1 + np.exp(-sh_dc))).astype(np.float32)
         sh_rest = np.zeros((len(sh_dc), 0, 3), np.float32)
     return Gaussians(array("means"), array("quats"), array("scales"), array("opacities")[:, 0], sh_dc, sh_rest)
+
+
+def parameters_of_splats(splats: Gaussians, sh_degree: int) -> dict[str, Tensor]:
+    """The reverse of `splats_of_parameters`: what a model of splatfacto's family starts training from.
+
+    Opacities and, with degree 0, colours are kept a little away from 0 and 1, where nothing would train them.
+
+    Args:
+        splats: N Gaussians, whose `origin` is zero.
+        sh_degree: The model's; coefficients that the Gaussians lack are 0, those that the model lacks are left out.
+    """
+    values = {name: torch.from_numpy(np.ascontiguousarray(getattr(splats, name))) for name in ARRAYS}
+    rest = torch.zeros(len(splats), SH_COEFFICIENTS[sh_degree], 3)
+    shared = min(rest.shape[1], values["sh_rest"].shape[1])
+    rest[:, :shared] = values["sh_rest"][:, :shared]
+    dc = values["sh_dc"]
+    return {
+        "means": values["means"],
+        "scales": values["log_scales"],
+        "quats": values["quats"],
+        "features_dc": dc if sh_degree > 0 else sh_to_rgb(dc).logit(eps=TRAINABLE),
+        "features_rest": rest,
+        "opacities": values["opacities"].sigmoid().logit(eps=TRAINABLE)[:, None],
+    }

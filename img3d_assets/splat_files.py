@@ -115,6 +115,8 @@ def write_splats(splats: Gaussians, path: Path, up: UpAxis | None) -> int:
     format_ = _format(path.name.lower())
     if format_ is not None:
         splats = in_3dgs_axes(without_outliers(splats) if format_.bounded else splats, up)
+    elif up == "y":
+        splats, up = in_3dgs_axes(splats, up), "-y"  # no PLY can say that y is up
     with written_whole(path) as temporary, temporary.open("wb") as file:
         if format_ is None:
             ply.write(splats, file, up)

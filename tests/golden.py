@@ -95,7 +95,8 @@ def golden_fixtures(family: str, *arrays: str, slow: bool = False) -> pytest.Mar
     found = [one for one in _sidecars() if one.name.startswith(family) and set(arrays) <= set(one.sidecar["arrays"])]
     parameters = [pytest.param(one, id=one.name, marks=marks) for one in found]
     if not parameters:
-        reason = f"no {family}* with {', '.join(arrays)} in {FOLDER} (set IMG3D_GOLDEN)"
+        named = f" with {', '.join(arrays)}" if arrays else ""
+        reason = f"no {family}*{named} in {FOLDER} (set IMG3D_GOLDEN)"
         parameters = [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
     return pytest.mark.parametrize("golden", parameters, scope="module")
 
