@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from img3d_base.errors import InputError
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Generator[Path, None, None]:
     """A temporary name beside `path` to write a file or a folder to.
 
     On success it becomes `path` (a folder only where there is none, or an empty one); on failure it is removed.

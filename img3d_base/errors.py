@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from img3d_base.console import CONSOLE
@@ -17,7 +17,7 @@ class InputError(Exception):
 
 
 @contextmanager
-def exits_with_one_line(interrupted: str) -> Iterator[None]:
+def exits_with_one_line(interrupted: str) -> Generator[None, None, None]:
     """What goes around a command: bad input ends it with one line and status 1, a wrong option with 2; Ctrl-C with
     `interrupted` and 130, SIGTERM with the same and 143."""
     try:

@@ -19,7 +19,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
@@ -237,7 +237,7 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def open_zip(path: Path) -> Generator[zipfile.ZipFile, None, None]:
     """A zip archive, opened for reading.
 
     Raises:
@@ -278,7 +278,8 @@ def read_limited(file: IO[bytes], max_bytes: int, what: str) -> bytes:
     Raises:
         InputError: There is more than `max_bytes`.
     """
-    parts, total = [], 0
+    parts: list[bytes] = []
+    total = 0
     while part := file.read(min(CHUNK_BYTES, max_bytes + 1 - total)):
         parts.append(part)
         total += len(part)
@@ -355,7 +356,7 @@ def load_npz(path: Path, names: Collection[str], max_bytes: int) -> dict[str, np
     Raises:
         InputError: It is no such file, lacks one of the arrays, is damaged, holds objects, or an array is too large.
     """
-    arrays = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     with open_zip(path) as archive:
         for name in names:
             contents = zip_member(archive, f"{name}.npy", max_bytes)
@@ -366,11 +367,12 @@ def load_npz(path: Path, names: Collection[str], max_bytes: int) -> dict[str, np
 def _array(file: IO[bytes], size: int, max_bytes: int | None, what: str) -> npt.NDArray[Any]:
     """The array in a file of that size, which begins where the file stands."""
     try:
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        npy: Any = np.lib.format  # NumPy 1 leaves it untyped
+        version = npy.read_magic(file)
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         if version not in read_header:
             raise ValueError(f"version {version} of the format is not known")
-        shape, _, dtype = read_header[version](file, max_header_size=10_000)  # pyright: ignore
+        shape, _, dtype = read_header[version](file, max_header_size=10_000)
         if dtype.kind not in "biuf":
             raise ValueError(f"it holds no numbers, but {shown(dtype)}")
         claimed = dtype.itemsize
@@ -380,7 +382,7 @@ def _array(file: IO[bytes], size: int, max_bytes: int | None, what: str) -> npt.
         if max_bytes is not None and claimed > max_bytes:
             raise InputError(f"{what} has {claimed:,} bytes; at most {max_bytes:,} are read of such a file")
         file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
+        return npy.read_array(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"{what} cannot be read: {error.strerror or error}") from error
     except NPY_HEADERS as error:

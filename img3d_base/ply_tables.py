@@ -33,7 +33,7 @@ TYPES = {
 class _Element:
     name: str
     count: int
-    columns: list[tuple[str, str]] = field(default_factory=list)
+    columns: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """Names and NumPy's types."""
     has_lists: bool = False
 
@@ -94,7 +94,9 @@ def _header(path: Path, contents: bytes) -> tuple[str, list[str], list[_Element]
     end = re.search(newline + rb"end_header[ \t]*" + newline, contents)
     if end is None:
         raise InputError(f"{path} has a PLY header without an end: it is cut off or damaged")
-    byte_order, comments, elements = "", [], []
+    byte_order = ""
+    comments: list[str] = []
+    elements: list[_Element] = []
     # Latin letters in the encoding of some Windows are not worth a refusal.
     for line in contents[first.end() : end.start()].decode("utf-8", "replace").split(newline.decode()):
         words = line.split()

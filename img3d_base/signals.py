@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,7 +28,7 @@ def raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Generator[None, None, None]:
     """While active, SIGTERM raises `Terminated` in the main thread. Elsewhere Python allows no handlers: no effect."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -41,7 +41,7 @@ def sigterm_raises() -> Iterator[None]:
 
 
 @contextmanager
-def sigterm_kept() -> Iterator[None]:
+def sigterm_kept() -> Generator[None, None, None]:
     """For the import of a library that replaces the handler of SIGTERM behind Python's back: puts it back."""
     yield
     handler = signal.getsignal(signal.SIGTERM)  # as Python knows it

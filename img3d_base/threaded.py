@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -18,7 +18,7 @@ Out = TypeVar("Out")
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Generator[None, None, None]:
     """torch with one thread: for what runs in several threads already, and for many small operations."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads within threads wait for each other

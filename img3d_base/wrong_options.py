@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,11 +35,12 @@ def line_about(event: Any) -> str | None:
         case "InstantiationFailure" if event.argument is not None:
             wanted = str(event.argument.lowered.metavar).replace("{None}|", "")
             return f"{_name(event.argument)} is {_value_of(event.argument)!r}, and has to be {wanted}"
-    return None
+        case _:
+            return None
 
 
 @contextlib.contextmanager
-def wrong_options_in_one_line(explain: Callable[[Any], str | None] = line_about) -> Iterator[None]:
+def wrong_options_in_one_line(explain: Callable[[Any], str | None] = line_about) -> Generator[None, None, None]:
     """While active, a command line that tyro rejects costs one line and status 2.
 
     Args:
