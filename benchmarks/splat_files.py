@@ -26,7 +26,7 @@ from node_tools import NoNodeToolError, splat_transform
 
 from img3d_assets.axes import TO_Y_UP
 from img3d_assets.gaussian_frames import rotated
-from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.gaussians import Gaussians, gaussians_of_parameters
 from img3d_assets.splat_files import FORMATS, in_3dgs_axes, read_splats, write_splats
 from img3d_exporters.load_run import Run, load_run
 from img3d_exporters.splats.streamed_sog import INDEX, write_streamed_sog
@@ -92,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
 
     run = load_run(options.load_config)
-    splats = splats_of_parameters(dict(run.model.gauss_params.items()), run.model.config.sh_degree).visible()  # pyright: ignore
+    splats = gaussians_of_parameters(dict(run.model.gauss_params.items()), run.model.config.sh_degree).visible()  # pyright: ignore
     reference = pictures(splats, run)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

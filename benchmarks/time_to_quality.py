@@ -28,9 +28,10 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from img3d_methods.field.trainer import Img3dNerfTrainer
 from img3d_methods.specs import img3d_nerf, img3d_splat
-from img3d_methods.splat.presets import PresetName, nerf_steps, preset
-from img3d_methods.splat.trainer import Img3dTrainer
+from img3d_methods.splat.trainer import Img3dSplatTrainer
 from img3d_methods.training.clock import TrainingClock
+from img3d_methods.training.presets import PresetName, nerf_steps, preset
+from img3d_methods.training.trainer import Img3dTrainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("IMG3D_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -52,7 +53,7 @@ SCENES = {
 }
 
 
-class MeasuringTrainer(Img3dTrainer):
+class Measuring(Img3dTrainer):
     """Measures the held-out photos at the given steps, off the clock."""
 
     measure_at: frozenset[int]
@@ -71,8 +72,12 @@ class MeasuringTrainer(Img3dTrainer):
             )
 
 
-class MeasuringNerfTrainer(MeasuringTrainer, Img3dNerfTrainer):
-    """The same for a radiance field."""
+class MeasuringSplatTrainer(Measuring, Img3dSplatTrainer):
+    """Of splats."""
+
+
+class MeasuringNerfTrainer(Measuring, Img3dNerfTrainer):
+    """Of a radiance field."""
 
 
 def main() -> None:
@@ -92,7 +97,7 @@ def main() -> None:
 
     is_nerf = arguments.method == "img3d-nerf"
     config: TrainerConfig = copy.deepcopy((img3d_nerf if is_nerf else img3d_splat).config)
-    config._target = MeasuringNerfTrainer if is_nerf else MeasuringTrainer
+    config._target = MeasuringNerfTrainer if is_nerf else MeasuringSplatTrainer
     preset_steps = nerf_steps(arguments.preset) if is_nerf else preset(arguments.preset).max_num_iterations
     steps = arguments.steps or preset_steps
     config.max_num_iterations = steps

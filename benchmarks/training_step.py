@@ -33,7 +33,7 @@ from time_to_quality import SCENES
 from img3d_kernels import _C
 from img3d_methods.specs import img3d_splat
 from img3d_methods.splat.model import Img3dSplatModel
-from img3d_methods.splat.trainer import Img3dTrainer
+from img3d_methods.splat.trainer import Img3dSplatTrainer
 from img3d_methods.training.clock import TrainingClock
 
 SIZES = {"270x480": "fox", "540x960": "fox-540x960"}
@@ -79,7 +79,7 @@ class CompiledTime:
         return timed
 
 
-class StepTimer(Img3dTrainer):
+class StepTimer(Img3dSplatTrainer):
     """Keeps the wall time of every step after the warm-up."""
 
     warm_up: int
@@ -132,7 +132,7 @@ def fixed_run(n: int, size: str, folder: Path) -> Any:
     return config
 
 
-def start_with(trainer: Img3dTrainer, n: int) -> None:
+def start_with(trainer: Img3dSplatTrainer, n: int) -> None:
     """Replace what a set-up trainer starts from by `n` Gaussians."""
     model = trainer.pipeline.model
     assert isinstance(model, Img3dSplatModel)

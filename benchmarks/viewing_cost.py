@@ -25,7 +25,7 @@ from pathlib import Path
 from kernels import describe_machine
 from training_step import SIZES, fixed_run, start_with
 
-from img3d_methods.splat.trainer import Img3dTrainer
+from img3d_methods.splat.trainer import Img3dSplatTrainer
 from img3d_methods.training.clock import TrainingClock
 
 WARM_UP_STEPS = 100
@@ -38,7 +38,7 @@ MODES: dict[str, tuple[bool, bool]] = {
 """Whether the page draws, and whether its camera moves."""
 
 
-class Watched(Img3dTrainer):
+class Watched(Img3dSplatTrainer):
     """Notes when each step ended."""
 
     ended: list[float]

@@ -154,7 +154,7 @@ class Gaussians:
         return np.exp(np.minimum(widest, 80)) * self.alphas()
 
 
-def splats_of_parameters(params: Mapping[str, Tensor], sh_degree: int) -> Gaussians:
+def gaussians_of_parameters(params: Mapping[str, Tensor], sh_degree: int) -> Gaussians:
     """The Gaussians of a model of splatfacto's family.
 
     Args:

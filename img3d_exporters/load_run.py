@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.models.base_model import Model
 
+    from img3d_methods.representation import Representation
+
 NUMPY_FLOATS = [np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]
 """What torch's safe loader has to know for checkpoints of Nerfstudio's own methods: their schedulers leave NumPy's
 floats in the optimizers' states, and since torch 2.6 Nerfstudio itself cannot read them (its issue 3683)."""
@@ -47,6 +49,13 @@ class Run:
     step: int
     """Of the checkpoint that was loaded."""
 
+    @property
+    def representation(self) -> Representation:
+        """What the model is: what to ask before anything is made of it."""
+        from img3d_methods.representation import representation_of  # late: it loads Nerfstudio's models
+
+        return representation_of(self.model)
+
 
 def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "inference") -> Run:
     """Loads the latest checkpoint of a run.
@@ -61,7 +70,7 @@ def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "infer
         InputError: There is no such run, or its checkpoint or data cannot be read.
     """
     config_path = config_file(config_path)
-    from nerfstudio.utils.eval_utils import eval_setup  # loads every method: seconds, and never at import (FACTS 1)
+    from nerfstudio.utils.eval_utils import eval_setup  # loads every method, which takes seconds
 
     try:
         with torch.serialization.safe_globals(NUMPY_FLOATS):

@@ -17,10 +17,10 @@ from img3d_methods.field.trainer import Img3dNerfTrainerConfig
 from img3d_methods.generated.dataparser_specs import img3d_single_image
 from img3d_methods.generated.pipeline import Img3dGeneratedPipelineConfig
 from img3d_methods.generated.trainer import Img3dGeneratedTrainerConfig
-from img3d_methods.splat.datamanager import Img3dSplatDatamanagerConfig
 from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.splat.pipeline import Img3dSplatPipelineConfig
-from img3d_methods.splat.trainer import Img3dTrainerConfig
+from img3d_methods.splat.trainer import Img3dSplatTrainerConfig
+from img3d_methods.training.datamanager import Img3dDatamanagerConfig
 from img3d_methods.training.pipeline import Img3dPipelineConfig
 
 prepare_command()
@@ -29,11 +29,11 @@ provide_ffmpeg()
 colors_for_texture()
 
 img3d_splat = MethodSpecification(
-    config=Img3dTrainerConfig(
+    config=Img3dSplatTrainerConfig(
         method_name="img3d-splat",
         vis="viewer",
         pipeline=Img3dSplatPipelineConfig(
-            datamanager=Img3dSplatDatamanagerConfig(dataparser=img3d_photos.config),
+            datamanager=Img3dDatamanagerConfig(dataparser=img3d_photos.config),
             model=Img3dSplatModelConfig(),
         ),
     ),
@@ -64,7 +64,7 @@ img3d_lgm = MethodSpecification(
         method_name="img3d-lgm",
         vis="viewer",
         pipeline=Img3dGeneratedPipelineConfig(
-            datamanager=Img3dSplatDatamanagerConfig(dataparser=img3d_single_image.config),
+            datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
             # Refined only: neither grown nor pruned, at full size from the first step on, one colour a Gaussian.
             model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1),
         ),
@@ -77,11 +77,11 @@ img3d_lgm = MethodSpecification(
 )
 
 img3d_lgm_views = MethodSpecification(
-    config=Img3dTrainerConfig(
+    config=Img3dSplatTrainerConfig(
         method_name="img3d-lgm-views",
         vis="viewer",
         pipeline=Img3dSplatPipelineConfig(
-            datamanager=Img3dSplatDatamanagerConfig(dataparser=img3d_single_image.config),
+            datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
             model=Img3dSplatModelConfig(preset="fast"),
         ),
     ),

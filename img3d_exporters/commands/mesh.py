@@ -16,7 +16,7 @@ from img3d_exporters.commands.sources import (
     print_written,
     say_origin,
     splats_of_file,
-    splats_of_model,
+    splats_of_run,
 )
 
 if TYPE_CHECKING:
@@ -104,14 +104,13 @@ def _pictures_of_run(
     load_config: Path, texture: TextureSource, original_frame: bool
 ) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis | None]:
     """What a mesh is made of, what it is painted with, and which axis points up."""
-    from nerfstudio.models.splatfacto import SplatfactoModel
-
+    from img3d_assets.gaussians import Gaussians
     from img3d_exporters.load_run import load_run
     from img3d_exporters.meshes.surface_views import model_renderer, photographed, rendered_for, splat_renderer
 
     run = load_run(load_config)
-    if isinstance(run.model, SplatfactoModel):
-        render = splat_renderer(splats_of_model(run.model, load_config))
+    if isinstance(run.representation.asset(), Gaussians):
+        render = splat_renderer(splats_of_run(run, load_config))
     else:
         render = model_renderer(run.model)
     views, paint = rendered_for(render, run.cameras, texture != "none")

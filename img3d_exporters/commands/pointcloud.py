@@ -12,9 +12,8 @@ from img3d_exporters.commands.sources import (
     check_one_source,
     print_written,
     say_origin,
-    splat_model,
     splats_of_file,
-    splats_of_model,
+    splats_of_run,
 )
 
 
@@ -39,8 +38,7 @@ def pointcloud(
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace the file if it is there.
     """
-    from nerfstudio.models.splatfacto import SplatfactoModel
-
+    from img3d_assets.gaussians import Gaussians
     from img3d_assets.point_cloud_files import SINGLE_PRECISION, check_output, write_point_cloud
     from img3d_assets.precision import nearby_origin
     from img3d_exporters.load_run import load_run
@@ -58,11 +56,10 @@ def pointcloud(
         cloud = points_on_gaussians(splats_of_file(input)[0], num_points)
     else:
         run = load_run(load_config)
-        if source == "depth" or (source is None and not isinstance(run.model, SplatfactoModel)):
+        if source == "depth" or (source is None and not isinstance(run.representation.asset(), Gaussians)):
             cloud = points_of_depth(run.model, run.cameras, num_points)
         else:
-            splats = splats_of_model(splat_model(run, load_config), load_config)
-            cloud = points_on_gaussians(splats, num_points, run.cameras)
+            cloud = points_on_gaussians(splats_of_run(run, load_config), num_points, run.cameras)
         if original_frame:
             cloud = cloud.in_original_frame(run.dataparser_transform, run.dataparser_scale)
     if output.suffix.lower() == SINGLE_PRECISION:

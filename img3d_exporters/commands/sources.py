@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img3d_assets.axes import UpAxis
-from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.gaussians import Gaussians
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, warn
 
 if TYPE_CHECKING:
-    from nerfstudio.models.splatfacto import SplatfactoModel
-
     from img3d_exporters.load_run import Run
 
 Point = tuple[float, float, float]
@@ -59,20 +57,18 @@ def splats_of_file(path: Path) -> tuple[Gaussians, UpAxis]:
     return drawable(splats, path), up
 
 
-def splats_of_model(model: SplatfactoModel, load_config: Path) -> Gaussians:
-    splats = splats_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree)
-    splats.antialiased = model.config.rasterize_mode == "antialiased"
-    return drawable(splats, load_config)
+def splats_of_run(run: Run, load_config: Path) -> Gaussians:
+    """Those that can be seen.
 
-
-def splat_model(run: Run, load_config: Path) -> SplatfactoModel:
-    from nerfstudio.models.splatfacto import SplatfactoModel
-
+    Raises:
+        InputError: Its model is of another kind.
+    """
     from img3d_exporters.splats.run_splats import no_splats
 
-    if not isinstance(run.model, SplatfactoModel):
+    asset = run.representation.asset()
+    if not isinstance(asset, Gaussians):
         raise InputError(no_splats(load_config, type(run.model).__name__))
-    return run.model
+    return drawable(asset, load_config)
 
 
 def drawable(splats: Gaussians, source: Path) -> Gaussians:

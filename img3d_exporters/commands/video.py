@@ -60,7 +60,7 @@ def video(
         )
     check_output(output, fps, force)
     run = load_run(load_config)
-    size = _size(run.model, run.cameras, output) if resolution is None else resolution
+    size = _size(run.representation.is_rasterised, run.cameras, output) if resolution is None else resolution
     if output.suffix.lower() == ".mp4":
         size = size[0] // 2 * 2, size[1] // 2 * 2
     cameras = path_cameras(run.cameras, path or default_path(run.cameras), num_frames, size)
@@ -76,13 +76,11 @@ def _num_frames(seconds: float, fps: int) -> int:
     return max(2, round(seconds * fps))
 
 
-def _size(model: Model, cameras: Cameras, output: Path) -> tuple[int, int]:
-    from nerfstudio.models.splatfacto import SplatfactoModel
-
+def _size(is_rasterised: bool, cameras: Cameras, output: Path) -> tuple[int, int]:
     from img3d_methods.viewing.camera_paths import picture_size
 
     largest = LARGEST_GIF if output.suffix.lower() == ".gif" else LARGEST
-    return picture_size(cameras, largest if isinstance(model, SplatfactoModel) else min(largest, LARGEST_OF_RAYS))
+    return picture_size(cameras, largest if is_rasterised else min(largest, LARGEST_OF_RAYS))
 
 
 def _rendered(model: Model, cameras: Cameras) -> Iterator[Picture]:

@@ -11,9 +11,8 @@ from img3d_base.console import CONSOLE
 from img3d_exporters.commands.sources import (
     check_one_source,
     say_origin,
-    splat_model,
     splats_of_file,
-    splats_of_model,
+    splats_of_run,
 )
 
 if TYPE_CHECKING:
@@ -67,14 +66,13 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
     from img3d_exporters.page.viewer_page import PageScene, view_of_photo
 
     run = load_run(load_config)
-    model = splat_model(run, load_config)
-    splats = splats_of_model(model, load_config)
+    splats = splats_of_run(run, load_config)
     return PageScene(
         title=run.name,
         splats=splats,
         up=up_axis or "z",
         view=view_of_photo(run.cameras),
-        background=tuple(model._get_background_color().detach().cpu().tolist()),
+        background=tuple(run.representation.background().detach().cpu().tolist()),
         antialiased=splats.antialiased,
     )
 

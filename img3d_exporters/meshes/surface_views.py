@@ -25,6 +25,7 @@ from img3d_exporters.page.viewer_page import view_of_everything
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_kernels import rasterization
 from img3d_kernels.poses import focal_length, viewmats
+from img3d_methods.representation import representation_of
 
 LEAST_ALPHA = 0.5
 """Accumulation from which on a pixel has the depth of a surface; below it, nothing is in the way. By measurement: where
@@ -187,14 +188,15 @@ def cameras_around(splats: Gaussians) -> Cameras:
 
 
 def model_renderer(model: Model) -> Renderer:
-    """For a model of any kind that renders "rgb", "depth" along the ray, and "accumulation"."""
+    """For a model of any kind that renders "rgb", "depth" and "accumulation"."""
+    along_ray = representation_of(model).depth_along == "ray"
 
     @torch.no_grad()
     def render(camera: Cameras) -> SurfaceView:
         outputs = model.get_outputs_for_camera(camera.to(model.device))
         rgb, depth, accumulation = (outputs[name].cpu() for name in ("rgb", "depth", "accumulation"))
         lengths = camera.to("cpu").generate_rays(camera_indices=0, keep_shape=True).metadata["directions_norm"]
-        return _surface_view(rgb, depth / lengths, accumulation, camera.to("cpu"))
+        return _surface_view(rgb, depth / lengths if along_ray else depth, accumulation, camera.to("cpu"))
 
     return render
 

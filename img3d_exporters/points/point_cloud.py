@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.base_model import Model
-from nerfstudio.models.splatfacto import SplatfactoModel
 from rich.progress import track
 from scipy.spatial import KDTree
 from torch import Tensor
@@ -23,6 +22,7 @@ from img3d_kernels import rasterization
 from img3d_kernels.poses import viewmats
 from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.spherical_harmonics import sh_basis
+from img3d_methods.representation import representation_of
 
 LEAST_ALPHA = 0.2
 """Of Gaussians that points are drawn from: fainter ones are haze rather than surface."""
@@ -150,7 +150,7 @@ def _points_of_picture(model: Model, camera: Cameras, at_most: int, rng: np.rand
     outputs = model.get_outputs_for_camera(camera.to(model.device))
     rays = camera.to("cpu").generate_rays(camera_indices=0, keep_shape=True)
     distance = outputs["depth"].cpu()
-    if isinstance(model, SplatfactoModel):  # its depth is along the optical axis, others' along the ray
+    if representation_of(model).depth_along == "axis":
         distance = distance * rays.metadata["directions_norm"]
     points = rays.origins + rays.directions * distance
     right, down = _step(points, 1), _step(points, 0)

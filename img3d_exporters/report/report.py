@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nerfstudio.models.splatfacto import SplatfactoModel
 from rich.progress import track
 
-from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.gaussians import Gaussians
 from img3d_assets.splat_files import FORMATS, PLY, write_splats
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
@@ -26,13 +25,10 @@ from img3d_exporters.report.page import Figure, Report, SizeTable, page
 from img3d_exporters.report.pictures import Comparisons, compare, thumbnails
 from img3d_exporters.report.scene import Side, plan, splats_of_points
 from img3d_methods.generated.trainer import Img3dGeneratedTrainerConfig
-from img3d_methods.splat.model import Img3dSplatModelConfig
-from img3d_methods.splat.presets import preset
 from img3d_methods.training.checkpoint_files import checkpoint_path
 from img3d_methods.training.curve import CurvePoint
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
 from img3d_methods.training.progress import readable
-from img3d_methods.training.schedule import TrainingSchedule
 from img3d_methods.viewing.curve_figures import gaussians_curve, loss_curve, psnr_curve
 
 ENDINGS = (".html", ".htm")
@@ -105,9 +101,10 @@ def report_of(run: Run) -> Report:
 
 def _splats(run: Run) -> Gaussians | None:
     """The Gaussians that can be seen; None for other methods."""
-    if not isinstance(run.model, SplatfactoModel):
+    asset = run.representation.asset()
+    if not isinstance(asset, Gaussians):
         return None
-    splats = splats_of_parameters(dict(run.model.gauss_params.items()), run.model.config.sh_degree).visible()
+    splats = asset.visible()
     return splats if len(splats) > 0 else None
 
 
@@ -186,11 +183,7 @@ def _curve_figures(run: Run, curve: Sequence[CurvePoint], comparisons: Compariso
 
 def _doublings(run: Run) -> list[int]:
     """Steps from which training images have twice the size."""
-    model_config = run.config.pipeline.model
-    if not isinstance(model_config, Img3dSplatModelConfig):
-        return []
-    max_steps = run.config.max_num_iterations or preset(model_config.preset).max_num_iterations
-    return TrainingSchedule.for_run(model_config, max_steps).doublings
+    return run.representation.resolution_doublings(run.config.max_num_iterations)
 
 
 def _gaussian_figures(splats: Gaussians) -> list[Figure]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.gaussians import Gaussians, gaussians_of_parameters
 from img3d_base.errors import InputError
 from img3d_exporters.load_run import NUMPY_FLOATS, config_file, latest_checkpoint
 from img3d_methods.training.checkpoint_files import read_checkpoint
@@ -44,7 +44,7 @@ def read_run_splats(config_path: Path) -> Gaussians:
         if not params:
             raise InputError(no_splats(config_path, config.pipeline.model._target.__name__))
         model: Any = config.pipeline.model
-        splats = splats_of_parameters(params, model.sh_degree)
+        splats = gaussians_of_parameters(params, model.sh_degree)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{config_path} cannot be loaded, its checkpoint is damaged: {reason}.") from error

@@ -12,11 +12,11 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from img3d_base.errors import InputError
-from img3d_methods.splat.datamanager import Img3dSplatDatamanager, Img3dSplatDatamanagerConfig
+from img3d_methods.training.datamanager import Img3dDatamanager, Img3dDatamanagerConfig
 
 
 @dataclass
-class Img3dNerfDatamanagerConfig(Img3dSplatDatamanagerConfig):
+class Img3dNerfDatamanagerConfig(Img3dDatamanagerConfig):
     """Data manager of `img3d-nerf`."""
 
     _target: type = field(default_factory=lambda: Img3dNerfDatamanager)
@@ -79,8 +79,8 @@ class PixelsOfPhotos:
         return photos, coords, self.values[pixels]
 
 
-class Img3dNerfDatamanager(Img3dSplatDatamanager):
-    """The photos of an `Img3dSplatDatamanager`, as rays.
+class Img3dNerfDatamanager(Img3dDatamanager):
+    """The photos of an `Img3dDatamanager`, as rays.
 
     Raises InputError (from the data parser) if there is nothing to train on.
     """
@@ -104,7 +104,7 @@ class Img3dNerfDatamanager(Img3dSplatDatamanager):
 
         Returns:
             In training rays `[R]` and `image` `[R, 3 or 4]` in [0, 1]; in test and inference mode (`eval_setup`) what
-            `Img3dSplatDatamanager.next_train` returns there.
+            `Img3dDatamanager.next_train` returns there.
         """
         if self.test_mode != "val":
             return self._next_rays()

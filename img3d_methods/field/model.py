@@ -8,7 +8,7 @@ own because nerfacto builds torch's hash grid (14 to 20 seconds a step) and down
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -30,8 +30,9 @@ from torch.nn import Parameter
 
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.field.hash_grid_field import DensityField, HashGrid, RadianceField
-from img3d_methods.splat.presets import PresetName
 from img3d_methods.training.image_metrics import ImageMetrics
+from img3d_methods.training.presets import PresetName
+from img3d_methods.viewing.browser_view import VIEWER_GREY
 from img3d_methods.viewing.point_cloud_view import PointCloudView
 
 DENSITY, RGB = FieldHeadNames.DENSITY, FieldHeadNames.RGB
@@ -82,6 +83,8 @@ class Img3dNerfModel(Model):
     """
 
     config: Img3dNerfModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    depth_along: Literal["axis", "ray"] = "ray"
+    is_rasterised = False
 
     def populate_modules(self) -> None:
         super().populate_modules()
@@ -141,6 +144,20 @@ class Img3dNerfModel(Model):
     def update_to_step(self, step: int) -> None:
         """The checkpoint being loaded was written after this step."""
         self.step = step
+
+    # ---------------------------------------------------------------------------------- see representation.py
+
+    def asset(self) -> None:
+        """Nothing that a file holds."""
+
+    def background(self) -> Tensor:
+        """What the data set puts behind its objects, if it does; else what the page itself has."""
+        colour = self.renderer_rgb.background_color
+        return colour if isinstance(colour, Tensor) else torch.tensor(VIEWER_GREY)
+
+    def resolution_doublings(self, max_steps: int) -> list[int]:
+        """None: its rays go through pixels of photos at full size."""
+        return []
 
     # ------------------------------------------------------------------------------------------------ rendering
 

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer of `img3d-nerf`: that of splats, where nothing is counted and images keep their size."""
+"""The trainer of `img3d-nerf`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
-from img3d_methods.field.model import Img3dNerfModelConfig
-from img3d_methods.splat.gaussian_adam import GaussianAdamConfig
-from img3d_methods.splat.presets import nerf_steps
-from img3d_methods.splat.trainer import Img3dTrainer, Img3dTrainerConfig
-from img3d_methods.training.clock import WorkPlan
-from img3d_methods.training.memory import keep_freed_memory
+from img3d_methods.training.gaussian_adam import GaussianAdamConfig
+from img3d_methods.training.presets import nerf_steps
 from img3d_methods.training.schedulers import ExponentialDecayConfig
+from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 
 def nerf_optimizers() -> dict[str, Any]:
@@ -44,22 +40,5 @@ class Img3dNerfTrainer(Img3dTrainer):
     """Trains an `Img3dNerfModel`."""
 
     def _preset_steps(self) -> int:
-        model_config = self.config.pipeline.model
-        assert isinstance(model_config, Img3dNerfModelConfig)
+        model_config: Any = self.config.pipeline.model
         return nerf_steps(model_config.preset)
-
-    def _downscale_at(self, step: int) -> int:
-        return 1
-
-    def _full_size_step(self) -> int:
-        return 0
-
-    def _num_gaussians(self) -> int:
-        return 0
-
-    def _work_plan(self, pixels: int) -> WorkPlan:
-        return WorkPlan(np.full(self.config.max_num_iterations, pixels))
-
-    def _prepare_cpu(self) -> None:
-        """The networks are torch's, which keeps its threads."""
-        keep_freed_memory()

@@ -19,7 +19,6 @@ from img3d_kernels.spherical_harmonics import rgb_to_sh
 from img3d_methods.compat import fail
 from img3d_methods.generated.generated_views import read_views
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
-from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
 
 
@@ -64,7 +63,6 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
             raise InputError("img3d-lgm takes one image: leave its data parser, img3d-single-image, as it is")
         gaussians = self._generated(Path(folder))
         model = self.model
-        assert isinstance(model, Img3dSplatModel)
         model.place_gaussians(
             splat_parameters(gaussians, model.config.sh_degree, dataset._dataparser_outputs.dataparser_scale)
         )

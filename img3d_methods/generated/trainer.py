@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from img3d_methods.generated.pipeline import Img3dGeneratedPipeline
-from img3d_methods.splat.trainer import Img3dTrainer, Img3dTrainerConfig
+from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
 from img3d_methods.training.clock import TrainingClock
 
 
 @dataclass
-class Img3dGeneratedTrainerConfig(Img3dTrainerConfig):
+class Img3dGeneratedTrainerConfig(Img3dSplatTrainerConfig):
     """Training options of a generated object."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
@@ -19,7 +19,7 @@ class Img3dGeneratedTrainerConfig(Img3dTrainerConfig):
     """Steps of refinement against the generated views; 0: the object as the network gives it."""
 
 
-class Img3dGeneratedTrainer(Img3dTrainer):
+class Img3dGeneratedTrainer(Img3dSplatTrainer):
     """Refines what an `Img3dGeneratedPipeline` has generated."""
 
     pipeline: Img3dGeneratedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]

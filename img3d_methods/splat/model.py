@@ -23,18 +23,20 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.utils.colors import get_color
 from torch import Tensor
 
+from img3d_assets.gaussians import Gaussians
 from img3d_kernels import rasterization
 from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.losses import l1_ssim
 from img3d_kernels.mcmc import MCMCStrategy
 from img3d_kernels.poses import viewmats
 from img3d_methods.compat import NoSignedDistanceField
+from img3d_methods.representation import gaussians_of_model
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.splat.initial_gaussians import initial_gaussians
-from img3d_methods.splat.presets import PresetName, preset
 from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
+from img3d_methods.splat.schedule import TrainingSchedule
 from img3d_methods.training.image_metrics import ImageMetrics
-from img3d_methods.training.schedule import TrainingSchedule
+from img3d_methods.training.presets import PresetName, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
 from img3d_methods.viewing.ray_bundles import normals_from_distances, pinhole_of_bundle
 from img3d_methods.viewing.splat_view import LiveView
@@ -98,6 +100,8 @@ class Img3dSplatModel(SplatfactoModel):
     """
 
     config: Img3dSplatModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    depth_along: Literal["axis", "ray"] = "axis"
+    is_rasterised = True
 
     def populate_modules(self) -> None:
         config = self.config
@@ -233,6 +237,21 @@ class Img3dSplatModel(SplatfactoModel):
         for param in self.gauss_params.values():
             param.data = param.data.new_zeros(num_gaussians, *param.shape[1:])
         return Model.load_state_dict(self, state_dict, **kwargs)
+
+    # ---------------------------------------------------------------------------------- see representation.py
+
+    def asset(self) -> Gaussians:
+        """All Gaussians, those included that cannot be seen."""
+        return gaussians_of_model(self)
+
+    def background(self) -> Float[Tensor, "3"]:
+        """Behind the Gaussians, in [0, 1]."""
+        return self._get_background_color()
+
+    def resolution_doublings(self, max_steps: int) -> list[int]:
+        """Steps of a run of this length (0: the preset's) from which training images have twice the size."""
+        max_steps = max_steps or preset(self.config.preset).max_num_iterations
+        return TrainingSchedule.for_run(self.config, max_steps).doublings
 
     # ------------------------------------------------------------------------------------------------ rendering
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
-from img3d_methods.splat.gaussian_adam import GaussianAdamConfig
+from img3d_methods.training.gaussian_adam import GaussianAdamConfig
 from img3d_methods.training.schedulers import ExponentialDecayConfig
 
 

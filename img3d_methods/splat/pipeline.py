@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.splat.seed_points import random_points_in_frusta
@@ -21,10 +21,16 @@ class Img3dSplatPipelineConfig(Img3dPipelineConfig):
 class Img3dSplatPipeline(Img3dPipeline):
     """Brings photos to an `Img3dSplatModel`."""
 
+    _model: Img3dSplatModel
+
+    @property
+    def model(self) -> Img3dSplatModel:
+        """The model itself: of several processes each renders with its own."""
+        return cast(Img3dSplatModel, super().model)
+
     def __init__(self, config: Img3dSplatPipelineConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         model = self.model
-        assert isinstance(model, Img3dSplatModel)
         if model.seed_points is None or model.config.random_init or len(model.seed_points[0]) == 0:
             assert self.datamanager.train_dataset is not None
             points = random_points_in_frusta(self.datamanager.train_dataset.cameras, model.config.num_random)

@@ -1,431 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's trainer with runs that can be interrupted, resumed and trusted with a full disk.
-
-`max_num_iterations` is the length of the whole run, resumed or not: learning rates, resolution and densification are
-planned for it. (Upstream trains that many steps more after resuming, with schedules that have ended.)
-"""
+"""The trainer of Gaussian splats: its run has a schedule of resolutions and of densification."""
 
 from __future__ import annotations
 
-import copy
-import shlex
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
-from nerfstudio.engine.callbacks import TrainingCallbackLocation
-from nerfstudio.engine.optimizers import Optimizers
-from nerfstudio.engine.trainer import Trainer
-from nerfstudio.utils import writer
-from nerfstudio.utils.decorators import check_main_thread
-from nerfstudio.utils.misc import step_check
-from nerfstudio.utils.writer import EventName
-from rich import box
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
-
-from img3d_base.console import CONSOLE
-from img3d_base.errors import InputError, warn
-from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
 from img3d_kernels.mcmc import GROWTH
-from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, silent_console, taken_port_message
-from img3d_methods.splat.datamanager import Img3dSplatDatamanager
-from img3d_methods.splat.model import Img3dSplatModel, Img3dSplatModelConfig
 from img3d_methods.splat.optimizers import splat_optimizers
-from img3d_methods.splat.presets import preset
-from img3d_methods.training.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
-from img3d_methods.training.clock import TrainingClock, WorkPlan
-from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve, write_curve
-from img3d_methods.training.event_writers import trouble_of_service
-from img3d_methods.training.held_out_gap import gap_message, training_psnr
-from img3d_methods.training.interrupts import InterruptRequest
-from img3d_methods.training.memory import keep_freed_memory
-from img3d_methods.training.pipeline import Img3dPipeline
-from img3d_methods.training.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableConfig
-from img3d_methods.training.run_config import RunConfig, remove_empty
-from img3d_methods.training.schedulers import ExponentialDecayConfig
+from img3d_methods.splat.pipeline import Img3dSplatPipeline
+from img3d_methods.training.clock import WorkPlan
+from img3d_methods.training.presets import preset
 from img3d_methods.training.threads import leave_threads_to_kernels
+from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 
 @dataclass
-class Img3dTrainerConfig(RunConfig):
-    """Training options; defaults suit the device that is found."""
+class Img3dSplatTrainerConfig(Img3dTrainerConfig):
+    """Training options of Gaussian splats; defaults suit the device that is found."""
 
-    _target: type = field(default_factory=lambda: Img3dTrainer)
+    _target: type = field(default_factory=lambda: Img3dSplatTrainer)
     optimizers: dict[str, Any] = field(default_factory=splat_optimizers)
     """Optimizers and schedules, for each group of the model's parameters."""
-    max_num_iterations: int = 0
-    """Length of the whole run, also of a resumed one; all schedules stretch to it. 0: --pipeline.model.preset's."""
-    machine: MachineConfig = field(
-        default_factory=lambda: MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
-    )
-    """The GPU where there is one (upstream's default is always CUDA)."""
-    logging: LoggingConfig = field(
-        default_factory=lambda: LoggingConfig(steps_per_log=50, local_writer=ProgressTableConfig(), profiler="none")
-    )
-    """A row of progress every 50 steps, which is every one to three seconds on a CPU."""
-    viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(websocket_host=LOCALHOST))
-    """The viewer's server; reachable from this machine only unless asked otherwise."""
-    steps_per_eval_batch: int = 0
-    """Never: for splats, batches are images."""
-    steps_per_eval_image: int = 500
-    """Steps between renders of one held-out photo (with --vis tensorboard or wandb)."""
-    steps_per_eval_all_images: int = 5_000
-    """Steps between evaluations of all held-out photos (with --vis tensorboard or wandb); one is made at the end."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "viewer" and isinstance(value, ViewerConfig):
-            local_unless_asked(value)
-            replaced = "viewer" in self.__dict__  # by ns-viewer, right before it starts the server
-            if replaced and (message := taken_port_message(value)):
-                fail(message)
-        super().__setattr__(name, value)
 
 
-class Img3dTrainer(Trainer):
-    """Trains an `Img3dSplatModel`; subclasses say what is different for other models."""
+class Img3dSplatTrainer(Img3dTrainer):
+    """Trains an `Img3dSplatModel`."""
 
-    config: Img3dTrainerConfig
-    pipeline: Img3dPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def __init__(self, config: Img3dTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
-        with silent_console():
-            super().__init__(config, local_rank, world_size)
-
-    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
-        self._set_run_length()
-        self.curve: list[CurvePoint] = []
-        try:
-            if self.config.is_viewer_enabled() and (message := taken_port_message(self.config.viewer)):
-                fail(message)
-            try:
-                with sigterm_raises():
-                    super().setup(test_mode)
-            except InputError as error:
-                fail(str(error))
-            except KeyboardInterrupt as interrupt:
-                CONSOLE.print("Interrupted before training began.", style="bold yellow")
-                raise SystemExit(status_of(interrupt)) from None
-            except Exception as error:
-                if message := trouble_of_service(error):
-                    fail(message)
-                raise
-        except SystemExit:
-            self._remove_empty_run()
-            raise
-        self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
-        CONSOLE.print(f"Training into {self.base_dir}", markup=False, highlight=False, soft_wrap=True)
-
-    def _set_run_length(self) -> None:
-        """Take the preset's where none is given."""
-        if self.config.max_num_iterations == 0:
-            self.config.max_num_iterations = self._preset_steps()
+    pipeline: Img3dSplatPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _preset_steps(self) -> int:
-        """Length of a run that the user has not given one."""
-        model_config = self.config.pipeline.model
-        assert isinstance(model_config, Img3dSplatModelConfig)
+        model_config: Any = self.config.pipeline.model
         return preset(model_config.preset).max_num_iterations
 
     def _downscale_at(self, step: int) -> int:
-        """The factor by which images are reduced at a step."""
-        return self._model().schedule.downscale_factor(step)
+        return self.pipeline.model.schedule.downscale_factor(step)
 
     def _full_size_step(self) -> int:
-        """From which step on images have their full size."""
-        return max(self._model().schedule.doublings, default=0)
+        return max(self.pipeline.model.schedule.doublings, default=0)
 
     def _num_gaussians(self) -> int:
-        """0 for models that have none."""
-        return self._model().num_points
+        return self.pipeline.model.num_points
 
     def _work_plan(self, pixels: int) -> WorkPlan:
-        """What each step has to do, with photos of so many pixels at full size."""
-        model = self._model()
+        model = self.pipeline.model
         growth = GROWTH if model.config.strategy == "mcmc" else None
         return model.schedule.work_plan(pixels, model.max_gaussians, growth)
 
     def _prepare_cpu(self) -> None:
-        """Set the process up for training on a CPU."""
+        super()._prepare_cpu()
         leave_threads_to_kernels()
-        keep_freed_memory()
-
-    def setup_optimizers(self) -> Optimizers:
-        """Optimizers whose schedules last as long as the run."""
-        optimizers = copy.deepcopy(dict(self.config.optimizers))
-        for group in optimizers.values():
-            scheduler = group["scheduler"]
-            if isinstance(scheduler, ExponentialDecayConfig) and scheduler.max_steps == 0:
-                scheduler.max_steps = self.config.max_num_iterations
-        return Optimizers(optimizers, self.pipeline.get_param_groups())
-
-    # ------------------------------------------------------------------------------------------------- the loop
-
-    def train(self) -> None:
-        """Train up to `max_num_iterations`; Ctrl-C saves and leaves with exit status 130, SIGTERM with 143."""
-        datamanager, config = self.pipeline.datamanager, self.config
-        assert isinstance(datamanager, Img3dSplatDatamanager)
-        datamanager.train_dataparser_outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
-        if self._start_step >= config.max_num_iterations:
-            fail(
-                f"This run already has {self._start_step} of {config.max_num_iterations} steps: "
-                "give a larger --max-num-iterations to train it further."
-            )
-        self.stop_training = False
-        self.step = self._start_step - 1
-        self._seconds_beside_training = 0.0
-        self._seconds = self.curve[-1].seconds if self.curve else 0.0
-        clock = TrainingClock(self._work_plan(datamanager.get_train_rays_per_batch()))
-        model: Any = self.pipeline.model  # each of ours has a view for the viewer's page
-        model.live_view.progress.begin(clock)
-        with InterruptRequest() as interrupt:
-            try:
-                self._init_viewer_state()
-                if self.device == "cpu":
-                    self._prepare_cpu()
-                for step in range(self._start_step, config.max_num_iterations):
-                    while self.training_state == "paused" and not (self.stop_training or interrupt.received):
-                        time.sleep(0.01)
-                    if self.stop_training or interrupt.received:
-                        break
-                    self._step(step, clock)
-            except KeyboardInterrupt as second:
-                CONSOLE.print("Interrupted again: stopped without saving.", style="bold yellow")
-                raise SystemExit(status_of(second)) from None
-            if interrupt.received:
-                self._leave_interrupted(interrupt.exit_status)
-        with sigterm_raises():
-            self._after_train()
-
-    def _step(self, step: int, clock: TrainingClock) -> None:
-        """One iteration and what is due after it: reports, evaluation, saving."""
-        config, began = self.config, time.perf_counter()
-        with self.train_lock:
-            if not self.pipeline.model.training:  # `train()` walks through all modules
-                self.pipeline.train()
-            for callback in self.callbacks:
-                callback.run_callback_at_location(step, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
-            loss, loss_dict, metrics_dict = self.train_iteration(step)
-            for callback in self.callbacks:
-                callback.run_callback_at_location(step, location=TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
-        self.step = step
-        seconds = time.perf_counter() - began
-        clock.record(step, seconds + self._seconds_beside_training, self._num_gaussians())
-        self._seconds += seconds + self._seconds_beside_training
-        writer.put_time(EventName.ITER_TRAIN_TIME, seconds, step, avg_over_steps=True)
-        pixels = self.pipeline.datamanager.get_train_rays_per_batch() / self._downscale_at(step) ** 2
-        writer.put_time(EventName.TRAIN_RAYS_PER_SEC, pixels / max(seconds, 1e-3), step, avg_over_steps=True)
-        self._update_viewer_state(step)
-
-        if step_check(step, config.logging.steps_per_log, run_at_zero=True):
-            writer.put_scalar(EventName.ETA, clock.remaining(step), step)
-            num_gaussians = self._num_gaussians()
-            if num_gaussians:
-                writer.put_scalar(GAUSSIANS, num_gaussians, step)
-            if "psnr" in metrics_dict:
-                psnr = float(metrics_dict["psnr"])
-                writer.put_scalar(TRAIN_PSNR, psnr, step)
-                self.curve.append(CurvePoint(step, self._seconds, float(loss.detach()), psnr, num_gaussians))
-            writer.put_scalar("Train Loss", loss.detach(), step)
-            writer.put_dict("Train Loss Dict", {name: value.detach() for name, value in loss_dict.items()}, step)
-            writer.put_dict("Train Metrics Dict", metrics_dict, step)
-            if torch.cuda.is_available():
-                writer.put_scalar("GPU Memory (MB)", torch.cuda.max_memory_allocated() / 1024**2, step)
-        if self.pipeline.datamanager.eval_dataset:
-            with self.train_lock:
-                self.eval_iteration(step)
-        if step_check(step, config.steps_per_save) and (trouble := self._try_to_save(step)):
-            warn(f"{trouble}; training goes on and tries again at the next save.")
-        writer.write_out_storage()
-        self._seconds_beside_training = time.perf_counter() - began - seconds
-
-    def _model(self) -> Img3dSplatModel:
-        model = self.pipeline.model
-        assert isinstance(model, Img3dSplatModel)
-        return model
-
-    def _leave_interrupted(self, exit_status: int) -> None:
-        """Save after Ctrl-C or SIGTERM and end the program."""
-        if self.step < 0:
-            CONSOLE.print("Interrupted before the first step.", style="bold yellow")
-            raise SystemExit(exit_status)
-        if trouble := self._try_to_save(self.step):
-            fail(f"Interrupted after step {self.step}. {trouble}.")
-        CONSOLE.print(
-            f"Interrupted: saved after step {self.step} of {self.config.max_num_iterations}. To go on, repeat the "
-            f"command with --load-dir {shlex.quote(str(self.checkpoint_dir))}",
-            style="bold yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        raise SystemExit(exit_status)
-
-    def _after_train(self) -> None:
-        """Save, measure the held-out photos, say where everything is, and serve the viewer until Ctrl-C."""
-        self.training_state = "completed"
-        if trouble := self._try_to_save(self.step):
-            older = checkpoint_steps(self.checkpoint_dir)
-            kept = f"the checkpoint of step {older[-1]} is kept" if older else "there is no earlier checkpoint"
-            fail(f"{trouble}; {kept}.")
-        try:
-            table = Table(title=None, show_header=False, box=box.MINIMAL)
-            table.add_row("Config File", str(self.base_dir / "config.yml"))
-            table.add_row("Checkpoint Directory", str(self.checkpoint_dir))
-            if self.pipeline.datamanager.eval_dataset:
-                with self.train_lock:
-                    metrics = self.pipeline.get_average_eval_image_metrics(step=self.step)
-                writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
-                evaluated, held_out = self._evaluated()
-                table.add_row(evaluated, f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
-                message = self._gap_message(float(metrics["psnr"])) if held_out else self._guess_message()
-                if message:
-                    table.add_row("What that means", Text(message))
-            writer.write_out_storage()
-            CONSOLE.print(Panel(table, title="[bold][green]:tada: Training Finished :tada:[/bold]", expand=False))
-            for callback in self.callbacks:
-                callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
-            if not self.config.viewer.quit_on_train_completion:
-                self._train_complete_viewer()
-        except KeyboardInterrupt as interrupt:  # how the viewer is left; everything is saved
-            CONSOLE.print("Finished.")
-            if isinstance(interrupt, Terminated):
-                raise SystemExit(TERMINATED) from None
-
-    def _evaluated(self) -> tuple[str, bool]:
-        """What the metrics are of, and whether training saw none of it."""
-        datamanager = self.pipeline.datamanager
-        assert isinstance(datamanager, Img3dSplatDatamanager)
-        photos = datamanager.eval_dataset.image_filenames
-        seen = set(photos) <= set(datamanager.train_dataset.image_filenames)
-        if not seen:
-            return f"{len(photos)} held-out photos", True
-        kind = "generated views" if self._is_generated() else "views"
-        return f"{len(photos)} {kind}, all trained on", False
-
-    def _is_generated(self) -> bool:
-        """Whether what is trained on are a network's guesses from one image."""
-        dataset = self.pipeline.datamanager.train_dataset
-        return dataset is not None and "views_folder" in dataset.metadata
-
-    def _guess_message(self) -> str | None:
-        """What figures of generated views say, and what they do not."""
-        if not self._is_generated():
-            return None
-        return (
-            "how closely the network's own guesses are matched, not how true they are: one image does not show the "
-            "object's other sides, so look at them"
-        )
-
-    def _gap_message(self, held_out: float) -> str | None:
-        """What to say about this PSNR of held-out photos, beside that of the others."""
-        num_photos = len(self.pipeline.datamanager.train_dataset or ())
-        return gap_message(training_psnr(self.curve, self._full_size_step()), held_out, num_photos)
-
-    # ---------------------------------------------------------------------------------------------- checkpoints
-
-    @check_main_thread
-    def save_checkpoint(self, step: int) -> None:
-        """Write the checkpoint of `step`, then remove older ones if only the latest is kept.
-
-        Only the main process of several does: they share the folder.
-
-        Raises:
-            OSError: It could not be written; earlier checkpoints are untouched.
-        """
-        path = checkpoint_path(self.checkpoint_dir, step)
-        state = {
-            "step": step,
-            "pipeline": self.pipeline.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.optimizers.items()},
-            "schedulers": {name: scheduler.state_dict() for name, scheduler in self.optimizers.schedulers.items()},
-            "scalers": self.grad_scaler.state_dict(),
-        }
-        write_checkpoint(state, path, partial_path=self.base_dir / f".{path.name}.partial")
-        if self.config.save_only_latest_checkpoint:
-            for older in self.checkpoint_dir.glob("*.ckpt"):
-                if older != path:
-                    older.unlink()
-
-    def _try_to_save(self, step: int) -> str | None:
-        """Save; what went wrong, in a few words, where the disk did not take it."""
-        try:
-            self.save_checkpoint(step)
-        except OSError as error:
-            return f"Could not save the checkpoint of step {step} in {self.checkpoint_dir}: {error.strerror or error}"
-        self._save_curve()
-        return None
-
-    @check_main_thread
-    def _save_curve(self) -> None:
-        """Write how the run went until now beside its config.yml; a run without it is as good."""
-        try:
-            if self.curve:
-                write_curve(self.curve, self.base_dir / CURVE_FILE)
-        except OSError as error:
-            warn(f"Could not save the training curve in {self.base_dir}: {error.strerror or error}; the run is whole.")
-
-    def _curve_until(self, step: int, path: Path) -> list[CurvePoint]:
-        """What a run that is continued at `step` has already; nothing where its table is absent or damaged."""
-        try:
-            return [point for point in read_curve(path) if point.step < step]
-        except ValueError as error:
-            warn(f"{error}; the curve begins at step {step}.")
-            return []
-
-    def _load_checkpoint(self) -> None:
-        """Continue from --load-checkpoint, or from --load-dir's latest (or --load-step's) checkpoint, if given.
-
-        Raises:
-            InputError: There is none, or it does not fit this configuration.
-        """
-        config = self.config
-        if config.load_checkpoint is not None:
-            path = config.load_checkpoint
-        elif config.load_dir is not None:
-            steps = checkpoint_steps(config.load_dir)
-            if not steps:
-                raise InputError(
-                    f"{config.load_dir} has no checkpoints (step-….ckpt): "
-                    "--load-dir takes a run's nerfstudio_models folder."
-                )
-            path = checkpoint_path(config.load_dir, steps[-1] if config.load_step is None else config.load_step)
-        else:
-            return
-        if not path.is_file():
-            raise InputError(f"There is no checkpoint {path}.")
-        try:
-            state = read_checkpoint(path)
-            self.pipeline.load_pipeline(state["pipeline"], state["step"])
-            self.optimizers.load_optimizers(state["optimizers"])
-            if config.load_scheduler:
-                self.optimizers.load_schedulers(state["schedulers"])
-            self.grad_scaler.load_state_dict(state["scalers"])
-            self._check_optimizer_shapes()
-        except (ValueError, KeyError, RuntimeError) as error:
-            missing = isinstance(error, KeyError)
-            reason = f"only one of them has {error}" if missing else str(error).splitlines()[-1].strip()
-            raise InputError(f"Cannot continue from {path} with these photos and options: {reason}") from error
-        self._start_step = state["step"] + 1
-        self.curve = self._curve_until(self._start_step, path.parent.parent / CURVE_FILE)
-        CONSOLE.print(f"Continuing after step {state['step']} of {path}", markup=False, highlight=False, soft_wrap=True)
-
-    def _check_optimizer_shapes(self) -> None:
-        """torch loads optimizer states without looking at their shapes."""
-        for name, optimizer in self.optimizers.optimizers.items():
-            for param, state in optimizer.state.items():
-                for value in state.values():
-                    if torch.is_tensor(value) and value.dim() > 0 and value.shape != param.shape:
-                        raise ValueError(f"optimizer state of {name} is {list(value.shape)}, not {list(param.shape)}")
-
-    def _remove_empty_run(self) -> None:
-        """Take back the folder that ns-train made for this run's config.yml, if nothing else came into it."""
-        if not self.base_dir.is_dir() or {path.name for path in self.base_dir.iterdir()} != {"config.yml"}:
-            return
-        (self.base_dir / "config.yml").unlink()
-        remove_empty(self.base_dir, self.config.output_dir)

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from nerfstudio.data.scene_box import OrientedBox
     from nerfstudio.viewer.viewer import Viewer
 
-    from img3d_methods.field.model import Img3dNerfModel
-    from img3d_methods.splat.model import Img3dSplatModel
+    from img3d_methods.viewing.viewed_model import ViewedModel
 
 SHARE_OF_TIME = 0.025
 """Most of the training time that refreshing pages may take; an open page may take 5 % with all that comes with it.
@@ -71,7 +70,7 @@ class BrowserView(ViewerControl, ABC):
         model: The model that it belongs to.
     """
 
-    def __init__(self, model: Img3dSplatModel | Img3dNerfModel) -> None:
+    def __init__(self, model: ViewedModel) -> None:
         self.model = model
         self.panel: Any = None
         """Its controls, a `ViewPanel`; None where there is no viewer."""

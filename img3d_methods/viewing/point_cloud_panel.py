@@ -5,12 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from img3d_methods.viewing.view_panel import ViewPanel
-
-if TYPE_CHECKING:
-    from img3d_methods.viewing.point_cloud_view import PointCloudView
+from img3d_methods.viewing.view_panel import PanelledView, ViewPanel
 
 POINTS = 30_000
 """Rays that points are made of, to begin with."""
@@ -35,7 +32,7 @@ class PointCloudPanel(ViewPanel):
         view: The view that they control; its viewer is set up.
     """
 
-    def __init__(self, view: PointCloudView) -> None:
+    def __init__(self, view: PanelledView) -> None:
         super().__init__(view, "Points")
 
     def _add_controls(self, gui: Any) -> Sequence[Any]:

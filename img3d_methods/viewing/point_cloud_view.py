@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float
-from nerfstudio.models.base_model import Model
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.viewer.viewer import Viewer
 
-    from img3d_methods.field.model import Img3dNerfModel
+    from img3d_methods.viewing.viewed_model import ViewedRayModel
 
 LEAST_ACCUMULATION = 0.5
 """Of a ray that ends somewhere."""
@@ -45,7 +44,7 @@ class SeenPoints:
 
 
 @torch.no_grad()
-def seen_points(model: Model, cameras: Cameras, num_rays: int, seed: int = 0) -> SeenPoints:
+def seen_points(model: ViewedRayModel, cameras: Cameras, num_rays: int, seed: int = 0) -> SeenPoints:
     """Where rays through random pixels of the cameras end.
 
     Args:
@@ -101,10 +100,10 @@ class PointCloudView(BrowserView):
         model: The model that it belongs to.
     """
 
-    model: Img3dNerfModel
+    model: ViewedRayModel
     panel: PointCloudPanel | None
 
-    def __init__(self, model: Img3dNerfModel) -> None:
+    def __init__(self, model: ViewedRayModel) -> None:
         super().__init__(model)
         self._nodes = PointNodes()
 

@@ -6,21 +6,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from img3d_assets.gaussians import splats_of_parameters
+from img3d_assets.gaussians import gaussians_of_parameters
 from img3d_assets.splat_files import FORMATS, write_splats
 from img3d_methods.viewing.splat_packets import ShownGaussians
-from img3d_methods.viewing.view_panel import ViewPanel
+from img3d_methods.viewing.view_panel import PanelledView, ViewPanel
 
 if TYPE_CHECKING:
-    from img3d_methods.viewing.splat_view import LiveView
+    from torch import Tensor
+
+    from img3d_methods.viewing.viewed_model import ViewedSplatModel
 
 MOST_SHOWN = 200_000
 """Gaussians that a page is asked to draw to begin with: what a laptop's graphics draw smoothly."""
 LEAST_SHOWN = 1_000
 FILE_ENDINGS = ("ply", *sorted(ending[1:] for ending in FORMATS if ending != ".gltf"))
 """Of the files that can be downloaded, PLY first; a glTF is more than one file."""
+
+
+class PanelledSplatView(PanelledView, Protocol):
+    """A view of Gaussians: a `LiveView` is one."""
+
+    @property
+    def model(self) -> ViewedSplatModel: ...
+
+    def lock(self) -> Any: ...
+
+    def gaussians(self) -> dict[str, Tensor]: ...
 
 
 class LiveViewPanel(ViewPanel):
@@ -32,7 +45,7 @@ class LiveViewPanel(ViewPanel):
 
     COMMANDS = {**ViewPanel.COMMANDS, "viewer": "page", "lod": "lod"}
 
-    def __init__(self, view: LiveView) -> None:
+    def __init__(self, view: PanelledSplatView) -> None:
         self.view = view
         super().__init__(view, "Splats")
 
@@ -77,7 +90,7 @@ class LiveViewPanel(ViewPanel):
         with self.view.lock():
             params = {name: value.cpu().clone() for name, value in self.view.gaussians().items()}
             name = f"splat_step_{model.step:06d}.{ending}"
-        splats = splats_of_parameters(params, model.config.sh_degree).visible()
+        splats = gaussians_of_parameters(params, model.config.sh_degree).visible()
         splats.antialiased = model.config.rasterize_mode == "antialiased"
         with TemporaryDirectory() as folder:
             write_splats(splats, Path(folder) / name, "z")

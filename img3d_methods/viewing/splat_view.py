@@ -24,7 +24,7 @@ from img3d_methods.viewing.splat_panel import LiveViewPanel
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
 
-    from img3d_methods.splat.model import Img3dSplatModel
+    from img3d_methods.viewing.viewed_model import ViewedSplatModel
 
 HOLD_SECONDS = 3.0
 """How long a refresh keeps a rendered picture behind the splats: viser's page lets new ones grow from
@@ -38,10 +38,10 @@ class LiveView(BrowserView):
         model: The model that it belongs to.
     """
 
-    model: Img3dSplatModel
+    model: ViewedSplatModel
     panel: LiveViewPanel | None
 
-    def __init__(self, model: Img3dSplatModel) -> None:
+    def __init__(self, model: ViewedSplatModel) -> None:
         super().__init__(model)
         self._hold_until = 0.0
         self._hold_timer: threading.Timer | None = None
@@ -67,7 +67,7 @@ class LiveView(BrowserView):
         return self._splats.visible and bool(thread.output_keys)
 
     def _background(self) -> Float[Tensor, "3"]:
-        return self.model._get_background_color()
+        return self.model.background()
 
     def _send_backdrop(self, thread: RenderStateMachine) -> None:
         behind = self._backdrops.get(thread.client.client_id)

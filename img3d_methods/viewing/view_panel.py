@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
@@ -21,7 +21,12 @@ from img3d_methods.training.curve import CurvePoint
 from img3d_methods.viewing.curve_figures import loss_curve, psnr_curve
 
 if TYPE_CHECKING:
-    from img3d_methods.viewing.browser_view import BrowserView
+    import numpy as np
+    from jaxtyping import UInt8
+    from nerfstudio.viewer.viewer import Viewer
+
+    from img3d_methods.training.progress import TrainingProgress
+    from img3d_methods.viewing.viewed_model import ViewedModel
 
 PICTURE_HEIGHT = 1080
 SECONDS_PER_UPDATE = 1.0
@@ -29,6 +34,24 @@ SECONDS_PER_CURVE = 5.0
 """Least time between two drawings of the curves."""
 SHARE_OF_CURVES = 0.01
 """Most of the training time that drawing curves may take."""
+
+
+class PanelledView(Protocol):
+    """What a panel asks of the view that it controls: a `BrowserView` has it."""
+
+    viewer: Viewer
+    progress: TrainingProgress
+
+    @property
+    def model(self) -> ViewedModel: ...
+
+    def rerender(self) -> None: ...
+
+    def curve(self) -> list[CurvePoint]: ...
+
+    def doublings(self) -> Sequence[int]: ...
+
+    def picture(self, client: Any, height: int) -> UInt8[np.ndarray, "H W 3"]: ...
 
 
 class ViewPanel(ABC):
@@ -42,7 +65,7 @@ class ViewPanel(ABC):
     COMMANDS = {"mesh": "mesh.glb", "pointcloud": "points.ply", "video": "video.mp4", "report": "report.html"}
     """What `img3d-export` makes of such a run beside what the page downloads, and an output of each."""
 
-    def __init__(self, view: BrowserView, name: str) -> None:
+    def __init__(self, view: PanelledView, name: str) -> None:
         self._view = view
         self._updated_at = 0.0
         self._sent = ""

@@ -11,7 +11,7 @@ import torch
 from gaussian_scenes import small_model
 from plyfile import PlyData
 
-from img3d_assets.gaussians import splats_of_parameters
+from img3d_assets.gaussians import gaussians_of_parameters
 from img3d_assets.splat_files import write_splats
 
 
@@ -26,7 +26,7 @@ def test_same_file_as_nerfstudios(sh_degree: int, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(exporter, "eval_setup", lambda *args, **options: (None, pipeline, None, None))
     exporter.ExportGaussianSplat(load_config=tmp_path, output_dir=tmp_path).main()
 
-    splats = splats_of_parameters(dict(model.gauss_params.items()), sh_degree).visible()
+    splats = gaussians_of_parameters(dict(model.gauss_params.items()), sh_degree).visible()
     assert len(splats) == 28
     write_splats(splats, tmp_path / "ours.ply", "z")
     files = [PlyData.read(tmp_path / name) for name in ("ours.ply", "splat.ply")]

@@ -15,7 +15,7 @@ import yaml
 from export_commands import failing_export, run_export
 from gaussian_scenes import small_model
 
-from img3d_assets.gaussians import splats_of_parameters
+from img3d_assets.gaussians import gaussians_of_parameters
 from img3d_assets.splat_files import read_splats
 from img3d_base.errors import InputError
 from img3d_exporters.splats.run_splats import read_original_frame, read_run_splats
@@ -56,7 +56,7 @@ def run(model: Img3dSplatModel, tmp_path: Path) -> Path:
 
 
 def test_the_gaussians_are_the_models(run: Path, model: Img3dSplatModel) -> None:
-    expected = splats_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree)
+    expected = gaussians_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree)
     for path in (run, run.parent):
         splats = read_run_splats(path)
         for name in ("means", "quats", "log_scales", "opacities", "sh_dc", "sh_rest"):

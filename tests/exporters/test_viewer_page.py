@@ -22,7 +22,7 @@ from export_commands import failing_export, run_export
 from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import colorful_splats
 
-from img3d_assets.gaussians import Gaussians, splats_of_parameters
+from img3d_assets.gaussians import Gaussians, gaussians_of_parameters
 from img3d_assets.splat_files import read_splats
 from img3d_exporters.page import viewer_page
 from img3d_exporters.page.viewer_page import (
@@ -231,7 +231,7 @@ def test_a_model_without_spherical_harmonics_keeps_its_colours() -> None:
         "features_dc": torch.tensor([[-1.0, 0, 2], [0, 0, 0]]),
         "features_rest": torch.zeros(2, 0, 3),
     }
-    splats = splats_of_parameters(parameters, sh_degree=0)
+    splats = gaussians_of_parameters(parameters, sh_degree=0)
     assert splats.colors() == pytest.approx(torch.sigmoid(parameters["features_dc"]).numpy())
 
 

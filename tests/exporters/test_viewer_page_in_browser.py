@@ -212,7 +212,7 @@ def test_the_bundled_sample_from_training_to_page(chromium: Browser, tmp_path: P
     config = tmp_path / "sample" / "img3d-splat" / "run" / "config.yml"
     run("img3d-export", "viewer", "--load-config", config, "--output-dir", tmp_path / "page", "--single-file")
 
-    from img3d_assets.gaussians import splats_of_parameters
+    from img3d_assets.gaussians import gaussians_of_parameters
     from img3d_exporters.load_run import load_run
 
     loaded = load_run(config)
@@ -225,7 +225,7 @@ def test_the_bundled_sample_from_training_to_page(chromium: Browser, tmp_path: P
     )
     assert view.position == pytest.approx(loaded.cameras.camera_to_worlds[0, :, 3].numpy(), abs=1e-5)
     background = tuple(loaded.model.background_color.tolist())  # pyright: ignore
-    splats = splats_of_parameters(dict(loaded.model.gauss_params.items()), loaded.model.config.sh_degree)  # pyright: ignore
+    splats = gaussians_of_parameters(dict(loaded.model.gauss_params.items()), loaded.model.config.sh_degree)  # pyright: ignore
     expected, alpha = render(splats, view, ABOVE, WIDTH, HEIGHT, background)
     url = (tmp_path / "page" / "index.html").as_uri()
     with OpenedPage(chromium, url, WIDTH, HEIGHT) as opened:

@@ -18,7 +18,7 @@ from nerfstudio.configs.base_config import ViewerConfig
 
 from img3d_methods import compat
 from img3d_methods.splat.model import Img3dSplatModelConfig
-from img3d_methods.splat.trainer import Img3dTrainerConfig
+from img3d_methods.splat.trainer import Img3dSplatTrainerConfig
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -98,7 +98,7 @@ class TestFfmpeg:
 class TestViewer:
     def test_the_network_is_shut_out_unless_asked_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         command_line(monkeypatch, "ns-viewer", "--load-config", "config.yml")
-        config = Img3dTrainerConfig()
+        config = Img3dSplatTrainerConfig()
         assert config.viewer.websocket_host == "127.0.0.1"
         config.viewer = ViewerConfig()  # what ns-viewer does
         assert config.viewer.websocket_host == "127.0.0.1"
@@ -106,7 +106,7 @@ class TestViewer:
     @pytest.mark.parametrize("asked", [["--viewer.websocket-host", "0.0.0.0"], ["--viewer.websocket_host=0.0.0.0"]])
     def test_the_users_choice_of_host_is_kept(self, monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
         command_line(monkeypatch, "ns-viewer", *asked)
-        config = Img3dTrainerConfig()
+        config = Img3dSplatTrainerConfig()
         config.viewer = ViewerConfig(websocket_host="0.0.0.0")
         assert config.viewer.websocket_host == "0.0.0.0"
 

@@ -15,17 +15,19 @@ from nerfstudio.utils import comms
 from torch.amp.grad_scaler import GradScaler
 
 from img3d_base.errors import InputError
-from img3d_methods.splat.trainer import Img3dTrainer, Img3dTrainerConfig
+from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
 from img3d_methods.training.checkpoint_files import checkpoint_path, write_checkpoint
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> Img3dTrainer:
+def trainer(tmp_path: Path) -> Img3dSplatTrainer:
     """A trainer whose pipeline is no more than a model."""
     model = small_model()
-    trainer = Img3dTrainer.__new__(Img3dTrainer)
-    trainer.config = Img3dTrainerConfig(method_name="img3d-splat", output_dir=tmp_path, load_dir=tmp_path / "models")
+    trainer = Img3dSplatTrainer.__new__(Img3dSplatTrainer)
+    trainer.config = Img3dSplatTrainerConfig(
+        method_name="img3d-splat", output_dir=tmp_path, load_dir=tmp_path / "models"
+    )
     trainer.base_dir = tmp_path / "scene" / "img3d-splat" / "now"
     trainer.checkpoint_dir = tmp_path / "models"
     optimizers = {name: torch.optim.Adam(params, lr=0.1) for name, params in model.get_param_groups().items()}
@@ -53,7 +55,7 @@ def trainer(tmp_path: Path) -> Img3dTrainer:
     return trainer
 
 
-def rewrite(trainer: Img3dTrainer, change: Any) -> None:
+def rewrite(trainer: Img3dSplatTrainer, change: Any) -> None:
     """Save, with something changed."""
     trainer.base_dir.mkdir(parents=True, exist_ok=True)
     trainer.save_checkpoint(7)
@@ -63,20 +65,20 @@ def rewrite(trainer: Img3dTrainer, change: Any) -> None:
     write_checkpoint(state, path, trainer.base_dir / "partial")
 
 
-def refusal(trainer: Img3dTrainer) -> str:
+def refusal(trainer: Img3dSplatTrainer) -> str:
     with pytest.raises(InputError) as caught:
         trainer._load_checkpoint()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_what_was_saved_is_continued_at_the_next_step(trainer: Img3dTrainer) -> None:
+def test_what_was_saved_is_continued_at_the_next_step(trainer: Img3dSplatTrainer) -> None:
     rewrite(trainer, lambda state: None)
     trainer._load_checkpoint()
     assert trainer._start_step == 8
 
 
-def test_what_was_measured_until_the_checkpoint_is_continued(trainer: Img3dTrainer) -> None:
+def test_what_was_measured_until_the_checkpoint_is_continued(trainer: Img3dSplatTrainer) -> None:
     rewrite(trainer, lambda state: None)
     curve = [CurvePoint(step, 0.5 * step, 0.1, 20.0, 200) for step in (0, 5, 10)]
     write_curve(curve, trainer.checkpoint_dir.parent / CURVE_FILE)
@@ -85,7 +87,7 @@ def test_what_was_measured_until_the_checkpoint_is_continued(trainer: Img3dTrain
 
 
 def test_a_damaged_curve_does_not_keep_a_run_from_going_on(
-    trainer: Img3dTrainer, capsys: pytest.CaptureFixture[str]
+    trainer: Img3dSplatTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rewrite(trainer, lambda state: None)
     (trainer.checkpoint_dir.parent / CURVE_FILE).write_text("step\n")
@@ -94,7 +96,7 @@ def test_a_damaged_curve_does_not_keep_a_run_from_going_on(
     assert CURVE_FILE in capsys.readouterr().out
 
 
-def test_the_curve_is_written_with_each_checkpoint(trainer: Img3dTrainer) -> None:
+def test_the_curve_is_written_with_each_checkpoint(trainer: Img3dSplatTrainer) -> None:
     trainer.base_dir.mkdir(parents=True)
     trainer.curve = []
     assert trainer._try_to_save(7) is None
@@ -104,7 +106,7 @@ def test_the_curve_is_written_with_each_checkpoint(trainer: Img3dTrainer) -> Non
     assert read_curve(trainer.base_dir / CURVE_FILE) == trainer.curve
 
 
-def test_only_the_main_process_writes(trainer: Img3dTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_main_process_writes(trainer: Img3dSplatTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer.base_dir.mkdir(parents=True)
     trainer.curve = [CurvePoint(0, 0.0, 0.1, 20.0, 200)]
     monkeypatch.setattr(comms, "is_main_process", lambda: False)
@@ -112,7 +114,7 @@ def test_only_the_main_process_writes(trainer: Img3dTrainer, monkeypatch: pytest
     assert not trainer.checkpoint_dir.exists() and not list(trainer.base_dir.iterdir())
 
 
-def test_optimizer_states_of_another_size_are_refused(trainer: Img3dTrainer) -> None:
+def test_optimizer_states_of_another_size_are_refused(trainer: Img3dSplatTrainer) -> None:
     def shorten(state: dict[str, Any]) -> None:
         moments = state["optimizers"]["means"]["state"][0]
         moments["exp_avg"] = moments["exp_avg"][:-1]
@@ -121,25 +123,25 @@ def test_optimizer_states_of_another_size_are_refused(trainer: Img3dTrainer) -> 
     assert "optimizer state of means is [199, 3], not [200, 3]" in refusal(trainer)
 
 
-def test_options_that_do_not_fit_the_checkpoint_are_named(trainer: Img3dTrainer) -> None:
+def test_options_that_do_not_fit_the_checkpoint_are_named(trainer: Img3dSplatTrainer) -> None:
     rewrite(trainer, lambda state: state["optimizers"].update(camera_opt=state["optimizers"]["means"]))
     assert "only one of them has 'camera_opt'" in refusal(trainer)
 
 
-def test_a_damaged_checkpoint_is_refused(trainer: Img3dTrainer) -> None:
+def test_a_damaged_checkpoint_is_refused(trainer: Img3dSplatTrainer) -> None:
     rewrite(trainer, lambda state: None)
     path = checkpoint_path(trainer.checkpoint_dir, 7)
     path.write_bytes(path.read_bytes()[:1000])
     assert "is not a readable checkpoint" in refusal(trainer)
 
 
-def test_a_step_that_is_not_there_is_named(trainer: Img3dTrainer) -> None:
+def test_a_step_that_is_not_there_is_named(trainer: Img3dSplatTrainer) -> None:
     rewrite(trainer, lambda state: None)
     trainer.config.load_step = 9
     assert "step-000000009.ckpt" in refusal(trainer)
 
 
-def test_only_the_latest_checkpoint_is_kept_unless_all_are_wanted(trainer: Img3dTrainer) -> None:
+def test_only_the_latest_checkpoint_is_kept_unless_all_are_wanted(trainer: Img3dSplatTrainer) -> None:
     trainer.base_dir.mkdir(parents=True)
     trainer.save_checkpoint(1)
     trainer.save_checkpoint(2)
@@ -149,7 +151,7 @@ def test_only_the_latest_checkpoint_is_kept_unless_all_are_wanted(trainer: Img3d
     assert len(list(trainer.checkpoint_dir.iterdir())) == 2
 
 
-def test_an_empty_run_is_taken_back_and_a_used_one_is_not(trainer: Img3dTrainer) -> None:
+def test_an_empty_run_is_taken_back_and_a_used_one_is_not(trainer: Img3dSplatTrainer) -> None:
     trainer.base_dir.mkdir(parents=True)
     (trainer.base_dir / "config.yml").write_text("")
     (trainer.base_dir / "notes.txt").write_text("mine")
@@ -162,7 +164,7 @@ def test_an_empty_run_is_taken_back_and_a_used_one_is_not(trainer: Img3dTrainer)
 
 
 def test_the_hint_how_to_go_on_can_be_pasted_into_a_shell(
-    trainer: Img3dTrainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trainer: Img3dSplatTrainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer.base_dir.mkdir(parents=True)
     trainer.checkpoint_dir = tmp_path / "my runs; rm -rf" / "models"

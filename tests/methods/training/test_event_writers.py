@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from img3d_methods.splat.trainer import Img3dTrainerConfig
+from img3d_methods.splat.trainer import Img3dSplatTrainerConfig
 from img3d_methods.training.event_writers import missing_account, trouble_of_service
 
 
@@ -29,7 +29,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def message(vis: Any) -> str | None:
-    text = missing_account(Img3dTrainerConfig(vis=vis))
+    text = missing_account(Img3dSplatTrainerConfig(vis=vis))
     assert text is None or "\n" not in text
     return text
 

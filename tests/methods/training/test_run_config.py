@@ -11,35 +11,35 @@ import pytest
 import yaml
 
 from img3d_methods.specs import img3d_splat
-from img3d_methods.splat.trainer import Img3dTrainerConfig
+from img3d_methods.splat.trainer import Img3dSplatTrainerConfig
 from img3d_methods.training.run_config import absolute, moved_data_message
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Img3dTrainerConfig:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Img3dSplatTrainerConfig:
     """As `ns-train img3d-splat --data photos` in an empty folder makes it, with what upstream's main does first."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["ns-train"])
     (tmp_path / "photos").mkdir()
     config = deepcopy(img3d_splat.config)
-    assert isinstance(config, Img3dTrainerConfig)
+    assert isinstance(config, Img3dSplatTrainerConfig)
     config.data = Path("photos")
     config.__post_init__()
     config.set_timestamp()
     return config
 
 
-def saved(config: Img3dTrainerConfig) -> Path:
+def saved(config: Img3dSplatTrainerConfig) -> Path:
     config.save_config()
     return config.get_base_dir() / "config.yml"
 
 
-def load(path: Path) -> Img3dTrainerConfig:
+def load(path: Path) -> Img3dSplatTrainerConfig:
     return yaml.load(path.read_text(), Loader=yaml.Loader)
 
 
 def test_all_paths_of_a_saved_run_are_absolute(
-    config: Img3dTrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Img3dSplatTrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.pipeline.datamanager.dataparser.cache_dir = Path("cache")
     config.load_dir = Path("../models")
@@ -54,7 +54,7 @@ def test_all_paths_of_a_saved_run_are_absolute(
 
 
 def test_the_data_stand_in_one_place_on_one_line_for_who_has_to_edit_them(
-    config: Img3dTrainerConfig, tmp_path: Path
+    config: Img3dSplatTrainerConfig, tmp_path: Path
 ) -> None:
     config.pipeline.datamanager.data = tmp_path / ("very long name " * 12)
     lines = [
@@ -65,14 +65,14 @@ def test_the_data_stand_in_one_place_on_one_line_for_who_has_to_edit_them(
     assert load(saved(config)).pipeline.datamanager.data == tmp_path / ("very long name " * 12)
 
 
-def test_the_data_parsers_own_data_are_found_too(config: Img3dTrainerConfig, tmp_path: Path) -> None:
+def test_the_data_parsers_own_data_are_found_too(config: Img3dSplatTrainerConfig, tmp_path: Path) -> None:
     config.pipeline.datamanager.data = None
     config.pipeline.datamanager.dataparser.data = Path("photos")
     assert load(saved(config)).pipeline.datamanager.data == tmp_path / "photos"
 
 
 def test_nothing_is_printed_unless_something_is_wrong(
-    config: Img3dTrainerConfig, capsys: pytest.CaptureFixture[str]
+    config: Img3dSplatTrainerConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.print_to_terminal()
     saved(config)
@@ -80,7 +80,7 @@ def test_nothing_is_printed_unless_something_is_wrong(
 
 
 def test_data_that_are_not_there_are_the_first_and_only_line(
-    config: Img3dTrainerConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Img3dSplatTrainerConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.pipeline.datamanager.data = Path("nowhere")
     with pytest.raises(SystemExit) as caught:
@@ -90,7 +90,7 @@ def test_data_that_are_not_there_are_the_first_and_only_line(
 
 
 def test_a_folder_that_cannot_be_written_costs_one_line_and_leaves_nothing(
-    config: Img3dTrainerConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Img3dSplatTrainerConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "outputs").write_text("a file")
     with pytest.raises(SystemExit):
@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_written_costs_one_line_and_leaves_nothing(
 
 
 def test_a_run_that_was_moved_is_found_beside_its_config(
-    config: Img3dTrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Img3dSplatTrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = saved(config).parent
     (old / "nerfstudio_models").mkdir()
@@ -116,7 +116,7 @@ def test_a_run_that_was_moved_is_found_beside_its_config(
 
 
 def test_data_that_were_moved_say_which_file_to_edit(
-    config: Img3dTrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Img3dSplatTrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(config)
     assert moved_data_message(load(path).pipeline.datamanager) is None
@@ -127,7 +127,7 @@ def test_data_that_were_moved_say_which_file_to_edit(
     assert str(path) in message and str(tmp_path / "photos") in message
 
 
-def test_relative_data_of_an_older_run_say_where_to_go(config: Img3dTrainerConfig) -> None:
+def test_relative_data_of_an_older_run_say_where_to_go(config: Img3dSplatTrainerConfig) -> None:
     config.pipeline.datamanager.data = Path("old/photos")
     message = moved_data_message(config.pipeline.datamanager)
     assert message is not None and "the folder that ns-train ran in" in message

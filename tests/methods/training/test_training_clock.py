@@ -10,8 +10,8 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 
 from img3d_methods.splat.model import Img3dSplatModelConfig
+from img3d_methods.splat.schedule import TrainingSchedule
 from img3d_methods.training.clock import TrainingClock, WorkPlan
-from img3d_methods.training.schedule import TrainingSchedule
 
 SIZES = np.repeat([10_000.0, 40_000.0, 160_000.0], 100)
 

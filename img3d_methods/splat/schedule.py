@@ -8,14 +8,26 @@ must be enough to ask for a shorter or longer one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from img3d_methods.training.clock import WorkPlan
 
-if TYPE_CHECKING:
-    from img3d_methods.splat.model import Img3dSplatModelConfig
+
+class ScheduleOptions(Protocol):
+    """What the schedule takes of a model's configuration; what is 0 follows the run's length."""
+
+    @property
+    def strategy(self) -> str: ...
+
+    num_downscales: int
+    full_resolution_at: float
+    resolution_schedule: int
+    sh_degree_interval: int
+    warmup_length: int
+    stop_split_at: int
+    refine_every: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class TrainingSchedule:
     refine_every: int
 
     @classmethod
-    def for_run(cls, config: Img3dSplatModelConfig, max_steps: int) -> TrainingSchedule:
+    def for_run(cls, config: ScheduleOptions, max_steps: int) -> TrainingSchedule:
         """The schedule of a run of `max_steps`: what `config` sets, and for what it leaves at 0 a part of the run."""
         full_resolution_step = config.full_resolution_at * max_steps
         refine_until = 0.83 if config.strategy == "mcmc" else 0.5  # 25 000 and 15 000 of 30 000, as their papers

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from img3d_methods.splat.model import Img3dSplatModelConfig
-from img3d_methods.training.schedule import TrainingSchedule
+from img3d_methods.splat.schedule import TrainingSchedule
 
 
 @pytest.mark.parametrize("max_steps", [1, 30, 500, 7_000, 30_000])

@@ -19,15 +19,15 @@ from PIL import Image
 
 from img3d_dataparsers.images.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
-from img3d_methods.splat.datamanager import GridPixelSampler, Img3dSplatDatamanager, Img3dSplatDatamanagerConfig
+from img3d_methods.training.datamanager import GridPixelSampler, Img3dDatamanager, Img3dDatamanagerConfig
 
 
-def manager_of(data: Path, test_mode: Any = "val", **options: Any) -> Img3dSplatDatamanager:
-    config = Img3dSplatDatamanagerConfig(data=data, **options)
+def manager_of(data: Path, test_mode: Any = "val", **options: Any) -> Img3dDatamanager:
+    config = Img3dDatamanagerConfig(data=data, **options)
     return config.setup(device="cpu", test_mode=test_mode, world_size=1, local_rank=0)
 
 
-def one_round(manager: Img3dSplatDatamanager) -> list[int]:
+def one_round(manager: Img3dDatamanager) -> list[int]:
     return [manager.next_train(step)[1]["image_idx"] for step in range(len(manager.train_dataset))]
 
 

@@ -26,10 +26,10 @@ from img3d_methods.compat import folder_of_camera_paths
 
 
 @dataclass
-class Img3dSplatDatamanagerConfig(FullImageDatamanagerConfig):
-    """Data manager of the img3d splat methods."""
+class Img3dDatamanagerConfig(FullImageDatamanagerConfig):
+    """Data manager of all img3d methods."""
 
-    _target: type = field(default_factory=lambda: Img3dSplatDatamanager)
+    _target: type = field(default_factory=lambda: Img3dDatamanager)
     """Target class to instantiate."""
     dataparser: AnnotatedDataParserUnion = field(default_factory=Img3dPhotosDataParserConfig)
     """Specifies the dataparser used to unpack the data."""
@@ -69,7 +69,7 @@ class GridPixelSampler:
         return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
 
 
-class Img3dSplatDatamanager(FullImageDatamanager[Img3dImageDataset]):
+class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
     """FullImageDatamanager for a machine with or without CUDA.
 
     What differs: no page-locked memory without CUDA (it does not exist there); photos are straightened by the
@@ -79,9 +79,9 @@ class Img3dSplatDatamanager(FullImageDatamanager[Img3dImageDataset]):
     Raises InputError (from the data parser) if there is nothing to train on.
     """
 
-    config: Img3dSplatDatamanagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Img3dDatamanagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, config: Img3dSplatDatamanagerConfig, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, config: Img3dDatamanagerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self.train_pixel_sampler = GridPixelSampler()
         self.train_cameras = self.train_dataset.cameras.to(self.device)

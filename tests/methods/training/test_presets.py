@@ -11,14 +11,14 @@ import torch
 from gaussian_scenes import small_model
 
 from img3d_methods.splat.model import Img3dSplatModelConfig
-from img3d_methods.splat.presets import ON_CPU, ON_CUDA, PresetName, preset
-from img3d_methods.splat.trainer import Img3dTrainer, Img3dTrainerConfig
+from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
+from img3d_methods.training.presets import ON_CPU, ON_CUDA, PresetName, preset
 
 
 def run_length(preset_name: PresetName, max_num_iterations: int) -> int:
-    trainer = Img3dTrainer.__new__(Img3dTrainer)
+    trainer = Img3dSplatTrainer.__new__(Img3dSplatTrainer)
     pipeline: Any = SimpleNamespace(model=Img3dSplatModelConfig(preset=preset_name))
-    trainer.config = Img3dTrainerConfig(pipeline=pipeline, max_num_iterations=max_num_iterations)
+    trainer.config = Img3dSplatTrainerConfig(pipeline=pipeline, max_num_iterations=max_num_iterations)
     trainer._set_run_length()
     return trainer.config.max_num_iterations
 

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the viewer's pages ask of a model: less than a model is, so that models know views and views know no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.cameras.rays import RayBundle
+    from nerfstudio.data.scene_box import OrientedBox
+
+
+class ViewedModel(Protocol):
+    """A model of any kind that has a view."""
+
+    step: int
+    """Of training, as of the last step or the checkpoint."""
+    training: bool
+
+    @property
+    def device(self) -> torch.device | str: ...
+
+    def eval(self) -> Any: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]: ...
+
+
+class ViewedRayModel(ViewedModel, Protocol):
+    """A model that renders any rays."""
+
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]: ...
+
+
+class ViewedSplatOptions(Protocol):
+    """Options of a splat model that say how its Gaussians are drawn."""
+
+    sh_degree: int
+
+    @property
+    def rasterize_mode(self) -> str: ...
+
+
+class ViewedSplatModel(ViewedModel, Protocol):
+    """A model of Gaussians, of splatfacto's family."""
+
+    @property
+    def config(self) -> ViewedSplatOptions: ...
+
+    @property
+    def gauss_params(self) -> Any:
+        """Parameters by name: "means" `[N, 3]`, "scales" `[N, 3]`, "quats" `[N, 4]`, "opacities" `[N, 1]`, …"""
+
+    @property
+    def num_points(self) -> int: ...
+
+    max_gaussians: int
+    schedule: Any
+    """Has `doublings`: steps from which training images have twice the size."""
+
+    def background(self) -> Float[Tensor, "3"]:
+        """Behind the Gaussians, in [0, 1]."""
+        ...
