@@ -173,8 +173,8 @@ def gaussians_of_parameters(params: Mapping[str, Tensor], sh_degree: int) -> Gau
     return Gaussians(array("means"), array("quats"), array("scales"), array("opacities")[:, 0], sh_dc, sh_rest)
 
 
-def parameters_of_splats(splats: Gaussians, sh_degree: int) -> dict[str, Tensor]:
-    """The reverse of `splats_of_parameters`: what a model of splatfacto's family starts training from.
+def parameters_of_gaussians(splats: Gaussians, sh_degree: int) -> dict[str, Tensor]:
+    """The reverse of `gaussians_of_parameters`: what a model of splatfacto's family starts training from.
 
     Opacities and, with degree 0, colours are kept a little away from 0 and 1, where nothing would train them.
 

@@ -15,11 +15,11 @@ from nerfstudio.models.base_model import Model
 from nerfstudio.models.splatfacto import SplatfactoModel
 from torch import Tensor
 
+from img3d_assets.field import Field
 from img3d_assets.gaussians import Gaussians, gaussians_of_parameters
 from img3d_assets.mesh import Mesh
 
-Asset: TypeAlias = "Gaussians | Mesh"
-"""What files can hold of a model."""
+Asset: TypeAlias = "Gaussians | Mesh | Field"
 
 
 @runtime_checkable
@@ -32,7 +32,8 @@ class Representation(Protocol):
     """Whether a picture takes a CPU less than a second, as where no rays are followed through a field."""
 
     def asset(self) -> Asset | None:
-        """What it holds, in the world of training (z up), off the GPU; None of a field, which no file holds."""
+        """What it holds, in the world of training (z up), off the GPU; None where that is no asset,
+        as a field whose colours depend on the direction."""
         ...
 
     def background(self) -> Float[Tensor, "3"]:

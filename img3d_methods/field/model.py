@@ -148,7 +148,7 @@ class Img3dNerfModel(Model):
     # ---------------------------------------------------------------------------------- see representation.py
 
     def asset(self) -> None:
-        """Nothing that a file holds."""
+        """None: its colours depend on the direction."""
 
     def background(self) -> Tensor:
         """What the data set puts behind its objects, if it does; else what the page itself has."""

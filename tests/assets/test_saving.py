@@ -13,7 +13,7 @@ import trimesh
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.field import Field
 from img3d_assets.gaussian_frames import rotated
-from img3d_assets.gaussians import Gaussians, parameters_of_splats, splats_of_parameters
+from img3d_assets.gaussians import Gaussians, gaussians_of_parameters, parameters_of_gaussians
 from img3d_assets.mesh import Mesh
 from img3d_assets.splat_files import read_splats
 from img3d_base.errors import InputError
@@ -95,9 +95,9 @@ def test_harmonics_are_drawn() -> None:
 def test_a_model_s_parameters_and_back(sh_degree: int, sh_count: int) -> None:
     splats = upright(sh_count=sh_count)
     splats.sh_dc *= 0.3
-    parameters = parameters_of_splats(splats, sh_degree)
+    parameters = parameters_of_gaussians(splats, sh_degree)
     assert parameters["features_rest"].shape[1:] == ({0: 0, 1: 3, 3: 15}[sh_degree], 3)
-    again = splats_of_parameters(parameters, sh_degree)
+    again = gaussians_of_parameters(parameters, sh_degree)
     kept = min(sh_count, again.sh_rest.shape[1])
     for name in ("means", "quats", "log_scales", "opacities", "sh_dc"):
         np.testing.assert_allclose(getattr(again, name), getattr(splats, name), atol=1e-4, err_msg=name)

@@ -21,6 +21,7 @@ from PIL import Image
 from img3d_base.errors import InputError
 from img3d_exporters import load_run
 from img3d_exporters.video_files import Picture, write_video
+from img3d_methods.representation import representation_of
 
 RED, GREEN, BLUE = (200, 40, 30), (20, 160, 60), (30, 60, 190)
 
@@ -56,7 +57,9 @@ def globe(monkeypatch: pytest.MonkeyPatch) -> Path:
     up = torch.tensor([0.0, 0.0, 1.0]).expand(12, 3)
     poses = torch.stack([right, up, back, 2 * back], dim=2)
     cameras = Cameras(poses, fx=80.0, fy=80.0, cx=45.0, cy=30.0, width=90, height=60)
-    monkeypatch.setattr(load_run, "load_run", lambda path: SimpleNamespace(model=Globe(), cameras=cameras))
+    model: Any = Globe()
+    run = SimpleNamespace(model=model, representation=representation_of(model), cameras=cameras)
+    monkeypatch.setattr(load_run, "load_run", lambda path: run)
     return Path("config.yml")
 
 
