@@ -25,7 +25,9 @@ def imports_of_packages() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for package in packages:
         modules = {package} | graph.find_descendants(package)
-        imported = {name.split(".")[0] for module in modules for name in graph.find_modules_directly_imported_by(module)}
+        imported = {
+            name.split(".")[0] for module in modules for name in graph.find_modules_directly_imported_by(module)
+        }
         found[package] = (imported & {*packages, "nerfstudio"}) - {package}
     return found
 
