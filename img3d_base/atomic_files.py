@@ -15,6 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from img3d_base.errors import InputError
+from img3d_base.foreign_files import read_bytes
+
+
+OWN = "made_here"
+"""The file that marks a folder."""
+MAX_MARK_BYTES = 100
 
 
 @contextmanager
@@ -45,6 +51,41 @@ def save_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
     np.savez(content, **arrays)
     with write_atomically(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a folder with all that is in it, or a link, but not what that leads to; nothing if it is absent.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def mark_as_own(folder: Path) -> None:
+    """Marks a folder of unfinished work as made here, for `is_own`."""
+    (folder / OWN).write_text(_identity(folder))
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder was marked here, on this disk: work that came with somebody else's files is not gone on with.
+
+    What is in it (a database, links to write through) may have been made to do harm. The number that the disk gives a
+    folder cannot be known to who packed it elsewhere.
+    """
+    try:
+        mark = folder / OWN
+        return not folder.is_symlink() and read_bytes(mark, MAX_MARK_BYTES).decode() == _identity(folder)
+    except (InputError, OSError, UnicodeDecodeError):
+        return False
+
+
+def _identity(folder: Path) -> str:
+    status = folder.stat()
+    return f"{status.st_dev} {status.st_ino}"
 
 
 def check_disk(folder: Path) -> None:

@@ -73,6 +73,6 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
 def _read(path: Path) -> SeedPoints:
     arrays = load_npz(path, ("xyz", "rgb"), MAX_BYTES)
     xyz, rgb = arrays["xyz"], arrays["rgb"]
-    if xyz.shape != (len(rgb), 3) or rgb.shape != xyz.shape or xyz.dtype != np.float64 or rgb.dtype != np.uint8:
+    if not np.isfinite(xyz).all() or xyz.shape != (len(rgb), 3) or rgb.shape != xyz.shape or xyz.dtype != np.float64 or rgb.dtype != np.uint8:
         raise InputError(f"{path} holds no points and colours")
     return xyz, rgb

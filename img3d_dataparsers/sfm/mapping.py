@@ -20,6 +20,8 @@ import numpy as np
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.support import MIN_POINTS, NO_SUPPORT, is_homography, support_of
 
+MAPPERS = ("global", "incremental", "forward motion")
+"""In the order in which they are tried."""
 SEED = 0
 """Of everything that COLMAP draws."""
 OUTLIER, MAX_OUTLIER = 2e-3, 4.0
@@ -62,7 +64,7 @@ def main(work: Path) -> None:
 
     enough = num_images if num_images <= MANY_PHOTOS else NEARLY_ALL * num_images
     best, support, mapper = None, NO_SUPPORT, "none"
-    for name, attempt in (("global", _global), ("incremental", _incremental), ("forward motion", _forward_motion)):
+    for name, attempt in zip(MAPPERS, (_global, _incremental, _forward_motion), strict=True):
         _say(f"{name} mapper")
         output = work / f"models-{name.split()[0]}"
         shutil.rmtree(output, ignore_errors=True)

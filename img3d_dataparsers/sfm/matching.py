@@ -71,7 +71,12 @@ def _read_features(path: Path) -> Features | None:
         arrays = load_npz(path, ("xy", "descriptors", "rgb"), MAX_FEATURE_BYTES)
     except InputError:  # none yet, or damaged
         return None
-    return Features(arrays["xy"], torch.from_numpy(arrays["descriptors"]), arrays["rgb"])
+    xy, descriptors, rgb = arrays["xy"], arrays["descriptors"], arrays["rgb"]
+    shapes, kinds = (xy.shape, descriptors.shape, rgb.shape), (xy.dtype, descriptors.dtype, rgb.dtype)
+    count = len(xy) if xy.ndim else 0
+    if shapes != ((count, 2), (count, 128), (count, 3)) or kinds != (np.float64, np.float16, np.uint8):
+        return None
+    return Features(xy, torch.from_numpy(descriptors), rgb)
 
 
 def features_of_photo(photo: Photo, max_features: int) -> Features:

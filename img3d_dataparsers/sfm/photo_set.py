@@ -125,7 +125,8 @@ def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
         turned, tags = orientation(image), _exif(image)
         position, up = position_of(image), sensed_up(image)
     make = [str(tags.get(tag, "")).strip("\0 ") for tag in _CAMERA_TAGS]
-    mirrored = ["mirrored"] if turned in MIRRORED else []
+    # What the sensor's picture of a mirrored photo is depends on how it was turned, too.
+    mirrored = [f"mirrored {turned in SWAPPED}"] if turned in MIRRORED else []
     return Photo(
         path=path,
         name=name,

@@ -9,32 +9,28 @@ from pathlib import Path
 import numpy as np
 
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
-from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.photo_sensors import UpVector
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 from img3d_dataparsers.sfm.placement import UP, placement_of
+from img3d_dataparsers.sfm.solved_model import SolvedModel, SolvedPhoto
 
 
-def placed_photos(photo_set: PhotoSet, model: pycolmap.Reconstruction, source: Path) -> PosedPhotos:
+def placed_photos(photo_set: PhotoSet, model: SolvedModel, source: Path) -> PosedPhotos:
     """The registered photos, and the points they share, in a world with z up, and in metres if GPS tells.
 
     Args:
         photo_set: the photos.
-        model: the reconstruction, whose images have their names.
+        model: the reconstruction.
         source: where it is kept, for messages.
     """
-    photos = {photo.name: photo for photo in photo_set.photos}
-    images = [model.images[image_id] for image_id in sorted(model.reg_image_ids())]
-    frames = [_frame(photos[image.name], image, model.cameras[image.camera_id]) for image in images]
-    xyz = np.array([point.xyz for point in model.points3D.values()], dtype=np.float64).reshape(-1, 3)
-    rgb = np.array([point.color for point in model.points3D.values()], dtype=np.uint8).reshape(-1, 3)
+    frames = [_frame(solved) for solved in model.photos]
     placement = placement_of(
         np.stack([frame.camera_to_world for frame in frames]),
-        xyz,
-        [_upright(photos[image.name]) for image in images],
-        [photos[image.name].position for image in images],
+        model.xyz,
+        [_upright(solved.photo) for solved in model.photos],
+        [solved.photo.position for solved in model.photos],
     )
-    points: SeedPoints = placement.points(xyz), rgb
+    points: SeedPoints = placement.points(model.xyz), model.rgb
     return PosedPhotos(
         source=source,
         folder=photo_set.folder,
@@ -57,16 +53,16 @@ def _upright(photo: Photo) -> UpVector | None:
     return x, y, z
 
 
-def _frame(photo: Photo, image: pycolmap.Image, camera: pycolmap.Camera) -> Frame:
-    (width, height), focal_length = photo.sensor_size, camera.focal_length
-    cx, cy = camera.principal_point_x, camera.principal_point_y
-    x, y, forward = image.cam_from_world().rotation.matrix()  # the camera's axes in the world, OpenCV's
+def _frame(solved: SolvedPhoto) -> Frame:
+    photo, (width, height) = solved.photo, solved.photo.sensor_size
+    focal_length, cx, cy, k1, k2 = solved.camera.parameters
+    rotation, translation = solved.world_to_camera[:, :3], solved.world_to_camera[:, 3]
+    x, y, forward = rotation  # the camera's axes in the world, OpenCV's
     for _ in range(photo.quarter_turns):  # each clockwise: what was left is up
         x, y, cx, cy = -y, x, height - cy, cx
         width, height = height, width
     camera_to_world = np.eye(4)
-    camera_to_world[:3] = np.stack([x, -y, -forward, image.projection_center()], axis=1)
-    k1, k2 = camera.params[-2:]
+    camera_to_world[:3] = np.stack([x, -y, -forward, -rotation.T @ translation], axis=1)
     return Frame(
         name=photo.name,
         image_path=photo.path,

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import parse_json, read_bytes
 from img3d_dataparsers.sfm.colmap_library import pycolmap
+from img3d_dataparsers.sfm.mapping import MAPPERS
 from img3d_dataparsers.sfm.matching import Pairs
 from img3d_dataparsers.sfm.photo_set import PhotoSet
 from img3d_dataparsers.sfm.support import Support
@@ -19,6 +23,11 @@ BLURRED = 0.2
 """Share of the median number of features below which a photo counts as blurred or plain."""
 BLURRED_OR_PLAIN = "blurred or without detail"
 TOO_LITTLE_OVERLAP = "shares too little with the others"
+MAX_BYTES = 1 << 26
+"""Of a report, which names photos."""
+FARTHEST = 1e9
+"""Of any of its numbers."""
+MEANS = ("mean_reprojection_error", "mean_track_length", "points_per_photo", "parallax", "coverage")
 
 
 @dataclass
@@ -59,11 +68,36 @@ class Report:
     """Wall time of each stage of the run that finished it."""
 
     @classmethod
-    def from_json(cls, text: str) -> Report:
-        """What `to_json` made."""
-        fields = json.loads(text)
-        views = fields.pop("viewpoints")
-        return cls(viewpoints=None if views is None else Viewpoints(**views), **fields)
+    def read(cls, path: Path, photo_set: PhotoSet) -> Report:
+        """What `to_json` made of these photos.
+
+        Raises:
+            InputError: the file is damaged, or says what cannot be of these photos; it may be somebody else's.
+        """
+        fields = parse_json(read_bytes(path, MAX_BYTES), str(path))
+        names = {photo.name for photo in photo_set.photos}
+        try:
+            views = fields.pop("viewpoints")
+            report = cls(viewpoints=None if views is None else Viewpoints(**views), **fields)
+            report.left_out = photo_set.left_out  # which may be others than when it was solved
+            numbers = [getattr(report, name) for name in ("registered", "cameras", "points", "longest_side", *MEANS)]
+            named = [*report.unregistered, *report.gaps, *report.weakest]
+            if report.viewpoints is not None:
+                named += [report.viewpoints.before, report.viewpoints.after]
+                numbers += [report.viewpoints.gap, report.viewpoints.lowest, report.viewpoints.highest]
+            is_right = (
+                all(type(number) in (int, float) and abs(number) < FARTHEST for number in numbers)
+                and min(report.registered, report.cameras, report.points, report.longest_side) > 0
+                and report.registered + len(report.unregistered) == len(names)
+                and names.issuperset(named)
+                and {BLURRED_OR_PLAIN, TOO_LITTLE_OVERLAP}.issuperset(report.unregistered.values())
+                and report.mapper in MAPPERS
+            )
+        except (AttributeError, KeyError, OverflowError, TypeError) as error:
+            raise InputError(f"{path} is no report of solved poses") from error
+        if not is_right:
+            raise InputError(f"{path} is damaged, or of other photos")
+        return report
 
     def to_json(self) -> str:
         """The report as text."""

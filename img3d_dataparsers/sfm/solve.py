@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from img3d_base.atomic_files import cache_folders, check_disk, writable_cache
+from img3d_base.atomic_files import cache_folders, check_disk, is_own, mark_as_own, remove, writable_cache
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.progress import ProgressLines
@@ -32,6 +32,7 @@ from img3d_dataparsers.sfm.photo_set import PhotoSet, find_photos
 from img3d_dataparsers.sfm.placed_photos import placed_photos
 from img3d_dataparsers.sfm.report import Report, make_report
 from img3d_dataparsers.sfm.sift import Features
+from img3d_dataparsers.sfm.solved_model import SolvedModel, read_model
 from img3d_dataparsers.sfm.support import MIN_PHOTOS, NO_SUPPORT, support_of, why_refused
 from img3d_dataparsers.sfm.viewpoints import viewpoints_of
 
@@ -50,7 +51,7 @@ class Solution:
     """Poses for the photos of a folder."""
 
     photo_set: PhotoSet
-    model: pycolmap.Reconstruction
+    model: SolvedModel
     report: Report
     folder: Path
     """Where it is kept, as a COLMAP model."""
@@ -75,13 +76,15 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
     places = cache_folders(folder, cache_dir)
     name = f"sfm-{_key(photo_set)}"
     for place in places:
-        if (place / name / "report.json").is_file():
-            return _read(photo_set, place / name, "from the cache")
+        kept = _kept(photo_set, place / name)
+        if kept is not None:
+            return _said(kept, "from the cache")
     place = writable_cache(folder, cache_dir)
     try:
         with alone(place / f"{name}.lock"):
-            if not (place / name / "report.json").is_file():  # another process may have finished it meanwhile
-                _solve(photo_set, place / name)
+            kept = _kept(photo_set, place / name, is_said=True)  # another process may have finished it meanwhile
+            if kept is None:
+                kept = _solve(photo_set, place / name)
     except OSError as error:
         full = error.errno == errno.ENOSPC or "full" in str(error)
         raise InputError(
@@ -90,7 +93,7 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
             if full
             else f"{place}: {error.strerror or error}; --cache-dir DIR chooses another place"
         ) from error
-    return _read(photo_set, place / name, "kept in")
+    return _said(kept, "kept in")
 
 
 @contextmanager
@@ -152,12 +155,16 @@ def _key(photo_set: PhotoSet) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def _solve(photo_set: PhotoSet, result: Path) -> None:
+def _solve(photo_set: PhotoSet, result: Path) -> Solution:
     work = result.with_suffix(".work")
-    if work.is_dir():
+    if is_own(work):
         _print(f"Going on with the poses that an earlier run began in {work}")
     else:
+        if work.is_symlink() or work.exists():
+            warn(f"{work} was begun on another computer, or was copied; the poses are solved for from the start")
+            remove(work)
         work.mkdir(parents=True)
+        mark_as_own(work)
     count = len(photo_set.photos)
     _print(f"Solving for the poses of {count} photos (once: they are kept in {result})")
     seconds: dict[str, float] = {}
@@ -193,14 +200,16 @@ def _solve(photo_set: PhotoSet, result: Path) -> None:
         raise InputError(f"{photo_set.folder}: {reason}")
     _colour(model, features)
     model.write_binary(work / "model")
-    frames = placed_photos(photo_set, model, result).frames
+    solved = read_model(work / "model", photo_set)
+    frames = placed_photos(photo_set, solved, result).frames
     views = viewpoints_of([frame.name for frame in frames], np.stack([frame.camera_to_world for frame in frames]))
     mapper = (work / "model" / "mapper").read_text()
     report = make_report(photo_set, model, support, counts, pairs, views, mapper, seconds)
     (work / "model" / "report.json").write_text(report.to_json())
-    shutil.rmtree(result, ignore_errors=True)  # one without a report is unfinished
+    remove(result)  # one that is unfinished or damaged
     (work / "model").replace(result)
     shutil.rmtree(work)
+    return Solution(photo_set, solved, report, result)
 
 
 def _map(work: Path) -> None:
@@ -264,12 +273,28 @@ def _colour(model: pycolmap.Reconstruction, features: Sequence[Features]) -> Non
         point.color = np.mean(colours, axis=0).round().astype(np.uint8)
 
 
-def _read(photo_set: PhotoSet, folder: Path, origin: str) -> Solution:
-    report = Report.from_json((folder / "report.json").read_text())
-    _print(f"Poses: {report.summary}, {origin} {folder}")
-    if report.unregistered:
-        warn(registration(report).advice)
-    return Solution(photo_set, pycolmap.Reconstruction(folder), report, folder)
+def _kept(photo_set: PhotoSet, folder: Path, is_said: bool = False) -> Solution | None:
+    """What is kept in a folder; None, with a line unless it is said, if that cannot be used, or there is nothing."""
+    path = folder / "report.json"
+    if not path.is_symlink() and not path.exists():
+        return None
+    try:
+        report = Report.read(path, photo_set)
+        model = read_model(folder, photo_set)
+        if (report.registered, report.points) != (len(model.photos), len(model.xyz)) or report.registered < MIN_PHOTOS:
+            raise InputError(f"{folder} has another number of photos or points than its report")
+    except InputError as error:
+        if not is_said:
+            warn(f"{str(error).partition(';')[0]}; the poses are solved for anew")
+        return None
+    return Solution(photo_set, model, report, folder)
+
+
+def _said(solution: Solution, origin: str) -> Solution:
+    _print(f"Poses: {solution.report.summary}, {origin} {solution.folder}")
+    if solution.report.unregistered:
+        warn(registration(solution.report).advice)
+    return solution
 
 
 def posed_photos(solution: Solution) -> PosedPhotos:

@@ -31,6 +31,7 @@ from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos
 from img3d_dataparsers.sfm import matching
+from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.solve import Solution, alone, posed_photos, solve
 
 STILL_LIFE = Path(__file__).resolve().parents[2] / "sample" / "still_life"
@@ -175,7 +176,7 @@ class TestPoses:
         mask[:, 220:] = 0
         for path in (photos / "images").iterdir():
             Image.fromarray(mask).save(photos / "masks" / f"{path.name}.png")
-        model = solve(photos, None).model
+        model = pycolmap.Reconstruction(solve(photos, None).folder)
         x = np.concatenate([[p.xy[0] for p in image.points2D] for image in model.images.values()])
         assert len(x) > 1000 and x.max() < 222
 
@@ -206,10 +207,10 @@ def reprojection_errors(posed: PosedPhotos, solution: Solution) -> list[float]:
         photo.name: matching.features_of_photo(photo, matching.MAX_FEATURES_OF_FEW)
         for photo in solution.photo_set.photos
     }
-    model, errors = solution.model, []
+    model, errors = pycolmap.Reconstruction(solution.folder), []
     seeds = posed.read_seed_points()
     assert seeds is not None
-    places = dict(zip(model.points3D, seeds[0], strict=True))
+    places = dict(zip(sorted(model.points3D), seeds[0], strict=True))
     for frame in posed.frames:
         image = model.find_image_with_name(frame.name)
         seen = [(i, p.point3D_id) for i, p in enumerate(image.points2D) if p.has_point3D()]

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A solved reconstruction as it is kept beside the photos: cameras, poses and points, as COLMAP's files have them.
+
+Such files may come with somebody else's photos, hence damaged, or made to do harm: all that they say is checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import legible, require_regular
+from img3d_dataparsers.formats.colmap_model import ModelCamera, ModelImage, read_cameras, read_images, read_points
+from img3d_dataparsers.posed_photos import FloatArray
+from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
+
+MODEL = "RADIAL"
+"""The camera model of what is solved: focal length, centre and two distortion coefficients."""
+BYTES_PER_PHOTO = 1 << 18
+"""Of each file, at most: a photo has 8192 features, which take 24 bytes each, and 30 where they are of a point."""
+ROUNDING = 1e-6
+"""Of a quaternion's length."""
+FARTHEST = 1e9
+"""Of coordinates: solved worlds are a few units large."""
+IN_VIEW_OF, SAMPLE = 0.5, 20_000
+"""Share of the photos that have to have points in view, of so many at most."""
+
+
+@dataclass(frozen=True)
+class SolvedPhoto:
+    """A photo that got a pose."""
+
+    photo: Photo
+    camera: ModelCamera
+    """Of the sensor's picture."""
+    world_to_camera: FloatArray
+    """`[3, 4]`, OpenCV axes of the sensor's picture."""
+
+
+@dataclass(frozen=True)
+class SolvedModel:
+    """Cameras, poses and points in a world of their own."""
+
+    photos: list[SolvedPhoto]
+    """In the order of the photo set."""
+    xyz: FloatArray
+    """`[P, 3]`"""
+    rgb: npt.NDArray[np.uint8]
+    """`[P, 3]`"""
+
+
+def read_model(folder: Path, photo_set: PhotoSet) -> SolvedModel:
+    """Reads the model of these photos.
+
+    Raises:
+        InputError: it is damaged, or not of these photos.
+    """
+    most = BYTES_PER_PHOTO * max(len(photo_set.photos), 4)
+    for name in ("cameras.bin", "images.bin", "points3D.bin"):
+        size = require_regular(folder / name).stat().st_size
+        if size > most:
+            raise InputError(f"{folder / name} has {size:,} bytes, and at most {most:,} are of so few photos")
+    cameras, images, points = read_cameras(folder), read_images(folder), read_points(folder)
+    assert points is not None  # its file is there
+    of_name = {image.name: image for image in images}
+    photos = [
+        _solved(photo, of_name.pop(photo.name), cameras, folder)
+        for photo in photo_set.photos
+        if photo.name in of_name
+    ]
+    if of_name or len(photos) != len(images):
+        name = next(iter(of_name), "a photo twice")
+        raise InputError(f"{folder} has {legible(name)}, and is of other photos")
+    model = SolvedModel(photos, *points)
+    if not np.all(np.abs(model.xyz) < FARTHEST) or not _is_in_view(model):
+        raise InputError(f"{folder} has points that its photos do not see")
+    return model
+
+
+def _solved(photo: Photo, image: ModelImage, cameras: dict[int, ModelCamera], folder: Path) -> SolvedPhoto:
+    camera = cameras.get(image.camera)
+    if camera is None or camera.model != MODEL or (camera.width, camera.height) != photo.sensor_size:
+        raise InputError(f"{folder} has another camera than that of {legible(photo.name)}")
+    if not camera.parameters[0] > 0 or not np.all(np.abs(camera.parameters) < FARTHEST):
+        raise InputError(f"{folder} has a camera that is none")
+    if abs(image.quaternion_length - 1) > ROUNDING or not np.all(np.abs(image.world_to_camera) < FARTHEST):
+        raise InputError(f"{folder} has a pose that is none, of {legible(photo.name)}")
+    return SolvedPhoto(photo, camera, image.world_to_camera)
+
+
+def _is_in_view(model: SolvedModel) -> bool:
+    """Whether half of the photos look at points: poses or points that are made up do not fit together."""
+    some = np.random.default_rng(0).permutation(len(model.xyz))[:SAMPLE]
+    xyz = model.xyz[some]
+    sees = []
+    for solved in model.photos:
+        rotation, translation = solved.world_to_camera[:, :3], solved.world_to_camera[:, 3]
+        x, y, z = (xyz @ rotation.T + translation).T
+        focal_length = solved.camera.parameters[0]
+        width, height = solved.camera.width, solved.camera.height
+        in_view = (z > 0) & (focal_length * np.abs(x) < width * z) & (focal_length * np.abs(y) < height * z)
+        sees.append(in_view.any())
+    return bool(sees) and float(np.mean(sees)) >= IN_VIEW_OF
