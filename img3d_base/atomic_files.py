@@ -17,7 +17,6 @@ import numpy.typing as npt
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_bytes
 
-
 OWN = "made_here"
 """The file that marks a folder."""
 MAX_MARK_BYTES = 100

@@ -15,7 +15,7 @@ from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intr
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 from img3d_pictures.file_resolver import is_file
 from img3d_pictures.orientation import Size
-from img3d_pictures.photo_folders import masks_of
+from img3d_pictures.photo_folders import masks_of, whole_masks
 from img3d_pictures.reading import check_photos, is_turned
 
 ROTATION_TOLERANCE = 1e-2
@@ -179,13 +179,7 @@ def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
     unnamed = [frame.image_path for frame in frames if frame.mask_path is None]
     beside = dict(zip(unnamed, masks_of(unnamed, folder, [frame.image_path for frame in frames]), strict=True))
     masks = [frame.mask_path or beside[frame.image_path] for frame in frames]
-    named = [mask for mask in masks if mask is not None]
-    whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if not isinstance(size, str)}
-    bad = [frame.name for frame, mask in zip(frames, masks, strict=True) if mask is not None and mask not in whole]
-    if bad:
-        missing = counted(len(bad), "missing or damaged mask")
-        warn(f"{missing} ({some_names(bad)}): photos without a mask are used whole")
-    return [mask if mask in whole else None for mask in masks]
+    return whole_masks(masks, [frame.name for frame in frames])
 
 
 def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:

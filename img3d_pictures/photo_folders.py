@@ -12,6 +12,7 @@ from img3d_base.console import CONSOLE
 from img3d_base.errors import counted, some_names, warn
 from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
+from img3d_pictures.reading import check_photos
 
 PHOTOS = Kind("photos", IMAGE_SUFFIXES, are_photos=True)
 MASKS = Kind("masks", IMAGE_SUFFIXES)
@@ -102,6 +103,22 @@ def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) 
             soft_wrap=True,
         )
     return [None if mask in unclear else mask for mask in masks]
+
+
+def whole_masks(masks: Sequence[Path | None], names: Sequence[str]) -> list[Path | None]:
+    """The masks that are there and whole, with a warning about the others.
+
+    Args:
+        masks: of the photos, as far as they have one.
+        names: of the photos.
+    """
+    named = [mask for mask in masks if mask is not None]
+    whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if not isinstance(size, str)}
+    bad = [name for name, mask in zip(names, masks, strict=True) if mask is not None and mask not in whole]
+    if bad:
+        missing = counted(len(bad), "missing or damaged mask")
+        warn(f"{missing} ({some_names(bad)}): photos without a mask are used whole")
+    return [mask if mask in whole else None for mask in masks]
 
 
 def _masks_that_fit(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:

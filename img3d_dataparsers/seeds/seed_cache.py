@@ -73,6 +73,7 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
 def _read(path: Path) -> SeedPoints:
     arrays = load_npz(path, ("xyz", "rgb"), MAX_BYTES)
     xyz, rgb = arrays["xyz"], arrays["rgb"]
-    if not np.isfinite(xyz).all() or xyz.shape != (len(rgb), 3) or rgb.shape != xyz.shape or xyz.dtype != np.float64 or rgb.dtype != np.uint8:
+    kinds, shape = (xyz.dtype, rgb.dtype), (len(rgb) if rgb.ndim else 0, 3)
+    if kinds != (np.float64, np.uint8) or xyz.shape != shape or rgb.shape != shape or not np.isfinite(xyz).all():
         raise InputError(f"{path} holds no points and colours")
     return xyz, rgb

@@ -16,7 +16,7 @@ from img3d_base.threaded import in_threads
 from img3d_dataparsers.sfm.photo_sensors import GeoPosition, UpVector, position_of, sensed_up
 from img3d_pictures.opening import open_picture
 from img3d_pictures.orientation import MIRRORED, SWAPPED, Size, orientation
-from img3d_pictures.photo_folders import image_files, masks_of
+from img3d_pictures.photo_folders import image_files, masks_of, whole_masks
 from img3d_pictures.reading import check_photos
 
 MIN_SIDE = 96
@@ -103,7 +103,7 @@ def find_photos(folder: Path) -> PhotoSet:
             left_out[name] = f"smaller than {MIN_SIDE} pixels"
         else:
             whole.append((path, name, size))
-    masks = masks_of([path for path, _, _ in whole], folder)
+    masks = whole_masks(masks_of([path for path, _, _ in whole], folder), [name for _, name, _ in whole])
     photos: list[Photo] = []
     first_with: dict[str, str] = {}
     for photo in in_threads(

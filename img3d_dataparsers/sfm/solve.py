@@ -76,13 +76,14 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
     places = cache_folders(folder, cache_dir)
     name = f"sfm-{_key(photo_set)}"
     for place in places:
-        kept = _kept(photo_set, place / name)
+        kept = kept_solution(photo_set, place / name)
         if kept is not None:
             return _said(kept, "from the cache")
     place = writable_cache(folder, cache_dir)
     try:
         with alone(place / f"{name}.lock"):
-            kept = _kept(photo_set, place / name, is_said=True)  # another process may have finished it meanwhile
+            # Another process may have finished it meanwhile.
+            kept = kept_solution(photo_set, place / name, is_said=True)
             if kept is None:
                 kept = _solve(photo_set, place / name)
     except OSError as error:
@@ -273,7 +274,7 @@ def _colour(model: pycolmap.Reconstruction, features: Sequence[Features]) -> Non
         point.color = np.mean(colours, axis=0).round().astype(np.uint8)
 
 
-def _kept(photo_set: PhotoSet, folder: Path, is_said: bool = False) -> Solution | None:
+def kept_solution(photo_set: PhotoSet, folder: Path, is_said: bool = False) -> Solution | None:
     """What is kept in a folder; None, with a line unless it is said, if that cannot be used, or there is nothing."""
     path = folder / "report.json"
     if not path.is_symlink() and not path.exists():

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import legible, require_regular
 from img3d_dataparsers.formats.colmap_model import ModelCamera, ModelImage, read_cameras, read_images, read_points
+from img3d_dataparsers.intrinsics import MAX_FOCAL, MIN_FOCAL
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 
@@ -68,9 +69,7 @@ def read_model(folder: Path, photo_set: PhotoSet) -> SolvedModel:
     assert points is not None  # its file is there
     of_name = {image.name: image for image in images}
     photos = [
-        _solved(photo, of_name.pop(photo.name), cameras, folder)
-        for photo in photo_set.photos
-        if photo.name in of_name
+        _solved(photo, of_name.pop(photo.name), cameras, folder) for photo in photo_set.photos if photo.name in of_name
     ]
     if of_name or len(photos) != len(images):
         name = next(iter(of_name), "a photo twice")
@@ -85,8 +84,10 @@ def _solved(photo: Photo, image: ModelImage, cameras: dict[int, ModelCamera], fo
     camera = cameras.get(image.camera)
     if camera is None or camera.model != MODEL or (camera.width, camera.height) != photo.sensor_size:
         raise InputError(f"{folder} has another camera than that of {legible(photo.name)}")
-    if not camera.parameters[0] > 0 or not np.all(np.abs(camera.parameters) < FARTHEST):
-        raise InputError(f"{folder} has a camera that is none")
+    focal_length, *others = camera.parameters
+    sides = (camera.width, camera.height)
+    if not all(MIN_FOCAL < focal_length / side < MAX_FOCAL for side in sides) or not np.all(np.abs(others) < FARTHEST):
+        raise InputError(f"{folder} has a camera for {legible(photo.name)} that cannot be right")
     if abs(image.quaternion_length - 1) > ROUNDING or not np.all(np.abs(image.world_to_camera) < FARTHEST):
         raise InputError(f"{folder} has a pose that is none, of {legible(photo.name)}")
     return SolvedPhoto(photo, camera, image.world_to_camera)

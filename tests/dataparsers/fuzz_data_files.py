@@ -22,6 +22,7 @@ import pytest
 from exr_files import exr_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kept_poses import FILES, write_kept
 from known_scene import cameras_of
 from PIL import Image
 from test_arkit_frames import write_scan
@@ -35,7 +36,11 @@ from test_strecha import write_strecha
 from img3d_base.errors import InputError
 from img3d_dataparsers.depth.maps import read_depth
 from img3d_dataparsers.formats.recognise import posed_photos_in
+from img3d_dataparsers.sfm.advice import registration
+from img3d_dataparsers.sfm.photo_set import find_photos
+from img3d_dataparsers.sfm.solve import kept_solution, posed_photos
 from img3d_dataparsers.usable_photos import usable_photos
+from img3d_pictures.reading import read_mask
 
 SPARE_BYTES = 1 << 30
 """What a reader may take on top of what the process has when a test begins."""
@@ -197,6 +202,67 @@ def test_depth_maps(tmp_path: Path, suffix: str) -> None:
     def try_out(contents: bytes) -> None:
         path.write_bytes(contents)
         depth_is_fine(path)
+
+    try_out()
+
+
+MASKS = {
+    suffix: saved(lambda file, kind=kind: Image.fromarray(255 * (DEPTHS % 2).astype(np.uint8)).save(file, kind))
+    for suffix, kind in {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".webp": "WEBP", ".bmp": "BMP"}.items()
+}
+
+
+def mask_is_fine(folder: Path) -> None:
+    """The photos and the mask of the first one are read, or the mask is left out, or refused in one line."""
+    signal.alarm(MAX_SECONDS)
+    try:
+        posed = posed_photos_in(folder, "train")
+        assert posed is not None
+        photos = usable_photos(posed, 3)
+        assert len(photos) == len(CAMERAS) and all(photo.mask_path is None for photo in photos[1:])
+        if photos[0].mask_path is not None:
+            assert read_mask(photos[0].mask_path, 64, 48).shape == (48, 64)
+        assert find_photos(folder).photos == []  # too small for that, but its masks are looked at
+    except InputError as error:
+        assert str(error).isprintable(), error
+    finally:
+        signal.alarm(0)
+
+
+@pytest.mark.parametrize("suffix", MASKS)
+def test_masks(tmp_path: Path, suffix: str) -> None:
+    write_transforms(tmp_path, CAMERAS)
+    path = tmp_path / "masks" / f"0{suffix}"
+    path.parent.mkdir()
+
+    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=UNCHECKED)
+    @given(contents=damaged(MASKS[suffix]))
+    def try_out(contents: bytes) -> None:
+        path.write_bytes(contents)
+        mask_is_fine(tmp_path)
+
+    try_out()
+
+
+def test_kept_poses(tmp_path: Path) -> None:
+    kept = write_kept(tmp_path)
+    photo_set = find_photos(tmp_path)
+    wholes = {file: (kept / file).read_bytes() for file in FILES}
+
+    @settings(max_examples=160, deadline=None, database=None, suppress_health_check=UNCHECKED)
+    @given(data=st.data())
+    def try_out(data: st.DataObject) -> None:
+        file = data.draw(st.sampled_from(FILES))
+        (kept / file).write_bytes(data.draw(damaged(wholes[file])))
+        signal.alarm(MAX_SECONDS)
+        solution = kept_solution(photo_set, kept)
+        if solution is not None:
+            assert registration(solution.report).value
+            posed = posed_photos(solution)
+            poses = np.stack([frame.camera_to_world for frame in posed.frames])
+            assert np.isfinite(poses).all() and len(usable_photos(posed, 3)) == len(poses)
+        signal.alarm(0)
+        (kept / file).write_bytes(wholes[file])
 
     try_out()
 

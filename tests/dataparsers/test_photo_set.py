@@ -48,6 +48,23 @@ class TestFiles:
         assert photo.size == (WIDTH, HEIGHT)
         assert len(features_of_photo(photo, 500).xy) > 20
 
+    def test_damaged_masks_cost_a_warning(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for i in range(3):
+            save(tmp_path / "images" / f"{i}.png", picture(i))
+            save(tmp_path / "masks" / f"{i}.png", picture(i))
+        (tmp_path / "masks/1.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+        masks = [photo.mask_path for photo in find_photos(tmp_path).photos]
+        assert masks == [tmp_path / "masks/0.png", None, tmp_path / "masks/2.png"]
+        assert "1 missing or damaged mask (images/1.png)" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("first", "second"), [(1, 6), (2, 5), (4, 7)])
+    def test_cameras_that_were_turned_have_one_lens(self, tmp_path: Path, first: int, second: int) -> None:
+        """But those of photos as in a mirror: their sensor's picture is the upright one, which has another shape."""
+        for i, orientation in enumerate((first, second)):
+            save(tmp_path / f"{i}.jpg", picture(i), {ExifTags.Base.Orientation: orientation})
+        a, b = find_photos(tmp_path).photos
+        assert (a.camera == b.camera) == (a.sensor_size == b.sensor_size) == (first == 1)
+
     def test_sub_folders_in_the_order_people_number(self, tmp_path: Path) -> None:
         for i, name in enumerate(("b/1.png", "a/photo 10.png", "a/photo 2.png", "z.png")):
             save(tmp_path / name, picture(i))

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from img3d_dataparsers.sfm.advice import findings, next_steps, registration
+from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 from img3d_dataparsers.sfm.report import BLURRED_OR_PLAIN, TOO_LITTLE_OVERLAP, Report
 from img3d_dataparsers.sfm.viewpoints import Viewpoints, viewpoints_of
 
@@ -80,8 +82,13 @@ def test_photos_without_a_pose() -> None:
 
 
 @pytest.mark.parametrize("report", [GOOD, replace(GOOD, viewpoints=None)])
-def test_reports_are_kept_as_text(report: Report) -> None:
-    assert Report.from_json(report.to_json()) == report
+def test_reports_are_kept_as_text(tmp_path: Path, report: Report) -> None:
+    photos = [
+        Photo(tmp_path / f"{i}.jpg", f"{i}.jpg", None, (4000, 3000), 1, "", None, "")
+        for i in range(report.registered + len(report.unregistered))
+    ]
+    (tmp_path / "report.json").write_text(report.to_json())
+    assert Report.read(tmp_path / "report.json", PhotoSet(tmp_path, photos, report.left_out)) == report
 
 
 def looking(azimuths: np.ndarray, elevation: float, inwards: bool = True) -> np.ndarray:
