@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image → a 3D asset: networks, their cameras and their weights, in plain torch. Knows no Nerfstudio."""
+"""An image, views or a text → a 3D asset: networks, their cameras and weights, in plain torch. Knows no Nerfstudio."""
 
 from __future__ import annotations
 
@@ -7,43 +7,55 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from img3d_assets.activated_gaussians import ActivatedGaussians
+    from img3d_assets.field import Field
+    from img3d_assets.gaussians import Gaussians
+    from img3d_assets.mesh import Mesh
+    from img3d_generators.posed_views import PosedViews
 
-__all__ = ["image_to_gaussians"]
+__all__ = ["generate"]
 
 
-def image_to_gaussians(
-    path: str | Path, view_generator: str = "auto", network: str = "auto", seed: int = 0
-) -> ActivatedGaussians:
-    """Gaussians of the object in an image.
+def generate(
+    name: str,
+    source: str | Path | PosedViews,
+    view_generator: str = "auto",
+    network: str = "auto",
+    seed: int = 0,
+) -> Gaussians | Mesh | Field:
+    """An asset of what an image or a text shows.
 
     Args:
-        path: An image file of one object, best with a transparent background.
-        view_generator: What paints the object's other sides; "auto": the best whose weights are on this machine, which
-            is img3d-tiny if there are none. `img3d-weights list` shows all.
-        network: What makes Gaussians of the views; "auto": the one that takes this generator's views.
-        seed: Of all noise; the same Gaussians come of the same seed.
+        name: Of a generator (`img3d_generators.registry.rows()` has all), or "auto" or "object": the best whose weights
+            are on this machine, which is img3d-tiny if there are none. `img3d-weights list` shows what can be fetched.
+        source: An image file of one object, best with a transparent background; views, for a network that takes these;
+            the text itself, for a generator that takes one.
+        view_generator: What makes the object's other sides, of a generator with two stages; "auto": the best here.
+        network: What makes the asset of the views; "auto": the best here that takes them.
+        seed: Of all noise; the same asset comes of the same seed.
 
     Returns:
-        N Gaussians on the CPU, y up, +z towards the viewer of the image; means, quats, scales, opacities and rgbs after
-        their activations.
+        An asset with y up, +z towards the viewer of the image. Gaussians and meshes have `save(path)`.
 
     Raises:
-        InputError: The image cannot be used, weights are not here, or the network is not for these views.
+        InputError: There is no such generator, the image cannot be used, weights are not here, or stages do not fit.
     """
-    # Imported late: data parsers import this package, and networks take seconds.
-    from img3d_generators.pairing import OWN_VIEW_GENERATOR, best_view_generator, check_pair, network_for
+    # Imported late: whoever asks for the name only, such as an entry point, does not wait for networks.
+    from img3d_base.errors import InputError
+    from img3d_generators.image_preparation import prepared_image
+    from img3d_generators.pairing import choose, input_of
+    from img3d_generators.posed_views import PosedViews
+    from img3d_generators.registry import row
 
-    path = Path(path)
-    view_generator = best_view_generator() if view_generator == "auto" else view_generator
-    network = network_for(view_generator) if network == "auto" else network
-    check_pair(view_generator, network)
-    if view_generator == OWN_VIEW_GENERATOR:
-        from img3d_generators.image_preparation import prepared_image
-        from img3d_generators.tiny import TINY_BORDER_RATIO, load_tiny
-
-        return load_tiny().generate(prepared_image(path, TINY_BORDER_RATIO))
-    from img3d_generators.published_networks import image_to_views, published_lgm, views_to_gaussians
-
-    views, _ = image_to_views(path, view_generator, seed=seed)
-    return views_to_gaussians(views, published_lgm(network))
+    if isinstance(source, PosedViews):
+        taker = row(name)
+        if taker.takes != "views":
+            raise InputError(f"{name} takes {taker.takes}, not views")
+        return taker.loaded()(source)
+    choice = choose(name, view_generator, network)
+    generator = row(choice.network)
+    if choice.has_stages:
+        views, _ = row(choice.view_generator).loaded()(Path(source), seed)
+        return generator.loaded()(views)
+    if generator.takes == "text":
+        return generator.loaded()(str(source), seed)
+    return generator.loaded()(prepared_image(Path(source), input_of(generator).border_ratio), seed)

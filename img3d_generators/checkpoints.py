@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, warn
+from img3d_base.foreign_files import reason
+from img3d_generators.registry import rows
 
 PACKAGE = Path(__file__).parent
 
@@ -62,14 +64,21 @@ class Checkpoint:
     input: dict[str, Any] = field(default_factory=dict)
     """What its pictures must be like: background, framing, cameras."""
     training: dict[str, Any] = field(default_factory=dict)
-    """How it was made, for those that we made: data, seeds, curve."""
-    training: dict[str, Any] = field(default_factory=dict)
     """Of our own ones: how they were trained, on what, and how good they became."""
+    home: Path | None = None
+    """The folder that its files' paths start at if they come with another package; None: with this one. Not in YAML."""
 
     @property
     def is_non_commercial(self) -> bool:
         """Whether the licence forbids commercial use."""
         return "-NC" in self.licence
+
+    @property
+    def comes_with(self) -> str | None:
+        """The package that brings its files; None if they have to be fetched."""
+        if self.repository is not None:
+            return None
+        return "img3d" if self.home is None else self.home.name
 
     @property
     def size(self) -> str:
@@ -86,9 +95,20 @@ def configs_folder() -> Path:
 
 @cache
 def checkpoints() -> dict[str, Checkpoint]:
-    """All checkpoints by name, sorted; files in the folder that are about something else have no `kind`."""
-    paths = {path.stem: path for path in configs_folder().glob("*.yaml") if "kind" in _content(path)}
-    return {name: read_checkpoint(paths[name]) for name in sorted(paths)}
+    """All checkpoints by name, sorted: ours, and those of packages that add generators.
+
+    Files in a folder that are about something else have no `kind`. Other packages' files that make no sense are left
+    out, with a line each.
+    """
+    found = {path.stem: read_checkpoint(path) for path in configs_folder().glob("*.yaml") if "kind" in _content(path)}
+    for folder in dict.fromkeys(row.configs for row in rows().values() if row.configs is not None):
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                if "kind" in _content(path):
+                    found.setdefault(path.stem, read_checkpoint(path, home=folder.parent))
+            except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+                warn(f"the checkpoint {path} is left out: {reason(error)}")
+    return {name: found[name] for name in sorted(found)}
 
 
 def checkpoint(name: str) -> Checkpoint:
@@ -103,8 +123,12 @@ def checkpoint(name: str) -> Checkpoint:
     return known[name]
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
     """Reads one YAML file. What it doesn't say is taken from the file beside it that it is `like`, if it names one.
+
+    Args:
+        path: The file.
+        home: The folder that the files of a checkpoint without a repository lie in; None: this package's.
 
     Raises:
         ValueError: it does not describe a checkpoint.
@@ -112,7 +136,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = _content(path)
     try:
         files = tuple(CheckpointFile(**file) for file in content.pop("files"))
-        described = Checkpoint(files=files, **content)
+        described = Checkpoint(files=files, home=home, **content)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a checkpoint: {error}") from error
     wrong = [

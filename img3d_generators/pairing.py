@@ -1,21 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which network makes Gaussians of which generator's views: cameras and framing must be those it was trained on."""
+"""Which stages go together, and which generator is used: the best whose weights are here, or the one that was named.
+
+A network takes views of the cameras and the framing that it was trained on. A generator that makes Gaussians of an
+image at once stands for both stages: its views are renders, which nothing else takes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from img3d_base.errors import InputError
 from img3d_generators.checkpoints import checkpoint, checkpoints
+from img3d_generators.registry import AUTO, Generator, Gives, InputView, generators, row, rows
 from img3d_generators.weights import available
 
-PUBLISHED_VIEW_GENERATORS = ("zero123plus-v1.2", "instantmesh-zero123plus-white", "zero123plus-v1.1")
-"""Newer ones first."""
-OWN_VIEW_GENERATOR = "img3d-tiny"
+
+@dataclass(frozen=True)
+class Choice:
+    """A generator and its stages; one without stages has its own name for both."""
+
+    generator: Generator
+    """What the user asked for, or the best one."""
+    view_generator: str
+    """What makes the views."""
+    network: str
+    """What makes the asset."""
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether views are made on the way."""
+        return self.view_generator != self.network
+
+    @property
+    def missing(self) -> list[str]:
+        """Checkpoints that are not on this machine."""
+        return missing_checkpoints(
+            dict.fromkeys([*self.generator.checkpoints, *_needs(self.view_generator)] + _needs(self.network))
+        )
+
+
+def choose(name: str, view_generator: str = "auto", network: str = "auto", gives: Gives | None = None) -> Choice:
+    """The generator of this name with its best stages whose weights are here.
+
+    Args:
+        name: A row's, or "auto" or "object" for the best whose weights are here.
+        view_generator: The stage that makes views, or "auto".
+        network: The stage that makes the asset, or "auto".
+        gives: Only generators that make this.
+
+    Raises:
+        InputError: There is none of this name, stages do not fit, or weights are not here.
+    """
+    choices = _choices(name, view_generator, network, gives)
+    here = next((choice for choice in choices if not choice.missing), None)
+    if here is not None:
+        return here
+    nearest = min(choices, key=lambda choice: len(choice.missing))
+    raise InputError(f"{nearest.generator.name} needs weights that are not here: {how_to_fetch(nearest.missing)}")
+
+
+def better_than(choice: Choice) -> Choice | None:
+    """What would make the same kind of asset better, if its weights were here; None if nothing would."""
+    better = [row for row in generators(choice.generator.gives) if row.rank > choice.generator.rank]
+    return _choices(better[0].name, "auto", "auto", None)[0] if better else None
+
+
+def about(choice: Choice) -> str:
+    """One line: what is used, and what would be better and how to have it."""
+    stages = f" ({choice.view_generator}, then {choice.network})" if choice.has_stages else ""
+    line = f"Generator: {choice.generator.name}{stages}: {title_of(choice.generator)}."
+    better = better_than(choice)
+    if better is None:
+        return line
+    return f"{line} Better: {better.generator.name}, with its weights: {how_to_fetch(better.missing)}"
+
+
+def how_to_fetch(names: Sequence[str]) -> str:
+    """What to run to have these checkpoints, in one line."""
+    return ", and ".join(_how_to_fetch(name) for name in names)
 
 
 def best_view_generator() -> str:
-    """The best view generator whose weights are on this machine."""
-    here = (name for name in PUBLISHED_VIEW_GENERATORS if available(name) is not None)
-    return next(here, OWN_VIEW_GENERATOR)
+    """The best of what makes views whose weights are on this machine."""
+    return next(name for name in view_generators() if not missing_checkpoints(row(name).checkpoints))
+
+
+def view_generators() -> list[str]:
+    """All that make views, best ones first."""
+    return [row.name for row in _by_rank() if row.gives == "views" or _renders_views(row)]
 
 
 def network_for(view_generator: str) -> str:
@@ -24,7 +97,21 @@ def network_for(view_generator: str) -> str:
     Raises:
         InputError: There is no such view generator.
     """
-    return _networks_for(view_generator)[0]
+    return networks_for(view_generator)[0]
+
+
+def networks_for(view_generator: str) -> list[str]:
+    """All networks that take a view generator's views, best ones first.
+
+    Raises:
+        InputError: There is no such view generator.
+    """
+    maker = row(view_generator)
+    if _renders_views(maker):
+        return [maker.name]
+    if maker.gives != "views":
+        raise InputError(f"{view_generator} makes no views; those that do: {', '.join(view_generators())}")
+    return [taker.name for taker in _by_rank() if taker.takes == "views" and set(maker.views) & set(taker.views)]
 
 
 def check_pair(view_generator: str, network: str) -> None:
@@ -33,14 +120,86 @@ def check_pair(view_generator: str, network: str) -> None:
     Raises:
         InputError: It was not; the message names those that were.
     """
-    fitting = _networks_for(view_generator)
-    if network not in fitting:
+    fitting = networks_for(view_generator)
+    if row(network).name not in fitting:
         raise InputError(
             f"{network} does not take the views of {view_generator}: it was trained on other cameras and another "
             f"framing. For these views --pipeline.network may be {' or '.join(fitting)}; or leave it out"
         )
 
 
-def _networks_for(view_generator: str) -> list[str]:
-    kind = checkpoint(view_generator).kind
-    return [name for name, known in checkpoints().items() if kind in known.input.get("views_of", ())]
+def missing_checkpoints(names: Sequence[str] | dict[str, None]) -> list[str]:
+    """Those that are not on this machine, or not known."""
+    return [name for name in names if name not in checkpoints() or available(name) is None]
+
+
+def input_of(generator: Generator) -> InputView:
+    """Framing and camera of a generator's image.
+
+    Raises:
+        InputError: Neither its row nor its checkpoint says what they are.
+    """
+    if generator.input is not None:
+        return generator.input
+    described = checkpoint(generator.checkpoints[0]).input if generator.checkpoints else {}
+    try:
+        return InputView(*(float(described[name]) for name in ("border_ratio", "fov", "radius")))
+    except KeyError as error:
+        raise InputError(f"the generator {generator.name} does not say its input's {error.args[0]}") from None
+
+
+def title_of(generator: Generator) -> str:
+    """What a row does, in one line."""
+    return generator.title or checkpoint(generator.checkpoints[0]).title
+
+
+def _choices(name: str, view_generator: str, network: str, gives: Gives | None) -> list[Choice]:
+    """All that a user may have meant, best ones first; at least one."""
+    if view_generator != "auto" and network != "auto":
+        check_pair(view_generator, network)
+    of_name = generators(gives) if name in AUTO else [row(name)]
+    choices = [
+        Choice(generator, *pair)
+        for generator in of_name
+        for pair in _pairs(generator)
+        if view_generator in ("auto", pair[0]) and network in ("auto", pair[1])
+    ]
+    if choices:
+        return choices
+    if name not in AUTO and of_name[0].gives == "views":
+        raise InputError(f"{name} makes views, which networks take: give it as the view generator")
+    asked = [row(stage).name for stage in (view_generator, network) if stage != "auto"]
+    raise InputError(f"{'no generator' if name in AUTO else name} has {' and '.join(asked)} for a stage")
+
+
+def _pairs(generator: Generator) -> list[tuple[str, str]]:
+    """The stages of a generator: what makes views, what makes the asset; best ones first."""
+    if generator.is_whole and generator.load:
+        return [(generator.name, generator.name)]
+    networks = generator.networks or (generator.name,) * (generator.takes == "views")
+    return [
+        (maker.name, network)
+        for maker in _by_rank()
+        if maker.gives == "views"
+        for network in networks
+        if network in networks_for(maker.name)
+    ]
+
+
+def _renders_views(generator: Generator) -> bool:
+    return generator.is_whole and bool(generator.load) and (generator.takes, generator.gives) == ("image", "Gaussians")
+
+
+def _by_rank() -> list[Generator]:
+    return sorted(rows().values(), key=lambda row: -row.rank)
+
+
+def _needs(name: str) -> list[str]:
+    return list(row(name).checkpoints)
+
+
+def _how_to_fetch(name: str) -> str:
+    known = checkpoint(name)
+    if known.comes_with is not None:
+        return f"{name} comes with {known.comes_with}: install that again"
+    return f"img3d-weights fetch {name} ({known.size}, {known.licence})"

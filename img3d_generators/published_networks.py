@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_assets.gaussians import Gaussians
 from img3d_base.console import CONSOLE
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgeMode, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS
@@ -110,6 +111,27 @@ def views_to_gaussians(
     bridged = bridge(views.pick(indices), mode)
     gaussians = network.generate(bridged.network_input())
     return bridged.to_world(gaussians.cpu()).pruned()
+
+
+def zero123plus_views(name: str) -> Callable[..., tuple[PosedViews, Tensor]]:
+    """What a row calls: a Zero123++ that makes views. It is loaded once the image has turned out to be usable."""
+
+    def views(
+        path: Path, seed: int = 0, num_steps: int = 28, guidance: float = 4.0
+    ) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
+        return image_to_views(path, name, num_steps, guidance, seed)
+
+    return views
+
+
+def lgm_gaussians(name: str) -> Callable[..., Gaussians]:
+    """What a row calls: an LGM that makes Gaussians of Zero123++'s views."""
+    network = published_lgm(name)
+
+    def gaussians(views: PosedViews, bridge: BridgeMode = "rescale") -> Gaussians:
+        return views_to_gaussians(views, network, bridge).asset(up="y")
+
+    return gaussians
 
 
 def default_device() -> torch.device:

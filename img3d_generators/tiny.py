@@ -7,6 +7,7 @@ moves and changes. It knows simple objects (`procedural_objects`) and nothing el
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,10 +17,9 @@ from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_un
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.color_values import without_white
-from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS, orbit_camera_to_worlds, plucker_rays
-from img3d_generators.image_preparation import prepared_image
+from img3d_assets.gaussians import Gaussians
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, plucker_rays
 from img3d_generators.lgm import VALUES_PER_GAUSSIAN, UNet, UNetConfig, activated
-from img3d_generators.posed_views import PosedViews
 from img3d_generators.state_dicts import load_weights, read_state_dict
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny_weights.safetensors")
@@ -131,24 +131,7 @@ def load_tiny(path: Path = TINY_WEIGHTS) -> TinyLGM:
     return model
 
 
-def views_by_tiny(path: Path, size: int) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
-    """Seven views of the object in an image: the image itself, and what Zero123++ v1.1's cameras see of its Gaussians.
-
-    Args:
-        path: an image file of one object.
-        size: height and width of the views in pixels.
-
-    Returns:
-        The views, on white with their alpha, and the image as it was given to the network.
-
-    Raises:
-        InputError: the image cannot be used.
-    """
-    image = prepared_image(path, TINY_BORDER_RATIO)
-    rig = ZERO123PLUS_RIGS["v1.1"]
-    poses = orbit_camera_to_worlds((0, *rig.azimuths), (0, *rig.elevations), LGM_RADIUS)
-    rgb, alpha = (v.permute(0, 3, 1, 2) for v in load_tiny().generate(image).render(poses[1:], LGM_FOV, size))
-    premultiplied = torch.cat([image[:3] * image[3:], image[3:]])[None]
-    front = interpolate(premultiplied, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    pictures = torch.cat([front[:, :3] + 1 - front[:, 3:], rgb]).clamp(0, 1)
-    return PosedViews(pictures, poses, LGM_FOV, torch.cat([front[:, 3:], alpha]).clamp(0, 1)), image
+def tiny_gaussians(name: str) -> Callable[[Tensor, int], Gaussians]:
+    """What a row calls: the network as a generator; `name` is the checkpoint's, of which there is one."""
+    network = load_tiny()
+    return lambda image, seed: network.generate(image).asset(up="y")

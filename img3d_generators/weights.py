@@ -69,7 +69,7 @@ def how_to_get(name: str) -> str:
     """What to run to have a checkpoint, in at most two lines."""
     known = checkpoint(name)
     if known.repository is None:
-        return f"{name} comes with img3d: install img3d again"
+        return f"{name} comes with {known.comes_with}: install {known.comes_with} again"
     main = known.files[0].path if len(known.files) == 1 else "a folder with the files of its repository"
     return (
         f"img3d-weights fetch {name}   ({known.size}, {known.licence}, from huggingface.co/{known.repository})\n"
@@ -79,7 +79,7 @@ def how_to_get(name: str) -> str:
 
 def folder_of(known: Checkpoint) -> Path:
     """Where a checkpoint's files are, or would be."""
-    return PACKAGE if known.repository is None else weights_folder() / known.name
+    return (known.home or PACKAGE) if known.repository is None else weights_folder() / known.name
 
 
 def missing_files(known: Checkpoint) -> list[CheckpointFile]:
@@ -120,7 +120,7 @@ def register(name: str, path: Path) -> list[CheckpointFile]:
     """
     known = checkpoint(name)
     if known.repository is None:
-        raise InputError(f"{name} comes with img3d: there is nothing to register")
+        raise InputError(f"{name} comes with {known.comes_with}: there is nothing to register")
     found = _files_in(known, path)
     problems = [problem for file, where in found if (problem := problem_of(file, where))]
     if problems:
@@ -220,7 +220,10 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
     set_verbosity_error()  # it would report every attempt to reach the hub
     repository, source = file.repository or known.repository, file.source or file.path
     if repository is None:
-        raise InputError(f"{known.name} comes with img3d, but {PACKAGE / file.path} is not there: install img3d again")
+        raise InputError(
+            f"{known.name} comes with {known.comes_with}, but {folder_of(known) / file.path} is not there: install "
+            f"{known.comes_with} again"
+        )
     manual = (
         f"fetch {source} of huggingface.co/{repository} on another machine, then: img3d-weights path {known.name} FILE"
     )

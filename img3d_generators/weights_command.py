@@ -12,6 +12,8 @@ import tyro
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, exits_with_one_line
 from img3d_generators.checkpoints import Checkpoint, checkpoint, checkpoints
+from img3d_generators.pairing import title_of
+from img3d_generators.registry import Generator, rows
 from img3d_generators.weights import (
     available,
     fetch,
@@ -29,12 +31,13 @@ Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 
 @app.command(name="list")
 def list_command() -> None:
-    """Lists all checkpoints: size, licence, and whether they are here."""
-    rows = [(known.name, known.size, known.licence, _state(known)) for known in checkpoints().values()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row, known in zip(rows, checkpoints().values(), strict=True):
-        _say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
-        _say(f"    {known.title}")
+    """Lists the weights of all generators: size, licence, and whether they are here."""
+    lines = [(known.name, known.size, known.licence, _state(known), known.title) for known in checkpoints().values()]
+    lines += [(row.name, "", "", "needs no weights", title_of(row)) for row in rows().values() if _needs_none(row)]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    for *cells, state, title in lines:
+        _say("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), state]))
+        _say(f"    {title}")
     if any(known.is_non_commercial for known in checkpoints().values()):
         _say("Licences with NC (non-commercial) forbid commercial use of the weights.")
     _say(f"Folder: {weights_folder()} (the environment variable IMG3D_WEIGHTS names another)")
@@ -107,12 +110,16 @@ def verify_command(name: Annotated[str | None, tyro.conf.Positional, tyro.conf.a
 
 
 def _state(known: Checkpoint) -> str:
-    if known.repository is None:
-        return "comes with img3d"
+    if known.comes_with is not None:
+        return f"comes with {known.comes_with}" if not missing_files(known) else "damaged: install its package again"
     if available(known.name) is not None:
         return f"here: {_origin(folder_of(known) / known.files[-1].path)}"
     missing = len(missing_files(known))
     return "not here" if missing == len(known.files) else f"{missing} of {len(known.files)} files are missing"
+
+
+def _needs_none(row: Generator) -> bool:
+    return bool(row.load) and not row.checkpoints
 
 
 def _origin(path: Path) -> str:

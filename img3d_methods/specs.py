@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods Nerfstudio finds through our entry points. Imports nothing optional and never raises (FACTS: one raising
-entry point breaks every ns-* command for every method)."""
+"""The methods Nerfstudio finds through our entry points; those of generators are made from rows.
+
+Imports nothing optional and never raises: one raising entry point breaks every ns-* command for every method."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from nerfstudio.plugins.types import MethodSpecification
 
@@ -15,8 +17,7 @@ from img3d_methods.field.datamanager import Img3dNerfDatamanagerConfig
 from img3d_methods.field.model import Img3dNerfModelConfig
 from img3d_methods.field.trainer import Img3dNerfTrainerConfig
 from img3d_methods.generated.dataparser_specs import img3d_single_image
-from img3d_methods.generated.pipeline import Img3dGeneratedPipelineConfig
-from img3d_methods.generated.trainer import Img3dGeneratedTrainerConfig
+from img3d_methods.generated.methods import method_of
 from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.splat.pipeline import Img3dSplatPipelineConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainerConfig
@@ -59,26 +60,9 @@ img3d_nerf = MethodSpecification(
     ),
 )
 
-img3d_lgm = MethodSpecification(
-    config=Img3dGeneratedTrainerConfig(
-        method_name="img3d-lgm",
-        vis="viewer",
-        pipeline=Img3dGeneratedPipelineConfig(
-            datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
-            # Refined only: neither grown nor pruned, at full size from the first step on, one colour a Gaussian.
-            model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1),
-        ),
-    ),
-    description=description(
-        "img3d-lgm",
-        "Gaussian splats of an object from one image: networks imagine its other sides and make the Gaussians, which "
-        "are then refined.",
-    ),
-)
-
-img3d_lgm_views = MethodSpecification(
+img3d_object_views = MethodSpecification(
     config=Img3dSplatTrainerConfig(
-        method_name="img3d-lgm-views",
+        method_name="img3d-object-views",
         vis="viewer",
         pipeline=Img3dSplatPipelineConfig(
             datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
@@ -86,7 +70,17 @@ img3d_lgm_views = MethodSpecification(
         ),
     ),
     description=description(
-        "img3d-lgm-views",
+        "img3d-object-views",
         "Gaussian splats of an object from one image: a network imagines its other sides, img3d-splat trains on all.",
     ),
 )
+
+
+def __getattr__(name: str) -> Any:
+    """`img3d_NAME`: the method of the generator NAME, ours or another package's; `img3d_object`: of the best one.
+
+    Another package's method needs no code: img3d-NAME = "img3d_methods.specs:img3d_NAME" among its entry points does.
+    """
+    if not name.startswith("img3d_"):
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return method_of(name.removeprefix("img3d_").replace("_", "-"))

@@ -351,7 +351,7 @@ TRAINING = [
     Case("no checkpoint to go on from", f"{TRAIN} --vis tensorboard --load-dir photos", posed()),
     Case("Weights & Biases without a key", f"{TRAIN} --vis wandb", posed(), without_keys),
     Case("Comet without a key", f"{TRAIN} --vis comet", posed(), without_keys),
-    Case("an image that is none", "ns-train img3d-lgm --data chair.png", put("chair.png", "hello")),
+    Case("an image that is none", "ns-train img3d-object --data chair.png", put("chair.png", "hello")),
 ]
 SECTIONS = {
     "Splat files": SPLATS,

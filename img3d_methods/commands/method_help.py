@@ -11,7 +11,7 @@ TEXTS = {
     "--max-num-iterations N": "length of the whole run",
     "--pipeline.model.max-gaussians N": "limit on their number",
     "--pipeline.model.camera-optimizer.mode SO3xR3": "improve inexact poses",
-    "--pipeline.network lgm-big|img3d-tiny": "what makes the Gaussians",
+    "--pipeline.network NAME": "what makes the Gaussians",
     "--output-dir DIR": "where runs go",
     "--experiment-name NAME": "of the run, if not the data's",
     "--load-dir RUN/nerfstudio_models": "go on with a run",
@@ -26,15 +26,17 @@ TEXTS = {
 LEFT_OUT = {
     "img3d-splat": {"--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"},
     "img3d-nerf": {"--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"},
-    "img3d-lgm": {"--steps-per-save", "img3d-photos", "--pipeline.model"},
-    "img3d-lgm-views": {"--steps", "--experiment", "img3d-photos", "--pipeline.network", "--pipeline.model.camera"},
+    "img3d-object-views": {"--steps", "--experiment", "img3d-photos", "--pipeline.network", "--pipeline.model.camera"},
 }
 """By their beginnings: what a method does not have, or has less need of."""
+LEFT_OUT_OF_GENERATORS = {"--steps-per-save", "img3d-photos", "--pipeline.model"}
+"""The same, of all methods that are made from generators."""
 
 
 def most_used(method: str) -> dict[str, str]:
     """The options of one of our methods that people need, and what they are for."""
-    return {option: text for option, text in TEXTS.items() if not option.startswith(tuple(LEFT_OUT[method]))}
+    left_out = tuple(LEFT_OUT.get(method, LEFT_OUT_OF_GENERATORS))
+    return {option: text for option, text in TEXTS.items() if not option.startswith(left_out)}
 
 
 def description(method: str, summary: str) -> str:

@@ -7,60 +7,77 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_assets.gaussian_frames import rotated
+from img3d_assets.gaussians import Gaussians, parameters_of_gaussians
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
-from img3d_generators.pairing import best_view_generator, check_pair, network_for
-from img3d_kernels.spherical_harmonics import rgb_to_sh
+from img3d_generators.pairing import Choice, check_pair, choose, network_for
+from img3d_generators.registry import row
 from img3d_methods.compat import fail
 from img3d_methods.generated.generated_views import read_views
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
 from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
 
+ONE_IMAGE = "generators take one image: leave the data parser, img3d-single-image, as it is"
+
 
 @dataclass
 class Img3dGeneratedPipelineConfig(Img3dSplatPipelineConfig):
-    """One image's views, the network that makes Gaussians of them, and the model that holds these."""
+    """One image's views, the generator that makes Gaussians of it, and the model that holds these."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedPipeline)
-    network: Literal["auto", "img3d-tiny", "lgm-big"] = "auto"
-    """What makes the Gaussians: "lgm-big", from four of the views (published weights: `img3d-weights list`), or
-    "img3d-tiny", from the image itself (comes with img3d; simple objects only). "auto": tiny for views that tiny made,
-    LGM for others."""
+    generator: str = "object"
+    """Which generator; "object": the best whose weights are here. docs/one-image.md has all."""
+    network: str = "auto"
+    """The stage that makes the Gaussians: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views (published
+    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-tiny". "auto": the best here that
+    takes the views."""
     bridge: Literal["pad", "rescale", "rays"] = "rescale"
     """How views of another lens than LGM's are brought to it; see img3d_generators/bridge.py."""
 
+    def choose(self) -> Choice:
+        """Settle on a generator and its stages, so that config.yml names those that made the run.
+
+        Raises:
+            InputError: Weights are not here, stages do not fit, or the data are not one image.
+        """
+        parser = getattr(self.datamanager, "dataparser", None)
+        if not isinstance(parser, Img3dSingleImageDataParserConfig):
+            raise InputError(ONE_IMAGE)
+        choice = choose(self.generator, parser.generator, self.network, gives="Gaussians")
+        self.generator, parser.generator, self.network = choice.generator.name, choice.view_generator, choice.network
+        return choice
+
 
 class Img3dGeneratedPipeline(Img3dSplatPipeline):
-    """Fills an `Img3dSplatModel` from a network."""
+    """Fills an `Img3dSplatModel` from a generator."""
 
     config: Img3dGeneratedPipelineConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, config: Img3dGeneratedPipelineConfig, *args: Any, **kwargs: Any) -> None:
         parser = getattr(config.datamanager, "dataparser", None)
-        if config.network != "auto" and isinstance(parser, Img3dSingleImageDataParserConfig):
-            generator = best_view_generator() if parser.generator == "auto" else parser.generator
+        if isinstance(parser, Img3dSingleImageDataParserConfig) and "auto" not in (parser.generator, config.network):
             try:
-                check_pair(generator, config.network)  # before the views are made, which can take an hour
+                check_pair(parser.generator, config.network)  # before the views are made, which can take an hour
             except InputError as error:
                 fail(str(error))
         super().__init__(config, *args, **kwargs)
 
     def generate(self) -> None:
-        """Have the network make the Gaussians that the model starts from.
+        """Have the generator make the Gaussians that the model starts from.
 
         Raises:
-            InputError: its weights are not here, or the data is not one image's views.
+            InputError: Its weights are not here, or the data is not one image's views.
         """
         dataset = self.datamanager.train_dataset
         assert dataset is not None
         folder = dataset.metadata.get("views_folder")
         if folder is None:
-            raise InputError("img3d-lgm takes one image: leave its data parser, img3d-single-image, as it is")
+            raise InputError(ONE_IMAGE)
         gaussians = self._generated(Path(folder))
         model = self.model
         model.place_gaussians(
@@ -68,37 +85,26 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
         )
         CONSOLE.print(f"{len(gaussians):,} Gaussians generated", highlight=False)
 
-    def _generated(self, folder: Path) -> ActivatedGaussians:
-        # Imported late: a trained run needs no network.
-        views, image, generator = read_views(folder)
-        network = network_for(generator) if self.config.network == "auto" else self.config.network
-        check_pair(generator, network)  # again: the views may be of an earlier run, which somebody brought here
-        if network == "img3d-tiny":
-            from img3d_generators.tiny import load_tiny
-
-            return load_tiny().generate(image)
-        from img3d_generators.published_networks import published_lgm, views_to_gaussians
-
-        return views_to_gaussians(views, published_lgm(network), self.config.bridge)
+    def _generated(self, folder: Path) -> Gaussians:
+        views, image, view_generator = read_views(folder)
+        network = network_for(view_generator) if self.config.network == "auto" else self.config.network
+        check_pair(view_generator, network)  # again: the views may be of an earlier run, which somebody brought here
+        taker = row(network)
+        if taker.takes == "views":
+            return taker.loaded()(views, bridge=self.config.bridge)
+        parser: Any = self.config.datamanager
+        return taker.loaded()(image, parser.dataparser.seed)
 
 
-def splat_parameters(gaussians: ActivatedGaussians, sh_degree: int, scale: float) -> dict[str, Tensor]:
-    """Generated Gaussians as `initial_gaussians` gives its own: before their activations, in Nerfstudio's world (z up).
+def splat_parameters(gaussians: Gaussians, sh_degree: int, scale: float) -> dict[str, Tensor]:
+    """What training starts from, of generated Gaussians: before activations, in Nerfstudio's world, which has z up.
 
     Args:
         gaussians: N of them, y up.
-        sh_degree: of the model; colours are the same from everywhere, coefficients beyond the constant one are 0.
-        scale: of the model's world.
+        sh_degree: Of the model.
+        scale: Of the model's world.
     """
-    to_z_up = torch.eye(4)
-    to_z_up[:3, :3] = torch.from_numpy(Y_UP_TO_Z_UP[:, :3])
-    moved = gaussians.transformed(to_z_up)
-    rgbs = moved.colors
-    return {
-        "means": (scale * moved.means).contiguous(),
-        "scales": (scale * moved.scales).clamp_min(1e-8).log(),
-        "quats": moved.quats,
-        "features_dc": rgb_to_sh(rgbs) if sh_degree > 0 else rgbs.logit(eps=1e-4),
-        "features_rest": torch.zeros(len(moved), (sh_degree + 1) ** 2 - 1, 3),
-        "opacities": moved.opacities[:, None].logit(eps=1e-4),
-    }
+    moved = rotated(gaussians, Y_UP_TO_Z_UP[:, :3])
+    moved.means *= np.float32(scale)
+    moved.log_scales = moved.log_scales + np.float32(np.log(scale))
+    return parameters_of_gaussians(moved, sh_degree)

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -19,15 +19,16 @@ from img3d_base.atomic_files import writable_cache
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
-from img3d_generators.pairing import OWN_VIEW_GENERATOR, best_view_generator
+from img3d_generators.checkpoints import checkpoint
+from img3d_generators.pairing import best_view_generator, networks_for
 from img3d_generators.posed_views import PosedViews
+from img3d_generators.registry import row
+from img3d_generators.rows import OWN_GENERATOR
 from img3d_methods.generated.generated_views import read_views, write_views
 from img3d_methods.generated.visual_hull import points_in_hull
 
-TINY_VIEW_SIZE = 320
-"""Pixels of a view by img3d-tiny, as many as Zero123++'s have."""
 NUM_SEED_POINTS = 10_000
-RECIPE = 2
+RECIPE = 3
 """To be counted up with every change that changes views: what was kept from before is then made anew."""
 GREY = 128
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError)
@@ -43,18 +44,16 @@ class Img3dSingleImageDataParserConfig(DataParserConfig):
     else roughly, by colours); or a folder of images."""
     index: int = 0
     """Which of a folder's images, in the order of their names."""
-    generator: Literal[
-        "auto", "zero123plus-v1.2", "instantmesh-zero123plus-white", "zero123plus-v1.1", "img3d-tiny"
-    ] = "auto"
-    """What makes the views. The published ones need weights (`img3d-weights list`), are not for commercial use, and
-    take an hour on a CPU; "img3d-tiny" comes with img3d, takes a second, and knows simple objects only. "auto": the
-    best whose weights are here."""
+    generator: str = "auto"
+    """What makes the views. "zero123plus-v1.2", "instantmesh-zero123plus-white" and "zero123plus-v1.1" need weights
+    (`img3d-weights list`), are not for commercial use, and take an hour on a CPU; "img3d-tiny" comes with img3d, takes
+    a second, and knows simple objects only. "auto": the best whose weights are here."""
     num_steps: int = 28
-    """Denoising steps of a published generator; 75 for fine detail."""
+    """Denoising steps of Zero123++; 75 for fine detail."""
     guidance: float = 4.0
-    """How closely a published generator follows the image."""
+    """How closely Zero123++ follows the image."""
     seed: int = 0
-    """Of a published generator's noise."""
+    """Of the generator's noise."""
     cache_dir: Path | None = None
     """Where to keep the views, made once. Default: .img3d beside the image, or ~/.cache/img3d if that is read-only."""
 
@@ -138,10 +137,12 @@ class Img3dSingleImage(DataParser):
         return folder
 
     def _generator(self) -> str:
-        if self.config.generator != "auto":
-            return self.config.generator
+        named = self.config.generator
+        if named != "auto":
+            networks_for(named)  # refuses what makes no views
+            return named
         best = best_view_generator()
-        if best != OWN_VIEW_GENERATOR:
+        if best != OWN_GENERATOR:
             return best
         CONSOLE.print(
             "No published weights are here (see `img3d-weights list`): img3d-tiny, which comes with img3d, makes a "
@@ -153,7 +154,6 @@ class Img3dSingleImage(DataParser):
 
     def _key(self, path: Path, generator: str) -> str:
         """Stands for the image and all that its views depend on."""
-        from img3d_generators.tiny import TINY_WEIGHTS
         from img3d_pictures.background import rembg_is_installed
 
         config = self.config
@@ -162,19 +162,15 @@ class Img3dSingleImage(DataParser):
             digest.update(repr((RECIPE, rembg_is_installed())).encode())
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-        if generator == "img3d-tiny":
-            digest.update(TINY_WEIGHTS.read_bytes())
-        else:
-            digest.update(repr((config.num_steps, config.guidance, config.seed)).encode())
+        files = [checkpoint(name).files for name in row(generator).checkpoints]
+        digest.update(repr((files, config.num_steps, config.guidance, config.seed)).encode())
         return f"{generator}-{digest.hexdigest()[:16]}"
 
     def _generated(self, path: Path, generator: str) -> tuple[PosedViews, Tensor]:
         # Imported late: diffusers and transformers take seconds, and the cache needs neither.
-        if generator == "img3d-tiny":
-            from img3d_generators.tiny import views_by_tiny
+        config, maker = self.config, row(generator)
+        if maker.gives == "views":
+            return maker.loaded()(path, config.seed, num_steps=config.num_steps, guidance=config.guidance)
+        from img3d_generators.rendered_views import rendered_views
 
-            return views_by_tiny(path, TINY_VIEW_SIZE)
-        from img3d_generators.published_networks import image_to_views
-
-        config = self.config
-        return image_to_views(path, generator, config.num_steps, config.guidance, config.seed)
+        return rendered_views(generator, path, config.seed)

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from img3d_methods.generated.pipeline import Img3dGeneratedPipeline
+from img3d_base.console import CONSOLE
+from img3d_base.errors import InputError
+from img3d_generators.pairing import about
+from img3d_methods.compat import fail
+from img3d_methods.generated.pipeline import Img3dGeneratedPipeline, Img3dGeneratedPipelineConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
 from img3d_methods.training.clock import TrainingClock
 
@@ -17,6 +21,18 @@ class Img3dGeneratedTrainerConfig(Img3dSplatTrainerConfig):
     _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
     max_num_iterations: int = 300
     """Steps of refinement against the generated views; 0: the object as the network gives it."""
+
+    def print_to_terminal(self) -> None:
+        """Check the options, and settle on a generator before config.yml is written and anything heavy begins."""
+        super().print_to_terminal()
+        if self.load_dir is not None or self.load_checkpoint is not None:
+            return  # the Gaussians are there already
+        assert isinstance(self.pipeline, Img3dGeneratedPipelineConfig)
+        try:
+            choice = self.pipeline.choose()
+        except InputError as error:
+            fail(f"{self.method_name}: {error}")
+        CONSOLE.print(about(choice), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 class Img3dGeneratedTrainer(Img3dSplatTrainer):

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from object_image import write_object_image
 
+from img3d_assets.gaussians import Gaussians
 from img3d_base.errors import InputError
-from img3d_generators import image_to_gaussians
-from img3d_generators.checkpoints import checkpoints
-from img3d_generators.pairing import check_pair, network_for
+from img3d_generators import generate
+from img3d_generators.pairing import check_pair, network_for, view_generators
 
 
 @pytest.fixture(autouse=True)
@@ -34,22 +34,24 @@ def test_pairs_that_do_not_fit_are_refused_with_those_that_do(view_generator: st
 
 
 def test_every_view_generator_has_a_network() -> None:
-    generators = [name for name, known in checkpoints().items() if known.kind in ("zero123plus", "img3d-tiny")]
-    assert len(generators) >= 4
-    for name in generators:
+    assert len(view_generators()) >= 4
+    for name in view_generators():
         check_pair(name, network_for(name))
 
 
 def test_the_library_call_gives_gaussians_of_an_image_file(tmp_path: Path) -> None:
     path = write_object_image(tmp_path / "object.png")
-    gaussians = image_to_gaussians(path)
-    assert len(gaussians) > 100
-    for values in (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities):
-        assert torch.isfinite(values).all()
-    assert gaussians.means.abs().max() < 1
-    torch.testing.assert_close(image_to_gaussians(str(path), seed=0).means, gaussians.means)
+    gaussians = generate("auto", path)
+    assert isinstance(gaussians, Gaussians)
+    assert len(gaussians) > 100 and gaussians.up == "y"
+    for values in (gaussians.means, gaussians.log_scales, gaussians.sh_dc, gaussians.opacities):
+        assert np.isfinite(values).all()
+    assert np.abs(gaussians.means).max() < 1
+    again = generate("object", str(path), seed=0)
+    assert isinstance(again, Gaussians)
+    np.testing.assert_array_equal(again.means, gaussians.means)
 
 
 def test_the_library_call_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lgm-big does not take the views of img3d-tiny"):
-        image_to_gaussians(tmp_path / "unread.png", view_generator="img3d-tiny", network="lgm-big")
+        generate("auto", tmp_path / "unread.png", view_generator="img3d-tiny", network="lgm-big")

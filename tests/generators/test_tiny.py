@@ -14,6 +14,7 @@ from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
 from img3d_generators.checkpoints import PACKAGE, checkpoint
 from img3d_generators.lgm import UNetConfig
 from img3d_generators.procedural_objects import object_views
+from img3d_generators.rendered_views import rendered_views
 from img3d_generators.tiny import (
     TINY_BORDER_RATIO,
     TINY_CONFIG,
@@ -21,7 +22,6 @@ from img3d_generators.tiny import (
     TINY_WEIGHTS,
     TinyLGM,
     load_tiny,
-    views_by_tiny,
 )
 
 
@@ -82,7 +82,7 @@ def test_a_picture_of_nothing_gives_nothing(shipped: TinyLGM) -> None:
 
 
 def test_an_image_file_becomes_itself_and_six_views(tmp_path: Path) -> None:
-    views, image = views_by_tiny(write_object_image(tmp_path / "object.png"), size=64)
+    views, image = rendered_views("img3d-tiny", write_object_image(tmp_path / "object.png"), size=64)
     assert views.images.shape == (7, 3, 64, 64)
     assert image.shape[0] == 4
     assert views.alphas is not None

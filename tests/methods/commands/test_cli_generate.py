@@ -43,7 +43,7 @@ def train(cli: CommandLine, method: str, steps: int) -> tuple[Result, Path]:
 
 @pytest.fixture(scope="module")
 def unrefined(here: CommandLine) -> Path:
-    result, config = train(here, "img3d-lgm", 0)
+    result, config = train(here, "img3d-object", 0)
     assert "img3d-tiny" in result.output and "7 generated views, all trained on" in result.output
     assert "not how true they are" in " ".join(result.output.replace("│", " ").split())
     return config
@@ -79,11 +79,11 @@ def error_of_front(config: Path) -> float:
 
 
 def test_refinement_brings_it_nearer_to_the_image(here: CommandLine, unrefined: Path) -> None:
-    result, refined = train(here, "img3d-lgm", 100)
+    result, refined = train(here, "img3d-object", 100)
     assert "from the cache" in result.output
     assert error_of_front(refined) < 0.7 * error_of_front(unrefined)
 
 
 def test_its_views_train_a_plain_splat_model(here: CommandLine) -> None:
-    result, config = train(here, "img3d-lgm-views", 60)
+    result, config = train(here, "img3d-object-views", 60)
     assert config.is_file() and "Training Finished" in result.output

@@ -9,15 +9,20 @@ import pytest
 from nerfstudio.configs.dataparser_configs import all_dataparsers
 from nerfstudio.configs.method_configs import all_descriptions, all_methods
 
+from img3d_generators.registry import generators
 from img3d_methods.commands.command_line_mistakes import option_names
 from img3d_methods.commands.method_help import LEFT_OUT, TEXTS, description, most_used
+from img3d_methods.generated.methods import OBJECT, method_name
+
+METHODS = sorted(name for name in all_methods if name.startswith("img3d-"))
 
 
 def test_every_method_of_ours_has_its_own() -> None:
-    assert set(LEFT_OUT) == {name for name in all_methods if name.startswith("img3d-")}
+    of_generators = {method_name(row.name) for row in generators("Gaussians")} | {method_name(OBJECT)}
+    assert {*LEFT_OUT, *of_generators} == set(METHODS)
 
 
-@pytest.mark.parametrize("method", LEFT_OUT)
+@pytest.mark.parametrize("method", METHODS)
 def test_ten_options_that_exist(method: str) -> None:
     options = most_used(method)
     assert len(options) == 10
@@ -33,7 +38,7 @@ def test_ten_options_that_exist(method: str) -> None:
 
 
 def test_nothing_is_left_out_of_all() -> None:
-    assert set(TEXTS) == set().union(*(most_used(method) for method in LEFT_OUT))
+    assert set(TEXTS) == set().union(*(most_used(method) for method in METHODS))
 
 
 def test_the_list_of_methods_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
-from img3d_methods.specs import img3d_lgm
+from img3d_methods.specs import img3d_object
 
 
 def test_a_network_that_is_not_for_these_views_is_refused_before_they_are_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = copy.deepcopy(img3d_lgm.config.pipeline)
+    config = copy.deepcopy(img3d_object.config.pipeline)
     config.network = "lgm-big"  # pyright: ignore[reportAttributeAccessIssue]
     config.datamanager.dataparser = Img3dSingleImageDataParserConfig(
         data=tmp_path / "an image that nobody reads.png", generator="img3d-tiny"

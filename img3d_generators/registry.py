@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every generator and every stage of one, a row each; other packages add theirs through an entry-point group.
+
+A row is data: what it names is imported when it is used. `ns-train img3d-NAME`, `img3d_generators.generate`,
+`img3d-weights list` and the table in docs/one-image.md are made from the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from img3d_base.errors import InputError, warn
+
+GROUP = "img3d.generators"
+"""Entry points of this group are a `Generator` or a sequence of them."""
+OUR_PACKAGE = "img3d_generators"
+AUTO = ("auto", "object")
+"""Names that stand for the best generator whose weights are here."""
+
+Takes = Literal["image", "views", "text"]
+Gives = Literal["Gaussians", "Mesh", "Field", "views"]
+
+
+@dataclass(frozen=True)
+class InputView:
+    """How a generator's input shows the object: framing, and the camera in the world of what comes out.
+
+    That world has y up; the camera stands on +z and looks at the origin.
+    """
+
+    border_ratio: float
+    """Share of the square picture's width that stays free beside the object."""
+    fov: float
+    """Field of view in degrees, from edge to edge."""
+    radius: float
+    """Distance of the camera from the origin."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What makes one thing of another: a whole generator, or a stage that others can stand for.
+
+    A generator of two stages has `networks`, and no `load` of its own: one of these makes its asset from views, and any
+    stage that gives such views makes them.
+    """
+
+    name: str
+    """As users call it; `ns-train img3d-NAME`."""
+    takes: Takes
+    """What goes in."""
+    gives: Gives
+    """Which asset comes out, or "views" of a stage that makes these."""
+    title: str = ""
+    """What it does, in one line; empty: as the first checkpoint's YAML says."""
+    load: str = ""
+    """`module:function`, called with this row's name; what it returns is called as `loaded` says."""
+    networks: tuple[str, ...] = ()
+    """Names of the rows that make the asset from views, preferred ones first."""
+    checkpoints: tuple[str, ...] = ()
+    """Names of the YAML files of all weights that it needs."""
+    views: tuple[str, ...] = ()
+    """Of stages: the kind of views that it gives, or the kinds that it takes. A kind means cameras and framing."""
+    rank: int = 0
+    """Of those whose weights are here, the one of the highest rank is the best."""
+    input: InputView | None = None
+    """Framing and camera of the image; None: those of the first checkpoint's YAML."""
+    configs: Path | None = None
+    """The folder of the checkpoints' YAML files, in whose package files without a repository lie; None: img3d's own."""
+
+    def __post_init__(self) -> None:
+        stage = "views" in (self.takes, self.gives)
+        wrong = [
+            "neither load nor networks" if not self.load and not self.networks else "",
+            "no title" if not self.title and not self.checkpoints else "",
+            "both load and networks" if self.load and self.networks else "",
+            "networks, but is a stage" if stage and self.networks else "",
+            "no kinds of views" if stage and not self.views else "",
+            "a load that is not module:function" if self.load and self.load.count(":") != 1 else "",
+            "a name that stands for the best one" if self.name in AUTO else "",
+        ]
+        if any(wrong):
+            raise ValueError(f"the generator {self.name} has {', '.join(filter(None, wrong))}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it makes an asset from what a user has."""
+        return self.takes != "views" and self.gives != "views"
+
+    def loaded(self) -> Callable[..., Any]:
+        """What does the work, with its weights.
+
+        It is called, by what the row takes and gives:
+
+        - image → asset: `(image, seed)`; image is `Float[Tensor, "4 S S"]`, RGBA in [0, 1], framed as `input` says.
+        - text → asset: `(text, seed)`.
+        - image → views: `(path, seed, num_steps=…, guidance=…)`, gives `PosedViews` and the prepared image.
+        - views → asset: `(views, bridge=…)`; `bridge` is a `BridgeMode`, for cameras other than the network's own.
+
+        Assets have y up and say so, +z faces the viewer of the image.
+
+        Raises:
+            InputError: Weights are not here, or the package that adds the row is broken.
+        """
+        module, function = self.load.split(":")
+        try:
+            load = getattr(import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                f"the generator {self.name} cannot be loaded ({error}): install its package again"
+            ) from error
+        return load(self.name)
+
+
+@cache
+def rows() -> dict[str, Generator]:
+    """All rows by name, our own first; what cannot be had of other packages is left out, with one line each."""
+    found: dict[str, Generator] = {}
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: (not _is_ours(entry), entry.name, entry.value))
+    for entry in entries:
+        for row in _rows_of(entry):
+            if found.setdefault(row.name, row) != row:
+                warn(f"the generator {row.name} of {_package(entry)} is left out: there is another of that name")
+    return found
+
+
+def row(name: str) -> Generator:
+    """The row of this name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in rows():
+        raise InputError(f"There is no generator {name}; there are: {', '.join(rows())}")
+    return rows()[name]
+
+
+def generators(gives: Gives | None = None) -> list[Generator]:
+    """Those that make an asset from an image or a text, best ones first.
+
+    Args:
+        gives: Only those that make this.
+    """
+    whole = [row for row in rows().values() if row.is_whole and gives in (None, row.gives)]
+    return sorted(whole, key=lambda row: -row.rank)
+
+
+def _rows_of(entry: EntryPoint) -> list[Generator]:
+    try:
+        loaded = entry.load()
+        found = [loaded] if isinstance(loaded, Generator) else list(loaded)
+        strangers = [row for row in found if not isinstance(row, Generator)]
+    except Exception as error:  # whatever somebody else's module raises
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        warn(f"the generators of {_package(entry)} ({entry.value}) are left out: {reason}")
+        return []
+    if strangers:
+        warn(f"the generators of {_package(entry)} ({entry.value}) are left out: {strangers[0]!r} is no Generator")
+        return []
+    return found
+
+
+def _is_ours(entry: EntryPoint) -> bool:
+    return entry.value.startswith(f"{OUR_PACKAGE}.")
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.name
