@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def linear_of_srgb(colors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+def linear_of_srgb(colors: Float[np.ndarray, "*S 3"]) -> Float[np.ndarray, "*S 3"]:
     """Linear values of sRGB colours in [0, 1] (IEC 61966-2-1); colours outside are clipped."""
     colors = colors.clip(0, 1)
     return np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
 
 
-def srgb_of_linear(colors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+def srgb_of_linear(colors: Float[np.ndarray, "*S 3"]) -> Float[np.ndarray, "*S 3"]:
     """sRGB of linear colours in [0, 1] (IEC 61966-2-1); colours outside are clipped."""
     colors = colors.clip(0, 1)
     return np.where(colors <= 0.0031308, colors * 12.92, 1.055 * np.maximum(colors, 0.0031308) ** (1 / 2.4) - 0.055)

@@ -36,8 +36,8 @@ ARRAYS = ("means", "quats", "log_scales", "opacities", "sh_dc", "sh_rest")
 class Gaussians:
     """N Gaussians, before their activations, in the layout of the 3DGS PLY (Kerbl et al. 2023)."""
 
-    means: Float32[np.ndarray, "N 3"]
-    """Centres, world coordinates."""
+    means: Float[np.ndarray, "N 3"]
+    """Centres, world coordinates; in double precision only until `at` has said what they count from."""
     quats: Float32[np.ndarray, "N 4"]
     """Rotations as w, x, y, z; of any length."""
     log_scales: Float32[np.ndarray, "N 3"]

@@ -25,7 +25,7 @@ class PointCloud:
     def __len__(self) -> int:
         return len(self.points)
 
-    def __getitem__(self, index: Integer[np.ndarray, "M"] | Bool[np.ndarray, "N"]) -> PointCloud:
+    def __getitem__(self, index: Integer[np.ndarray, "M"] | Bool[np.ndarray, "N"] | slice) -> PointCloud:
         return PointCloud(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def in_original_frame(self, dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float) -> PointCloud:

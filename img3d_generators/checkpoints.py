@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -15,6 +15,7 @@ from img3d_base.foreign_files import reason
 from img3d_generators.registry import rows
 
 PACKAGE = Path(__file__).parent
+Described = TypeVar("Described")
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
     """
     content = _content(path)
     try:
-        files = tuple(CheckpointFile(**file) for file in content.pop("files"))
-        described = Checkpoint(files=files, home=home, **content)
+        files = tuple(_made(CheckpointFile, file) for file in content.pop("files"))
+        described = _made(Checkpoint, {**content, "files": files, "home": home})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a checkpoint: {error}") from error
     wrong = [
@@ -165,3 +166,15 @@ def _content(path: Path) -> dict[str, Any]:
     content = _tuples(yaml.safe_load(path.read_text()))
     like = content.pop("like", None)
     return content if like is None else {**_content(path.with_name(f"{like}.yaml")), **content}
+
+
+def _made(kind: type[Described], content: dict[str, Any]) -> Described:
+    """What a part of a YAML file describes.
+
+    Raises:
+        TypeError: it names other fields than `kind` has, or lacks one.
+    """
+    unknown = content.keys() - {known.name for known in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if unknown:
+        raise TypeError(f"nobody knows what {', '.join(sorted(map(str, unknown)))} means")
+    return kind(**content)

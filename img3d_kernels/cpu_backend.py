@@ -35,7 +35,7 @@ def project_gaussians(
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
-    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"] | tuple[Float[Tensor, "N 1 3"], Float[Tensor, "N K-1 3"]],
+    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"] | tuple[Float[Tensor, "N 1 3"], Float[Tensor, "N L 3"]],
     viewmats: Float[Tensor, "C 4 4"],
     Ks: Float[Tensor, "C 3 3"],
     width: int,
@@ -167,7 +167,7 @@ class _Project(torch.autograd.Function):
         sh_degree: int,
         options: tuple[int, int, float, float, float, float, bool],
         grad_stats: GradStats | None,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor | None, ...]:
         width, height, near_plane, far_plane, radius_clip, eps2d, antialiased = options
         inputs = [_array(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
         n, c = means.shape[0], viewmats.shape[0]

@@ -155,7 +155,7 @@ class MeshScene:
         return mean(hits.rgb), depth, accumulation, F.normalize(mean(hits.normals), dim=-1)
 
 
-def _pyramid(texture: Float[Tensor, "H W 3"]) -> list[Float[Tensor, "1 3 h w"]]:
+def _pyramid(texture: Float[Tensor, "H W 3"]) -> list[Float[Tensor, "1 3 _ _"]]:
     """The texture and copies of half the size each, down to one texel."""
     levels = [texture.permute(2, 0, 1)[None]]
     while min(levels[-1].shape[2:]) > 1:
@@ -164,7 +164,7 @@ def _pyramid(texture: Float[Tensor, "H W 3"]) -> list[Float[Tensor, "1 3 h w"]]:
 
 
 def _sampled(
-    pyramid: list[Float[Tensor, "1 3 h w"]], uvs: Float[Tensor, "N 2"], levels: Float[Tensor, "N"]
+    pyramid: list[Float[Tensor, "1 3 _ _"]], uvs: Float[Tensor, "N 2"], levels: Float[Tensor, "N"]
 ) -> Float[Tensor, "N 3"]:
     """Colours at texture coordinates, which repeat beyond [0, 1], from fractional levels of the pyramid."""
     uvs = torch.where((uvs < 0) | (uvs > 1), uvs % 1, uvs)

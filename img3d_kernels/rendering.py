@@ -32,7 +32,7 @@ def rasterization(
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
-    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"] | tuple[Float[Tensor, "N 1 3"], Float[Tensor, "N K-1 3"]],
+    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"] | tuple[Float[Tensor, "N 1 3"], Float[Tensor, "N L 3"]],
     viewmats: Float[Tensor, "C 4 4"],
     Ks: Float[Tensor, "C 3 3"],
     width: int,

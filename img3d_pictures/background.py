@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,7 @@ LEAST_OBJECT = 0.001
 """Share of a photo below which its mask shows nothing."""
 
 
+@runtime_checkable
 class Session(Protocol):
     """The part of rembg's sessions that is used here."""
 

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pytest
+import type_checks
 from headless_chromium import NoChromiumError, headless_chromium
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
 from PIL import Image
+from type_checks import CHECKED
+
+install_import_hook(list(CHECKED), f"{type_checks.__name__}.check")  # before anything of ours is imported
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -147,6 +153,12 @@ def copy_scene(tiny_scene: Path, tmp_path: Path) -> Callable[[], Path]:
         return Path(shutil.copytree(tiny_scene, tmp_path / f"scene_{copies}"))
 
     return copy
+
+
+@pytest.fixture
+def annotations_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that pass wrong shapes and names on purpose: the code's own checks are to answer."""
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def read(path: Path) -> tuple[Mesh, UpAxis]:
 
 
 def _part(
-    prim: Any, place: Float[np.ndarray, "4 4"], path: Path, textures: dict[str, UInt8[np.ndarray, "H W 3"]]
+    prim: Any, place: Float[np.ndarray, "4 4"], path: Path, textures: dict[str, UInt8[np.ndarray, "_ _ 3"]]
 ) -> Mesh | None:
     """One surface; a vertex for each corner, since texture coordinates may be the corners'. None without faces."""
     from pxr import Usd, UsdGeom

@@ -23,8 +23,8 @@ SMOOTHING = 10
 ATTEMPTS = 5
 """At what one repair may undo of another."""
 
-Vertices = Float[np.ndarray, "N 3"]
-Faces = Int[np.ndarray, "F 3"]
+Vertices = Float[np.ndarray, "_ 3"]  # a result has other numbers of them than its argument
+Faces = Int[np.ndarray, "_ 3"]
 
 
 def cleaned(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:

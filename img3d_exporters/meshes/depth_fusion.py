@@ -172,7 +172,7 @@ def _within_cameras(points: Float[np.ndarray, "M 3"], views: Sequence[SurfaceVie
 
 
 def _blocks_at_surfaces(
-    views: Sequence[SurfaceView], depths: Sequence[Float[np.ndarray, "H W"]], extent: Float[np.ndarray, "3"]
+    views: Sequence[SurfaceView], depths: Sequence[Float[np.ndarray, "_ _"]], extent: Float[np.ndarray, "3"]
 ) -> Int32[np.ndarray, "B 3"]:
     """Coordinates of the blocks that a surface is in, and of those around them; lengths in voxels."""
     base = int(extent.max()) // BLOCK + 3

@@ -17,7 +17,7 @@ WIDER = 1.25
 
 def poisson_surface(
     vertices: Float[np.ndarray, "N 3"], faces: Int[np.ndarray, "F 3"], closed: bool
-) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "F 3"]]:
+) -> tuple[Float[np.ndarray, "M 3"], Int[np.ndarray, "G 3"]]:
     """The surface whose inside is on the inner side of all given vertices.
 
     Args:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, Shaped
+from jaxtyping import Float32, Int64, Num, Shaped
 
 from img3d_assets.mesh import Mesh
 
@@ -89,7 +89,7 @@ def unwrapped(mesh: Mesh, texture_size: int) -> Mesh:
     )
 
 
-def _pieces(centers: Float32[np.ndarray, "F 3"], faces: Int64[np.ndarray, "M"]) -> list[Int64[np.ndarray, "K"]]:
+def _pieces(centers: Float32[np.ndarray, "F 3"], faces: Int64[np.ndarray, "M"]) -> list[Int64[np.ndarray, "_"]]:
     """The faces in boxes of space, at most PIECE in each."""
     if len(faces) <= PIECE:
         return [faces]
@@ -129,7 +129,7 @@ def texels_of(mesh: Mesh, texture_size: int) -> Texels:
     return Texels(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def with_gutters(texture: Float[np.ndarray, "H W 3"], filled: Int64[np.ndarray, "T"]) -> Float[np.ndarray, "H W 3"]:
+def with_gutters(texture: Num[np.ndarray, "H W 3"], filled: Int64[np.ndarray, "T"]) -> Num[np.ndarray, "H W 3"]:
     """The texture, all but some texels in the colour of the nearest of those: filtering finds nothing else."""
     import cv2
 

@@ -110,7 +110,7 @@ def view_of_everything(splats: Gaussians, up: UpAxis) -> InitialView:
     return InitialView(center + TO_Y_UP[up].T @ offset, center, fov)
 
 
-def split_by_importance(splats: Gaussians) -> list[Int64[np.ndarray, "M"]]:
+def split_by_importance(splats: Gaussians) -> list[Int64[np.ndarray, "_"]]:
     """Indices of the Gaussians of each part, each once, those that matter most first.
 
     The first part also has the outermost ones: the renderer takes the scene's extent, and with it the camera's

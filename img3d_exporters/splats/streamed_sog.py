@@ -39,7 +39,7 @@ class Chunk:
     """One file's Gaussians, of one level."""
 
     level: int
-    runs: list[Int64[np.ndarray, "M"]] = field(default_factory=list)
+    runs: list[Int64[np.ndarray, "_"]] = field(default_factory=list)
     """Of each leaf, which of the level's Gaussians."""
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ def write_streamed_sog(splats: Gaussians, folder: Path) -> list[Gaussians]:
     return levels
 
 
-def _node(levels: list[Gaussians], members: list[Int64[np.ndarray, "M"]], chunks: list[Chunk]) -> dict[str, Any]:
+def _node(levels: list[Gaussians], members: list[Int64[np.ndarray, "_"]], chunks: list[Chunk]) -> dict[str, Any]:
     """A node of the tree, whose Gaussians are these of each level; puts those of leaves into chunks."""
     finest = levels[0].means[members[0]]
     axis = int(np.ptp(finest, axis=0).argmax()) if len(finest) else 0

@@ -75,7 +75,7 @@ class TrainingClock:
     def record(self, step: int, seconds: float, gaussians: int = 0) -> None:
         """Note that `step` took `seconds` of wall time, everything included, with so many Gaussians."""
         plan = self.plan
-        pace = seconds / _cost(plan.pixels[step], gaussians)
+        pace = seconds / float(_cost(plan.pixels[step : step + 1], gaussians)[0])
         resized = step > 0 and plan.pixels[step] != plan.pixels[step - 1]
         if self._num_recorded <= 1:  # the first step is slow (memory, caches) and stands only until the second
             self._pace = pace

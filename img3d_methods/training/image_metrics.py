@@ -30,7 +30,7 @@ class ImageMetrics:
         self._lpips: torch.nn.Module | None = None
         self._said_no_lpips = False
 
-    def psnr(self, image: Float[Tensor, "H W 3"], reference: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
+    def psnr(self, image: Float[Tensor, "*S 3"], reference: Float[Tensor, "*S 3"]) -> Float[Tensor, ""]:
         """Peak signal-to-noise ratio in dB, for values in [0, 1]."""
         return -10 * torch.log10(torch.mean((image - reference) ** 2).clamp_min(1e-12))
 

@@ -105,7 +105,7 @@ def render(
         Ks=torch.from_numpy(K).float()[None],
         width=width,
         height=height,
-        backgrounds=torch.tensor([background]),
+        backgrounds=torch.tensor([background], dtype=torch.float32),
         sh_degree=sh_degree,
         rasterize_mode="antialiased" if antialiased else "classic",
     )

@@ -61,11 +61,11 @@ def decoded(contents: bytes) -> Gaussians:
     alpha = colors[:, 3].clip(1e-9, 1 - 1e-9)
     return Gaussians(
         means=between(unpacked(words["position"], (11, 10, 11)), "x", "y", "z"),
-        quats=quats,
-        log_scales=between(unpacked(words["scale"], (11, 10, 11)), "scale_x", "scale_y", "scale_z"),
-        opacities=np.log(alpha / (1 - alpha)),
-        sh_dc=(between(colors[:, :3], "r", "g", "b") - 0.5) / SH_C0,
-        sh_rest=sh_rest,
+        quats=quats.astype(np.float32),
+        log_scales=between(unpacked(words["scale"], (11, 10, 11)), "scale_x", "scale_y", "scale_z").astype(np.float32),
+        opacities=np.log(alpha / (1 - alpha)).astype(np.float32),
+        sh_dc=((between(colors[:, :3], "r", "g", "b") - 0.5) / SH_C0).astype(np.float32),
+        sh_rest=sh_rest.astype(np.float32),
     )
 
 

@@ -192,6 +192,7 @@ def test_the_gradient_is_the_same_for_any_number_of_threads() -> None:
         ((5, 3), (2, 16, 2), [4, 0], r"resolutions must be from 1 to 16777216, got \[4, 0\]"),
     ],
 )
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_what_does_not_fit_is_named(
     positions: tuple[int, ...], table: tuple[int, ...], resolutions: list[int], message: str
 ) -> None:

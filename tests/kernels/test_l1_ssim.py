@@ -72,6 +72,7 @@ def test_equal_images_lose_nothing() -> None:
     assert l1_ssim(target, target, 0.2).item() == pytest.approx(0.0, abs=LOSS_TOLERANCE)
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_shapes_that_do_not_fit_are_named() -> None:
     image = torch.zeros(20, 30, 3)
     with pytest.raises(ValueError, match=r"\[20, 30, 3\] and \[30, 20, 3\]"):

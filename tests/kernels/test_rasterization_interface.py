@@ -73,6 +73,7 @@ def test_spherical_harmonics_in_two_parts_are_those_in_one(backend: str, sh_degr
         torch.testing.assert_close(value.grad, whole[name].grad, rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_parts_of_the_wrong_shape_are_refused() -> None:
     scene = random_scene(n=20)
     part = scene.colors[:, 1:]
@@ -174,6 +175,7 @@ def test_a_gaussian_reaches_the_tiles_its_radius_touches_and_no_others(backend: 
         ({"backend": "metal"}, "backend must be"),
     ],
 )
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_errors_name_the_argument(change: dict[str, Any], message: str) -> None:
     scene = random_scene(n=5)
     call = {**scene.tensors(), "Ks": scene.Ks, "width": 9, "height": 9, "sh_degree": 3, "backend": "torch", **change}
