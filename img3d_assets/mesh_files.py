@@ -21,9 +21,10 @@ from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_formats import fbx, glb, gltf_reading, obj, trimesh_reading, usdz, usdz_reading
 from img3d_assets.mesh_geometry import check_mesh, welded
 from img3d_assets.quantised import bytes_of
+from img3d_base import output_files
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import reason, require_regular
-from img3d_base.output_files import check_free, written_whole
+from img3d_base.output_files import written_whole
 
 
 def _glb(mesh: Mesh, path: Path) -> None:
@@ -136,11 +137,9 @@ def holds_texture(path: Path) -> bool:
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
     ending = path.suffix.lower()
-    if ending not in (OBJ, *FORMATS):
-        endings = ", ".join((OBJ, *FORMATS))
-        raise InputError(f"{path} has an ending that img3d-export mesh does not write: it writes {endings}.")
-    for file in (path, *(_beside(path) if ending == OBJ else ())):
-        check_free(file, force)
+    output_files.check_output(path, (OBJ, *FORMATS), "img3d-export mesh", force)
+    for file in _beside(path) if ending == OBJ else ():
+        output_files.check_free(file, force)
     if ending == ".fbx":
         fbx.check_installed()
 

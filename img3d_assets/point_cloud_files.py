@@ -14,8 +14,8 @@ import numpy as np
 
 from img3d_assets.point_cloud import PointCloud
 from img3d_assets.precision import needs_double_precision
-from img3d_base.errors import InputError
-from img3d_base.output_files import check_free, written_whole
+from img3d_base import output_files
+from img3d_base.output_files import written_whole
 
 LAS_STEPS = 1e9
 """Steps of coordinates over the extent of a cloud: a LAS file has integers of 32 bits."""
@@ -81,11 +81,7 @@ SINGLE_PRECISION = ".pcd"
 
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
-    if path.suffix.lower() not in WRITERS:
-        raise InputError(
-            f"{path} has an ending that img3d-export pointcloud does not write: it writes {', '.join(WRITERS)}."
-        )
-    check_free(path, force)
+    output_files.check_output(path, tuple(WRITERS), "img3d-export pointcloud", force)
 
 
 def write_point_cloud(cloud: PointCloud, path: Path) -> None:

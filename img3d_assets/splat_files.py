@@ -20,9 +20,10 @@ from img3d_assets.gaussians import Gaussians
 from img3d_assets.selection import without_outliers
 from img3d_assets.splat_formats import antimatter_splat, compressed_ply, gltf, ksplat, ply, sog, spz
 from img3d_assets.splat_formats.recognise import Kind, kind_of, splat_file
+from img3d_base import output_files
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import reason
-from img3d_base.output_files import check_free, written_whole
+from img3d_base.output_files import written_whole
 from img3d_base.ply_tables import read_ply
 
 DAMAGED = (OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
@@ -84,11 +85,7 @@ def read_splats(path: Path) -> tuple[Gaussians, UpAxis]:
 
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
-    name = path.name.lower()
-    if not name.endswith((PLY, *FORMATS)):
-        written = ", ".join([PLY, *FORMATS])
-        raise InputError(f"{path} has an ending that img3d-export splat does not write: it writes {written}.")
-    check_free(path, force)
+    output_files.check_output(path, (PLY, *FORMATS), "img3d-export splat", force)
 
 
 def in_3dgs_axes(splats: Gaussians, up: UpAxis | None) -> Gaussians:

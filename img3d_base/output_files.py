@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,23 @@ def check_free(path: Path, force: bool) -> None:
     """Raises InputError where something is that may not be replaced."""
     if path.is_dir() or (path.exists() and not force):
         raise InputError(f"{path} is there already: choose another name{'' if path.is_dir() else ', or give --force'}.")
+
+
+def check_output(path: Path, endings: Sequence[str], command: str, force: bool) -> None:
+    """Refuses a file before the work that it is for.
+
+    Args:
+        path: What is to be written.
+        endings: Those of the names of files that can be written, in lower case.
+        command: What writes them, for the message.
+        force: Whether a file that is there may be replaced.
+
+    Raises:
+        InputError: The ending is another one, or something is there.
+    """
+    if not path.name.lower().endswith(tuple(endings)):
+        raise InputError(f"{path} has an ending that {command} does not write: it writes {', '.join(endings)}.")
+    check_free(path, force)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ DEPRECATED_CALLS = r"`torch\.(jit\.script|cuda\.amp\.\w+)"
 
 
 def silence_upstream_warnings() -> None:
-    """Hide torch's FutureWarnings about calls in Nerfstudio (torch.cuda.amp, torch.jit.script: FACTS T2).
+    """Hide torch's FutureWarnings about calls in Nerfstudio (torch.cuda.amp, torch.jit.script).
 
     Of cameras, also its warning about indices in lists (T3).
 

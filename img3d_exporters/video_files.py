@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from img3d_base import output_files
 from img3d_base.errors import InputError
-from img3d_base.output_files import check_free, written_whole
+from img3d_base.output_files import written_whole
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
@@ -25,12 +26,9 @@ FASTEST_GIF = 50
 
 def check_output(path: Path, fps: int, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
-    ending = path.suffix.lower()
-    if ending not in (".mp4", ".gif"):
-        raise InputError(f"{path} has an ending that img3d-export video does not write: it writes .mp4 and .gif.")
-    if ending == ".gif" and fps > FASTEST_GIF:
+    output_files.check_output(path, (".mp4", ".gif"), "img3d-export video", force)
+    if path.suffix.lower() == ".gif" and fps > FASTEST_GIF:
         raise InputError(f"--fps is {fps}: GIFs play at most {FASTEST_GIF} pictures a second.")
-    check_free(path, force)
 
 
 def write_video(pictures: Iterable[Picture], num_pictures: int, path: Path, fps: int) -> None:

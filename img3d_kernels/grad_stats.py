@@ -11,17 +11,18 @@ from torch import Tensor
 
 @dataclass
 class GradStats:
-    """Sums over training steps, which the backward pass of `rasterization` adds to; as gsplat's `DefaultStrategy` has
-    them (`_update_state`), in float32.
+    """Statistics for densification in float32, as in gsplat's `DefaultStrategy._update_state`.
+
+    The backward pass of `rasterization` adds to them in every training step.
     """
 
     grad2d: Float[Tensor, "N"]
-    """Sum over the views of the norm of the gradient of `means2d`, in half images."""
+    """Sum over views of the gradient norm of `means2d`, in half image sizes."""
     count: Float[Tensor, "N"]
-    """Number of views, those that do not have the Gaussian in them left out."""
+    """Number of views that see the Gaussian. Views that do not see it are skipped."""
     radii: Float[Tensor, "N"] | None = None
-    """Greatest radius in any view, the image's longer side being 1; None where nobody asks."""
+    """Largest radius in any view, in units of the image's longer side; None where it is not needed."""
     absgrad: bool = False
-    """Whether grad2d adds up the sums of pixels' absolute gradients instead (AbsGS, arXiv 2404.10484)."""
+    """Whether `grad2d` sums absolute gradients over pixels instead (AbsGS, arXiv 2404.10484)."""
     means2d_absgrad: Float[Tensor, "C N 2"] | None = field(default=None, repr=False)
-    """These sums, on their way from the blending's backward pass to the projection's."""
+    """Absolute gradients of one step: written by the backward pass of blending, read by that of projection."""

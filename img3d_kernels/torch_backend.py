@@ -28,7 +28,7 @@ MIN_ALPHA = 1.0 / 255.0
 MIN_TRANSMITTANCE = 1e-4
 """A pixel is finished before the Gaussian that would bring its transmittance to this or below."""
 FOV_MARGIN = 0.3
-"""How far outside the image, in half image sizes, the projection is linearised where a Gaussian is; beyond, there."""
+"""Margin around the image, in half image sizes. The projection is linearised at a Gaussian's centre, clamped to it."""
 MAX_RADIUS = 1e9
 """In pixels. Radii are int32: what is larger, or not a number, is left out."""
 TILE_SIZE = 16

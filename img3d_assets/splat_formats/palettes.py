@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
-from rich.progress import track
 from torch import Tensor
 
-from img3d_base.console import CONSOLE
+from img3d_base.progress import with_progress
 
 ROUNDS, CODEBOOK_ROUNDS = 4, 500
 HISTOGRAM = 1 << 16
@@ -66,10 +65,7 @@ def palette(
     shares = 1 + ((size - len(centers)) * spread / spread.sum().clamp_min(1e-30)).int()
     labels = torch.empty_like(group_of)
     entries: list[Tensor] = []
-    progress = track(
-        shares.tolist(), "Palette of colours", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
-    )
-    for i, share in enumerate(progress):
+    for i, share in enumerate(with_progress(shares.tolist(), "Palette of colours", len(shares))):
         members = (group_of == i).nonzero()[:, 0]
         if len(members):
             own, nearest = _k_means(points[members], min(share, len(members)), generator)

@@ -23,17 +23,17 @@ from img3d_dataparsers.sfm.support import MIN_POINTS, NO_SUPPORT, is_homography,
 MAPPERS = ("global", "incremental", "forward motion")
 """In the order in which they are tried."""
 SEED = 0
-"""Of everything that COLMAP draws."""
+"""Of COLMAP's random choices."""
 OUTLIER, MAX_OUTLIER = 2e-3, 4.0
-"""Reprojection error of a feature that is a wrong match, in the photo's longest sides, but no more than COLMAP's 4
-pixels. Not less: rolling shutters bend photos by that much, and cameras from the fitting half of a photo are worse."""
+"""A feature with a larger reprojection error is an outlier: relative to the photo's longer side, and in pixels
+(COLMAP's value). A smaller limit would reject rolling-shutter photos."""
 MAX_REPROJECTION_ERROR = 1e-3
 """Of a feature in the result, in the photo's longest sides: 2 pixels in 2000."""
 TRACKS_PER_PHOTO = 500
-"""Of the longest, that the global mapper places photos by. All of them (150 photos with 4096 features) take 3 times as
-long for the same cameras within 0.01 mm, and the points of the others are triangulated afterwards."""
+"""The global mapper places photos by this many of the longest tracks. With all tracks it takes 3 times as long (150
+photos, 4096 features each) and gives the same cameras within 0.01 mm. The other points are triangulated afterwards."""
 MANY_PHOTOS, NEARLY_ALL = 100, 0.95
-"""Of many photos, the share that has to be supported by points for other mappers, which take long, not to be tried."""
+"""With so many photos, slower mappers are tried only if a smaller share than this is supported by points."""
 MIN_ANGLE = 1.5
 """Degrees between the rays of a point, as COLMAP's."""
 MIN_MODEL_SIZE = 3
@@ -43,7 +43,7 @@ MAX_PRINCIPAL_POINT_ERROR = 5e-3
 MAX_PRINCIPAL_POINT_SHIFT = 0.1
 """From the photo's centre, in its longest sides; photos that were cropped may have more, but then nobody can tell."""
 ENOUGH_FOR_COVARIANCE = 60
-"""Photos; what they determine, all of them do."""
+"""The covariance of the intrinsics is computed from at most this many photos."""
 
 
 def main(work: Path) -> None:

@@ -86,12 +86,10 @@ def _size(is_rasterised: bool, cameras: Cameras, output: Path) -> tuple[int, int
 def _rendered(model: Model, cameras: Cameras) -> Iterator[Picture]:
     """The pictures, with a progress bar; each is made when it is asked for."""
     import torch
-    from rich.progress import track
 
-    from img3d_base.console import CONSOLE
+    from img3d_base.progress import with_progress
 
-    frames = range(len(cameras))
-    for i in track(frames, "Rendering", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+    for i in with_progress(range(len(cameras)), "Rendering", len(cameras)):
         with torch.no_grad():
             rgb = model.get_outputs_for_camera(cameras[i : i + 1].to(model.device))["rgb"]
         yield (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

@@ -14,14 +14,14 @@ from img3d_base.errors import InputError
 
 MeshSet = Any
 """pymeshlab's, which has no types."""
-LEAST_PART = 0.02
-"""Faces of a separate part, relative to the largest, from which on it is one."""
+MIN_PART = 0.02
+"""A separate part with fewer faces than this share of the largest part's is removed."""
 SMALL_HOLE = 60
-"""Edges around a hole that is closed in any case: what no picture saw, rather than an opening."""
+"""Holes with at most this many edges are always closed: no picture saw what is there. Larger ones are openings."""
 SMOOTHING = 10
-"""Steps of Taubin's (1995), which takes off the roughness between neighbouring vertices and nothing of the volume."""
+"""Steps of Taubin smoothing (1995), which removes roughness and keeps the volume."""
 ATTEMPTS = 5
-"""At what one repair may undo of another."""
+"""Rounds of repairs at most: one repair can undo a part of another."""
 
 Vertices = Float[np.ndarray, "_ 3"]  # a result has other numbers of them than its argument
 Faces = Int[np.ndarray, "_ 3"]
@@ -44,7 +44,7 @@ def without_crumbs(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
     _, part_of_vertex = connected_components(graph, directed=False)
     part = part_of_vertex[faces[:, 0]]
     sizes = np.bincount(part, minlength=1)
-    return compacted(vertices, faces[sizes[part] >= LEAST_PART * sizes.max()])
+    return compacted(vertices, faces[sizes[part] >= MIN_PART * sizes.max()])
 
 
 def compacted(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 SUPPORT = 3.0
 """Units from the given surface beyond which there is no evidence for the new one."""
 WIDER = 1.25
-"""Than the points is the cube that is halved as many times as the `depth` says: what bridges a hole must fit in."""
+"""Side of the octree's bounding cube, relative to the points' extent: surface that bridges a hole needs the margin."""
 
 
 def poisson_surface(

@@ -14,11 +14,10 @@ from jaxtyping import Bool, Float, Float32
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.models.base_model import Model
-from rich.progress import track
 from torch import Tensor
 
 from img3d_assets.gaussians import Gaussians
-from img3d_base.console import CONSOLE
+from img3d_base.progress import with_progress
 from img3d_dataparsers.images.camera_sizes import downscaled
 from img3d_dataparsers.images.image_dataset import Img3dImageDataset
 from img3d_exporters.page.viewer_page import view_of_everything
@@ -89,7 +88,7 @@ class SurfaceViews:
         return len(self.cameras)
 
     def __iter__(self) -> Iterator[SurfaceView]:
-        for i in track(range(len(self)), self.task, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+        for i in with_progress(range(len(self)), self.task, len(self)):
             yield self.look(self.cameras[i : i + 1], i)
 
     def in_frame(self, transform: Float[np.ndarray, "3 4"], scale: float) -> SurfaceViews:

@@ -259,7 +259,7 @@ class _Best:
             place_of: Of each texel.
             gains: To multiply each picture with.
         """
-        # A picture comes and goes with the weight 0, or there would be a seam; when all are alike, all have one.
+        # The worst kept picture gets nearly no weight: where another one replaces it, the colour does not jump.
         weights = self.qualities - 0.99 * self.qualities.min(axis=1, keepdims=True)
         weights *= agreement[place_of[:, None], self.views]
         total = weights.sum(axis=1)

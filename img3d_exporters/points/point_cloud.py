@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.base_model import Model
-from rich.progress import track
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.point_cloud import PointCloud
-from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
+from img3d_base.progress import with_progress
 from img3d_kernels import rasterization
 from img3d_kernels.poses import viewmats
 from img3d_kernels.quaternions import rotation_matrices
@@ -94,7 +93,7 @@ def _seen(splats: Gaussians, cameras: Cameras) -> Float[np.ndarray, "N"]:
     Ks = chosen.get_intrinsics_matrices().cpu()
     Ks[:, :2] *= scale
     colors = torch.zeros(len(splats), 3, requires_grad=True)
-    for i in track(range(len(views)), "What is seen", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+    for i in with_progress(range(len(views)), "What is seen", len(views)):
         picture, _, _ = rasterization(
             means=torch.from_numpy(splats.means),
             quats=torch.from_numpy(splats.quats),
@@ -134,10 +133,10 @@ def points_of_depth(model: Model, cameras: Cameras, num_points: int, seed: int =
     """
     rng = np.random.default_rng(seed)
     share = -(-num_points // len(cameras))
-    progress = track(
-        range(len(cameras)), "Depth of each photo", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
-    )
-    clouds = [_points_of_picture(model, cameras[i : i + 1], 2 * share, rng) for i in progress]
+    clouds = [
+        _points_of_picture(model, cameras[i : i + 1], 2 * share, rng)
+        for i in with_progress(range(len(cameras)), "Depth of each photo", len(cameras))
+    ]
     cloud = PointCloud(
         *(np.concatenate([getattr(each, field.name) for each in clouds]) for field in fields(PointCloud))
     )

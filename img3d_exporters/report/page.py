@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from img3d_exporters.report.figures import LARGEST_ERROR, error_scale
-from img3d_exporters.report.pictures import MOST_COMPARISONS, Comparison, Comparisons, Picture
+from img3d_exporters.report.pictures import MAX_COMPARISONS, Comparison, Comparisons, Picture
 
 STYLE = Path(__file__).parent / "report.css"
 
@@ -177,7 +177,7 @@ def _table(measured: Sequence[Comparison], noun: str) -> str:
         f"<tr><td>{escape(each.name)}</td>{''.join(f'<td>{_number(n, each.metrics[n])}</td>' for n in names)}</tr>"
         for each in measured
     )
-    opened = " open" if len(measured) > MOST_COMPARISONS else ""
+    opened = " open" if len(measured) > MAX_COMPARISONS else ""
     return (
         f"<details{opened}><summary>Measurements: {len(measured)}</summary>"
         f'<table class="metrics"><tr><th>{noun}</th>{head}</tr>{rows}</table></details>'

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 THUMBNAIL, COMPARISON = 160, 480
 """Longer sides, in pixels."""
-MOST_THUMBNAILS, MOST_COMPARISONS = 24, 8
+MAX_THUMBNAILS, MAX_COMPARISONS = 24, 8
 SECONDS_TO_RENDER = 90.0
 """If all held-out photos take longer than about this, fewer are rendered."""
-FEWEST = 2
-"""Renders, however long they take."""
+MIN_RENDERS = 2
+"""Photos that are rendered even if that takes longer than `SECONDS_TO_RENDER`."""
 METRICS = ("psnr", "ssim", "lpips")
 """What models measure, as they call it; the last only where its weights are on disk."""
 
@@ -95,7 +95,7 @@ class Comparisons:
 
     def shown(self) -> list[Comparison]:
         """As many as one wants to look at."""
-        return [self.measured[i] for i in evenly(len(self.measured), MOST_COMPARISONS)]
+        return [self.measured[i] for i in evenly(len(self.measured), MAX_COMPARISONS)]
 
 
 def evenly(count: int, at_most: int) -> list[int]:
@@ -115,7 +115,7 @@ def thumbnails(run: Run) -> list[Picture]:
     train, held_out = run.datamanager.train_dataset, run.datamanager.eval_dataset
     assert train is not None
     paths = sorted({*train.image_filenames, *(held_out.image_filenames if held_out is not None else ())})
-    paths = [paths[i] for i in evenly(len(paths), MOST_THUMBNAILS)]
+    paths = [paths[i] for i in evenly(len(paths), MAX_THUMBNAILS)]
     views_folder = train.metadata.get("views_folder")
     if views_folder is not None:
         paths.insert(0, Path(views_folder) / INPUT)
@@ -162,7 +162,7 @@ def compare(run: Run) -> Comparisons:
         began = time.monotonic()
         measured = [_compare(run.model, views(0), dataset.image_filenames[0])]
         seconds = time.monotonic() - began
-        indices = evenly(len(dataset), max(FEWEST, int(SECONDS_TO_RENDER / max(seconds, 1e-9))))
+        indices = evenly(len(dataset), max(MIN_RENDERS, int(SECONDS_TO_RENDER / max(seconds, 1e-9))))
         for done, index in enumerate(indices[1:], start=1):
             progress.update(task, total=len(indices), completed=done)
             measured.append(_compare(run.model, views(index), dataset.image_filenames[index]))

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.splat_files import FORMATS, PLY, write_splats
-from img3d_base.console import CONSOLE
+from img3d_base import output_files
 from img3d_base.errors import InputError
-from img3d_base.output_files import check_free, written_whole
+from img3d_base.output_files import written_whole
+from img3d_base.progress import with_progress
 from img3d_exporters.load_run import Run
 from img3d_exporters.report.curve import training_curve
 from img3d_exporters.report.figures import histogram, scene_view
@@ -42,9 +42,7 @@ SLOW, MOST_FOR_SLOW = ".sog", 300_000
 
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the report may not be written, before anything that takes long."""
-    if path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path} has an unknown ending: a report is a page, whose name ends in .html.")
-    check_free(path, force)
+    output_files.check_output(path, ENDINGS, "img3d-export report", force)
 
 
 def write_report(run: Run, path: Path) -> None:
@@ -232,9 +230,7 @@ def _exports(splats: Gaussians) -> SizeTable:
     tried = [ending for ending in endings if ending != SLOW or len(splats) <= MOST_FOR_SLOW]
     sizes: dict[str, int | None] = dict.fromkeys(endings)
     with tempfile.TemporaryDirectory() as folder:
-        for ending in track(
-            tried, "Sizes of exports", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
-        ):
+        for ending in with_progress(tried, "Sizes of exports", len(tried)):
             path = Path(folder) / f"splats{ending}"
             write_splats(splats, path, "z")
             sizes[ending] = path.stat().st_size

@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
-from rich.progress import track
 
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.merging import covariances, merged
 from img3d_assets.selection import without_outliers
 from img3d_assets.splat_formats.morton import morton_order
 from img3d_assets.splat_formats.sog import META, sog_files
-from img3d_base.console import CONSOLE
 from img3d_base.output_files import written_whole
+from img3d_base.progress import with_progress
 
 INDEX = "lod-meta.json"
 COARSEST, SHRINK = 16_384, 4
@@ -52,7 +51,7 @@ def levels_of(splats: Gaussians) -> list[Gaussians]:
     while (sizes[-1] if sizes else len(splats)) > COARSEST:
         sizes.append(max(COARSEST, (sizes[-1] if sizes else len(splats)) // SHRINK))
     levels = [splats]
-    for size in track(sizes, "Levels of detail", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+    for size in with_progress(sizes, "Levels of detail", len(sizes)):
         levels.append(merged(levels[-1], size))
     return levels
 
@@ -87,7 +86,7 @@ def write_streamed_sog(splats: Gaussians, folder: Path) -> list[Gaussians]:
         temporary.mkdir()
         (temporary / INDEX).write_text(json.dumps(index))
         work = list(zip(names, chunks, strict=True))
-        for name, chunk in track(work, "Files", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal):
+        for name, chunk in with_progress(work, "Files", len(work)):
             (temporary / name).mkdir()
             part = levels[chunk.level][np.concatenate(chunk.runs)]
             palette = COARSE_PALETTE if chunk.level else None

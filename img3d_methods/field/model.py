@@ -37,11 +37,11 @@ from img3d_methods.viewing.point_cloud_view import PointCloudView
 
 DENSITY, RGB = FieldHeadNames.DENSITY, FieldHeadNames.RGB
 ANNEALED = 1 / 30
-"""Part of a run in which samples spread from everywhere to where the proposal network sends them, and …"""
+"""Share of a run during which the proposal weights are annealed (arXiv 2111.12077, eq. 18), as in nerfacto."""
 ANNEALING_SLOPE = 10.0
-"""… how fast (arXiv 2111.12077, eq. 18): both nerfacto's."""
+"""Slope of that annealing, as in nerfacto."""
 PROPOSAL_WARMUP, PROPOSAL_INTERVAL = 1 / 6, 5.0
-"""After this part of a run the proposal network is trained in every fifth step only: nerfacto's."""
+"""After this share of a run the proposal network is trained in every fifth step only, as in nerfacto."""
 
 
 @dataclass

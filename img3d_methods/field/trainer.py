@@ -21,7 +21,7 @@ def nerf_optimizers() -> dict[str, Any]:
         return ExponentialDecayConfig(lr_final=1e-4)
 
     return {
-        # What Gaussians are there are a table's entries here: those that a step does not touch cost nothing.
+        # Entries of a hash table are updated as Gaussians are: those without a gradient in this step are skipped.
         "tables": {"optimizer": GaussianAdamConfig(lr=2e-2), "scheduler": decay()},
         "networks": {"optimizer": AdamOptimizerConfig(lr=1e-2, eps=1e-15), "scheduler": decay()},
     }

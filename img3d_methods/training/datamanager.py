@@ -16,10 +16,9 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from img3d_base.console import CONSOLE
+from img3d_base.progress import with_progress
 from img3d_dataparsers.images.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_methods.compat import folder_of_camera_paths
@@ -121,18 +120,9 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
                         data[key] = data[key].pin_memory()
             return data
 
-        progress = Progress(
-            TextColumn(f"Loading {split} photos"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("photos"),
-            TimeRemainingColumn(),
-            console=CONSOLE,
-            transient=True,
-            disable=not CONSOLE.is_terminal,
-        )
-        with progress, ThreadPoolExecutor(self.config.max_thread_workers or os.cpu_count()) as executor:
-            return list(progress.track(executor.map(load, range(len(dataset))), total=len(dataset)))
+        with ThreadPoolExecutor(self.config.max_thread_workers or os.cpu_count()) as executor:
+            photos = executor.map(load, range(len(dataset)))
+            return list(with_progress(photos, f"Loading {split} photos", len(dataset)))
 
     def next_train(self, step: int) -> tuple[Cameras | RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The next training photo; or, for `ns-export pointcloud` and `poisson`, rays through one.

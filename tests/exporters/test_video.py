@@ -159,7 +159,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "reason"),
         [
-            (("--output", "a.avi"), "writes .mp4 and .gif"),
+            (("--output", "a.avi"), "writes .mp4, .gif"),
             (("--output", "a.mp4", "--seconds", "0"), "--seconds is 0.0"),
             (("--output", "a.mp4", "--seconds", "nan"), "--seconds is nan"),
             (("--output", "a.mp4", "--fps", "0"), "--fps is 0"),
