@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
@@ -49,3 +51,17 @@ def area_normals(mesh: Mesh) -> Float[np.ndarray, "F 3"]:
     """Of each face, as long as it has area."""
     a, b, c = (mesh.vertices[corner].astype(np.float64) for corner in mesh.faces.T)
     return np.cross(b - a, c - a) / 2
+
+
+def in_frame(mesh: Mesh, transform: Float[np.ndarray, "3 4"], scale: float) -> Mesh:
+    """The mesh in another world, in double precision; nobody knows what is up there.
+
+    Args:
+        mesh: In the present world.
+        transform: From that world to the present one, but for the scale, as Nerfstudio's dataparser_transform; its left
+            part is a rotation.
+        scale: Applied after the transform, as Nerfstudio's dataparser_scale.
+    """
+    transform = transform.astype(np.float64)
+    vertices = (mesh.vertices.astype(np.float64) / scale - transform[:, 3]) @ transform[:, :3]
+    return replace(mesh, vertices=vertices, up=None)

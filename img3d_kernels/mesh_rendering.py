@@ -77,7 +77,7 @@ class MeshScene:
         self,
         origins: Float[Tensor, "N 3"],
         directions: Float[Tensor, "N 3"],
-        pixel_width: float = 0.0,
+        pixel_width: float | Float[Tensor, "N"] = 0.0,
     ) -> MeshHits:
         """Follow rays to the first triangle.
 
@@ -85,7 +85,8 @@ class MeshScene:
             origins: World coordinates.
             directions: Of any length.
             pixel_width: Of a camera whose directions have depth 1: distance between its pixels at that depth, which
-                says how much of a texture a ray averages. 0 takes the texture's own resolution.
+                says how much of a texture a ray averages. 0 takes the texture's own resolution. For directions of
+                length 1, the distance between neighbouring rays at distance 1.
         """
         import open3d as o3d
 

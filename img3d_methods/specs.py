@@ -18,6 +18,9 @@ from img3d_methods.field.model import Img3dNerfModelConfig
 from img3d_methods.field.trainer import Img3dNerfTrainerConfig
 from img3d_methods.generated.dataparser_specs import img3d_single_image
 from img3d_methods.generated.methods import method_of
+from img3d_methods.mesh.dataparser_specs import img3d_mesh as img3d_mesh_data
+from img3d_methods.mesh.model import Img3dMeshModelConfig
+from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.splat.pipeline import Img3dSplatPipelineConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainerConfig
@@ -72,6 +75,20 @@ img3d_object_views = MethodSpecification(
     description=description(
         "img3d-object-views",
         "Gaussian splats of an object from one image: a network imagines its other sides, img3d-splat trains on all.",
+    ),
+)
+
+img3d_mesh = MethodSpecification(
+    config=Img3dMeshTrainerConfig(
+        method_name="img3d-mesh",
+        vis="viewer",
+        pipeline=Img3dPipelineConfig(
+            datamanager=Img3dDatamanagerConfig(dataparser=img3d_mesh_data.config),
+            model=Img3dMeshModelConfig(),
+        ),
+    ),
+    description=description(
+        "img3d-mesh", "A mesh file as a run, without training: to look at, render, evaluate and convert."
     ),
 )
 

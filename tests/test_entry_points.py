@@ -97,8 +97,8 @@ def test_what_pyproject_registers_is_what_nerfstudio_expects() -> None:
     parsers = [
         entry for entry in entry_points(group="nerfstudio.dataparser_configs") if entry.value.startswith("img3d")
     ]
-    assert "img3d-splat" in {entry.name for entry in methods}
-    assert "img3d-photos" in {entry.name for entry in parsers}
+    assert {"img3d-splat", "img3d-mesh"} <= {entry.name for entry in methods}
+    assert {"img3d-photos", "img3d-mesh"} <= {entry.name for entry in parsers}
     for entry in methods:
         specification = entry.load()
         assert isinstance(specification, MethodSpecification)

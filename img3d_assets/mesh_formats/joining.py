@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_sampling import texture_colors
 from img3d_assets.quantised import bytes_of
 
 MAX_TEXTURE = 8192
@@ -50,10 +51,7 @@ def joined(parts: Sequence[Mesh]) -> Mesh:
 def _with_texture_colors(mesh: Mesh) -> Mesh:
     """The colours that the texture has at the vertices, for formats without textures."""
     assert mesh.uvs is not None and mesh.texture is not None
-    height, width = mesh.texture.shape[:2]
-    columns = (mesh.uvs[:, 0] * width).astype(np.int64).clip(0, width - 1)
-    rows = ((1 - mesh.uvs[:, 1]) * height).astype(np.int64).clip(0, height - 1)
-    return replace(mesh, colors=(mesh.texture[rows, columns] / 255).astype(np.float32))
+    return replace(mesh, colors=texture_colors(mesh, mesh.uvs))
 
 
 def _stacked(parts: Sequence[Mesh], texture: Pixels | None) -> Mesh:

@@ -20,6 +20,8 @@ from img3d_exporters.commands.sources import (
 )
 
 if TYPE_CHECKING:
+    from img3d_assets.mesh import Mesh
+    from img3d_exporters.load_run import Run
     from img3d_exporters.meshes.surface_views import SurfaceViews
 
 TextureSource = Literal["photos", "renders", "none"]
@@ -66,8 +68,11 @@ def mesh(
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace files that are there.
     """
+    from img3d_assets.mesh import Mesh
     from img3d_assets.mesh_files import check_output, holds_texture, is_mesh, read_mesh, write_mesh
+    from img3d_assets.mesh_geometry import in_frame
     from img3d_assets.precision import nearby_origin
+    from img3d_exporters.load_run import load_run
     from img3d_exporters.meshes.mesh_of_run import MeshOptions, level_paths, levels_of_detail
     from img3d_exporters.meshes.texture_baking import check_texture_size
 
@@ -80,18 +85,30 @@ def mesh(
     if input is not None and is_mesh(input):
         if original_frame or texture is not None or options != MeshOptions():
             raise InputError(f"{input} is a mesh, which is converted as it is: only --output and --force apply.")
-        converted, up_axis = read_mesh(input)
-        write_mesh(converted, output, up_axis)
-        print_written(f"{len(converted.faces):,} triangles", output)
+        _write(*read_mesh(input), output)
         return
+    run = None
+    if load_config is not None:
+        run = load_run(load_config)
+        asset = run.representation.asset()
+        if isinstance(asset, Mesh):
+            if texture is not None or options != MeshOptions():
+                raise InputError(
+                    f"{load_config} holds a mesh, which is written as it is: only --output, --original-frame and "
+                    "--force apply."
+                )
+            if original_frame:
+                asset = in_frame(asset, run.dataparser_transform, run.dataparser_scale)
+            _write(asset, asset.up, output)
+            return
     if not holds_texture(output):
         texture = "none"
-    if load_config is None:
+    if run is None or load_config is None:
         assert input is not None
         check_frame_known(original_frame)
         views, paint, up = _pictures_of_file(input, texture or "renders", crop_min, crop_max)
     else:
-        views, paint, up = _pictures_of_run(load_config, texture or "photos", original_frame)
+        views, paint, up = _pictures_of_run(run, load_config, texture or "photos", original_frame)
     levels = list(levels_of_detail(views, paint, options))
     origin = nearby_origin(levels[0].vertices)
     say_origin(origin)
@@ -100,15 +117,24 @@ def mesh(
         print_written(f"{len(level.faces):,} triangles", path)
 
 
+def _write(mesh: Mesh, up: UpAxis | None, output: Path) -> None:
+    """A mesh that is there already."""
+    from img3d_assets.mesh_files import write_mesh
+    from img3d_assets.precision import nearby_origin
+
+    origin = nearby_origin(mesh.vertices)
+    say_origin(origin)
+    write_mesh(replace(mesh, vertices=mesh.vertices - origin), output, up)
+    print_written(f"{len(mesh.faces):,} triangles", output)
+
+
 def _pictures_of_run(
-    load_config: Path, texture: TextureSource, original_frame: bool
+    run: Run, load_config: Path, texture: TextureSource, original_frame: bool
 ) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis | None]:
     """What a mesh is made of, what it is painted with, and which axis points up."""
     from img3d_assets.gaussians import Gaussians
-    from img3d_exporters.load_run import load_run
     from img3d_exporters.meshes.surface_views import model_renderer, photographed, rendered_for, splat_renderer
 
-    run = load_run(load_config)
     if isinstance(run.representation.asset(), Gaussians):
         render = splat_renderer(splats_of_run(run, load_config))
     else:

@@ -31,14 +31,18 @@ def pointcloud(
     Args:
         output: The file to write; its ending says the format.
         load_config: The run's config.yml.
-        input: A splat file instead of a run.
+        input: A splat or mesh file instead of a run.
         num_points: How many points.
         source: What they are drawn from: the Gaussians, as many on each as is seen of it (if there are any, this is
-            what happens); or the depth that the model renders for its training cameras, which works for any method.
+            what happens; of a mesh, its surface is sampled evenly); or the depth that the model renders for its
+            training cameras, which works for any method.
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace the file if it is there.
     """
     from img3d_assets.gaussians import Gaussians
+    from img3d_assets.mesh import Mesh
+    from img3d_assets.mesh_files import is_mesh, read_mesh
+    from img3d_assets.mesh_sampling import points_on_mesh
     from img3d_assets.point_cloud_files import SINGLE_PRECISION, check_output, write_point_cloud
     from img3d_assets.precision import nearby_origin
     from img3d_exporters.load_run import load_run
@@ -53,10 +57,16 @@ def pointcloud(
         if source == "depth":
             raise InputError("A splat file has no training cameras: --source depth needs --load-config.")
         check_frame_known(original_frame)
-        cloud = points_on_gaussians(splats_of_file(input)[0], num_points)
+        if is_mesh(input):
+            cloud = points_on_mesh(read_mesh(input)[0], num_points)
+        else:
+            cloud = points_on_gaussians(splats_of_file(input)[0], num_points)
     else:
         run = load_run(load_config)
-        if source == "depth" or (source is None and not isinstance(run.representation.asset(), Gaussians)):
+        asset = run.representation.asset()
+        if isinstance(asset, Mesh) and source is None:
+            cloud = points_on_mesh(asset, num_points)
+        elif source == "depth" or (source is None and not isinstance(asset, Gaussians)):
             cloud = points_of_depth(run.model, run.cameras, num_points)
         else:
             cloud = points_on_gaussians(splats_of_run(run, load_config), num_points, run.cameras)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from img3d_assets.axes import UpAxis
+from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_base.console import CONSOLE
 from img3d_exporters.commands.sources import (
     check_one_source,
@@ -31,7 +32,7 @@ def viewer(
 
     Args:
         output_dir: Folder to write; replaced if it is such a page already.
-        load_config: The run's config.yml.
+        load_config: The run's config.yml. Of a mesh, splats on its surface are shown, and the mesh by a button.
         input: A splat file of any format that `img3d-export splat` reads, instead of a run.
         mesh: A .glb of the same scene, as `img3d-export mesh` writes it without --original-frame; a button shows it.
         single_file: Everything in one index.html.
@@ -49,7 +50,7 @@ def viewer(
     else:
         assert input is not None
         scene = _scene_of_file(input, up_axis)
-    scene.mesh = glb
+    scene.mesh = glb or scene.mesh
     scene.splats = without_outliers(scene.splats)
     files = write_page(scene, output_dir, single_file)
     megabytes = sum(path.stat().st_size for path in files) / 1e6
@@ -62,11 +63,18 @@ def viewer(
 
 
 def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
+    from img3d_assets.mesh import Mesh
+    from img3d_assets.mesh_formats.glb import glb
     from img3d_exporters.load_run import load_run
+    from img3d_exporters.page.mesh_splats import splats_on_mesh
     from img3d_exporters.page.viewer_page import PageScene, view_of_photo
 
     run = load_run(load_config)
-    splats = splats_of_run(run, load_config)
+    asset = run.representation.asset()
+    if isinstance(asset, Mesh):
+        splats, mesh = splats_on_mesh(asset), glb(replace(asset, vertices=asset.vertices @ TO_Y_UP["z"].T))
+    else:
+        splats, mesh = splats_of_run(run, load_config), None
     return PageScene(
         title=run.name,
         splats=splats,
@@ -74,6 +82,7 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
         view=view_of_photo(run.cameras),
         background=tuple(run.representation.background().detach().cpu().tolist()),
         antialiased=splats.antialiased,
+        mesh=mesh,
     )
 
 

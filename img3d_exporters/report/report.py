@@ -25,6 +25,7 @@ from img3d_exporters.report.page import Figure, Report, SizeTable, page
 from img3d_exporters.report.pictures import Comparisons, compare, thumbnails
 from img3d_exporters.report.scene import Side, plan, splats_of_points
 from img3d_methods.generated.trainer import Img3dGeneratedTrainerConfig
+from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.training.checkpoint_files import checkpoint_path
 from img3d_methods.training.curve import CurvePoint
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
@@ -35,7 +36,7 @@ ENDINGS = (".html", ".htm")
 THINNEST = 1000
 """Ratio of axes, beyond which there is no difference to see."""
 WITHOUT_CURVE = "This run left no record of it: neither a training_curve.csv nor Tensorboard's events."
-WITHOUT_TRAINING = "It was not trained: the Gaussians are as they were generated."
+WITHOUT_TRAINING = "It was not trained: it is shown as it was generated or read."
 SLOW, MOST_FOR_SLOW = ".sog", 300_000
 """A format whose palettes take half a minute for so many Gaussians, and are not made of more just to be measured."""
 
@@ -118,6 +119,8 @@ def _facts(run: Run, splats: Gaussians | None, curve: Sequence[CurvePoint]) -> d
 
 
 def _num_steps(run: Run) -> int:
+    if isinstance(run.config, Img3dMeshTrainerConfig):
+        return 0
     if isinstance(run.config, Img3dGeneratedTrainerConfig):  # an object as generated has one step, which did nothing
         return min(run.step + 1, run.config.max_num_iterations)
     return run.step + 1

@@ -7,6 +7,7 @@ import sys
 
 TEXTS = {
     "--data PATH": "photos, video, transforms.json",
+    "--data FILE": ".obj, .glb, .gltf, .ply, .stl, .usdz, .fbx",
     "--pipeline.model.preset fast|balanced|best": "time against quality",
     "--max-num-iterations N": "length of the whole run",
     "--pipeline.model.max-gaussians N": "limit on their number",
@@ -21,15 +22,34 @@ TEXTS = {
     "img3d-photos --max-image-size N": "longest side in pixels (*)",
     "img3d-single-image --generator NAME": "what imagines the rest (*)",
     "img3d-single-image --index N": "which image of a folder (*)",
+    "img3d-mesh --up-axis z|y|-y": "which axis of the file points up (*)",
+    "img3d-mesh --num-views N": "views to look at and evaluate (*)",
+    "img3d-mesh --view-size N": "their width and height in pixels (*)",
+    "img3d-mesh --cache-dir DIR": "where the views are kept (*)",
+    "--pipeline.model.samples-per-side N": "antialiasing",
 }
 """What an option is for; one that begins with the name of a data parser belongs to that."""
+ONLY_MESH = {"--data FILE", "img3d-mesh", "--pipeline.model.samples"}
 LEFT_OUT = {
-    "img3d-splat": {"--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"},
-    "img3d-nerf": {"--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"},
-    "img3d-object-views": {"--steps", "--experiment", "img3d-photos", "--pipeline.network", "--pipeline.model.camera"},
+    "img3d-splat": {
+        *ONLY_MESH,
+        *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
+    },
+    "img3d-mesh": {
+        *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
+        *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
+    },
+    "img3d-nerf": {
+        *ONLY_MESH,
+        *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
+    },
+    "img3d-object-views": {
+        *ONLY_MESH,
+        *("--steps", "--experiment", "img3d-photos", "--pipeline.network", "--pipeline.model.camera"),
+    },
 }
 """By their beginnings: what a method does not have, or has less need of."""
-LEFT_OUT_OF_GENERATORS = {"--steps-per-save", "img3d-photos", "--pipeline.model"}
+LEFT_OUT_OF_GENERATORS = {*ONLY_MESH, "--steps-per-save", "img3d-photos", "--pipeline.model"}
 """The same, of all methods that are made from generators."""
 
 

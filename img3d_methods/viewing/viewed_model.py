@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.rays import RayBundle
     from nerfstudio.data.scene_box import OrientedBox
 
+    from img3d_assets.mesh import Mesh
+
 
 class ViewedModel(Protocol):
     """A model of any kind that has a view."""
@@ -66,4 +68,16 @@ class ViewedSplatModel(ViewedModel, Protocol):
 
     def background(self) -> Float[Tensor, "3"]:
         """Behind the Gaussians, in [0, 1]."""
+        ...
+
+
+class ViewedMeshModel(ViewedModel, Protocol):
+    """A model that holds a mesh."""
+
+    def asset(self) -> Mesh:
+        """The mesh, in world coordinates."""
+        ...
+
+    def background(self) -> Float[Tensor, "3"]:
+        """Behind the mesh, in [0, 1]."""
         ...

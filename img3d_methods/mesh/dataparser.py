@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-mesh`: a mesh file as data: the mesh, and views of it from all sides, which any method trains on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+from PIL import Image
+from rich.progress import track
+
+from img3d_assets.axes import TO_Y_UP, UpAxis
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_files import read_mesh
+from img3d_assets.mesh_sampling import points_on_mesh
+from img3d_base.atomic_files import writable_cache, write_atomically
+from img3d_base.console import CONSOLE
+from img3d_base.errors import InputError
+from img3d_generators.cameras import orbit_camera_to_worlds
+from img3d_kernels.mesh_rendering import MeshScene
+from img3d_kernels.poses import focal_length
+
+FOV = 40.0
+"""Of the views, in degrees."""
+ELEVATIONS = (0.0, 30.0, 60.0, -30.0)
+"""Degrees above the horizon, in turn around the object."""
+RADIUS = 0.32
+"""Of the mesh's bounding sphere in the world, whose cameras are at distance 1: it fills nearly all of a view."""
+SAMPLES_PER_SIDE = 2
+"""A view's pixel is the mean of this number squared of rays."""
+NUM_SEED_POINTS = 20_000
+RECIPE = 1
+"""To be counted up with every change that changes views: what was kept from before is then made anew."""
+MAX_SIZE, MAX_VIEWS = 2048, 1000
+
+
+@dataclass
+class Img3dMeshDataParserConfig(DataParserConfig):
+    """A mesh, and how to look at it."""
+
+    _target: type = field(default_factory=lambda: Img3dMeshDataParser)
+    data: Path = Path()
+    """The mesh: .obj, .glb, .gltf, .ply, .stl, .usdz or .fbx (the last needs the extra fbx)."""
+    up_axis: Literal["auto", "z", "y", "-y"] = "auto"
+    """Which axis of the file points up. "auto": what the format says; z for .ply and .stl, which do not say."""
+    num_views: int = 16
+    """Views from all around."""
+    view_size: int = 400
+    """Pixels along each side of a view."""
+    cache_dir: Path | None = None
+    """Where to keep the views, made once. Default: .img3d beside the mesh, or ~/.cache/img3d if that is read-only."""
+
+
+@dataclass
+class Img3dMeshDataParser(DataParser):
+    """Reads the mesh, and renders its views or finds them in the cache. All of them train, all of them are evaluated.
+
+    Raises InputError, for the user, where the mesh cannot be used.
+    """
+
+    config: Img3dMeshDataParserConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, config: Img3dMeshDataParserConfig) -> None:
+        super().__init__(config=config)
+        self._read: tuple[Mesh, np.ndarray, float] | None = None
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
+        config = self.config
+        if not 1 <= config.num_views <= MAX_VIEWS:
+            raise InputError(f"--num-views is {config.num_views}: it can be 1 to {MAX_VIEWS}")
+        if not 16 <= config.view_size <= MAX_SIZE:
+            raise InputError(f"--view-size is {config.view_size}: it can be 16 to {MAX_SIZE}")
+        if self._read is None:
+            self._read = in_world(*read_mesh(config.data), config.up_axis)
+        mesh, transform, scale = self._read
+        cameras = cameras_around_origin(config.num_views, config.view_size)
+        folder = self._views_folder(mesh, cameras)
+        metadata: dict[str, Any] = {"alpha_color": torch.ones(3), "mesh": mesh}
+        if split == "train":
+            cloud = points_on_mesh(mesh, NUM_SEED_POINTS)
+            metadata["points3D_xyz"] = torch.from_numpy(cloud.points).float()
+            metadata["points3D_rgb"] = torch.from_numpy(np.round(cloud.colors * 255)).byte()
+        return DataparserOutputs(
+            image_filenames=[folder / _name(i) for i in range(config.num_views)],
+            cameras=cameras,
+            alpha_color=torch.ones(3),
+            scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
+            metadata=metadata,
+            dataparser_transform=torch.from_numpy(transform).float(),
+            dataparser_scale=scale,
+        )
+
+    def _views_folder(self, mesh: Mesh, cameras: Cameras) -> Path:
+        """The views as PNGs, made unless they are there."""
+        config = self.config
+        digest = hashlib.sha256(repr((RECIPE, config.num_views, config.view_size)).encode())
+        for array in (mesh.vertices, mesh.faces, mesh.colors, mesh.uvs, mesh.texture):
+            digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        folder = writable_cache(config.data.parent, config.cache_dir) / f"mesh-views-{digest.hexdigest()[:16]}"
+        if all((folder / _name(i)).is_file() for i in range(config.num_views)):
+            return folder
+        try:
+            with write_atomically(folder) as temporary:
+                temporary.mkdir(parents=True)
+                _render_views(mesh, cameras, temporary)
+        except OSError as error:
+            raise InputError(
+                f"the views cannot be kept in {folder.parent}: {error.strerror or error}; free some space there, or "
+                "give another folder with --cache-dir"
+            ) from error
+        return folder
+
+
+def _name(index: int) -> str:
+    return f"view_{index:04d}.png"
+
+
+def in_world(
+    mesh: Mesh, known_up: UpAxis | None, up_axis: Literal["auto", "z", "y", "-y"]
+) -> tuple[Mesh, np.ndarray, float]:
+    """The mesh about the origin, z up, of a size that cameras at distance 1 have in view.
+
+    Args:
+        mesh: As a file has it.
+        known_up: The axis that the file says is up.
+        up_axis: What the user says.
+
+    Returns:
+        The mesh, and, from the file's world to this one, the transform `[3, 4]` and the scale that is applied after it.
+
+    Raises:
+        InputError: The mesh has no extent.
+    """
+    up: UpAxis = (known_up or "z") if up_axis == "auto" else up_axis
+    rotation = TO_Y_UP["z"].T @ TO_Y_UP[up]
+    turned = mesh.vertices[np.unique(mesh.faces)].astype(np.float64) @ rotation.T
+    center = (turned.min(axis=0) + turned.max(axis=0)) / 2
+    radius = float(np.linalg.norm(turned - center, axis=1).max())
+    if not 0 < radius < np.inf:
+        raise InputError("The mesh has no extent: all its vertices are in one place")
+    scale = RADIUS / radius
+    transform = np.column_stack([rotation, -center])
+    vertices = scale * (mesh.vertices.astype(np.float64) @ rotation.T - center)
+    return replace(mesh, vertices=vertices.astype(np.float32), up="z"), transform, scale
+
+
+def cameras_around_origin(count: int, size: int) -> Cameras:
+    """Pinhole cameras of shape [C] on a sphere of radius 1, z up, the first looking along +y, as from the front."""
+    azimuths = [360 * i / count for i in range(count)]
+    elevations = [ELEVATIONS[i % len(ELEVATIONS)] for i in range(count)]
+    poses = torch.from_numpy(TO_Y_UP["z"].T).float() @ orbit_camera_to_worlds(azimuths, elevations, 1.0)
+    focal = focal_length(FOV, size)
+    return Cameras(
+        camera_to_worlds=poses,
+        fx=focal,
+        fy=focal,
+        cx=size / 2,
+        cy=size / 2,
+        width=size,
+        height=size,
+        camera_type=CameraType.PERSPECTIVE,
+        metadata={},  # not None: `ns-export cameras` writes into it
+    )
+
+
+@torch.no_grad()
+def _render_views(mesh: Mesh, cameras: Cameras, folder: Path) -> None:
+    """PNGs whose alpha is how much of each pixel the mesh covers."""
+    scene = MeshScene(
+        torch.from_numpy(mesh.vertices),
+        torch.from_numpy(mesh.faces),
+        torch.from_numpy(mesh.colors),
+        None if mesh.uvs is None else torch.from_numpy(mesh.uvs),
+        None if mesh.texture is None else torch.from_numpy(mesh.texture).float() / 255,
+    )
+    Ks = cameras.get_intrinsics_matrices()
+    for i in track(
+        range(len(cameras)), "Views of the mesh", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
+    ):
+        size = int(cameras.width[i])
+        rgb, _, alpha, _ = scene.render(cameras.camera_to_worlds[i], Ks[i], size, size, SAMPLES_PER_SIDE)
+        rgba = torch.cat([(rgb / alpha.clamp_min(1e-6)).clamp(0, 1), alpha], dim=-1)
+        Image.fromarray((rgba * 255).round().byte().numpy()).save(folder / _name(i))

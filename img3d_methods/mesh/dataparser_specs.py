@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry points: the data parser of meshes. Apart from specs.py, as Nerfstudio loads it in the middle of an import that
+methods need."""
+
+from __future__ import annotations
+
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+
+from img3d_methods.mesh.dataparser import Img3dMeshDataParserConfig
+
+img3d_mesh = DataParserSpecification(
+    config=Img3dMeshDataParserConfig(),
+    description="A mesh file (OBJ, glTF, PLY, STL, USDZ, FBX), seen from all around.",
+)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controls of a mesh that the page draws, and its download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from img3d_assets.mesh_files import write_mesh
+from img3d_methods.viewing.view_panel import ViewPanel
+
+if TYPE_CHECKING:
+    from img3d_methods.viewing.mesh_view import MeshView
+
+FILE_ENDINGS = ("glb", "usdz", "ply", "stl")
+"""Of the files that can be downloaded; an OBJ is more than one file."""
+
+
+class MeshPanel(ViewPanel):
+    """The tabs "Mesh" and "Export".
+
+    Args:
+        view: The view that they control; its viewer is set up.
+    """
+
+    COMMANDS = {**ViewPanel.COMMANDS, "viewer": "page"}
+
+    def __init__(self, view: MeshView) -> None:
+        self.view = view
+        super().__init__(view, "Mesh")
+
+    def _add_controls(self, gui: Any) -> Sequence[Any]:
+        self._in_browser = gui.add_checkbox(
+            "Draw the mesh in the browser", True, hint="Smooth. Off: pictures rendered by the model, antialiased."
+        )
+        return (self._in_browser,)
+
+    def _add_exports(self, gui: Any) -> None:
+        self._format = gui.add_dropdown("Format", FILE_ENDINGS)
+        export = gui.add_button("Download mesh", hint="What is inside the crop box.")
+        export.on_click(lambda event: self._export(self._mesh, event))
+
+    def _model_size(self) -> str:
+        return f"**Triangles** {len(self.view.model.asset().faces):,}"
+
+    @property
+    def draws_in_browser(self) -> bool:
+        return self._in_browser.value
+
+    @property
+    def shown(self) -> bool:
+        """What a refresh depends on."""
+        return self.draws_in_browser
+
+    def _mesh(self, event: Any) -> str:
+        mesh = self.view.cropped()
+        name = f"mesh.{self._format.value}"
+        with TemporaryDirectory() as folder:
+            write_mesh(mesh, Path(folder) / name, "z")
+            contents = (Path(folder) / name).read_bytes()
+        event.client.send_file_download(name, contents)
+        return f"{len(mesh.faces):,} triangles, {len(contents) / 1e6:.1f} MB, were sent to your downloads as `{name}`."

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mesh in the viewer: the page draws it itself, with its texture or its vertices' colours.
+
+It goes to the page as a GLB whose material is unlit: colours are those of the model's own renders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from torch import Tensor
+
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_formats.glb import glb
+from img3d_methods.viewing.browser_view import BrowserView
+from img3d_methods.viewing.mesh_panel import MeshPanel
+
+if TYPE_CHECKING:
+    from nerfstudio.viewer.viewer import Viewer
+
+    from img3d_methods.viewing.viewed_model import ViewedMeshModel
+
+NODE = "/mesh_of_the_model"
+
+
+class MeshView(BrowserView):
+    """Sends a model's mesh to the viewer's pages, which then need no pictures.
+
+    Args:
+        model: The model that it belongs to.
+    """
+
+    model: ViewedMeshModel
+    panel: MeshPanel | None
+
+    def __init__(self, model: ViewedMeshModel) -> None:
+        super().__init__(model)
+        self._node: Any = None
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        self.panel = MeshPanel(self)
+
+    def doublings(self) -> Sequence[int]:
+        return []
+
+    def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
+        """A page's first picture is rendered here: it tells its menu what can be rendered."""
+        shows = self._shows()
+        if self._node is not None and self._node.visible != shows:
+            self._node.visible = shows
+        return shows and bool(thread.output_keys)
+
+    def _background(self) -> Float[Tensor, "3"]:
+        return self.model.background().cpu()
+
+    def _shows(self) -> bool:
+        return self.panel is not None and self.panel.draws_in_browser and self.page_can_draw()
+
+    def _send(self) -> None:
+        assert self.panel is not None
+        mesh = self.cropped()
+        if len(mesh.faces) == 0:
+            if self._node is not None:
+                self._node.remove()
+                self._node = None
+            return
+        contents = glb(replace(mesh, vertices=mesh.vertices * self.page_units()))
+        self._node = self.viewer.viser_server.scene.add_glb(NODE, contents)
+        self.panel.sent("drawn by the browser", len(contents))
+
+    def cropped(self) -> Mesh:
+        """The mesh, or the faces with all corners in the viewer's crop box."""
+        mesh, box = self.model.asset(), self.crop_box()
+        if box is None:
+            return mesh
+        inside = box.within(torch.from_numpy(mesh.vertices)).reshape(-1).numpy()
+        faces = mesh.faces[inside[mesh.faces].all(axis=1)]
+        kept, faces_of_kept = np.unique(faces, return_inverse=True)
+        uvs = None if mesh.uvs is None else mesh.uvs[kept]
+        return replace(
+            mesh, vertices=mesh.vertices[kept], colors=mesh.colors[kept], uvs=uvs, faces=faces_of_kept.reshape(-1, 3)
+        )
