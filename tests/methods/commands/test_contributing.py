@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from command_lines import CommandLine
+from object_image import write_object_image
+
+from img3d_assets.splat_files import read_splats
 
 try:
     import tomllib
@@ -45,7 +48,7 @@ def install(files: dict[str, str], folder: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(groups) + "\n")
 
 
-@pytest.mark.parametrize("title", ["Add a method"])
+@pytest.mark.parametrize("title", ["Add a method", "Add a generator"])
 def test_a_walk_is_as_short_as_it_says(title: str) -> None:
     text = section(title)
     lines = [line for contents in files_of(text).values() for line in contents.splitlines() if line.strip()]
@@ -67,3 +70,22 @@ def test_add_a_method(tmp_path: Path) -> None:
         *("--pipeline.model.size-weight", 0.2),
     )
     assert "size_weight: 0.2" in (tmp_path / "outputs" / "scene" / "small-splat" / "now" / "config.yml").read_text()
+
+
+@pytest.mark.slow
+def test_add_a_generator(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    install(files_of(section("Add a generator")), package)
+    image = write_object_image(tmp_path / "object.png")
+    command = CommandLine(tmp_path)
+    command.env["PYTHONPATH"] += os.pathsep + str(package)
+    command.succeed(
+        *("ns-train", "img3d-disc", "--data", image, "--output-dir", tmp_path / "outputs", "--vis", "tensorboard"),
+        *("--experiment-name", "scene", "--timestamp", "now", "--max-num-iterations", 0),
+    )
+    command.succeed(
+        *("img3d-export", "splat", "--load-config", tmp_path / "outputs" / "scene" / "img3d-disc" / "now"),
+        *("--output", tmp_path / "disc.ply"),
+    )
+    assert len(read_splats(tmp_path / "disc.ply")[0]) == 500
