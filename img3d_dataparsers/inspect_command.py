@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from img3d_dataparsers.sfm.report import Report
     from img3d_dataparsers.usable_photos import UsablePhoto
 
-UNKNOWN_SCALE = "unknown; --camera-distance A.jpg B.jpg METRES, in training, gives it"
+UNKNOWN_SCALE = "unknown; training with --camera-distance A.jpg B.jpg METRES gives it"
 
 app = tyro.extras.SubcommandApp()
 
