@@ -17,9 +17,9 @@ from img3d_kernels import rasterization
 from img3d_kernels.poses import intrinsics, viewmats
 from img3d_kernels.spherical_harmonics import rgb_to_sh, sh_to_rgb
 
-LEAST_SCALE = 1e-8
+MIN_SCALE = 1e-8
 """World units; what has no extent gets that."""
-LEAST_ALPHA = 1e-6
+MIN_ALPHA = 1e-6
 """How far from 0 and 1 opacities are kept, whose logits are infinite there."""
 
 
@@ -90,8 +90,8 @@ class ActivatedGaussians:
         return Gaussians(
             means=_array(self.means),
             quats=_array(self.quats),
-            log_scales=_array(self.scales.clamp_min(LEAST_SCALE).log()),
-            opacities=_array(self.opacities.logit(eps=LEAST_ALPHA)),
+            log_scales=_array(self.scales.clamp_min(MIN_SCALE).log()),
+            opacities=_array(self.opacities.logit(eps=MIN_ALPHA)),
             sh_dc=harmonics[:, 0],
             sh_rest=harmonics[:, 1:],
             up=up,

@@ -16,7 +16,7 @@ from img3d_assets.axes import UpAxis
 from img3d_assets.precision import needs_double_precision
 from img3d_kernels.spherical_harmonics import rgb_to_sh, sh_to_rgb
 
-LEAST_OPACITY_LOGIT = -5.5373
+MIN_OPACITY_LOGIT = -5.5373
 """logit(1/255): what rasterisers skip and ns-export leaves out."""
 SH_COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
 """Coefficients per colour channel beyond the constant one, by degree."""
@@ -145,7 +145,7 @@ class Gaussians:
     def visible(self) -> Gaussians:
         """Those that are usable and opaque enough to be drawn, all numbers finite."""
         splats = self.finite()
-        drawn = splats.usable() & (splats.opacities >= LEAST_OPACITY_LOGIT)
+        drawn = splats.usable() & (splats.opacities >= MIN_OPACITY_LOGIT)
         return splats if drawn.all() else splats[drawn]
 
     def importance(self) -> Float[np.ndarray, "N"]:

@@ -20,8 +20,8 @@ from img3d_kernels.quaternions import rotation_matrices
 NEIGHBOURS = 6
 COLOR_WEIGHT = 16.0
 """Of a squared difference of colours, beside a squared distance in standard deviations."""
-LARGEST_ALPHA = 0.99
-SMALLEST_VARIANCE = 1e-20
+MAX_ALPHA = 0.99
+MIN_VARIANCE = 1e-20
 
 
 def merged(splats: Gaussians, target: int) -> Gaussians:
@@ -86,13 +86,13 @@ def _merged_pairs(first: Gaussians, second: Gaussians) -> Gaussians:
     variances, axes = np.linalg.eigh(spread)
     axes[..., 0] *= np.sign(np.linalg.det(axes))[:, None]
     quats = Rotation.from_matrix(axes).as_quat(scalar_first=True)
-    log_scales = 0.5 * np.log(np.maximum(variances, SMALLEST_VARIANCE))
+    log_scales = 0.5 * np.log(np.maximum(variances, MIN_VARIANCE))
     area = np.exp(log_scales[:, 1:].sum(axis=1))  # eigenvalues ascend: what is seen broadside
     return Gaussians(
         means.astype(np.float32),
         quats.astype(np.float32),
         log_scales.astype(np.float32),
-        logits(np.minimum(masses.sum(axis=1) / area, LARGEST_ALPHA)).astype(np.float32),
+        logits(np.minimum(masses.sum(axis=1) / area, MAX_ALPHA)).astype(np.float32),
         mean(first.sh_dc, second.sh_dc).astype(np.float32),
         mean(first.sh_rest, second.sh_rest).astype(np.float32),
         first.antialiased,

@@ -8,7 +8,7 @@ from jaxtyping import Float, Integer, UInt8, UInt32
 
 OTHERS = np.array([[j for j in range(4) if j != i] for i in range(4)])
 """The components of a quaternion beside component i."""
-LEAST_ALPHA = 1e-6
+MIN_ALPHA = 1e-6
 """Bytes say 0 and 1, whose logits are infinite: this far from them is meant."""
 
 
@@ -20,7 +20,7 @@ def levels(fractions: Float[np.ndarray, "..."], bits: int = 8) -> UInt32[np.ndar
 
 def logits(alphas: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     """What the sigmoid makes these opacities of."""
-    alphas = np.clip(np.asarray(alphas, np.float64), LEAST_ALPHA, 1 - LEAST_ALPHA)
+    alphas = np.clip(np.asarray(alphas, np.float64), MIN_ALPHA, 1 - MIN_ALPHA)
     return np.log(alphas / (1 - alphas))
 
 

@@ -32,7 +32,7 @@ PREPARED_SIZE = 512
 """Height and width in pixels of what Zero123++ is given."""
 LONGEST_SIDE = 2048
 """What larger photos are reduced to at once: objects of a quarter of their width are still large enough then."""
-LEAST_SIDE = 16
+MIN_SIDE = 16
 """Pixels that a picture, and the object in it, must have."""
 OPAQUE = 250
 """Alpha, of 255, from which on pixels count as opaque: a picture that has no other ones has nothing cut out."""
@@ -90,8 +90,8 @@ def cut_out(path: Path, open_session: OpenSession = open_object_finder) -> RGBA:
     """
     pixels = read_upright(path, LONGEST_SIDE)
     height, width = pixels.shape[:2]
-    if min(height, width) < LEAST_SIDE:
-        raise InputError(f"{path} is only {width} x {height} pixels; give one of at least {LEAST_SIDE}, better 512")
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{path} is only {width} x {height} pixels; give one of at least {MIN_SIDE}, better 512")
     if pixels.shape[2] == 4 and pixels[..., 3].min() < OPAQUE:
         return pixels
     rgb = pixels[..., :3]
@@ -130,7 +130,7 @@ def recentred(pixels: RGBA, border_ratio: float, size: int, name: Path) -> RGBA:
         raise InputError(f"{name} shows nothing: all of it is transparent, or no object was found in it")
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     longest = max(bottom - top, right - left)
-    if longest < LEAST_SIDE:
+    if longest < MIN_SIDE:
         raise InputError(f"the object in {name} is only {longest} pixels large; give a picture closer to it")
     scale = size * (1 - border_ratio) / longest
     width, height = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))

@@ -29,7 +29,7 @@ GRID = 48
 NUM_GAUSSIANS = 10_000
 NUM_COLOURS = 4
 """Of an object; its solids share them."""
-LARGEST_RADIUS = 0.5
+MAX_RADIUS = 0.5
 """Nothing of an object is farther from the origin."""
 
 Split = Literal["train", "held-out"]
@@ -51,7 +51,7 @@ def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
     corners = grids.reshape(-1, 3)
     middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
     size = np.linalg.norm(corners - middle, axis=1).max()
-    grids = (grids - middle) * (rng.uniform(0.8, 1.0) * LARGEST_RADIUS / size)
+    grids = (grids - middle) * (rng.uniform(0.8, 1.0) * MAX_RADIUS / size)
 
     # Equal numbers of points per area over all parts: one Gaussian covers the same area everywhere.
     cross = np.cross(grids[:, 1:, :-1] - grids[:, :-1, 1:], grids[:, 1:, 1:] - grids[:, :-1, :-1])  # outward

@@ -33,7 +33,7 @@ WEIGHTS_SIZE = "176 MB"
 WEIGHTS_LICENCE = "Apache-2.0, https://github.com/xuebinqin/U-2-Net"
 INPUT_SIZE = 1024
 """Longer side in pixels of what the network is given and reduces to 320: large photos need not be read in full."""
-LEAST_OBJECT = 0.001
+MIN_OBJECT = 0.001
 """Share of a photo below which its mask shows nothing."""
 
 
@@ -71,7 +71,7 @@ def remove_backgrounds(
     if to_make:
         session = (open_session or open_u2net)()
         progress = with_progress(to_make.items(), "Removing backgrounds of photos", len(to_make))
-        empty = [photo.name for mask, photo in progress if _make_mask(session, photo, mask) < LEAST_OBJECT]
+        empty = [photo.name for mask, photo in progress if _make_mask(session, photo, mask) < MIN_OBJECT]
         if empty:
             warn(f"no object was found in {len(empty)} of {len(to_make)} photos: {some_names(empty)}")
     kept = len(set(masks)) - len(to_make)

@@ -19,11 +19,11 @@ from PIL import Image
 
 BORDER = 0.02
 """Width of the border that is looked at, as a share of the picture's shorter side."""
-MOST_OF_BORDER = 0.75
+MAX_OF_BORDER = 0.75
 """Share of the border that a plain background has to take; the object may touch the rest."""
-LEAST_DIFFERENCE, MOST_DIFFERENCE = 5.0, 24.0
+MIN_DIFFERENCE, MAX_DIFFERENCE = 5.0, 24.0
 """Levels, of 255, by which a pixel has to differ from a plain background to be something else: by the noise there."""
-LEAST_FROM_COLOURED = 16.0
+MIN_FROM_COLOURED = 16.0
 """The least where the background is neither white nor black: objects are not of its colour, halos of JPEG are."""
 NOISE_FACTOR = 4.0
 """Such differences in median differences of the border's own pixels."""
@@ -103,9 +103,9 @@ def plain_background(rgb: Pixels) -> tuple[Floats, float] | None:
         distance = np.abs(colours - terms @ coefficients).max(axis=1)
         noise = float(np.median(distance))
         colour = coefficients[0]
-        least = LEAST_DIFFERENCE if _is_white_or_black(colour) else LEAST_FROM_COLOURED
-        tolerance = float(np.clip(NOISE_FACTOR * noise, least, MOST_DIFFERENCE))
-        if (distance <= tolerance).mean() >= MOST_OF_BORDER:
+        least = MIN_DIFFERENCE if _is_white_or_black(colour) else MIN_FROM_COLOURED
+        tolerance = float(np.clip(NOISE_FACTOR * noise, least, MAX_DIFFERENCE))
+        if (distance <= tolerance).mean() >= MAX_OF_BORDER:
             return _everywhere(coefficients, width, height), tolerance
     return None
 
@@ -135,7 +135,7 @@ def _fitted(
     coefficients = start
     for _ in range(5):
         distance = np.abs(colours - terms @ coefficients).max(axis=1)
-        kept = distance <= np.quantile(distance, MOST_OF_BORDER)
+        kept = distance <= np.quantile(distance, MAX_OF_BORDER)
         coefficients = np.linalg.lstsq(terms[kept], colours[kept], rcond=None)[0]
     return coefficients
 

@@ -25,7 +25,7 @@ from img3d_base.ply_tables import PlyTables
 from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 CHUNK = 256
-LARGEST_LOG_SCALE = 20.0
+MAX_LOG_SCALE = 20.0
 """The format's own limit, on both sides."""
 BOUNDS = {"means": ("x", "y", "z"), "scales": ("scale_x", "scale_y", "scale_z"), "colors": ("r", "g", "b")}
 """What the extremes of each chunk are called, after min_ and max_."""
@@ -46,7 +46,7 @@ def compressed_ply(splats: Gaussians) -> bytes:
         splats: At least one, all finite.
     """
     splats = splats[morton_order(splats.means)]
-    log_scales = splats.log_scales.clip(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+    log_scales = splats.log_scales.clip(-MAX_LOG_SCALE, MAX_LOG_SCALE)
     ranges = [splats.means, log_scales, splats.colors()]
     extremes = [_extremes(values) for values in ranges]
     chunks = np.concatenate([bound for pair in extremes for bound in pair], axis=1)  # [C, 18]

@@ -42,7 +42,7 @@ SPZ_EXTENSIONS = (
     "KHR_spz_compression",
 )
 """The drafts of an SPZ inside a glTF, the latest first: within the extension, or beside or instead of it."""
-MOST_PARTS = 1000
+MAX_PARTS = 1000
 """Sets of Gaussians at nodes, of which real files have one or a few."""
 LINEAR = "lin_rec709_display"
 """Of the extension's two colour spaces the one that is not 3DGS's."""
@@ -127,8 +127,8 @@ def read(path: Path) -> Gaussians:
         if mesh not in primitives:
             primitives[mesh] = [each for each in scene["meshes"][mesh]["primitives"] if _is_splats(each)]
         placed += [(primitive, matrix) for primitive in primitives[mesh]]
-        if len(placed) > MOST_PARTS:
-            raise InputError(f"{path} has more than {MOST_PARTS:,} parts of Gaussians in it: it is damaged")
+        if len(placed) > MAX_PARTS:
+            raise InputError(f"{path} has more than {MAX_PARTS:,} parts of Gaussians in it: it is damaged")
     if not placed:
         raise InputError(f"{path} holds no Gaussians: no mesh of its scene has {EXTENSION}")
     degree = max(reader.sh_degree(primitive) for primitive, _ in placed)

@@ -35,7 +35,7 @@ ANTIALIASED = "SplatRenderMode: mip"
 """Brush's comment, which PlayCanvas's programs write too."""
 RENDER_MODE = re.compile(r"\s*(?:SplatRenderMode:\s*(?P<brush>\w+)|antialiased\s+(?P<postshot>[01]))\s*", re.IGNORECASE)
 """Brush's comment or Postshot's: `antialiased 1`."""
-LARGEST_DEGREE = 3
+MAX_DEGREE = 3
 
 
 def splats_of(ply: PlyTables, path: Path) -> tuple[Gaussians, UpAxis]:
@@ -91,9 +91,9 @@ def names_of_harmonics(names: Sequence[str], path: Path) -> list[str]:
     degree = next((degree for degree in range(8) if count == 3 * degree * (degree + 2)), None)
     if degree is None:
         raise InputError(f"{path} has {count} properties f_rest_…: 0, 9, 24 or 45 make sense (degree 0 to 3)")
-    if degree > LARGEST_DEGREE:
-        warn(f"{path} has spherical harmonics of degree {degree}: those of degree 1 to {LARGEST_DEGREE} are kept.")
-    kept = SH_COEFFICIENTS[min(degree, LARGEST_DEGREE)]
+    if degree > MAX_DEGREE:
+        warn(f"{path} has spherical harmonics of degree {degree}: those of degree 1 to {MAX_DEGREE} are kept.")
+    kept = SH_COEFFICIENTS[min(degree, MAX_DEGREE)]
     return [f"f_rest_{channel * count // 3 + i}" for channel in range(3) for i in range(kept)]
 
 

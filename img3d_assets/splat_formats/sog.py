@@ -41,7 +41,7 @@ from img3d_base.foreign_files import (
 META = "meta.json"
 LARGEST_COMPONENT = 252
 """A quaternion's alpha channel says which component is largest, from here on."""
-PALETTE_ROW, LARGEST_PALETTE = 64, 65536
+PALETTE_ROW, MAX_PALETTE = 64, 65536
 MAX_META_BYTES = 4 << 20
 """Of a meta.json: codebooks take 20,000."""
 PIXELS_PER_GAUSSIAN, FEW_PIXELS = 2, 65536
@@ -95,7 +95,7 @@ def sog_files(splats: Gaussians, palette_size: int | None = None) -> dict[str, b
         count = splats.sh_rest.shape[1]
         entries, labels = palette(
             splats.sh_rest.reshape(len(splats), -1),
-            palette_size or min(LARGEST_PALETTE, 2 ** max(10, int(np.log2(len(splats))))),
+            palette_size or min(MAX_PALETTE, 2 ** max(10, int(np.log2(len(splats))))),
         )
         codes = codebook(entries)
         rows = -(-len(entries) // PALETTE_ROW)
@@ -218,7 +218,7 @@ def _splats(path: Path, meta: Any, contents: Callable[[str, int], bytes], size: 
         opacities = opacities[:, 0]
     sh_rest = np.zeros((num, 0, 3), np.float32)
     if "shN" in meta:
-        centroids = picture("shN", 0, PALETTE_ROW * SH_COEFFICIENTS[3] * (LARGEST_PALETTE // PALETTE_ROW))
+        centroids = picture("shN", 0, PALETTE_ROW * SH_COEFFICIENTS[3] * (MAX_PALETTE // PALETTE_ROW))
         count = centroids.shape[1] // PALETTE_ROW
         if count not in SH_COEFFICIENTS.values():
             raise InputError(f"{path} has {count} harmonics coefficients in its palette: 3, 8 or 15 make sense")

@@ -52,7 +52,7 @@ TO_3DGS_AXES = {0: FLIP} | {
 """By declared number, 0 being none."""
 COLOR_SCALE = 0.15
 """Of the constant coefficient, so that one byte holds colours beyond [0, 1]."""
-FEWEST_FRACTIONAL_BITS, LARGEST_POSITION = 12, 2**23 - 1
+MIN_FRACTIONAL_BITS, MAX_POSITION = 12, 2**23 - 1
 STEPS_PER_WIDTH = 16
 SH_STEP = 4
 """Of 128: what harmonics are rounded to so that they compress. Niantic's program has 8 for degree 1 and 16 beyond:
@@ -63,7 +63,7 @@ def write(splats: Gaussians, file: BinaryIO) -> None:
     """Version 4, neighbours in space one after another."""
     splats = rotated(splats[morton_order(splats.means)], FLIP)
     bits = _fractional_bits(splats)
-    positions = np.round(splats.means.astype(np.float64) * 2**bits).clip(-LARGEST_POSITION, LARGEST_POSITION)
+    positions = np.round(splats.means.astype(np.float64) * 2**bits).clip(-MAX_POSITION, MAX_POSITION)
     rest = np.round(splats.sh_rest * (128 / SH_STEP)) * SH_STEP + 128
     streams = [
         positions.astype("<i4").reshape(-1, 1).view(np.uint8)[:, :3],
@@ -123,8 +123,8 @@ def _fractional_bits(splats: Gaussians) -> int:
     """Steps of positions as fine as the Gaussians need, as far as 24 bits go."""
     width = np.exp(float(np.median(splats.log_scales.max(axis=1))))
     wanted = int(np.ceil(np.log2(STEPS_PER_WIDTH / max(width, 1e-6))))
-    possible = int(np.floor(np.log2(LARGEST_POSITION / max(float(np.abs(splats.means).max()), 1e-6))))
-    return max(0, min(max(wanted, FEWEST_FRACTIONAL_BITS), possible, 24))
+    possible = int(np.floor(np.log2(MAX_POSITION / max(float(np.abs(splats.means).max()), 1e-6))))
+    return max(0, min(max(wanted, MIN_FRACTIONAL_BITS), possible, 24))
 
 
 class _Header(NamedTuple):

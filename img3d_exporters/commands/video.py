@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from img3d_exporters.video_files import Picture
 
-LARGEST, LARGEST_GIF, LARGEST_OF_RAYS = 1280, 640, 480
+LARGEST, MAX_GIF, MAX_OF_RAYS = 1280, 640, 480
 """Pixels of the larger side where none are asked for: of a video, of a GIF, and of a model that follows rays, for which
 a CPU takes seconds a picture."""
-LEAST_SIZE, MOST_SIZE = 16, 4096
+MIN_SIZE, MAX_SIZE = 16, 4096
 """Pixels of a side; H.264 decoders in hardware take no more."""
-MOST_FPS = 120
+MAX_FPS = 120
 
 
 def video(
@@ -54,9 +54,9 @@ def video(
 
     fps = fps if fps is not None else 15 if output.suffix.lower() == ".gif" else 30
     num_frames = _num_frames(seconds, fps)
-    if resolution is not None and not all(LEAST_SIZE <= length <= MOST_SIZE for length in resolution):
+    if resolution is not None and not all(MIN_SIZE <= length <= MAX_SIZE for length in resolution):
         raise InputError(
-            f"--resolution is {resolution[0]} {resolution[1]}: both can be {LEAST_SIZE} to {MOST_SIZE} pixels."
+            f"--resolution is {resolution[0]} {resolution[1]}: both can be {MIN_SIZE} to {MAX_SIZE} pixels."
         )
     check_output(output, fps, force)
     run = load_run(load_config)
@@ -69,8 +69,8 @@ def video(
 
 
 def _num_frames(seconds: float, fps: int) -> int:
-    if not 1 <= fps <= MOST_FPS:
-        raise InputError(f"--fps is {fps}: it can be 1 to {MOST_FPS}.")
+    if not 1 <= fps <= MAX_FPS:
+        raise InputError(f"--fps is {fps}: it can be 1 to {MAX_FPS}.")
     if not 0 < seconds <= 3600:
         raise InputError(f"--seconds is {seconds}: it must be above 0, and an hour at most.")
     return max(2, round(seconds * fps))
@@ -79,8 +79,8 @@ def _num_frames(seconds: float, fps: int) -> int:
 def _size(is_rasterised: bool, cameras: Cameras, output: Path) -> tuple[int, int]:
     from img3d_methods.viewing.camera_paths import picture_size
 
-    largest = LARGEST_GIF if output.suffix.lower() == ".gif" else LARGEST
-    return picture_size(cameras, largest if is_rasterised else min(largest, LARGEST_OF_RAYS))
+    largest = MAX_GIF if output.suffix.lower() == ".gif" else LARGEST
+    return picture_size(cameras, largest if is_rasterised else min(largest, MAX_OF_RAYS))
 
 
 def _rendered(model: Model, cameras: Cameras) -> Iterator[Picture]:

@@ -24,7 +24,7 @@ from img3d_methods.splat.seed_points import point_of_attention
 BLOCK = 8
 """Voxels along the edge of a block; and those in front of a surface and behind it that a picture has an exact say in.
 The latter by measurement: with half of it noise is let through, with twice as many thin parts grow thick."""
-LEAST_WEIGHT = 1.0
+MIN_WEIGHT = 1.0
 """Pictures that must have seen a voxel for it to bound a surface."""
 PIXELS_PER_BLOCK = 2
 """Every how many pixels a picture says where blocks are needed."""
@@ -123,7 +123,7 @@ def fused(
             2 * FREE,
             float(BLOCK),
         )
-    mesh = grid.extract_triangle_mesh(LEAST_WEIGHT)
+    mesh = grid.extract_triangle_mesh(MIN_WEIGHT)
     if mesh.is_empty():
         raise InputError("The pictures do not agree on any surface there: they may show little, or too many things.")
     vertices, faces = mesh.vertex.positions.numpy().astype(np.float64), mesh.triangle.indices.numpy().astype(np.int64)

@@ -17,12 +17,12 @@ from img3d_exporters.meshes.cleaning import cleaned, decimated, watertight
 from img3d_exporters.meshes.depth_fusion import fused, region_of
 from img3d_exporters.meshes.poisson import poisson_surface
 from img3d_exporters.meshes.surface_views import SurfaceViews
-from img3d_exporters.meshes.texture_baking import SMALLEST_TEXTURE, baked
+from img3d_exporters.meshes.texture_baking import MIN_TEXTURE, baked
 from img3d_exporters.meshes.vertex_colors import colored
 
 LOD_FACES, LOD_TEXTURE = 4, 2
 """How many times fewer faces, and how many times narrower a texture, a level of detail has than the one before."""
-MOST_LODS = 6
+MAX_LODS = 6
 RESOLUTIONS = range(16, 2049)
 COLOR_TOLERANCE = 3.0
 """Voxels between a vertex and the depth at which a picture shows it."""
@@ -47,8 +47,8 @@ class MeshOptions:
             raise InputError(
                 f"--resolution is {self.resolution}: it can be {RESOLUTIONS.start} to {RESOLUTIONS.stop - 1}."
             )
-        if not 1 <= self.lods <= MOST_LODS:
-            raise InputError(f"--lods is {self.lods}: it can be 1 to {MOST_LODS}.")
+        if not 1 <= self.lods <= MAX_LODS:
+            raise InputError(f"--lods is {self.lods}: it can be 1 to {MAX_LODS}.")
         if self.faces < 4 * LOD_FACES ** (self.lods - 1):
             raise InputError(f"--faces is {self.faces}: too few for {self.lods} levels of detail.")
 
@@ -87,6 +87,6 @@ def levels_of_detail(views: SurfaceViews, paint: SurfaceViews | None, options: M
         grey = np.full((len(vertices), 3), 0.5, np.float32)
         mesh = colored(Mesh(vertices, faces, grey), pictures, COLOR_TOLERANCE)
         if paint is not None:
-            size = max(options.texture_size // LOD_TEXTURE**level, SMALLEST_TEXTURE)
+            size = max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)
             mesh = baked(mesh, paint.in_frame(shift, voxel), size)
         yield replace(mesh, vertices=mesh.vertices * voxel + region.low)

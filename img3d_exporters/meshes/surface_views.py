@@ -26,12 +26,12 @@ from img3d_kernels import rasterization
 from img3d_kernels.poses import focal_length, viewmats
 from img3d_methods.representation import representation_of
 
-LEAST_ALPHA = 0.5
+MIN_ALPHA = 0.5
 """Accumulation from which on a pixel has the depth of a surface; below it, nothing is in the way. By measurement: where
 what is between 0.1 and 0.5 is taken for unknown, surfaces grow."""
 STANDARD_DEVIATIONS = 3.0
 """From a Gaussian's centre to where it is taken to begin."""
-MOST_VIEWS = 150
+MAX_VIEWS = 150
 """Evenly chosen of more cameras, so that time and memory stay bounded."""
 DEPTH_SIZE, PAINT_SIZE = 512, 1024
 """Pixels of the larger side of pictures that a surface is made of, and of those that it is painted with."""
@@ -105,7 +105,7 @@ def rendered_for(render: Renderer, cameras: Cameras, textured: bool) -> tuple[Su
         cameras: Shape [C], of any kind.
         textured: Whether the large ones are wanted.
     """
-    small, large = (chosen(cameras, MOST_VIEWS, size) for size in (DEPTH_SIZE, PAINT_SIZE))
+    small, large = (chosen(cameras, MAX_VIEWS, size) for size in (DEPTH_SIZE, PAINT_SIZE))
     views = SurfaceViews(small, lambda camera, _: render(camera), "Depth of each view")
     paint = SurfaceViews(large, lambda camera, _: render(camera), "Painting from each view")
     return views, paint if textured else None
@@ -134,7 +134,7 @@ def photographed(render: Renderer, dataset: InputDataset, model: Model) -> Surfa
         view, data = render(camera), dataset.get_data(index)
         image, depth = data["image"].numpy(), view.depth.copy()
         if image.shape[2] == 4:
-            depth[image[..., 3] < LEAST_ALPHA] = np.inf
+            depth[image[..., 3] < MIN_ALPHA] = np.inf
         if "mask" in data:
             depth[~data["mask"].numpy()[..., 0]] = 0
         return replace(view, rgb=np.ascontiguousarray(image[..., :3]), depth=depth)
@@ -235,9 +235,9 @@ def splat_renderer(splats: Gaussians) -> Renderer:
         inside = (columns >= 0) & (columns < alpha.shape[1]) & (rows >= 0) & (rows < alpha.shape[0])
         seen = torch.full_like(reach, torch.inf)
         at_center = rows[inside], columns[inside]
-        seen[inside] = torch.where(alpha[at_center] < LEAST_ALPHA, torch.inf, rgbd[at_center][:, 3:])[:, 0]
+        seen[inside] = torch.where(alpha[at_center] < MIN_ALPHA, torch.inf, rgbd[at_center][:, 3:])[:, 0]
         in_front, _, _ = picture(meta["depths"][0] - reach <= seen)
-        return _surface_view(rgbd[..., :3] / alpha.clamp_min(LEAST_ALPHA), in_front[..., 3:], alpha, camera)
+        return _surface_view(rgbd[..., :3] / alpha.clamp_min(MIN_ALPHA), in_front[..., 3:], alpha, camera)
 
     return render
 
@@ -251,7 +251,7 @@ def _surface_view(
     u, _, vh = torch.linalg.svd(pose[..., :3])
     return SurfaceView(
         rgb=rgb.float().clamp(0, 1).numpy(),
-        depth=torch.where(alpha < LEAST_ALPHA, torch.inf, depth)[..., 0].float().numpy(),
+        depth=torch.where(alpha < MIN_ALPHA, torch.inf, depth)[..., 0].float().numpy(),
         viewmat=viewmats(torch.cat([u @ vh, pose[..., 3:]], dim=-1))[0].numpy(),
         K=camera.get_intrinsics_matrices()[0].double().numpy(),
     )

@@ -24,10 +24,10 @@ from img3d_base.errors import InputError
 from img3d_exporters.meshes.surface_views import SurfaceView
 from img3d_exporters.meshes.uv_atlas import texels_of, unwrapped, with_gutters
 
-SMALLEST_TEXTURE, LARGEST_TEXTURE = 64, 8192
+MIN_TEXTURE, MAX_TEXTURE = 64, 8192
 KEPT = 4
 """Pictures that a texel remembers."""
-LEAST_FACING = 0.15
+MIN_FACING = 0.15
 """Cosine of the angle between the normal and the direction to the camera, below which a picture says nothing."""
 FEATHER = 0.02
 """Over this part of a picture's longer side its weight falls to nothing: at its border and where depth jumps."""
@@ -38,13 +38,13 @@ PLACES = 256
 other by a pixel would seem to disagree wherever there is detail."""
 DISAGREEMENT = 0.1
 """Difference of colours that makes a picture count for little."""
-LEAST_AGREEMENT = 1e-3
+MIN_AGREEMENT = 1e-3
 GAIN_PLACES = 4096
 """Places by which pictures' brightness is compared."""
-LEAST_GAIN_PLACES = 30
+MIN_GAIN_PLACES = 30
 """Of these, that a picture has in common with others; with fewer it is taken as it is."""
 GAIN_ROUNDS = 6
-LARGEST_GAIN = 2.5
+MAX_GAIN = 2.5
 DARKEST, BRIGHTEST = 12, 243
 """Of 255: beyond, a picture's colour says little of its exposure."""
 BLOCK = 8192
@@ -79,9 +79,9 @@ class _Seen:
 
 def check_texture_size(texture_size: int) -> None:
     """Raises InputError."""
-    if not SMALLEST_TEXTURE <= texture_size <= LARGEST_TEXTURE:
+    if not MIN_TEXTURE <= texture_size <= MAX_TEXTURE:
         raise InputError(
-            f"A texture of {texture_size} pixels cannot be made: choose from {SMALLEST_TEXTURE} to {LARGEST_TEXTURE}."
+            f"A texture of {texture_size} pixels cannot be made: choose from {MIN_TEXTURE} to {MAX_TEXTURE}."
         )
 
 
@@ -165,7 +165,7 @@ class _Cameras:
         rotation, translation = view.viewmat[:3, :3].astype(np.float32), view.viewmat[:3, 3].astype(np.float32)
         towards = -(translation @ rotation) - points.positions
         facing = (towards * points.normals).sum(axis=1) / np.maximum(np.linalg.norm(towards, axis=1), 1e-12)
-        candidates = np.flatnonzero(facing > LEAST_FACING)
+        candidates = np.flatnonzero(facing > MIN_FACING)
         image = (points.positions[candidates] @ rotation.T + translation) @ view.K.T.astype(np.float32)
         depths = image[:, 2]
         height, width = view.depth.shape
@@ -301,10 +301,10 @@ class _Comparison:
             ratios = np.log(np.maximum(median, 1) / np.maximum(colors, 1))
             for picture, ratio, use in zip(gains, ratios, usable, strict=True):
                 for channel in range(3):
-                    if use[:, channel].sum() >= LEAST_GAIN_PLACES:
+                    if use[:, channel].sum() >= MIN_GAIN_PLACES:
                         picture[channel] = np.exp(np.median(ratio[use[:, channel], channel]))
             gains /= np.exp(np.log(gains).mean(axis=0))
-            gains = gains.clip(1 / LARGEST_GAIN, LARGEST_GAIN)
+            gains = gains.clip(1 / MAX_GAIN, MAX_GAIN)
         return gains.astype(np.float32)
 
     def agreement(self, gains: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "P V"]:
@@ -315,7 +315,7 @@ class _Comparison:
             block = slice(start, start + BLOCK)
             colors = _multiplied(self.colors[:, block], gains)
             difference = np.abs(colors - _weighted_median(colors, self.weights[:, block])).max(axis=2).T / 255
-            agreement[block] = np.maximum(np.exp(-((difference / DISAGREEMENT) ** 2)), LEAST_AGREEMENT)
+            agreement[block] = np.maximum(np.exp(-((difference / DISAGREEMENT) ** 2)), MIN_AGREEMENT)
         return agreement
 
 

@@ -13,7 +13,7 @@ from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_geometry import vertex_normals
 from img3d_exporters.meshes.surface_views import SurfaceView
 
-LEAST_FACING = 0.1
+MIN_FACING = 0.1
 """Cosine of the angle between a normal and the way to the camera."""
 
 
@@ -35,7 +35,7 @@ def colored(mesh: Mesh, views: Iterable[SurfaceView], tolerance: float) -> Mesh:
             pixels = np.floor(projected[:, :2] / projected[:, 2:])
             facing = -(in_camera * (normals @ view.viewmat[:3, :3].T)).sum(axis=1) / np.linalg.norm(in_camera, axis=1)
             inside = (projected[:, 2] > 0) & (pixels >= 0).all(axis=1) & (pixels < [width, height]).all(axis=1)
-        seen = np.flatnonzero(inside & (facing > LEAST_FACING))
+        seen = np.flatnonzero(inside & (facing > MIN_FACING))
         columns, rows = pixels[seen].astype(np.int64).T
         in_front = np.abs(view.depth[rows, columns] - in_camera[seen, 2]) <= tolerance
         seen, rows, columns = seen[in_front], rows[in_front], columns[in_front]

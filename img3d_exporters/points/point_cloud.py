@@ -23,15 +23,15 @@ from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.spherical_harmonics import sh_basis
 from img3d_methods.representation import representation_of
 
-LEAST_ALPHA = 0.2
+MIN_ALPHA = 0.2
 """Of Gaussians that points are drawn from: fainter ones are haze rather than surface."""
 REACH = 1.5
 """Standard deviations from a Gaussian's centre to its farthest points."""
 SEEN_FROM, SEEN_SIZE = 32, 400
 """Pictures that tell what is seen, and the larger of their sides."""
-LEAST_ACCUMULATION = 0.8
+MIN_ACCUMULATION = 0.8
 """Of pixels that points are made of."""
-LARGEST_STEP = 0.05
+MAX_STEP = 0.05
 """Between the depths of neighbouring pixels, relative to them, on one surface."""
 
 
@@ -56,9 +56,9 @@ def points_on_gaussians(
     seen = splats.importance() / np.maximum(distances + np.median(distances), 1e-12) ** 2
     if cameras is not None:
         seen = _seen(splats, cameras)
-    seen[splats.alphas() < LEAST_ALPHA] = 0
+    seen[splats.alphas() < MIN_ALPHA] = 0
     if not seen.any():
-        raise InputError(f"No Gaussian that is in view is more opaque than {LEAST_ALPHA}: there is no surface.")
+        raise InputError(f"No Gaussian that is in view is more opaque than {MIN_ALPHA}: there is no surface.")
     axes = rotation_matrices(torch.from_numpy(splats.quats)).numpy()
     normals = np.take_along_axis(axes, splats.log_scales.argmin(axis=1)[:, None, None], axis=2)[..., 0]
     colors = splats.colors()
@@ -156,9 +156,9 @@ def _points_of_picture(model: Model, camera: Cameras, at_most: int, rng: np.rand
     normals = torch.nn.functional.normalize(torch.linalg.cross(right, down), dim=-1)
     towards = (normals * rays.directions).sum(dim=-1, keepdim=True)
     normals = torch.where(towards > 0, -normals, normals)
-    usable = (outputs["accumulation"].cpu() >= LEAST_ACCUMULATION)[..., 0] & (towards[..., 0] != 0)
+    usable = (outputs["accumulation"].cpu() >= MIN_ACCUMULATION)[..., 0] & (towards[..., 0] != 0)
     for axis in (0, 1):
-        usable &= (_step(distance, axis).abs() <= LARGEST_STEP * distance)[..., 0]
+        usable &= (_step(distance, axis).abs() <= MAX_STEP * distance)[..., 0]
     chosen = usable.flatten().nonzero()[:, 0].numpy()
     chosen = rng.permutation(chosen)[:at_most]
     values = (points.double(), outputs["rgb"].cpu().clamp(0, 1), normals)

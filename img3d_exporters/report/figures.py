@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
 
 SCENE_WIDTH = 5.2
-LARGEST_ERROR = 0.2
+MAX_ERROR = 0.2
 """The brightest colour of an error map stands for this and all that is more, where white minus black is 1."""
 FRUSTUM = 0.035
 """Length of a drawn camera, in longest sides of the scene."""
@@ -32,13 +32,13 @@ FRUSTUM = 0.035
 
 def error_map(error: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
     """A picture of differences in [0, 1]: black where there is none."""
-    colors = matplotlib.colormaps["inferno"](np.clip(error / LARGEST_ERROR, 0, 1))
+    colors = matplotlib.colormaps["inferno"](np.clip(error / MAX_ERROR, 0, 1))
     return np.round(255 * colors[..., :3]).astype(np.uint8)
 
 
 def error_scale(num: int = 9) -> list[tuple[int, ...]]:
     """Colours of an error map from no error to the largest, RGB of 255."""
-    return [tuple(color) for color in error_map(np.linspace(0, LARGEST_ERROR, num)[None])[0].tolist()]
+    return [tuple(color) for color in error_map(np.linspace(0, MAX_ERROR, num)[None])[0].tolist()]
 
 
 # ---------------------------------------------------------------------------------------------------- where things are

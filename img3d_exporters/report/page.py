@@ -9,7 +9,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from img3d_exporters.report.figures import LARGEST_ERROR, error_scale
+from img3d_exporters.report.figures import MAX_ERROR, error_scale
 from img3d_exporters.report.pictures import MAX_COMPARISONS, Comparison, Comparisons, Picture
 
 STYLE = Path(__file__).parent / "report.css"
@@ -163,10 +163,10 @@ def _comparison(comparison: Comparison, noun: str) -> str:
 
 def _error_legend() -> str:
     stops = ", ".join(f"rgb{color}" for color in error_scale())
-    levels = round(255 * LARGEST_ERROR)
+    levels = round(255 * MAX_ERROR)
     return (
         f'<div class="legend"><span>Error: 0</span><i style="background:linear-gradient(90deg, {stops})"></i>'
-        f"<span>≥ {LARGEST_ERROR:g} ({levels} of 255 levels), mean of red, green and blue</span></div>"
+        f"<span>≥ {MAX_ERROR:g} ({levels} of 255 levels), mean of red, green and blue</span></div>"
     )
 
 

@@ -37,7 +37,7 @@ THINNEST = 1000
 """Ratio of axes, beyond which there is no difference to see."""
 WITHOUT_CURVE = "This run left no record of it: neither a training_curve.csv nor Tensorboard's events."
 WITHOUT_TRAINING = "It was not trained: it is shown as it was generated or read."
-SLOW, MOST_FOR_SLOW = ".sog", 300_000
+SLOW, MAX_FOR_SLOW = ".sog", 300_000
 """A format whose palettes take half a minute for so many Gaussians, and are not made of more just to be measured."""
 
 
@@ -230,7 +230,7 @@ def _files(folder: Path) -> SizeTable:
 def _exports(splats: Gaussians) -> SizeTable:
     """The splats in each format that we write."""
     endings = [PLY, *FORMATS]
-    tried = [ending for ending in endings if ending != SLOW or len(splats) <= MOST_FOR_SLOW]
+    tried = [ending for ending in endings if ending != SLOW or len(splats) <= MAX_FOR_SLOW]
     sizes: dict[str, int | None] = dict.fromkeys(endings)
     with tempfile.TemporaryDirectory() as folder:
         for ending in with_progress(tried, "Sizes of exports", len(tried)):

@@ -12,7 +12,7 @@ NOTABLE = 5.0
 """Decibels. With enough photos of a still scene it is 1 to 3 (fox: 2)."""
 ENOUGH_PHOTOS = 40
 """For a room or an object from all sides; fewer may do, and are the first suspect where they don't."""
-FEWEST_POINTS = 3
+MIN_POINTS = 3
 
 
 def training_psnr(curve: Sequence[CurvePoint], full_size_step: int) -> float | None:
@@ -29,7 +29,7 @@ def training_psnr(curve: Sequence[CurvePoint], full_size_step: int) -> float | N
         return None
     since = max(full_size_step, 0.9 * curve[-1].step)
     last = [point.psnr for point in curve if point.step >= since]
-    return fmean(last) if len(last) >= FEWEST_POINTS else None
+    return fmean(last) if len(last) >= MIN_POINTS else None
 
 
 def gap_message(trained_on: float | None, held_out: float, num_photos: int) -> str | None:

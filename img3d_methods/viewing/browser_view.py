@@ -47,7 +47,7 @@ SHARE_OF_TIME = 0.025
 """Most of the training time that refreshing pages may take; an open page may take 5 % with all that comes with it.
 Making what is new is timed; sending it to a page happens in viser's thread and takes about as much processor time
 again (measured: 0.2 s each for 100,000 Gaussians)."""
-LEAST_SECONDS = 4.0
+MIN_SECONDS = 4.0
 """Least time between two refreshes."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
 """Viser's own background."""
@@ -261,7 +261,7 @@ class BrowserView(ViewerControl, ABC):
         if content == old:
             return
         cost = self._refresh_seconds * (1 + len(self.viewer.render_statemachines))
-        pause = max(LEAST_SECONDS, cost / SHARE_OF_TIME)
+        pause = max(MIN_SECONDS, cost / SHARE_OF_TIME)
         only_trained = old is not None and (content.shown, content.crop) == (old.shown, old.crop)
         if only_trained and time.monotonic() < self._refreshed_at + pause:
             return

@@ -24,13 +24,13 @@ PathKind = Literal["turntable", "spiral", "cameras"]
 
 ROUND = math.radians(120)
 """Cameras whose azimuths leave no wider gap are all around what they look at."""
-LEAST_SWING = math.radians(10)
+MIN_SWING = math.radians(10)
 """To either side, where all photos are taken from about the same place."""
 STEEPEST = math.radians(80)
 """Elevation of a camera: straight above there is no left and right."""
 WITHIN = 0.9
 """Part of the photos' range of angles that a spiral keeps to: beyond the outermost photos nothing is known."""
-MOST_KEYS = 24
+MAX_KEYS = 24
 """Poses that a path through cameras touches. Of more cameras they are means of neighbours: hand-held ones shake."""
 DETOUR = 2.0
 """How much longer the way through photos in their order may be than through the nearest one each time."""
@@ -119,7 +119,7 @@ def spiral(placement: Placement, num_frames: int) -> Poses:
     if placement.all_around:
         return placement.poses(placement.azimuths[0] + phase, elevations)
     first, length = placement.covered()
-    swing = max(WITHIN * length / 2, LEAST_SWING)
+    swing = max(WITHIN * length / 2, MIN_SWING)
     return placement.poses(first + length / 2 + swing * np.sin(phase), elevations)
 
 
@@ -134,7 +134,7 @@ def through_cameras(cameras: Cameras, num_frames: int) -> Poses:
     """
     poses = cameras.camera_to_worlds.cpu().double().numpy()
     poses = poses[walking_order(poses[:, :, 3])]
-    neighbours = np.array_split(poses, min(len(poses), MOST_KEYS))
+    neighbours = np.array_split(poses, min(len(poses), MAX_KEYS))
     origins = np.stack([each[:, :, 3].mean(axis=0) for each in neighbours])
     rotations = Rotation.concatenate([Rotation.from_matrix(each[:, :, :3]).mean() for each in neighbours])
     if len(origins) == 1:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from img3d_methods.viewing.viewed_model import ViewedRayModel
 
-LEAST_ACCUMULATION = 0.5
+MIN_ACCUMULATION = 0.5
 """Of a ray that ends somewhere."""
 BYTES_PER_POINT = 15
 """Three single-precision numbers and three bytes."""
@@ -60,7 +60,7 @@ def seen_points(model: ViewedRayModel, cameras: Cameras, num_rays: int, seed: in
     rays = cameras.to(model.device).generate_rays(indices.to(model.device), coords=coords.to(model.device))
     outputs = model.get_outputs_for_camera_ray_bundle(rays.reshape((num_rays, 1)))
     ends = (rays.origins + rays.directions * outputs["depth"][:, 0]).cpu()
-    met = (outputs["accumulation"][:, 0, 0].cpu() >= LEAST_ACCUMULATION) & ends.isfinite().all(dim=1)
+    met = (outputs["accumulation"][:, 0, 0].cpu() >= MIN_ACCUMULATION) & ends.isfinite().all(dim=1)
     colors = (outputs["rgb"][:, 0].cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return SeenPoints(ends[met].numpy(), colors[met].numpy())
 

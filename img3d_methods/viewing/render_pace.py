@@ -8,8 +8,8 @@ from nerfstudio.cameras.cameras import Cameras
 FRAMES_PER_SECOND = 20.0
 """Aimed at while the camera moves. Rendering then holds training up for a twentieth of a second at a time."""
 FIRST_PIXELS = 65_536.0
-LEAST_PIXELS = 4_096.0
-LARGEST_CHANGE = 2.0
+MIN_PIXELS = 4_096.0
+MAX_CHANGE = 2.0
 """From one picture to the next, as a factor of its pixels: one that was held up by something else tells little."""
 
 
@@ -39,4 +39,4 @@ class RenderPace:
     def record(self, pixels: int, seconds: float) -> None:
         """Learns from a picture. Part of the time does not depend on its size: the next ones correct what is left."""
         change = 1 / FRAMES_PER_SECOND / max(seconds, 1e-4)
-        self._pixels = max(LEAST_PIXELS, pixels * min(max(change, 1 / LARGEST_CHANGE), LARGEST_CHANGE))
+        self._pixels = max(MIN_PIXELS, pixels * min(max(change, 1 / MAX_CHANGE), MAX_CHANGE))

@@ -20,7 +20,7 @@ from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.spherical_harmonics import sh_to_rgb
 
 BYTES_PER_SPLAT = 32
-LEAST_OPACITY = 1 / 255
+MIN_OPACITY = 1 / 255
 """Below it nothing is drawn: not by the page, nor by the rasteriser."""
 FLATTEST = 1e-3
 """Least ratio of a Gaussian's smallest to its largest scale: the page factors covariances, and half precision has no
@@ -91,7 +91,7 @@ def browser_splats(params: dict[str, Tensor], sh_degree: int, units: float) -> B
     """
     names = ("means", "scales", "quats", "opacities", "features_dc")
     numbers = torch.cat([params[name].detach() for name in names], dim=1)
-    visible = numbers.isfinite().all(dim=1) & (params["opacities"][:, 0].sigmoid() >= LEAST_OPACITY)
+    visible = numbers.isfinite().all(dim=1) & (params["opacities"][:, 0].sigmoid() >= MIN_OPACITY)
     numbers = numbers[visible].cpu()
     means, log_scales, quats, opacities, features = numbers.split([3, 3, 4, 1, 3], dim=1)
     scales = log_scales.double().exp() * units

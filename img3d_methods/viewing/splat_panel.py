@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from img3d_methods.viewing.viewed_model import ViewedSplatModel
 
-MOST_SHOWN = 200_000
+MAX_SHOWN = 200_000
 """Gaussians that a page is asked to draw to begin with: what a laptop's graphics draw smoothly."""
-LEAST_SHOWN = 1_000
+MIN_SHOWN = 1_000
 FILE_ENDINGS = ("ply", *sorted(ending[1:] for ending in FORMATS if ending != ".gltf"))
 """Of the files that can be downloaded, PLY first; a glTF is more than one file."""
 
@@ -51,7 +51,7 @@ class LiveViewPanel(ViewPanel):
 
     def _add_controls(self, gui: Any) -> Sequence[Any]:
         model = self.view.model
-        most = max(model.max_gaussians, model.num_points, 2 * LEAST_SHOWN)
+        most = max(model.max_gaussians, model.num_points, 2 * MIN_SHOWN)
         self._in_browser = gui.add_checkbox(
             "Draw splats in the browser",
             True,
@@ -59,10 +59,10 @@ class LiveViewPanel(ViewPanel):
         )
         self._limit = gui.add_slider(
             "Gaussians shown",
-            min=LEAST_SHOWN,
+            min=MIN_SHOWN,
             max=most,
-            step=LEAST_SHOWN,
-            initial_value=min(MOST_SHOWN, most),
+            step=MIN_SHOWN,
+            initial_value=min(MAX_SHOWN, most),
             hint="Above it, only those with the largest opacity times area.",
         )
         self._size = gui.add_slider("Size", min=0.05, max=2.0, step=0.05, initial_value=1.0)

@@ -32,7 +32,7 @@ from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_exporters.load_run import Run
 from img3d_exporters.report import pictures as report_pictures
 from img3d_exporters.report.curve import training_curve
-from img3d_exporters.report.figures import LARGEST_ERROR, error_map
+from img3d_exporters.report.figures import MAX_ERROR, error_map
 from img3d_exporters.report.page import page
 from img3d_exporters.report.pictures import evenly
 from img3d_exporters.report.report import report_of, write_report
@@ -173,7 +173,7 @@ def test_photo_render_and_error_belong_together(tiny_scene: Path, tmp_path: Path
     assert np.abs(render - 127.5).max() < 2
     difference = np.abs(original / 255 - 0.5).mean(axis=-1)
     assert np.abs(error - error_map(difference)).mean() < 25
-    assert np.corrcoef(error.sum(axis=-1).ravel(), difference.clip(0, LARGEST_ERROR).ravel())[0, 1] > 0.9
+    assert np.corrcoef(error.sum(axis=-1).ravel(), difference.clip(0, MAX_ERROR).ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(("trained_on", "explained"), [(40.0, True), (12.0, False)])
@@ -229,10 +229,10 @@ def test_choices_are_even_and_have_both_ends(count: int) -> None:
 
 
 def test_larger_errors_are_brighter() -> None:
-    brightness = error_map(np.linspace(0, LARGEST_ERROR, 50)[None])[0] @ [0.2126, 0.7152, 0.0722]
+    brightness = error_map(np.linspace(0, MAX_ERROR, 50)[None])[0] @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(brightness) > -1).all()
     assert brightness[0] < 5 and brightness[-1] > 220
-    assert np.array_equal(error_map(np.array([[1.0]])), error_map(np.array([[LARGEST_ERROR]])))
+    assert np.array_equal(error_map(np.array([[1.0]])), error_map(np.array([[MAX_ERROR]])))
 
 
 def test_a_running_mean_smooths_and_keeps_straight_lines() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from img3d_generators.cameras import LGM_RADIUS
-from img3d_generators.procedural_objects import LARGEST_RADIUS, Split, object_views, procedural_object
+from img3d_generators.procedural_objects import MAX_RADIUS, Split, object_views, procedural_object
 
 seeds = st.integers(0, 2**31)
 splits = st.sampled_from(["train", "held-out"])
@@ -20,7 +20,7 @@ splits = st.sampled_from(["train", "held-out"])
 def test_objects_are_proper_gaussians_within_their_sphere(seed: int, split: Split) -> None:
     gaussians = procedural_object(seed, split)
     radius = gaussians.means.norm(dim=1).max()
-    assert 0.75 * LARGEST_RADIUS < radius < 1.01 * LARGEST_RADIUS
+    assert 0.75 * MAX_RADIUS < radius < 1.01 * MAX_RADIUS
     assert torch.allclose(gaussians.quats.norm(dim=1), torch.ones(len(gaussians)), atol=1e-4)
     assert gaussians.colors.min() >= 0
     assert gaussians.colors.max() <= 1

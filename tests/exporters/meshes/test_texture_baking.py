@@ -79,7 +79,7 @@ def with_passers_by(views: list[SurfaceView]) -> list[SurfaceView]:
 def test_what_most_pictures_do_not_show_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     views = with_passers_by(pictures(SPHERE, 24))
     robust = agreement(baked(grey_mesh(SPHERE), views, 256))
-    monkeypatch.setattr(texture_baking, "LEAST_AGREEMENT", 1.0)
+    monkeypatch.setattr(texture_baking, "MIN_AGREEMENT", 1.0)
     assert robust > 30 > agreement(baked(grey_mesh(SPHERE), views, 256)) + 8
 
 

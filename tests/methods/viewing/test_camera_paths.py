@@ -12,7 +12,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from img3d_methods.viewing.camera_paths import (
-    MOST_KEYS,
+    MAX_KEYS,
     PathKind,
     Placement,
     default_path,
@@ -195,7 +195,7 @@ class TestThroughCameras:
             assert poses.shape == (10, 3, 4) and np.isfinite(poses).all()
 
     def test_of_many_photos_the_hands_trembling_is_left_out(self) -> None:
-        count = 8 * MOST_KEYS
+        count = 8 * MAX_KEYS
         origins = on_sphere(np.arange(count) * math.pi / count, np.full(count, 0.4))
         trembling = origins + np.random.default_rng(0).normal(scale=0.03, size=origins.shape)
         paths = [

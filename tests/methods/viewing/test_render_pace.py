@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.viewer.utils import CameraState, get_camera
 
-from img3d_methods.viewing.render_pace import FIRST_PIXELS, FRAMES_PER_SECOND, LARGEST_CHANGE, RenderPace
+from img3d_methods.viewing.render_pace import FIRST_PIXELS, FRAMES_PER_SECOND, MAX_CHANGE, RenderPace
 
 
 def viewer_camera(height: int, aspect: float = 1.5):
@@ -51,7 +51,7 @@ def test_one_late_picture_does_not_spoil_the_next() -> None:
     pace = RenderPace()
     pace.record(int(FIRST_PIXELS), 30.0)
     width, height = next_size(pace)
-    assert width * height > FIRST_PIXELS / LARGEST_CHANGE * 0.95
+    assert width * height > FIRST_PIXELS / MAX_CHANGE * 0.95
 
 
 @given(aspect=st.floats(0.4, 2.5), asked=st.integers(30, 900))

@@ -25,7 +25,7 @@ from img3d_assets.splat_files import read_splats
 from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, write_curve
 from img3d_methods.viewing import splat_view as live_view
-from img3d_methods.viewing.browser_view import LEAST_SECONDS, SHARE_OF_TIME, BrowserView, open_to_others
+from img3d_methods.viewing.browser_view import MIN_SECONDS, SHARE_OF_TIME, BrowserView, open_to_others
 from img3d_methods.viewing.view_panel import SECONDS_PER_CURVE, ViewPanel
 
 
@@ -212,7 +212,7 @@ class TestWhileTraining:
         first = count()
         view._refresh_seconds = 1.0
         pause = 2 * view._refresh_seconds / SHARE_OF_TIME  # making them, and sending them to one page
-        assert pause > LEAST_SECONDS
+        assert pause > MIN_SECONDS
         watched.model.step = 1
         clock(pause - 1)
         view.after_step(1)
