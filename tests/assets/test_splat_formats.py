@@ -121,7 +121,7 @@ def test_any_place_and_size_comes_back(
     for name in ARRAYS:
         assert np.isfinite(getattr(back, name)).all()
     extent = np.ptp(means, axis=0).max() + 1e-3 * np.abs(means).max() + 1e-3
-    distances, _ = KDTree(back.means).query(means)
+    distances, _ = KDTree(back.means + back.origin).query(means)
     assert distances.max() <= extent / 500
     assert np.abs(back.log_scales - log_scale).max() <= 1 / 16
     assert np.abs(back.alphas() - splats.alphas()[0]).max() <= 1 / 255
