@@ -8,11 +8,13 @@
 import { createViewer } from '@playcanvas/supersplat-viewer/viewer';
 import '@playcanvas/supersplat-viewer/viewer.css';
 import { Asset, Entity } from 'playcanvas';
+import { collapseHelp } from './help.js';
 import './page.css';
 
 const scene = window.img3dScene;
 const progress = document.getElementById('img3d-progress');
 const message = document.getElementById('img3d-message');
+const help = document.getElementById('img3d-help');
 const toggle = document.getElementById('img3d-toggle');
 
 const arrivals = scene.parts.map(() => Promise.withResolvers?.() ?? withResolvers());
@@ -114,6 +116,9 @@ async function start() {
         renderer: 'webgl' // what the tests draw with; everywhere, unlike WebGPU, and on file:// too
     });
     img3d.viewer = viewer;
+    collapseHelp(help);
+    // Into the renderer's element: it alone fills the screen, and fingers that touch it get help on gestures.
+    document.querySelector('.sse-viewer').append(help, toggle);
     viewer.app.scene.gsplat.antiAlias = scene.antialiased;
     // The viewer turns what it loads by half a turn about z, from 3DGS's axes (y down); ours are the run's.
     viewer.app.root.on('childinsert', (node) => {

@@ -20,7 +20,9 @@ from PIL import Image
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-ONLY_THE_SCENE = ".sse-ui, #img3d-progress, #img3d-message, #img3d-toggle { visibility: hidden !important; }"
+ONLY_THE_SCENE = (
+    ".sse-ui, #img3d-progress, #img3d-message, #img3d-toggle, #img3d-help { visibility: hidden !important; }"
+)
 
 
 class OpenedPage:
@@ -94,9 +96,9 @@ class OpenedPage:
         self.page.mouse.move(x + dx, y + dy, steps=6)
         self.page.mouse.up()
 
-    def swipe(self, dx: int, dy: int) -> None:
-        """With one finger, from where there are no controls."""
-        x, y = self._free_place()
+    def swipe(self, dx: int, dy: int, start: tuple[float, float] | None = None) -> None:
+        """With one finger, from `start`, or from where there are no controls."""
+        x, y = start or self._free_place()
         session = self.context.new_cdp_session(self.page)
         for step in range(8):
             point = {"x": x + dx * step / 7, "y": y + dy * step / 7}

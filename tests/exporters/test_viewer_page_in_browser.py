@@ -192,6 +192,54 @@ def test_a_finger_turns_it(chromium: Browser, tmp_path: Path) -> None:
         assert opened.problems == []
 
 
+@pytest.mark.parametrize(("width", "height", "touch"), [(360, 640, True), (640, 360, True), (1280, 800, False)])
+def test_help_lies_behind_a_button(chromium: Browser, tmp_path: Path, width: int, height: int, touch: bool) -> None:
+    write_page(scene(), tmp_path / "page", single_file=True)
+    with OpenedPage(chromium, (tmp_path / "page" / "index.html").as_uri(), width, height, touch) as opened:
+        opened.complete()
+        page, panel = opened.page, opened.page.locator("#img3d-help-panel")
+        button = page.get_by_role("button", name="Controls", exact=True)
+        assert button.is_visible() and not panel.is_visible()
+        box = button.bounding_box()
+        assert box is not None and box["width"] >= 24 and box["width"] * box["height"] < 0.01 * width * height
+        assert button.get_attribute("aria-expanded") == "false"
+
+        for _ in range(20):  # the page's other buttons come first or after it
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == "img3d-help":
+                break
+        page.keyboard.press("Enter")
+        panel.wait_for(state="visible")
+        opened.wait_until("document.getElementById('img3d-help').ariaExpanded === 'true'")
+        inside = panel.bounding_box()
+        assert inside is not None and inside["x"] >= 0 and inside["y"] >= 0
+        assert inside["x"] + inside["width"] <= width and inside["y"] + inside["height"] <= height
+        assert "Orbit" in panel.inner_text()
+        page.keyboard.press("Escape")
+        panel.wait_for(state="hidden")
+        opened.wait_until("document.activeElement.id === 'img3d-help'")
+
+        (button.tap if touch else button.click)()
+        panel.wait_for(state="visible")
+        panel.locator(".sse-controlsHintItem").last.scroll_into_view_if_needed()
+        close = panel.get_by_role("button", name="Close")
+        (close.tap if touch else close.click)()
+        panel.wait_for(state="hidden")
+        opened.wait_until("document.getElementById('img3d-help').ariaExpanded === 'false'")
+        assert opened.problems == []
+
+
+def test_help_is_scrolled_with_a_finger_where_the_window_is_low(chromium: Browser, tmp_path: Path) -> None:
+    write_page(scene(), tmp_path / "page", single_file=True)
+    with OpenedPage(chromium, (tmp_path / "page" / "index.html").as_uri(), 640, 300, touch=True) as opened:
+        opened.complete().page.get_by_role("button", name="Controls", exact=True).tap()
+        panel = opened.page.locator("#img3d-help-panel")
+        box = panel.bounding_box()
+        assert box is not None
+        opened.swipe(0, -60, start=(box["x"] + 60, box["y"] + box["height"] - 20))
+        opened.wait_until("document.getElementById('img3d-help-panel').scrollTop > 20")
+
+
 def test_a_page_whose_splats_do_not_arrive_says_so(chromium: Browser, tmp_path: Path) -> None:
     write_page(scene(), tmp_path / "page", single_file=False)
     (tmp_path / "page" / "splats-0.js").unlink()
