@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses after Ctrl-C and after SIGTERM, as shells have them: 128 and the signal's number."""
@@ -47,3 +49,36 @@ def sigterm_kept() -> Generator[None, None, None]:
     handler = signal.getsignal(signal.SIGTERM)  # as Python knows it
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
+
+
+def report_interrupts(sigterm: bool) -> None:
+    """From now on, Ctrl-C that nothing catches ends this program in one line instead of a traceback.
+
+    Under `python -X dev` the traceback stays.
+
+    Args:
+        sigterm: Whether SIGTERM does so as well, with exit status 143. Processes that this one forks are ended by it
+            without a word, as before.
+    """
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, KeyboardInterrupt) or sys.flags.dev_mode:
+            previous(kind, error, traceback)
+            return
+        print("Interrupted.", flush=True)
+        if isinstance(error, Terminated):  # after Ctrl-C itself Python ends with the status of that
+            raise SystemExit(TERMINATED)
+
+    hook.reports_interrupts = True  # pyright: ignore[reportFunctionMemberAccess]
+    if not hasattr(previous, "reports_interrupts"):
+        sys.excepthook = hook
+    if sigterm and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, raise_terminated)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_default_sigterm)
+
+
+def _default_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is raise_terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

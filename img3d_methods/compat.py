@@ -27,6 +27,7 @@ from img3d_base.errors import warn
 from img3d_base.wrong_options import line_about, wrong_options_in_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_methods.commands.nerfstudio_commands import COMMANDS, command_name
+from img3d_methods.commands.startup import watch_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,7 @@ def prepare_command() -> None:
     """
     if command_name() in COMMANDS:
         silence_upstream_warnings()
+        watch_interrupts()
         _report_in_one_line()
         check_load_config()
 
@@ -60,8 +62,8 @@ def prepare_command() -> None:
 def _report_in_one_line() -> None:
     """Let a command end with one line where Nerfstudio would end it with a traceback for what a user did.
 
-    Its scripts catch nothing: Ctrl-C is how ns-viewer is left, and a --load-config of something else an everyday
-    mistake. What is not known (command_errors.py) keeps its traceback, and so does everything under `python -X dev`.
+    Its scripts catch nothing, and a --load-config of something else is an everyday mistake. What is not known
+    (command_errors.py) keeps its traceback, and so does everything under `python -X dev`.
     Can go when scripts/*.py report errors to users.
     """
     previous = sys.excepthook
@@ -73,9 +75,10 @@ def _report_in_one_line() -> None:
         if line is None:
             previous(kind, error, traceback)
         else:
-            _print_line(line, "yellow" if isinstance(error, KeyboardInterrupt) else "red")
+            _print_line(line, "red")
 
     hook.reports_in_one_line = True  # pyright: ignore[reportFunctionMemberAccess]
+    hook.reports_interrupts = True  # pyright: ignore[reportFunctionMemberAccess]
     if not hasattr(previous, "reports_in_one_line"):
         sys.excepthook = hook
 

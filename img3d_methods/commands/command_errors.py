@@ -27,8 +27,6 @@ def line_about(error: BaseException, load_config: str | None) -> str | None:
     from img3d_base.errors import InputError
     from img3d_methods.commands.run_errors import why_not_loaded
 
-    if isinstance(error, KeyboardInterrupt):
-        return "Interrupted."
     if isinstance(error, InputError):
         return f"Error: {error}"
     if load_config is not None and (reason := why_not_loaded(error, load_config)):

@@ -88,8 +88,7 @@ def test_a_full_disk_has_no_name() -> None:
     assert line == "Error: a file could not be written: No space left on device"
 
 
-def test_ctrl_c_and_bad_input() -> None:
-    assert line_about(KeyboardInterrupt(), None) == "Interrupted."
+def test_bad_input() -> None:
     assert line_about(InputError("the photos are gone"), None) == "Error: the photos are gone"
 
 
@@ -132,8 +131,8 @@ class TestLoadConfig:
 class TestHook:
     @pytest.fixture
     def hook(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        """What ns-eval installs; `previous` is what was there."""
-        monkeypatch.setattr(sys, "argv", ["/bin/ns-eval"])
+        """What ns-train installs; `previous` is what was there."""
+        monkeypatch.setattr(sys, "argv", ["/bin/ns-train"])  # which leaves SIGTERM alone
         self.seen: list[BaseException] = []
         monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: self.seen.append(error))
         compat.prepare_command()
@@ -141,7 +140,8 @@ class TestHook:
 
     def test_one_line_for_what_is_known(self, hook: Any, capsys: pytest.CaptureFixture[str]) -> None:
         hook(KeyboardInterrupt, KeyboardInterrupt(), None)
-        assert capsys.readouterr().out == "Interrupted.\n"
+        hook(InputError, InputError("no photos"), None)
+        assert capsys.readouterr().out == "Interrupted.\nError: no photos\n"
         assert self.seen == []
 
     def test_the_traceback_for_what_is_not(self, hook: Any, capsys: pytest.CaptureFixture[str]) -> None:
