@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import type_checks
 from headless_chromium import NoChromiumError, headless_chromium
+from hypothesis import HealthCheck, settings
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 from PIL import Image
@@ -24,6 +25,10 @@ install_import_hook(list(CHECKED), f"{type_checks.__name__}.check")  # before an
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# How fast an example is says nothing here: other jobs may run beside the tests (hang_limit.py looks after what hangs).
+settings.register_profile("img3d", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("img3d")
 
 NUM_PHOTOS = 16
 WIDTH, HEIGHT = 64, 48
