@@ -23,8 +23,8 @@ from img3d_base.errors import InputError, counted, warn
 from img3d_base.text_links import followed
 from img3d_dataparsers.camera_distance import CameraDistance, in_metres
 from img3d_dataparsers.depth.points import points_from_depth
+from img3d_dataparsers.image_dataset import UPRIGHT
 from img3d_dataparsers.images.camera_sizes import downscaled
-from img3d_dataparsers.images.image_dataset import UPRIGHT
 from img3d_dataparsers.images.undistortion import with_denominators
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.normalisation import CenterMethod, normalise
@@ -328,7 +328,7 @@ def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], ind
         indices: which of them.
     """
     # Imported late: most data sets bring points.
-    from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+    from img3d_dataparsers.image_dataset import Img3dImageDataset
     from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE, triangulate
 
     masks = outputs.mask_filenames

@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from img3d_base.threaded import in_threads
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 from img3d_dataparsers.sfm.sift import Features, IntArray, find_features, match
 

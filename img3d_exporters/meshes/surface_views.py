@@ -18,8 +18,8 @@ from torch import Tensor
 
 from img3d_assets.gaussians import Gaussians
 from img3d_base.progress import with_progress
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.images.camera_sizes import downscaled
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
 from img3d_exporters.page.viewer_page import view_of_everything
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_kernels import rasterization

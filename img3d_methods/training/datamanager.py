@@ -19,7 +19,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatama
 from torch import Tensor
 
 from img3d_base.progress import with_progress
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_methods.compat import folder_of_camera_paths
 

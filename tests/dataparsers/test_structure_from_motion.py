@@ -26,7 +26,7 @@ from scipy.spatial import cKDTree
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.strecha import read_strecha
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos

@@ -27,7 +27,7 @@ from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_exporters.load_run import Run
 from img3d_exporters.report import pictures as report_pictures

@@ -31,7 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.seeds import triangulation
 from img3d_dataparsers.seeds.triangulation import Observations, meet, pairs_to_match, triangulate
 from img3d_dataparsers.sfm.sift import match

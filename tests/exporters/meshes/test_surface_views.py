@@ -16,7 +16,7 @@ from PIL import Image
 from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
 from surface_pictures import WallModel, WallModelElsewhere, cameras_that_look_along_y
 
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_exporters.meshes.surface_views import (
     SurfaceView,

@@ -14,7 +14,7 @@ from object_image import write_object_image
 from PIL import Image
 
 from img3d_base.errors import InputError
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_generators import tiny
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
 

@@ -17,7 +17,7 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from PIL import Image
 
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_methods.training.datamanager import GridPixelSampler, Img3dDatamanager, Img3dDatamanagerConfig
 

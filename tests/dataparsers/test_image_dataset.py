@@ -14,7 +14,7 @@ import torch
 from nerfstudio.cameras.cameras import CameraType
 from PIL import Image
 
-from img3d_dataparsers.images.image_dataset import Img3dImageDataset
+from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_pictures.reading import read_photo
 
