@@ -6,16 +6,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from img3d_assets.mesh_files import write_mesh
-from img3d_methods.viewing.view_panel import ViewPanel
+from img3d_methods.viewing.view_panel import PanelledView, ViewPanel
 
 if TYPE_CHECKING:
-    from img3d_methods.viewing.mesh_view import MeshView
+    from img3d_assets.mesh import Mesh
+    from img3d_methods.viewing.viewed_model import ViewedMeshModel
 
 FILE_ENDINGS = ("glb", "usdz", "ply", "stl")
 """Of the files that can be downloaded; an OBJ is more than one file."""
+
+
+class PanelledMeshView(PanelledView, Protocol):
+    """A view of a mesh: a `MeshView` is one."""
+
+    @property
+    def model(self) -> ViewedMeshModel: ...
+
+    def cropped(self) -> Mesh: ...
 
 
 class MeshPanel(ViewPanel):
@@ -27,7 +37,7 @@ class MeshPanel(ViewPanel):
 
     COMMANDS = {**ViewPanel.COMMANDS, "viewer": "page"}
 
-    def __init__(self, view: MeshView) -> None:
+    def __init__(self, view: PanelledMeshView) -> None:
         self.view = view
         super().__init__(view, "Mesh")
 
