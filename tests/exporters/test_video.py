@@ -81,6 +81,7 @@ class TestMp4:
             codec = file.streams.video[0].codec_context
             assert (codec.colorspace, codec.color_primaries, codec.color_trc, codec.color_range) == (1, 1, 1, 1)
             frames = [frame.reformat(src_colorspace="ITU709", format="rgb24") for frame in file.decode(video=0)]
+        # Half a level of Y' and of a colour difference, as written and as coded, is 1.6 levels each; and half a level.
         for frame, color in zip(frames, (RED, GREEN, BLUE), strict=True):
             assert np.abs(frame.to_ndarray().astype(int) - color).max() <= 4
 

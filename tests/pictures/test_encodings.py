@@ -27,6 +27,7 @@ def shown(encoding: Encoding, *signal: float) -> list[int]:
     ],
 )
 def test_known_colours(encoding: Encoding, signal: tuple[int, int, int], expected: tuple[int, int, int]) -> None:
+    # Half a level of a signal is up to three levels where sRGB is darkest: there its slope is 12.92.
     pixel = np.array(signal, dtype=np.uint8)[None, None]
     np.testing.assert_allclose(encoding.to_srgb(pixel)[0, 0], expected, atol=3)
 
