@@ -18,7 +18,6 @@ from rich.progress import track
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_assets.mesh import Mesh
-from img3d_assets.mesh_files import read_mesh
 from img3d_assets.mesh_sampling import points_on_mesh
 from img3d_base.atomic_files import writable_cache, write_atomically
 from img3d_base.console import CONSOLE
@@ -78,6 +77,8 @@ class Img3dMeshDataParser(DataParser):
         if not 16 <= config.view_size <= MAX_SIZE:
             raise InputError(f"--view-size is {config.view_size}: it can be 16 to {MAX_SIZE}")
         if self._read is None:
+            from img3d_assets.mesh_files import read_mesh  # late: entry points import this module, and nothing heavy
+
             self._read = in_world(*read_mesh(config.data), config.up_axis)
         mesh, transform, scale = self._read
         cameras = cameras_around_origin(config.num_views, config.view_size)

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
-from img3d_assets.mesh_files import write_mesh
 from img3d_methods.viewing.view_panel import PanelledView, ViewPanel
 
 if TYPE_CHECKING:
@@ -65,6 +64,8 @@ class MeshPanel(ViewPanel):
         return self.draws_in_browser
 
     def _mesh(self, event: Any) -> str:
+        from img3d_assets.mesh_files import write_mesh  # late: entry points import this module, and nothing heavy
+
         mesh = self.view.cropped()
         name = f"mesh.{self._format.value}"
         with TemporaryDirectory() as folder:

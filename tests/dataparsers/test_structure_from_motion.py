@@ -557,7 +557,7 @@ class TestCommand:
             assert "good" in line
         for said in (
             "its ground plane",
-            "unknown; --camera-distance",
+            "unknown; training with --camera-distance",
             "What to do next",
             "- Take more photos: 12 are few",
         ):
