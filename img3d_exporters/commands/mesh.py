@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,8 +16,8 @@ from img3d_exporters.commands.sources import (
     check_one_source,
     print_written,
     say_origin,
+    splats_of_asset,
     splats_of_file,
-    splats_of_run,
 )
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ def mesh(
         force: Replace files that are there.
     """
     from img3d_assets.mesh import Mesh
-    from img3d_assets.mesh_files import check_output, holds_texture, is_mesh, read_mesh, write_mesh
+    from img3d_assets.mesh_files import check_output, holds_texture, is_mesh, read_mesh
     from img3d_assets.mesh_geometry import in_frame
-    from img3d_assets.precision import nearby_origin
     from img3d_exporters.load_run import load_run
     from img3d_exporters.meshes.mesh_of_run import MeshOptions, level_paths, levels_of_detail
     from img3d_exporters.meshes.texture_baking import check_texture_size
@@ -85,7 +85,8 @@ def mesh(
     if input is not None and is_mesh(input):
         if original_frame or texture is not None or options != MeshOptions():
             raise InputError(f"{input} is a mesh, which is converted as it is: only --output and --force apply.")
-        _write(*read_mesh(input), output)
+        mesh, up = read_mesh(input)
+        _write([mesh], up, [output])
         return
     run = None
     if load_config is not None:
@@ -99,7 +100,7 @@ def mesh(
                 )
             if original_frame:
                 asset = in_frame(asset, run.dataparser_transform, run.dataparser_scale)
-            _write(asset, asset.up, output)
+            _write([asset], asset.up, [output])
             return
     if not holds_texture(output):
         texture = "none"
@@ -109,23 +110,19 @@ def mesh(
         views, paint, up = _pictures_of_file(input, texture or "renders", crop_min, crop_max)
     else:
         views, paint, up = _pictures_of_run(run, load_config, texture or "photos", original_frame)
-    levels = list(levels_of_detail(views, paint, options))
+    _write(list(levels_of_detail(views, paint, options)), up, paths)
+
+
+def _write(levels: list[Mesh], up: UpAxis | None, paths: Sequence[Path]) -> None:
+    """Levels of detail of one mesh, relative to one origin."""
+    from img3d_assets.mesh_files import write_mesh
+    from img3d_assets.precision import nearby_origin
+
     origin = nearby_origin(levels[0].vertices)
     say_origin(origin)
     for path, level in zip(paths, levels, strict=True):
         write_mesh(replace(level, vertices=level.vertices - origin), path, up)
         print_written(f"{len(level.faces):,} triangles", path)
-
-
-def _write(mesh: Mesh, up: UpAxis | None, output: Path) -> None:
-    """A mesh that is there already."""
-    from img3d_assets.mesh_files import write_mesh
-    from img3d_assets.precision import nearby_origin
-
-    origin = nearby_origin(mesh.vertices)
-    say_origin(origin)
-    write_mesh(replace(mesh, vertices=mesh.vertices - origin), output, up)
-    print_written(f"{len(mesh.faces):,} triangles", output)
 
 
 def _pictures_of_run(
@@ -135,8 +132,9 @@ def _pictures_of_run(
     from img3d_assets.gaussians import Gaussians
     from img3d_exporters.meshes.surface_views import model_renderer, photographed, rendered_for, splat_renderer
 
-    if isinstance(run.representation.asset(), Gaussians):
-        render = splat_renderer(splats_of_run(run, load_config))
+    asset = run.representation.asset()
+    if isinstance(asset, Gaussians):
+        render = splat_renderer(splats_of_asset(asset, run, load_config))
     else:
         render = model_renderer(run.model)
     views, paint = rendered_for(render, run.cameras, texture != "none")

@@ -12,8 +12,8 @@ from img3d_exporters.commands.sources import (
     check_one_source,
     print_written,
     say_origin,
+    splats_of_asset,
     splats_of_file,
-    splats_of_run,
 )
 
 
@@ -69,7 +69,7 @@ def pointcloud(
         elif source == "depth" or (source is None and not isinstance(asset, Gaussians)):
             cloud = points_of_depth(run.model, run.cameras, num_points)
         else:
-            cloud = points_on_gaussians(splats_of_run(run, load_config), num_points, run.cameras)
+            cloud = points_on_gaussians(splats_of_asset(asset, run, load_config), num_points, run.cameras)
         if original_frame:
             cloud = cloud.in_original_frame(run.dataparser_transform, run.dataparser_scale)
     if output.suffix.lower() == SINGLE_PRECISION:

@@ -13,6 +13,7 @@ from img3d_base.errors import InputError, warn
 
 if TYPE_CHECKING:
     from img3d_exporters.load_run import Run
+    from img3d_methods.representation import Asset
 
 Point = tuple[float, float, float]
 
@@ -57,15 +58,14 @@ def splats_of_file(path: Path) -> tuple[Gaussians, UpAxis]:
     return drawable(splats, path), up
 
 
-def splats_of_run(run: Run, load_config: Path) -> Gaussians:
-    """Those that can be seen.
+def splats_of_asset(asset: Asset | None, run: Run, load_config: Path) -> Gaussians:
+    """Those of what a run's model holds that can be seen.
 
     Raises:
         InputError: Its model is of another kind.
     """
     from img3d_exporters.splats.run_splats import no_splats
 
-    asset = run.representation.asset()
     if not isinstance(asset, Gaussians):
         raise InputError(no_splats(load_config, type(run.model).__name__))
     return drawable(asset, load_config)

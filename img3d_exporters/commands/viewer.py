@@ -12,8 +12,8 @@ from img3d_base.console import CONSOLE
 from img3d_exporters.commands.sources import (
     check_one_source,
     say_origin,
+    splats_of_asset,
     splats_of_file,
-    splats_of_run,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
     if isinstance(asset, Mesh):
         splats, mesh = splats_on_mesh(asset), glb(replace(asset, vertices=asset.vertices @ TO_Y_UP["z"].T))
     else:
-        splats, mesh = splats_of_run(run, load_config), None
+        splats, mesh = splats_of_asset(asset, run, load_config), None
     return PageScene(
         title=run.name,
         splats=splats,
