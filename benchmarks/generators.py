@@ -85,7 +85,7 @@ def zero123plus_step(dtype: torch.dtype) -> Run:
     """One step of Zero123++ with guidance: both passes of its UNet, on two latents each."""
     from diffusers import UNet2DConditionModel
 
-    from img3d_generators.reference_attention import ReferenceUNet
+    from img3d_generators.zero123plus.reference_attention import ReferenceUNet
 
     config = checkpoint("zero123plus-v1.2").architecture["unet"]
     unet = with_random_weights(lambda: UNet2DConditionModel(**config), dtype)

@@ -22,7 +22,7 @@ from img3d_generators.lgm import LGM, UNetConfig, load_lgm
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.progress import steps_with_eta
 from img3d_generators.weights import to_use
-from img3d_generators.zero123plus import Progress, seeded_noise, split_tiles
+from img3d_generators.zero123plus.model import Progress, seeded_noise, split_tiles
 from img3d_pictures.background import open_u2net
 
 WHITE = 255
@@ -58,7 +58,7 @@ def image_to_views(
     Raises:
         InputError: the weights are not here, or the image cannot be used.
     """
-    from img3d_generators.zero123plus_files import load_zero123plus
+    from img3d_generators.zero123plus.files import load_zero123plus
 
     known = checkpoint(name)
     folder = to_use(name)

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from zero123plus_repositories import CONFIGS
 
-from img3d_generators.reference_attention import ReferenceUNet
+from img3d_generators.zero123plus.reference_attention import ReferenceUNet
 
 TIMESTEP = torch.tensor(400.0)
 

@@ -25,7 +25,7 @@ from zero123plus_repositories import (
 )
 
 from img3d_generators.checkpoints import checkpoint
-from img3d_generators.zero123plus import (
+from img3d_generators.zero123plus.model import (
     LATENT_SCALE,
     LATENT_SHIFT,
     ancestral_step,

@@ -14,8 +14,8 @@ from torch import Tensor
 from zero123plus_repositories import NETWORKS, picture, tiny_zero123plus, write_repository
 
 from img3d_base.errors import InputError
-from img3d_generators.zero123plus import Zero123Plus
-from img3d_generators.zero123plus_files import load_zero123plus
+from img3d_generators.zero123plus.files import load_zero123plus
+from img3d_generators.zero123plus.model import Zero123Plus
 
 SIZE = (48, 32)
 PICTURE_TOLERANCE = 1e-3

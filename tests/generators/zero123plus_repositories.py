@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from img3d_generators.zero123plus import ClipPreprocessing, Zero123Plus
+from img3d_generators.zero123plus.model import ClipPreprocessing, Zero123Plus
 
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 CONFIGS: dict[str, dict[str, Any]] = {

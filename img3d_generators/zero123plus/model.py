@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from img3d_generators.reference_attention import ReferenceUNet
+from img3d_generators.zero123plus.reference_attention import ReferenceUNet
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
