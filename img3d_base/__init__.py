@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every package of img3d stands on: errors of one line, files written whole, and checks of foreign files."""
+"""Utilities that all packages of img3d use: one-line errors, atomic file writes, checks of untrusted files."""

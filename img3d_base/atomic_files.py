@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that others see whole or not at all, and the folders where img3d keeps what took a while to make."""
+"""Atomic file writes, and the cache folders for results that are expensive to compute."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_bytes
 
 OWN = "made_here"
-"""The file that marks a folder."""
+"""Name of the marker file that `mark_as_own` writes."""
 MAX_MARK_BYTES = 100
 
 
 @contextmanager
 def write_atomically(path: Path) -> Generator[Path, None, None]:
-    """A temporary name beside `path` to write a file or a folder to.
+    """Yields a temporary path beside `path`, to write a file or a folder to.
 
-    On success it becomes `path` (a folder only where there is none, or an empty one); on failure it is removed.
+    On success it is renamed to `path` (a folder only if `path` is absent or an empty folder); on failure it is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -41,22 +41,22 @@ def write_atomically(path: Path) -> Generator[Path, None, None]:
 
 
 def save_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
-    """Writes a .npz file, whole or not at all.
+    """Writes a .npz file atomically.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    content = io.BytesIO()  # NumPy's own file, where the disk is full, complains once more when it is forgotten
+    content = io.BytesIO()  # on a full disk, NumPy's own file object raises again when it is collected
     np.savez(content, **arrays)
     with write_atomically(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a folder with all that is in it, or a link, but not what that leads to; nothing if it is absent.
+    """Removes a file, a folder with its contents, or a link (but not its target). An absent path is no error.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: the path cannot be removed.
     """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -65,15 +65,15 @@ def remove(path: Path) -> None:
 
 
 def mark_as_own(folder: Path) -> None:
-    """Marks a folder of unfinished work as made here, for `is_own`."""
+    """Marks a folder of unfinished work as created on this machine, for `is_own`."""
     (folder / OWN).write_text(_identity(folder))
 
 
 def is_own(folder: Path) -> bool:
-    """Whether a folder was marked here, on this disk: work that came with somebody else's files is not gone on with.
+    """Whether `mark_as_own` marked this folder on this disk. Unfinished work from elsewhere must not be resumed.
 
-    What is in it (a database, links to write through) may have been made to do harm. The number that the disk gives a
-    folder cannot be known to who packed it elsewhere.
+    A folder that came with somebody else's data may hold files made to do harm (a database, links to write through).
+    The marker holds the folder's device and inode numbers, which whoever packed it elsewhere cannot know.
     """
     try:
         mark = folder / OWN
@@ -88,36 +88,39 @@ def _identity(folder: Path) -> str:
 
 
 def check_disk(folder: Path) -> None:
-    """For programs that do not say why they cannot write.
+    """Raises if the disk is full: for libraries that do not say why a write failed.
 
     Raises:
-        OSError: the disk that holds `folder` is full.
+        OSError: less than 1 MiB is free on the disk that holds `folder`.
     """
     if shutil.disk_usage(folder).free < 1 << 20:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def user_cache() -> Path:
-    """img3d's folder among the user's caches."""
+    """img3d's folder in the user's cache directory (XDG_CACHE_HOME, else ~/.cache)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img3d"
 
 
 def cache_folders(folder: Path, cache_dir: Path | None) -> list[Path]:
-    """Where to keep what belongs to a data set: where the user says, else beside it or, if that is read-only, in the
-    user's cache; the better place first."""
+    """The candidate cache folders of a data set, the preferred one first.
+
+    `cache_dir` if it is given; else `.img3d` in the data set and the user's cache, in reverse order if the data set is
+    read-only.
+    """
     if cache_dir is not None:
         return [cache_dir]
     places = [folder / ".img3d", user_cache()]
     if not folder.stat().st_mode & 0o222:
-        places.reverse()  # marked read-only, which the system does not hold root to
+        places.reverse()  # root could write to it all the same; the permission bits say not to
     return places
 
 
 def writable_cache(folder: Path, cache_dir: Path | None) -> Path:
-    """The first of these places that can be written; it is made.
+    """The first of `cache_folders` that can be written to; it is created if necessary.
 
     Raises:
-        InputError: none can.
+        InputError: none of them can be written to.
     """
     places = cache_folders(folder, cache_dir)
     for place in places:

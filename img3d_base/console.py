@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where messages and progress bars of all packages are printed."""
+"""The console that all packages print messages and progress bars to."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 CONSOLE = Console(width=120)
-"""As wide as Nerfstudio's own, so that lines of both break alike."""
+"""Has the width of Nerfstudio's own console, so that both wrap alike."""
+
+
+def print_line(text: str, style: str | None = None) -> None:
+    """Prints text as it is: brackets (in file names, say) are not markup, and long lines are left to the terminal.
+
+    Args:
+        text: The line.
+        style: rich's style, such as "bold red".
+    """
+    CONSOLE.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that every reader of a foreign file goes through: such a file may lie about its sizes, names and contents.
+"""Checks for files from elsewhere, which may lie about their sizes, names and contents. Every reader uses them.
 
-The rules: only regular files are opened (a FIFO would block, a device would never end); names in a file stay inside the
-folder of that file; a size is compared with what is really there before memory is allocated for it; what is compressed
-is unpacked up to a limit; JSON may not be nested deeply, nor hold more values than memory is for; nothing is unpickled.
-Each violation is an InputError of one line, which readers let pass. Text that a file brings along goes into a message
-through `shown` only.
+The rules: only regular files are opened (a FIFO would block, a device would never end); names in a file must stay
+inside the folder of that file; a claimed size is compared with the bytes present before memory is allocated for it;
+compressed data is unpacked up to a limit; the nesting depth and the number of values of JSON are limited; nothing is
+unpickled. Each violation is an InputError of one line, which readers let through. Messages quote text from a file only
+through `shown` or `legible`.
 """
 
 from __future__ import annotations
@@ -32,56 +32,57 @@ import zstandard
 from img3d_base.errors import InputError
 
 MAX_JSON_BYTES = 256 << 20
-"""Of a JSON text: transforms.json of 100,000 photos has about 60 MB."""
+"""Largest JSON text. A transforms.json of 100,000 photos has about 60 MB."""
 MAX_JSON_DEPTH = 200
-"""Of nested brackets in a JSON text: real files have fewer than 20, and Python's parser gives up at about 1,000."""
+"""Deepest nesting in a JSON text. Real files stay below 20; Python's parser gives up at about 1,000."""
 MAX_JSON_VALUES = 8_000_000
-"""In a JSON text, each of which takes about 100 bytes: transforms.json of 100,000 photos has 3 million."""
+"""Most values in a JSON text; each takes about 100 bytes. A transforms.json of 100,000 photos has 3 million."""
 MAX_EXPANSION, ALWAYS_EXPANDED = 100, 64 << 20
-"""What is packed may take so many times its size in memory (splats take up to 30), and always so many bytes."""
+"""Compressed data may unpack to this many times its size (splats take up to 30), and in any case to this many bytes."""
 CHUNK_BYTES = 1 << 20
 UNZIPPING = (
     *(EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
     *(lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error),
 )
-"""What zipfile raises on damaged members."""
+"""Exceptions that zipfile raises on damaged members."""
 NPY_HEADERS = (
     *(AttributeError, EOFError, LookupError, MemoryError, OverflowError, RecursionError, SyntaxError, TypeError),
     *(ValueError, tokenize.TokenError),
 )
-"""What NumPy raises on damaged headers, which are Python literals."""
+"""Exceptions that NumPy raises on damaged .npy headers, which are Python literals."""
+TOO_DEEP = f"is JSON nested more than {MAX_JSON_DEPTH} levels deep: it is damaged, or another kind of file"
 SHOWN_LENGTH, LONGEST_REASON = 60, 120
 
 
 def shown(text: object) -> str:
-    """Foreign text as a message can quote it: short, on one line, without control characters."""
+    """Text from a file, quoted for a message: shortened, on one line, without control characters."""
     quoted = repr(text if len(str(text)) <= SHOWN_LENGTH else f"{str(text)[:SHOWN_LENGTH]}…")
     return quoted if len(quoted) <= 3 * SHOWN_LENGTH else f"{quoted[: 3 * SHOWN_LENGTH]}…'"
 
 
 def legible(text: str) -> str:
-    """Foreign text for a message: as it is where it is short and printable, as names mostly are, else as `shown`."""
+    """Text from a file for a message: unquoted if it is short and printable, as most names are, else as `shown`."""
     return text if text.isprintable() and len(text) <= 2 * SHOWN_LENGTH else shown(text)
 
 
 def reason(error: Exception) -> str:
-    """What an error says, as a message can quote it: libraries put foreign text into their messages."""
+    """The first line of an error's message, shortened and printable: libraries quote text from files in theirs."""
     line = str(error).partition("\n")[0] or type(error).__name__
     return "".join(letter for letter in line[:LONGEST_REASON] if letter.isprintable())
 
 
 def require_regular(path: Path) -> Path:
-    """The path itself, if it is a regular file or a link to one.
+    """Returns the path if it is a regular file or a link to one.
 
     Raises:
-        InputError: It is missing, a folder, a FIFO, a socket or a device, or its name is not one.
+        InputError: It is missing, a folder, a FIFO, a socket or a device, or the name is invalid.
     """
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
-        raise InputError(f"{shown(path)} is no name of a file") from error
+        raise InputError(f"{shown(path)} is not a valid file name") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise InputError(f"{path} is {kind}, not a file")
@@ -92,7 +93,7 @@ def open_regular(path: Path) -> IO[bytes]:
     """Opens a regular file, or a link to one, for reading.
 
     Raises:
-        InputError: As `require_regular`, or it may not be read.
+        InputError: As for `require_regular`, or permission to read it is missing.
     """
     require_regular(path)
     try:
@@ -109,7 +110,7 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
         max_bytes: Larger files are refused.
 
     Raises:
-        InputError: It cannot be read, is no regular file or too large.
+        InputError: It cannot be read, is not a regular file, or is too large.
     """
     try:
         with open_regular(path) as file:
@@ -124,15 +125,15 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
 
 
 def inside(file: Path, name: str, *, percent_encoded: bool = False) -> Path:
-    """The regular file that a name in a foreign file means, which lies in the folder of that file or below it.
+    """The path of a regular file that another file names; it must lie in that file's folder or below.
 
     Args:
-        file: The file that has the name in it.
-        name: As it stands there, with / between folders.
-        percent_encoded: Whether it is a URI, as in glTF.
+        file: The file that contains the name.
+        name: The name as written there, with / between folders.
+        percent_encoded: Whether the name is a URI, as in glTF.
 
     Raises:
-        InputError: It leads out of the folder (by `..`, as an absolute path, through a link), or is no regular file.
+        InputError: It leads out of the folder (by `..`, as an absolute path, through a link), or is not a regular file.
     """
     decoded = unquote(name) if percent_encoded else name
     parts = PurePosixPath(decoded).parts
@@ -145,55 +146,55 @@ def inside(file: Path, name: str, *, percent_encoded: bool = False) -> Path:
         what = str(error).removeprefix(str(path)).removeprefix(shown(path)).strip()
         raise InputError(f"{file} names {shown(name)}, which {what}") from error
     if not path.resolve().is_relative_to(file.parent.resolve()):
-        raise InputError(f"{file} names {shown(name)}: this links to a file outside its folder")
+        raise InputError(f"{file} names {shown(name)}, which links to a file outside its folder")
     return path
 
 
 def check_claim(claimed: int, available: int, what: str) -> int:
-    """A number of bytes that a header claims, if so many are there.
+    """Returns the number of bytes that a header claims, after comparing it with the number present.
 
     Args:
-        claimed: What the header says; foreign, hence of any sign and size.
-        available: The bytes that are there.
-        what: What is claimed, for the message: `its 2,147,483,648 Gaussians`.
+        claimed: The claim, untrusted: any sign and size.
+        available: The number of bytes present.
+        what: What would take that space, for the message: `its 2,147,483,648 Gaussians`.
 
     Raises:
-        InputError: The claim is negative or exceeds what is there.
+        InputError: The claim is negative or exceeds `available`.
     """
     if not 0 <= claimed <= available:
-        raise InputError(f"{what} would take {claimed:,} bytes, and {available:,} are there: it is cut off or damaged")
+        raise InputError(f"{what} would take {claimed:,} bytes, but {available:,} are there: it is cut off or damaged")
     return claimed
 
 
 def check_expansion(unpacked: int, packed: int, what: str) -> int:
-    """A number of bytes that something is to take in memory, if it is in proportion to the file that it comes from.
+    """Returns the number of bytes that data will take in memory, after comparing it with its size in the file.
 
     Args:
-        unpacked: What it takes; foreign, hence of any sign and size.
-        packed: What it has in the file.
-        what: What it is, for the message: `its 2,147,483,648 Gaussians`.
+        unpacked: The size in memory, untrusted: any sign and size.
+        packed: The size in the file.
+        what: The data, for the message: `its 2,147,483,648 Gaussians`.
 
     Raises:
-        InputError: It would take more than `MAX_EXPANSION` times as much.
+        InputError: It is more than `MAX_EXPANSION` times the size in the file, and more than `ALWAYS_EXPANDED`.
     """
     if not 0 <= unpacked <= max(ALWAYS_EXPANDED, MAX_EXPANSION * packed):
         raise InputError(
-            f"{what} would take {unpacked:,} bytes, and the file has {packed:,}: "
+            f"{what} would take {unpacked:,} bytes, but the file has {packed:,}: "
             "it is damaged, or made to fill the memory"
         )
     return unpacked
 
 
 def parse_json(text: bytes | str, what: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """The value of a JSON text, whose nesting and length are limited.
+    """Parses a JSON text of limited nesting and length.
 
     Args:
-        text: UTF-8, with or without a byte order mark, if bytes.
-        what: What it is, for messages: the file's name.
-        max_bytes: Longer ones are refused.
+        text: The text; bytes are UTF-8, with or without a byte order mark.
+        what: The file's name, for messages.
+        max_bytes: Longer texts are refused.
 
     Raises:
-        InputError: It is not JSON, or too deep or too long to be what it should be.
+        InputError: It is not JSON, or nested too deeply, or too long.
     """
     if len(text) > max_bytes:
         raise InputError(f"{what} has {len(text):,} bytes of JSON; at most {max_bytes:,} are read")
@@ -204,11 +205,11 @@ def parse_json(text: bytes | str, what: str, max_bytes: int = MAX_JSON_BYTES) ->
             raise InputError(f"{what} has {values:,} values in its JSON; at most {MAX_JSON_VALUES:,} are read")
         value = json.loads(encoded.decode("utf-8-sig"))
     except RecursionError as error:
-        raise InputError(f"{what} is nested too deeply to be what it should be") from error
+        raise InputError(f"{what} {TOO_DEEP}") from error
     except ValueError as error:  # also UnicodeDecodeError
         raise InputError(f"{what} is not valid JSON ({reason(error)}); is it truncated?") from error
     if _depth_exceeds(value, MAX_JSON_DEPTH):
-        raise InputError(f"{what} is nested too deeply to be what it should be")
+        raise InputError(f"{what} {TOO_DEEP}")
     return value
 
 
@@ -228,7 +229,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file.
+    """Parses a JSON file of limited nesting and length.
 
     Raises:
         InputError: It cannot be read, or is not JSON of a sensible depth and length.
@@ -238,23 +239,23 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def open_zip(path: Path) -> Generator[zipfile.ZipFile, None, None]:
-    """A zip archive, opened for reading.
+    """Opens a zip archive for reading.
 
     Raises:
-        InputError: It is none, damaged, or cannot be read.
+        InputError: It is not a zip archive, damaged, or cannot be read.
     """
     with open_regular(path) as file:
         try:
             archive = zipfile.ZipFile(file)
         except (EOFError, NotImplementedError, OSError, ValueError, struct.error, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is no sound zip archive: {reason(error)}") from error
+            raise InputError(f"{path} is not a valid zip archive: {reason(error)}") from error
         archive.filename = str(path)
         with archive:
             yield archive
 
 
 def zip_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    """The contents of a member of a zip archive, unpacked up to a limit.
+    """Unpacks a member of a zip archive, up to a limit.
 
     Raises:
         InputError: There is no such member, it is encrypted, damaged, or larger than the limit.
@@ -273,7 +274,7 @@ def zip_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
 
 
 def read_limited(file: IO[bytes], max_bytes: int, what: str) -> bytes:
-    """All that a stream has, which is checked not to exceed a limit before it is kept.
+    """Reads a stream to its end, up to a limit.
 
     Raises:
         InputError: There is more than `max_bytes`.
@@ -284,7 +285,7 @@ def read_limited(file: IO[bytes], max_bytes: int, what: str) -> bytes:
         parts.append(part)
         total += len(part)
         if total > max_bytes:
-            raise InputError(f"{what} unpacks to more than the {max_bytes:,} bytes that it can have")
+            raise InputError(f"{what} unpacks to more than {max_bytes:,} bytes, the most that it can have")
     return b"".join(parts)
 
 
@@ -300,14 +301,14 @@ def gunzip(contents: bytes, max_bytes: int, what: str) -> bytes:
     except zlib.error as error:
         raise InputError(f"{what} is damaged: {reason(error)}") from error
     if len(unpacked) > max_bytes:
-        raise InputError(f"{what} unpacks to more than the {max_bytes:,} bytes that it can have")
+        raise InputError(f"{what} unpacks to more than {max_bytes:,} bytes, the most that it can have")
     if not unpacker.eof:
         raise InputError(f"{what} is cut off")
     return unpacked
 
 
 def begin_gunzip(contents: bytes | memoryview, max_bytes: int, what: str) -> bytes:
-    """The beginning of what gzip data unpacks to, or all of it.
+    """The first `max_bytes` that gzip data unpacks to, or all of it if that is less.
 
     Raises:
         InputError: It is damaged.
@@ -332,29 +333,29 @@ def unzstd(contents: bytes | memoryview, max_bytes: int, what: str) -> bytes:
 
 
 def load_npy(path: Path, max_bytes: int | None = None) -> npt.NDArray[Any]:
-    """The array of numbers in a .npy file, whose header is compared with the file's size first.
+    """Reads the numeric array in a .npy file, after comparing its header with the file's size.
 
     Args:
         path: The file.
-        max_bytes: Larger files are refused: a file may have holes, which take no place on disk but do in memory.
+        max_bytes: Larger arrays are refused. (A sparse file takes little space on disk but its full size in memory.)
 
     Raises:
-        InputError: It is no such file, holds objects, is shorter than its header says, or too large.
+        InputError: It is not a .npy file, holds objects, is shorter than its header says, or too large.
     """
     with open_regular(path) as file:
         return _array(file, os.fstat(file.fileno()).st_size, max_bytes, str(path))
 
 
 def load_npz(path: Path, names: Collection[str], max_bytes: int) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of numbers in a .npz file, whose headers are compared with what is there first.
+    """Reads numeric arrays in a .npz file, after comparing their headers with the bytes present.
 
     Args:
         path: The file.
-        names: Of the arrays.
+        names: The names of the arrays.
         max_bytes: Arrays that unpack to more are refused.
 
     Raises:
-        InputError: It is no such file, lacks one of the arrays, is damaged, holds objects, or an array is too large.
+        InputError: It is not a .npz file, lacks one of the arrays, is damaged, holds objects, or an array is too large.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     with open_zip(path) as archive:
@@ -365,16 +366,16 @@ def load_npz(path: Path, names: Collection[str], max_bytes: int) -> dict[str, np
 
 
 def _array(file: IO[bytes], size: int, max_bytes: int | None, what: str) -> npt.NDArray[Any]:
-    """The array in a file of that size, which begins where the file stands."""
+    """Reads the array that begins at the file's current position; `size` is the file's size in bytes."""
     try:
         npy: Any = np.lib.format  # NumPy 1 leaves it untyped
         version = npy.read_magic(file)
         read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         if version not in read_header:
-            raise ValueError(f"version {version} of the format is not known")
+            raise ValueError(f"version {version} of the format is not supported")
         shape, _, dtype = read_header[version](file, max_header_size=10_000)
         if dtype.kind not in "biuf":
-            raise ValueError(f"it holds no numbers, but {shown(dtype)}")
+            raise ValueError(f"it does not hold numbers, but {shown(dtype)}")
         claimed = dtype.itemsize
         for length in shape:
             claimed *= length
@@ -386,4 +387,4 @@ def _array(file: IO[bytes], size: int, max_bytes: int | None, what: str) -> npt.
     except OSError as error:
         raise InputError(f"{what} cannot be read: {error.strerror or error}") from error
     except NPY_HEADERS as error:
-        raise InputError(f"{what} is no sound .npy file: {reason(error)}") from error
+        raise InputError(f"{what} is not a valid .npy file: {reason(error)}") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that a user asks for: refused before the work where something is already, written whole or not at all."""
+"""Output files of commands: checked before the work begins, and written atomically."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from img3d_base.errors import InputError
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Raises InputError where something is that may not be replaced."""
+    """Refuses a path where something exists that may not be replaced.
+
+    Raises:
+        InputError: A folder is there, or a file without `force`.
+    """
     if path.is_dir() or (path.exists() and not force):
-        raise InputError(f"{path} is there already: choose another name{'' if path.is_dir() else ', or give --force'}.")
+        raise InputError(f"{path} already exists: choose another name{'' if path.is_dir() else ', or give --force'}.")
 
 
 def check_output(path: Path, endings: Sequence[str], command: str, force: bool) -> None:
-    """Refuses a file before the work that it is for.
+    """Refuses an output file before the work begins whose result it would hold.
 
     Args:
-        path: What is to be written.
-        endings: Those of the names of files that can be written, in lower case.
-        command: What writes them, for the message.
-        force: Whether a file that is there may be replaced.
+        path: The output file.
+        endings: The supported endings of file names, in lower case.
+        command: The command, for the message.
+        force: Whether an existing file may be replaced.
 
     Raises:
-        InputError: The ending is another one, or something is there.
+        InputError: The ending is not supported, or the file already exists.
     """
     if not path.name.lower().endswith(tuple(endings)):
         raise InputError(f"{path} has an ending that {command} does not write: it writes {', '.join(endings)}.")
@@ -36,10 +40,10 @@ def check_output(path: Path, endings: Sequence[str], command: str, force: bool) 
 
 @contextmanager
 def written_whole(path: Path) -> Generator[Path, None, None]:
-    """A temporary name to write to, that becomes `path`, whose folder is made.
+    """Yields a temporary path to write to, which is renamed to `path` on success; missing folders are created.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: The file cannot be written.
     """
     try:
         with write_atomically(path) as temporary:

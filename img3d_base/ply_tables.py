@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of numbers in PLY files (Turk 1994), whoever wrote them: text or binary, of either byte order.
+"""Tables of numbers in PLY files (Turk 1994): text, or binary of either byte order.
 
-plyfile (PyPI) refuses a header with a comment that is not ASCII, and asks for as much memory as the header claims.
+Replaces plyfile (PyPI), which refuses headers with comments that are not ASCII, and allocates as much memory as the
+header claims.
 """
 
 from __future__ import annotations
@@ -34,28 +35,28 @@ class _Element:
     name: str
     count: int
     columns: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """Names and NumPy's types."""
+    """Names of the properties and their NumPy types."""
     has_lists: bool = False
 
 
 @dataclass
 class PlyTables:
-    """What was read of a PLY file."""
+    """The elements read from a PLY file."""
 
     comments: list[str]
     tables: dict[str, npt.NDArray[Any]]
-    """Of each element that was wanted and is there, an array with a field for each property."""
+    """For each wanted element that the file has, a structured array with a field for each property."""
 
 
 def read_ply(path: Path, wanted: Collection[str]) -> PlyTables:
-    """Reads elements whose properties are numbers, such as vertices.
+    """Reads elements whose properties are all scalar numbers, such as vertices.
 
     Args:
         path: The file.
-        wanted: Names of elements; others are passed over.
+        wanted: Names of the elements to read; others are skipped.
 
     Raises:
-        InputError: It is no PLY, cut off or damaged, or lists of unknown lengths come before what is wanted.
+        InputError: It is not a PLY file, cut off or damaged, or elements with lists precede a wanted one.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -76,7 +77,9 @@ def read_ply(path: Path, wanted: Collection[str]) -> PlyTables:
                         file.readline()
                 continue
             if element.has_lists:
-                raise InputError(f"{path} has lists in its {shown(element.name)}, and what is wanted comes after them")
+                raise InputError(
+                    f"{path} has lists in its {shown(element.name)}, which cannot be skipped to reach what follows them"
+                )
             dtype, start = _dtype(path, element, byte_order), file.tell()
             length = check_claim(element.count * dtype.itemsize, size - start, what)
             if element.name in wanted:
@@ -86,7 +89,7 @@ def read_ply(path: Path, wanted: Collection[str]) -> PlyTables:
 
 
 def _header(path: Path, contents: bytes) -> tuple[str, list[str], list[_Element], int]:
-    """Byte order, comments, elements, and where the numbers begin."""
+    """Parses the header: byte order, comments, elements, and the offset of the data in bytes."""
     first = re.match(rb"ply[ \t]*(\r\n|\n|\r)", contents)
     if first is None:
         raise InputError(f"{path} does not begin as a PLY file does")
@@ -97,7 +100,7 @@ def _header(path: Path, contents: bytes) -> tuple[str, list[str], list[_Element]
     byte_order = ""
     comments: list[str] = []
     elements: list[_Element] = []
-    # Latin letters in the encoding of some Windows are not worth a refusal.
+    # "replace": comments in a legacy Windows code page are no reason to refuse the file.
     for line in contents[first.end() : end.start()].decode("utf-8", "replace").split(newline.decode()):
         words = line.split()
         try:
@@ -117,9 +120,9 @@ def _header(path: Path, contents: bytes) -> tuple[str, list[str], list[_Element]
                 case _:
                     raise ValueError
         except (LookupError, ValueError) as error:
-            raise InputError(f"{path} has a PLY header that makes no sense: {shown(line)}") from error
+            raise InputError(f"{path} has a PLY header with an invalid line: {shown(line)}") from error
     if not byte_order:
-        raise InputError(f"{path} has a PLY header that does not say its format")
+        raise InputError(f"{path} has a PLY header without a format line")
     return byte_order, comments, elements, end.end()
 
 
@@ -127,7 +130,7 @@ def _dtype(path: Path, element: _Element, byte_order: str) -> np.dtype[Any]:
     try:
         return np.dtype([(name, byte_order + kind) for name, kind in element.columns])
     except ValueError as error:
-        raise InputError(f"{path} has a PLY header that makes no sense: {reason(error)}") from error
+        raise InputError(f"{path} has a PLY header with invalid properties: {reason(error)}") from error
 
 
 def _binary_table(file: IO[bytes], count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -144,16 +147,20 @@ def _text_table(path: Path, file: IO[bytes], element: _Element) -> npt.NDArray[A
         return table
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of files that end where numbers should begin
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # NumPy warns of a file without any row; the check of the shape below refuses it
             rows = np.loadtxt(file, np.float64, comments=None, max_rows=element.count, ndmin=2, encoding="latin1")
     except ValueError as error:
-        raise InputError(f"{path} has something else where numbers are expected: {reason(error)}") from error
+        raise InputError(f"{path} has text where numbers are expected: {reason(error)}") from error
     if rows.shape != (element.count, len(element.columns)):
         raise InputError(
             f"{path} has {len(rows):,} rows of {rows.shape[1]} numbers instead of {element.count:,} of "
             f"{len(element.columns)}: it is cut off or damaged"
         )
-    with np.errstate(invalid="ignore", over="ignore"):  # what is too large for its type is damaged, and seen elsewhere
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # values too large for their type: damage, which callers check for
         for i, (name, _) in enumerate(element.columns):
             table[name] = rows[:, i]
     return table

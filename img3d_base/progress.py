@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far work has come: a bar on a terminal, and a line now and then where the output goes to a file or a pipe."""
+"""Progress of long work: a bar on a terminal, and an occasional line if the output goes to a file or a pipe."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import TypeVar
 
 from rich.progress import track
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import CONSOLE, print_line
 
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 10.0
-"""Work that takes less prints no line."""
+"""Shortest time between two lines; work that takes less prints none."""
 
 
 class ProgressLines:
-    """Prints what it is told where there is no terminal, unless the last line is too recent."""
+    """Prints lines where the output is not a terminal, at most one every `SECONDS_BETWEEN_LINES`."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def say(self, message: str, always: bool = False) -> None:
-        """Prints a line.
+        """Prints a line, unless the last one is too recent.
 
         Args:
-            message: the line.
-            always: whether to print it however recent the last one is.
+            message: The line.
+            always: Whether to print it however recent the last one is.
         """
         if CONSOLE.is_terminal or not (always or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES):
             return
-        CONSOLE.print(message, markup=False, highlight=False, soft_wrap=True)
+        print_line(message)
         self._last = time.monotonic()
 
 
 def with_progress(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
-    """The items, one by one, while it is shown how many of them have been dealt with.
+    """Yields the items one by one, and shows how many have been processed.
 
     Args:
-        items: what is dealt with.
-        description: what is being done, such as "Matching photos".
-        total: how many items there are, if that is known.
+        items: The items to process.
+        description: What is being done, such as "Matching photos".
+        total: The number of items, if it is known.
     """
     if CONSOLE.is_terminal:
         yield from track(items, description, total=total, console=CONSOLE, transient=True)

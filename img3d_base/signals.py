@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGTERM, with which systems end a program, handled as Ctrl-C is: one line, nothing half written, exit status 143."""
+"""SIGTERM handled as Ctrl-C is: one line, nothing half written, exit status 143."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit statuses after Ctrl-C and after SIGTERM, as shells have them: 128 and the signal's number."""
+"""Exit statuses after Ctrl-C and after SIGTERM: 128 plus the signal's number, as shells report it."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM; a KeyboardInterrupt, so that whatever cleans up after Ctrl-C also cleans up after this."""
+    """Raised on SIGTERM. A KeyboardInterrupt, so that whatever cleans up after Ctrl-C does so after SIGTERM too."""
 
 
 def status_of(interrupt: KeyboardInterrupt) -> int:
-    """The exit status of a program that was ended by this."""
+    """The exit status of a program that an interrupt ended."""
     return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
 def raise_terminated(number: int, frame: FrameType | None) -> None:
-    """A handler of SIGTERM."""
+    """Signal handler for SIGTERM."""
     raise Terminated
 
 
 @contextmanager
 def sigterm_raises() -> Generator[None, None, None]:
-    """While active, SIGTERM raises `Terminated` in the main thread. Elsewhere Python allows no handlers: no effect."""
+    """While active, SIGTERM raises `Terminated`. No effect outside the main thread, where Python allows no handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -44,21 +44,21 @@ def sigterm_raises() -> Generator[None, None, None]:
 
 @contextmanager
 def sigterm_kept() -> Generator[None, None, None]:
-    """For the import of a library that replaces the handler of SIGTERM behind Python's back: puts it back."""
+    """Restores the handler of SIGTERM after the import of a library that replaces it at the C level."""
     yield
-    handler = signal.getsignal(signal.SIGTERM)  # as Python knows it
+    handler = signal.getsignal(signal.SIGTERM)  # the one that Python knows of
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
 
 
 def report_interrupts(sigterm: bool) -> None:
-    """From now on, Ctrl-C that nothing catches ends this program in one line instead of a traceback.
+    """Makes an uncaught Ctrl-C end this program with one line instead of a traceback.
 
     Under `python -X dev` the traceback stays.
 
     Args:
-        sigterm: Whether SIGTERM does so as well, with exit status 143. Processes that this one forks are ended by it
-            without a word, as before.
+        sigterm: Whether SIGTERM does so as well, with exit status 143. Forked child processes keep the default action,
+            and end without a message.
     """
     previous = sys.excepthook
 
@@ -67,7 +67,7 @@ def report_interrupts(sigterm: bool) -> None:
             previous(kind, error, traceback)
             return
         print("Interrupted.", flush=True)
-        if isinstance(error, Terminated):  # after Ctrl-C itself Python ends with the status of that
+        if isinstance(error, Terminated):  # after Ctrl-C, Python itself sets the exit status
             raise SystemExit(TERMINATED)
 
     hook.reports_interrupts = True  # pyright: ignore[reportFunctionMemberAccess]

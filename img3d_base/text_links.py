@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links that are text files: where there are no symbolic links (Windows), git and unzip write the path of what a link
-leads to into a small file of the link's name."""
+"""Symbolic links stored as text files.
+
+Where symbolic links are not available (Windows), git and unzip write the target's path into a small text file that has
+the link's name.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,18 @@ from pathlib import Path
 from img3d_base.foreign_files import legible
 
 MAX_BYTES = 512
-"""Of such a file, which holds one path. Hardly any picture is as small."""
+"""Largest text link, which holds one path. Hardly any picture is as small."""
 MAX_LINKS = 16
-"""Followed on the way to one path: they may lead in a circle."""
+"""Most links followed for one path: they may form a cycle."""
 MAX_DEPTH = 16
-"""Of what is behind a link: paths may have been made to be long."""
+"""Most components of a path, from its end, that are tested for being links: paths may be maliciously long."""
 
 
 def followed(path: Path) -> Path:
-    """The path without the links in text files on the way, the last part included; itself where there are none.
+    """Resolves the text links in a path, in any of its components. Returns the path itself if there are none.
 
-    Links lead to regular files and folders, anywhere, as symbolic links do. What leads nowhere is left as it is.
+    Like symbolic links, they may lead to regular files and folders anywhere. A path with a dangling link is returned
+    unchanged.
     """
     now = path
     for _ in range(MAX_LINKS):
@@ -35,17 +39,17 @@ def followed(path: Path) -> Path:
 
 
 def said_of_links(paths: Iterable[Path], what: str) -> list[str]:
-    """A line about the links in text files that lead to some of the paths, if there are any.
+    """A line about the text links among the components of some paths; no line if there are none.
 
     Args:
-        paths: as they are listed.
-        what: what they are called, in the plural.
+        paths: The paths as they are listed.
+        what: What the files are called, in the plural.
     """
     links = list(dict.fromkeys(_first_link(path) for path in paths if followed(path) != path))
     if not links:
         return []
     first = links[0]
-    assert first is not None  # it was followed
+    assert first is not None  # a path that `followed` changes has a link
     where = legible(os.path.normpath(_target(first)))
     links_are = "a link that git or unzip wrote as a text file"
     if len(links) > 1:
@@ -54,7 +58,7 @@ def said_of_links(paths: Iterable[Path], what: str) -> list[str]:
 
 
 def _first_link(path: Path) -> Path | None:
-    """The path itself, or the first of the folders on the way, if it is a small regular file: a link, perhaps."""
+    """The path or the nearest of its parents that exists, if that is a text link; else None."""
     for part in islice(chain((path,), path.parents), MAX_DEPTH):
         try:
             status = os.stat(part)
@@ -68,7 +72,7 @@ def _first_link(path: Path) -> Path | None:
 
 
 def _target(link: Path) -> Path:
-    """What the path in a text file leads to; the file itself if it holds none."""
+    """The target of a text link; the file itself if it does not hold a path."""
     try:
         with link.open("rb") as file:
             text = file.read(MAX_BYTES).decode().removesuffix("\n").removesuffix("\r")

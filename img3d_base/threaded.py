@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work on many photos at once: one thread for each core, with a progress bar."""
+"""Parallel work on many photos: one thread for each core, with a progress bar."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Out = TypeVar("Out")
 
 @contextmanager
 def one_thread_each() -> Generator[None, None, None]:
-    """torch with one thread: for what runs in several threads already, and for many small operations."""
+    """Runs torch on one thread: for code that already runs in several threads, and for many small operations."""
     num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads within threads wait for each other
+    torch.set_num_threads(1)  # nested thread pools would contend for the cores
     try:
         yield
     finally:
@@ -29,11 +29,11 @@ def one_thread_each() -> Generator[None, None, None]:
 
 
 def in_threads(function: Callable[[In], Out], items: Sequence[In], description: str) -> list[Out]:
-    """`function` of every item, in order."""
+    """Applies `function` to every item in parallel; returns the results in order."""
     with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as executor:
         results: Iterable[Out] = executor.map(function, items)
         try:
             return list(with_progress(results, description, len(items)))
-        except BaseException:  # Ctrl-C: what has not begun need not
+        except BaseException:  # on Ctrl-C too: items not yet begun are dropped
             executor.shutdown(wait=False, cancel_futures=True)
             raise

@@ -220,7 +220,7 @@ SPLATS = [
     Case("a .glb that is cut off", f"{CONVERT} scene.glb", cut_splats(".glb")),
     Case("an output of an unknown ending", "img3d-export splat --input scene.ply --output out.doc", sound_splats()),
     Case(
-        "an output that is there already",
+        "an output that already exists",
         "img3d-export splat --input scene.ply --output scene.spz",
         lambda folder: (sound_splats()(folder), put("scene.spz")(folder)),
     ),

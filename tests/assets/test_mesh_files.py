@@ -333,7 +333,7 @@ def test_unwritable_places_are_one_line(tmp_path: Path) -> None:
 def test_nothing_is_replaced_unasked(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     path = tmp_path / ("a.glb" if name == "a.glb" else "a.obj")
-    with pytest.raises(InputError, match=f"{name} is there already"):
+    with pytest.raises(InputError, match=f"{name} already exists"):
         check_output(path, force=False)
     check_output(path, force=True)
 

@@ -78,7 +78,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (("--input", "a.ply", "--output", "a.ply"), "is there already: choose another name, or give --force"),
+            (("--input", "a.ply", "--output", "a.ply"), "already exists: choose another name, or give --force"),
             (
                 ("--input", "a.ply", "--output", "b.xyz"),
                 "it writes .ply, .compressed.ply, .splat, .spz, .sog,",

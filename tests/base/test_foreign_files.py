@@ -53,7 +53,7 @@ class TestRegularFiles:
     @pytest.mark.parametrize("name", ["none", "a\0b", "x" * 5000, "loop"])
     def test_what_is_not_there_is_named(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "loop").symlink_to("loop")
-        with pytest.raises(InputError, match="cannot be read|no name of a file"):
+        with pytest.raises(InputError, match="cannot be read|not a valid file name"):
             require_regular(tmp_path / name)
 
     def test_a_file_that_is_too_large_is_not_read(self, tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ class TestJson:
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
-            (b"[" * 100_000, "nested too deeply|not valid JSON"),
-            (b"[" * 300 + b"]" * 300, "nested too deeply"),
-            (b'{"a":' * 100_000, "nested too deeply|not valid JSON"),
+            (b"[" * 100_000, "nested more than|not valid JSON"),
+            (b"[" * 300 + b"]" * 300, "nested more than"),
+            (b'{"a":' * 100_000, "nested more than|not valid JSON"),
             (b"[" + b"1," * 9_000_000 + b"1]", "9,000,001 values"),
             (b"", "not valid JSON"),
             (b'{"a": ', "not valid JSON"),
@@ -161,9 +161,9 @@ class TestArchives:
             archive.writestr("many", bytes(10**7))
         with open_zip(tmp_path / "a.zip") as archive:
             assert zip_member(archive, "few", 3) == b"abc"
-            with pytest.raises(InputError, match="'few' .* unpacks to more than the 2 bytes"):
+            with pytest.raises(InputError, match="'few' .* unpacks to more than 2 bytes"):
                 zip_member(archive, "few", 2)
-            with pytest.raises(InputError, match="'many' .* unpacks to more than the 1,000 bytes"):
+            with pytest.raises(InputError, match="'many' .* unpacks to more than 1,000 bytes"):
                 zip_member(archive, "many", 1000)
             with pytest.raises(InputError, match=r"a\.zip has no 'none' in it"):
                 zip_member(archive, "none", 1000)
@@ -197,7 +197,7 @@ class TestArchives:
     @pytest.mark.parametrize(("pack", "unpack"), [(gzip.compress, gunzip), (zstandard.compress, unzstd)])
     def test_a_stream_is_unpacked_up_to_a_limit(self, pack, unpack) -> None:
         assert unpack(pack(b"abc"), 3, "x") == b"abc"
-        with pytest.raises(InputError, match="more than the 2 bytes"):
+        with pytest.raises(InputError, match="more than 2 bytes"):
             unpack(pack(b"abc"), 2, "x")
         with pytest.raises(InputError, match="more than the 1,000 bytes"):
             unpack(pack(bytes(10**8)), 1000, "x")
@@ -214,7 +214,11 @@ class TestNpy:
     def test_arrays_in_an_archive(self, tmp_path: Path) -> None:
         np.savez_compressed(tmp_path / "a.npz", a=np.arange(3), b=np.zeros(10**6), c=np.array([{}], dtype=object))
         assert load_npz(tmp_path / "a.npz", ["a"], 1000)["a"].tolist() == [0, 1, 2]
-        for name, reason in (("b", "unpacks to more than"), ("c", "holds no numbers"), ("d", "has no 'd.npy' in it")):
+        for name, reason in (
+            ("b", "unpacks to more than"),
+            ("c", "does not hold numbers"),
+            ("d", "has no 'd.npy' in it"),
+        ):
             with pytest.raises(InputError, match=reason):
                 load_npz(tmp_path / "a.npz", [name], 10_000)
 
@@ -255,7 +259,7 @@ class TestNpy:
     @pytest.mark.parametrize("contents", [b"", b"PK\x03\x04", b"\x93NUMPY\x03\x00\xff\xff\xff\xff", b"\x80\x04N."])
     def test_other_files_are_refused(self, tmp_path: Path, contents: bytes) -> None:
         (tmp_path / "a.npy").write_bytes(contents)
-        with pytest.raises(InputError, match=r"no sound \.npy file"):
+        with pytest.raises(InputError, match=r"not a valid \.npy file"):
             load_npy(tmp_path / "a.npy")
 
     @settings(max_examples=200, deadline=None)

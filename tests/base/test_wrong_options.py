@@ -33,9 +33,9 @@ def read(data: Annotated[Path, tyro.conf.Positional]) -> None:
         ("", "do needs one of write, read"),
         ("wrote", "do does not know wrote: `do --help` lists what it knows"),
         ("write --output x --cont 3", "do write does not know --cont: `do write --help` lists what it knows"),
-        ("write --output x --kind c", "--kind is 'c', and has to be one of a, b"),
-        ("write --output x --count two", "--count is 'two', and has to be INT"),
-        ("write --output x --scale=wide", "--scale is 'wide', and has to be FLOAT"),
+        ("write --output x --kind c", "--kind is 'c', but must be one of a, b"),
+        ("write --output x --count two", "--count is 'two', but must be INT"),
+        ("write --output x --scale=wide", "--scale is 'wide', but must be FLOAT"),
         ("write --output", "--output needs a value"),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_splat_file_may_be_the_source(
     ("options", "message"),
     [
         (("--input", "a.ply", "--output", "b.obj"), "does not write: it writes .ply, .pcd, .xyz, .las"),
-        (("--input", "a.ply", "--output", "a.ply"), "is there already"),
+        (("--input", "a.ply", "--output", "a.ply"), "already exists"),
         (("--input", "a.ply", "--output", "b.las", "--num-points", "0"), "it must be at least 1"),
         (("--input", "a.ply", "--output", "b.las", "--source", "depth"), "--source depth needs --load-config"),
         (("--input", "a.ply", "--output", "b.las", "--original-frame"), "--original-frame needs --load-config"),

@@ -275,7 +275,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
         ("new.html", "nowhere.yml", "no run at"),
         ("new.pdf", "nowhere.yml", ".html"),
         ("there.html", "nowhere.yml", "--force"),
-        ("folder.html", "nowhere.yml", "is there already"),
+        ("folder.html", "nowhere.yml", "already exists"),
     ):
         arguments = ("report", "--output", tmp_path / name, "--load-config", tmp_path / config)
         assert said in failing_export(*arguments, monkeypatch=monkeypatch, capsys=capsys)

@@ -167,7 +167,7 @@ def test_a_splat_file_may_be_the_source(
     assert back.sh_degree == 0
     expected = in_3dgs_axes(trained_splats(200), "z").means
     np.testing.assert_allclose(np.sort(back.means, axis=0), np.sort(expected, axis=0), atol=1e-3)
-    assert "is there already" in failing_export(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+    assert "already exists" in failing_export(*arguments, monkeypatch=monkeypatch, capsys=capsys)
 
 
 @pytest.mark.slow

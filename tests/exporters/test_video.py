@@ -167,7 +167,7 @@ class TestCommand:
             (("--output", "a.gif", "--fps", "60"), "at most 50"),
             (("--output", "a.mp4", "--resolution", "0", "100"), "--resolution is 0 100"),
             (("--output", "a.mp4", "--resolution", "8000", "100"), "16 to 4096"),
-            (("--output", "there.mp4"), "is there already"),
+            (("--output", "there.mp4"), "already exists"),
             (("--output", "a.mp4"), "no run at"),
         ],
     )

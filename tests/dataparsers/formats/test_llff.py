@@ -110,9 +110,9 @@ class TestBadInput:
 
     def test_an_array_of_python_objects_is_not_unpickled(self, tmp_path: Path) -> None:
         np.save(tmp_path / "poses_bounds.npy", np.array([{"pose": 1}], dtype=object), allow_pickle=True)
-        assert "holds no numbers" in LLFF.error_of(tmp_path)
+        assert "does not hold numbers" in LLFF.error_of(tmp_path)
 
     def test_an_archive_under_the_files_name(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "poses.npz", poses=np.zeros((4, 17)))
         (tmp_path / "poses.npz").rename(tmp_path / "poses_bounds.npy")
-        assert "no sound .npy file" in LLFF.error_of(tmp_path)
+        assert "not a valid .npy file" in LLFF.error_of(tmp_path)

@@ -94,8 +94,8 @@ def test_a_full_disk_leaves_the_old_file(
     ("options", "message"),
     [
         (("--output", "b.docx"), "does not write"),
-        (("--output", "ball.ply"), "is there already"),
-        (("--output", "b.glb", "--lods", "2"), "b_lod1.glb is there already"),
+        (("--output", "ball.ply"), "already exists"),
+        (("--output", "b.glb", "--lods", "2"), "b_lod1.glb already exists"),
         (("--output", "c.glb", "--lods", "0"), "--lods is 0"),
         (("--output", "c.glb", "--faces", "3"), "--faces is 3"),
         (("--output", "c.glb", "--resolution", "1"), "--resolution is 1"),
