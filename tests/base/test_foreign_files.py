@@ -199,7 +199,7 @@ class TestArchives:
         assert unpack(pack(b"abc"), 3, "x") == b"abc"
         with pytest.raises(InputError, match="more than 2 bytes"):
             unpack(pack(b"abc"), 2, "x")
-        with pytest.raises(InputError, match="more than the 1,000 bytes"):
+        with pytest.raises(InputError, match="more than 1,000 bytes"):
             unpack(pack(bytes(10**8)), 1000, "x")
         with pytest.raises(InputError, match="x is damaged"):
             unpack(b"no such stream", 1000, "x")
