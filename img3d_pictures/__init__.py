@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Picture files: finding them, opening any of them as upright sRGB, and the object in one. Knows no cameras."""
+"""Picture files: finding them, reading them as upright sRGB, and segmenting the object. Knows no cameras."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks of the object in each photo, for objects on a turntable, whose background stands still while they turn.
+"""Masks of the object in each photo: on a turntable the object turns while the background stands still.
 
 The network is U²-Net (Qin et al., "U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection", 2020),
-run by rembg. It is asked for by name: the default of newer rembg may not be used commercially.
+run by rembg. It is selected by name, because the licence of newer rembg's default model forbids commercial use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from img3d_base.atomic_files import write_atomically
-from img3d_base.console import CONSOLE
+from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import InputError, some_names, warn
 from img3d_base.progress import with_progress
 from img3d_base.text_links import followed
@@ -32,9 +32,9 @@ WEIGHTS_URL = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/u2n
 WEIGHTS_SIZE = "176 MB"
 WEIGHTS_LICENCE = "Apache-2.0, https://github.com/xuebinqin/U-2-Net"
 INPUT_SIZE = 1024
-"""Longer side in pixels of what the network is given and reduces to 320: large photos need not be read in full."""
+"""Longer side in pixels of the network's input, which it reduces to 320: large photos need not be read in full."""
 MIN_OBJECT = 0.001
-"""Share of a photo below which its mask shows nothing."""
+"""Smallest share of a photo that counts as an object."""
 
 
 @runtime_checkable
@@ -42,28 +42,28 @@ class Session(Protocol):
     """The part of rembg's sessions that is used here."""
 
     def predict(self, img: Image.Image) -> Sequence[Image.Image]:
-        """Masks of an upright RGB picture, in its size and mode L, 255 where the object is; the first one counts."""
+        """Masks of an upright RGB picture, of its size, mode L, 255 where the object is; only the first one is used."""
         ...
 
 
 def remove_backgrounds(
     photos: Sequence[Path], cache: Path, open_session: Callable[[], Session] | None = None
 ) -> list[Path]:
-    """Masks of the object in each photo; those already in the cache are reused, also after an interruption.
+    """Makes masks of the object in each photo; masks in the cache are reused, also after an interruption.
 
-    A mask has the stored pixels and the EXIF orientation of its photo, so that whatever reads both alike, with or
-    without regard to the orientation, sees them in register.
+    A mask is stored in the orientation of its photo's pixels, with the same EXIF orientation tag, so that the two match
+    whether a reader applies the tag or not.
 
     Args:
-        photos: the files; their names and places do not matter, only their content.
-        cache: where to keep the masks, in a folder of their own.
-        open_session: gives what finds the object, if any mask has to be made; None for rembg with U²-Net.
+        photos: The files. Masks are cached by content, not by name or place.
+        cache: The folder in which the masks get a sub-folder.
+        open_session: Loads the segmentation model; called only if a mask has to be made. None: rembg with U²-Net.
 
     Returns:
-        One PNG for each photo: mode L, 255 where the object is, 0 elsewhere.
+        One PNG for each photo: mode L, 255 on the object, 0 elsewhere.
 
     Raises:
-        InputError: rembg or its weights cannot be had, a photo can't be read, or a mask can't be written.
+        InputError: rembg or its weights are not available, a photo cannot be read, or a mask cannot be written.
     """
     folder = cache / f"masks-{MODEL}"
     masks = [folder / f"{digest}.png" for digest in in_threads(_digest, photos, "Looking for masks")]
@@ -75,7 +75,7 @@ def remove_backgrounds(
         if empty:
             warn(f"no object was found in {len(empty)} of {len(to_make)} photos: {some_names(empty)}")
     kept = len(set(masks)) - len(to_make)
-    CONSOLE.print(f"Masks: {len(to_make)} made, {kept} from the cache {folder}", markup=False, soft_wrap=True)
+    print_line(f"Masks: {len(to_make)} made, {kept} from the cache {folder}")
     return masks
 
 
@@ -87,7 +87,7 @@ def _digest(photo: Path) -> str:
 
 
 def _make_mask(session: Session, photo: Path, path: Path) -> float:
-    """Writes a photo's mask; returns the object's share of it."""
+    """Writes a photo's mask; returns the object's share of its pixels."""
     with open_picture(photo) as image:
         (width, height), turned = stored_size(image), orientation(image)
     picture = Image.fromarray(read_upright(photo, INPUT_SIZE, alpha_color=(1.0, 1.0, 1.0)))
@@ -96,7 +96,7 @@ def _make_mask(session: Session, photo: Path, path: Path) -> float:
     if to_stored is not None:
         mask = mask.transpose(to_stored)
     soft = np.asarray(mask.resize((width, height), Image.Resampling.BICUBIC))
-    is_object = soft > 127  # sharp: COLMAP takes every pixel that isn't 0
+    is_object = soft > 127  # binary: COLMAP uses every pixel that is not 0
     exif = Image.Exif()
     if to_stored is not None:
         exif[EXIF_ORIENTATION] = turned
@@ -112,7 +112,7 @@ def _make_mask(session: Session, photo: Path, path: Path) -> float:
 
 
 def rembg_is_installed() -> bool:
-    """Whether `open_u2net` has what it needs, but for the weights."""
+    """Whether the packages that `open_u2net` needs are installed; the weights may be missing."""
     return not _missing_packages()
 
 
@@ -121,7 +121,7 @@ def _missing_packages() -> list[str]:
 
 
 def open_object_finder() -> Session:
-    """rembg where it is installed, else what colours alone tell; nothing stops for want of it."""
+    """rembg if it is installed and its weights are available, else segmentation by colour, with a warning."""
     if rembg_is_installed():
         try:
             return open_u2net()
@@ -131,31 +131,27 @@ def open_object_finder() -> Session:
 
 
 def open_u2net() -> Session:
-    """rembg with U²-Net, whose weights are downloaded if they aren't where rembg keeps them.
+    """rembg with U²-Net, whose weights are downloaded unless rembg has them already.
 
     Raises:
-        InputError: rembg is not installed, or the weights can't be downloaded.
+        InputError: rembg is not installed, or the weights cannot be downloaded.
     """
     missing = _missing_packages()
     if missing:
-        raise InputError(
-            f"removing backgrounds needs {' and '.join(missing)}, not installed here: pip install 'img3d[background]'"
-        )
+        raise InputError(f"removing backgrounds needs {' and '.join(missing)}: run pip install 'img3d[background]'")
     with CONSOLE.status("Starting rembg: about a minute the first time, when it compiles parts of itself"):
         from rembg.session_factory import new_session  # pyright: ignore[reportMissingImports]  # an extra
         from rembg.sessions.u2net import U2netSession  # pyright: ignore[reportMissingImports]  # an extra
 
     weights = Path(U2netSession.u2net_home()) / f"{MODEL}.onnx"
     if not weights.is_file():
-        CONSOLE.print(
+        print_line(
             f"Removing backgrounds needs the weights of U²-Net ({WEIGHTS_SIZE}; {WEIGHTS_LICENCE}): downloading "
-            f"{WEIGHTS_URL} to {weights}",
-            markup=False,
-            soft_wrap=True,
+            f"{WEIGHTS_URL} to {weights}"
         )
     try:
         U2netSession.download_models()
-    except (OSError, ValueError) as error:  # no network, no space; another checksum
+    except (OSError, ValueError) as error:  # no network or disk space; a wrong checksum
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"the weights of U²-Net cannot be downloaded ({reason}); download {WEIGHTS_URL} elsewhere and put it at "

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The colours of a picture file in sRGB: what its ICC profile, or its tags where it has none, says that they are.
+"""Conversion of picture files to sRGB by their ICC profile or, without one, by their colour tags.
 
-iPhones embed Display P3, cameras Adobe RGB, printers' files CMYK profiles. A damaged profile is ignored, as viewers do.
+iPhones embed Display P3 profiles, cameras Adobe RGB, files for print CMYK. A damaged profile is ignored, as in viewers.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -17,13 +16,15 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms
 
 from img3d_pictures.encodings import Encoding
+from img3d_pictures.opening import DAMAGED_EXIF
 
 ADOBE_RGB_INTEROPERABILITY = "R03"
-"""What cameras write into EXIF instead of a profile (DCF 2.0, "optional colour space")."""
-UNIMPORTANT = 2
-"""Levels, of 255, by which a profile may differ from sRGB and still count as it."""
+"""EXIF interoperability index for Adobe RGB, which cameras write instead of a profile (DCF 2.0, "optional colour
+space")."""
+MAX_SRGB_DIFFERENCE = 2
+"""Levels, of 255, by which a profile may differ from sRGB and still be treated as sRGB."""
 MODES: dict[str, Literal["RGB", "L", "CMYK"]] = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-"""Pillow's mode of each ICC colour space that photos come in."""
+"""Pillow's mode for each ICC colour space that photos use."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,7 +37,7 @@ class IccConversion:
     transform: ImageCms.ImageCmsTransform
 
     def to_srgb(self, pixels: Pixels) -> Pixels:
-        """`[H, W, 3]`, or `[H, W, 4]` of CMYK, to `[H, W, 3]`; of a grey profile, the first channel counts."""
+        """Converts `[H, W, 3]`, or `[H, W, 4]` of CMYK, to `[H, W, 3]`; with a grey profile, only channel 0 is used."""
         size = (pixels.shape[1], pixels.shape[0])
         channels = pixels[..., 0] if self.mode == "L" else pixels
         image = Image.frombytes(self.mode, size, np.ascontiguousarray(channels).tobytes())
@@ -45,7 +46,7 @@ class IccConversion:
 
 
 def conversion_to_srgb(image: Image.Image) -> IccConversion | Encoding | None:
-    """What brings a picture's colours to sRGB; None where they are in it, or where nothing says otherwise."""
+    """The conversion of a picture's colours to sRGB; None if they are sRGB already, or not specified."""
     profile = image.info.get("icc_profile")
     if profile:
         conversion = icc_conversion(bytes(profile))
@@ -57,7 +58,7 @@ def conversion_to_srgb(image: Image.Image) -> IccConversion | Encoding | None:
 
 @lru_cache(maxsize=16)
 def icc_conversion(profile: bytes) -> IccConversion | None:
-    """The conversion of an ICC profile; None where it is sRGB's own, or damaged, or of something else than a photo."""
+    """The conversion of an ICC profile; None if it is that of sRGB, damaged, or of a colour space that photos lack."""
     try:
         opened = ImageCms.getOpenProfile(io.BytesIO(profile))
         mode = MODES.get(profile[16:20].decode("latin-1").strip())
@@ -81,17 +82,17 @@ def _changes_nothing(conversion: IccConversion) -> bool:
     steps = np.arange(0, 256, 17, dtype=np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
     probe = np.repeat(grid[..., :1], 3, axis=-1) if conversion.mode == "L" else grid
-    return bool(np.abs(conversion.to_srgb(probe).astype(int) - probe).max() <= UNIMPORTANT)
+    return bool(np.abs(conversion.to_srgb(probe).astype(int) - probe).max() <= MAX_SRGB_DIFFERENCE)
 
 
 def _tagged(image: Image.Image) -> Encoding:
-    """What HEIC's nclx box or EXIF says."""
+    """The encoding by HEIC's nclx box or by EXIF."""
     nclx = image.info.get("nclx_profile")
     if isinstance(nclx, dict):
         return Encoding.of_codes(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
     try:
         interoperability = image.getexif().get_ifd(ExifTags.IFD.Interop).get(1)
-    except (OSError, SyntaxError, TypeError, ValueError, struct.error):  # tags are often damaged where the photo is not
+    except DAMAGED_EXIF:
         return Encoding()
     is_adobe = str(interoperability).strip("\0 ") == ADOBE_RGB_INTEROPERABILITY
     return Encoding("adobe-rgb", "adobe-rgb") if is_adobe else Encoding()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What light the numbers of a picture stand for, and the same picture in sRGB.
+"""Colour encodings (primaries and transfer functions) and their conversion to sRGB.
 
-The code points are those of ITU-T H.273, which videos and HEIC files carry. Wide gamuts are clipped to sRGB's. HDR
-(ITU-R BT.2100's HLG and PQ) is tone-mapped: up to nearly the brightness of white paper all stays as it is, highlights
-are squeezed into what remains. HLG is taken as light of the scene, as ITU-R BT.2408 allows: a display's rendering
-intent (its "system gamma") is no property of the scene.
+The code points are those of ITU-T H.273, which videos and HEIC files carry. Colours outside sRGB's gamut are clipped.
+HDR (HLG and PQ of ITU-R BT.2100) is tone-mapped: light up to `KNEE` is unchanged, highlights are compressed into the
+rest of the range. HLG is decoded to scene light, as ITU-R BT.2408 allows: a display's rendering intent (its "system
+gamma") is not a property of the scene.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ PRIMARIES: dict[PrimariesName, tuple[tuple[float, float], ...]] = {
     "display-p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     "adobe-rgb": ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)),
 }
-"""Chromaticities x, y (CIE 1931) of red, green and blue; white is D65 throughout."""
+"""Chromaticities x, y (CIE 1931) of red, green and blue; the white point of all is D65."""
 D65 = (0.3127, 0.3290)
 PRIMARIES_CODES: dict[int, PrimariesName] = {9: "bt2020", 11: "display-p3", 12: "display-p3"}
-"""H.273's code points of those that differ visibly from sRGB's; all others are taken for sRGB's."""
+"""H.273's code points of the primaries that differ visibly from sRGB's; all others are taken for sRGB's."""
 TRANSFER_CODES: dict[int, TransferName] = {8: "linear", 16: "pq", 18: "hlg"}
-"""Likewise; BT.709's curve is shown with sRGB's everywhere."""
+"""H.273's code points of transfer functions. BT.709's is decoded as sRGB's, as displays do."""
 
 HLG_WHITE = 0.75
 """HLG signal of diffuse white (BT.2408)."""
 PQ_WHITE = 203.0
-"""Candelas per square metre of diffuse white in PQ (BT.2408)."""
+"""Luminance of diffuse white in PQ, in cd/m² (BT.2408)."""
 PQ_PEAK = 1000.0
-"""Candelas per square metre of the brightest that is told apart; what films are mastered for."""
+"""Luminance in cd/m² at which PQ is clipped; films are mastered for this peak."""
 KNEE = 0.75
-"""Light, relative to diffuse white, up to which tone mapping changes nothing."""
+"""Light, relative to diffuse white, below which tone mapping is the identity."""
 ROWS = 128
-"""Converted at a time, to bound the memory."""
+"""Number of rows converted at a time, to bound the memory."""
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 FloatArray = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ class Encoding:
 
     @staticmethod
     def of_codes(primaries: int, transfer: int) -> Encoding:
-        """That of H.273's code points (ColourPrimaries, TransferCharacteristics); sRGB for those not known here."""
+        """The encoding of H.273's code points (ColourPrimaries, TransferCharacteristics); unknown ones are sRGB's."""
         return Encoding(PRIMARIES_CODES.get(primaries, "bt709"), TRANSFER_CODES.get(transfer, "srgb"))
 
     @property
@@ -70,7 +70,7 @@ class Encoding:
         return self.transfer in ("hlg", "pq")
 
     def to_srgb(self, pixels: Pixels) -> npt.NDArray[np.uint8]:
-        """A picture `[H, W, 3]`, full range of its 8 or 16 bits, in sRGB of 8 bits."""
+        """Converts a picture `[H, W, 3]` of 8 or 16 bits, full range, to 8-bit sRGB."""
         light_of = _light_of_levels(self.transfer, int(np.iinfo(pixels.dtype).max) + 1)
         peak = float(light_of[-1])
         matrix = to_bt709(self.primaries)
@@ -87,16 +87,17 @@ SRGB = Encoding()
 
 
 def srgb_of_light(light: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Linear light of any shape, 1 for white, as sRGB's levels; beyond [0, 1] it is clipped, NaN is black."""
+    """8-bit sRGB levels of linear light of any shape, 1 for white; values are clipped to [0, 1], NaN is black."""
     steps = np.nan_to_num(light, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 65535 + 0.5
     return _srgb_levels()[steps.astype(np.uint16)]
 
 
 def tone_gain(brightest: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
-    """Factor for a pixel's light by its brightest channel: 1 up to `KNEE`, then such that `peak` becomes 1.
+    """Tone mapping as a factor for a pixel's light, from its brightest channel: 1 up to `KNEE`; maps `peak` to 1.
 
     Above the knee it is Reinhard's curve with a white point (Reinhard et al., "Photographic Tone Reproduction for
-    Digital Images", 2002), which continues the straight part smoothly. One factor for all channels keeps the hue.
+    Digital Images", 2002), which continues the straight part with the same slope. One factor for all channels preserves
+    the hue.
     """
     over = np.maximum(brightest - KNEE, 0) / (1 - KNEE)
     largest = (peak - KNEE) / (1 - KNEE)
@@ -105,7 +106,7 @@ def tone_gain(brightest: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np
 
 
 def linear_light(signal: FloatArray, transfer: TransferName) -> FloatArray:
-    """Light that a signal in [0, 1] stands for, relative to diffuse white."""
+    """Linear light of a signal in [0, 1], relative to diffuse white."""
     if transfer == "linear":
         return signal
     if transfer == "adobe-rgb":
@@ -134,7 +135,7 @@ def _light_of_levels(transfer: TransferName, count: int) -> npt.NDArray[np.float
 
 @cache
 def _srgb_levels() -> npt.NDArray[np.uint8]:
-    """sRGB's level of each of 65536 steps of light."""
+    """The sRGB level for each of 65536 equal steps of linear light in [0, 1]."""
     light = np.linspace(0, 1, 65536)
     signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.round(255 * signal).astype(np.uint8)
@@ -142,12 +143,12 @@ def _srgb_levels() -> npt.NDArray[np.uint8]:
 
 @cache
 def to_bt709(primaries: PrimariesName) -> npt.NDArray[np.float32]:
-    """`[3, 3]`, linear light in these primaries to linear light in BT.709's, which are sRGB's."""
+    """`[3, 3]`: linear light in these primaries to linear light in BT.709's primaries, which are sRGB's."""
     return (np.linalg.inv(_to_xyz("bt709")) @ _to_xyz(primaries)).astype(np.float32)
 
 
 def _to_xyz(primaries: PrimariesName) -> FloatArray:
-    """`[3, 3]`, linear light to CIE XYZ, white to D65's."""
+    """`[3, 3]`: linear light to CIE XYZ; white maps to D65."""
 
     def xyz(x: float, y: float) -> FloatArray:
         return np.array([x / y, 1.0, (1 - x - y) / y])

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenEXR pictures, which Blender and other renderers write: linear light in floating point, decoded by FFmpeg.
-
-(OpenCV's wheels have the format switched off.)
-"""
+"""OpenEXR pictures (linear light in floating point), decoded by FFmpeg; OpenCV's wheels have the format disabled."""
 
 from __future__ import annotations
 
@@ -19,26 +16,26 @@ from img3d_pictures.encodings import srgb_of_light
 FORMAT = "EXR"
 MAGIC = b"\x76\x2f\x31\x01"
 MAX_HEADER = 1 << 20
-"""Bytes; headers have a few hundred, and thousands with a preview in them."""
+"""Largest header in bytes. Headers have a few hundred, or thousands with a preview image."""
 DWA = (8, 9)
-"""Numbers of the compressions that FFmpeg 8 decodes to zeros, without a word."""
+"""Codes of the compressions that FFmpeg 8 decodes to zeros without an error."""
 FLOATS = {"f16le": "<f2", "f32le": "<f4"}
 LAYOUTS = {
     **{f"gray{suffix}": (dtype, (0,)) for suffix, dtype in FLOATS.items()},
     **{f"gbrp{suffix}": (dtype, (2, 0, 1)) for suffix, dtype in FLOATS.items()},
     **{f"gbrap{suffix}": (dtype, (2, 0, 1, 3)) for suffix, dtype in FLOATS.items()},
 }
-"""FFmpeg's pixel formats: type of the values, and which planes are red, green, blue and alpha."""
+"""For each of FFmpeg's pixel formats: the type of the values, and the planes of red, green, blue and alpha."""
 
 
 def read_exr(contents: bytes) -> npt.NDArray[np.float32]:
-    """The values of an OpenEXR file.
+    """Decodes an OpenEXR file.
 
     Returns:
-        `[H, W, 1]` of a file with one channel (depth), else `[H, W, 3]`, or `[H, W, 4]` with alpha; linear.
+        Linear values: `[H, W, 1]` if the file has one channel (depth), else `[H, W, 3]`, or `[H, W, 4]` with alpha.
 
     Raises:
-        ValueError: It is damaged, or of a kind that FFmpeg does not read (whole numbers, DWA compression, deep).
+        ValueError: It is damaged, or of a kind that FFmpeg does not decode (integers, DWA compression, deep data).
     """
     import av
 
@@ -47,20 +44,20 @@ def read_exr(contents: bytes) -> npt.NDArray[np.float32]:
         with av.open(io.BytesIO(contents), format="exr_pipe") as container:
             frame = next(container.decode(video=0))
     except (av.FFmpegError, StopIteration, ValueError) as error:
-        raise ValueError(f"OpenEXR of a kind that is not read: {error or type(error).__name__}") from error
+        raise ValueError(f"an OpenEXR file that cannot be decoded: {error or type(error).__name__}") from error
     layout = LAYOUTS.get(frame.format.name)
     if layout is None:
-        raise ValueError(f"OpenEXR whose values are not floating point ({frame.format.name})")
+        raise ValueError(f"an OpenEXR file whose values are not floating point ({frame.format.name})")
     dtype, planes = layout
     channels = [np.frombuffer(frame.planes[i], dtype).reshape(frame.height, -1)[:, : frame.width] for i in planes]
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
 def exr_size(file: IO[bytes]) -> tuple[int, int]:
-    """Width and height of the display window that an OpenEXR file claims.
+    """Width and height of an OpenEXR file's display window, from its header.
 
     Raises:
-        ValueError: There is none, or its pixels are compressed in a way that FFmpeg takes for black.
+        ValueError: The header is damaged, has no display window, or names a compression that FFmpeg cannot decode.
     """
     header = file.read(MAX_HEADER)
     if header[:4] != MAGIC:
@@ -75,7 +72,9 @@ def exr_size(file: IO[bytes]) -> tuple[int, int]:
             raise ValueError("an OpenEXR file whose header is cut off or damaged")
         name = header[position:name_end]
         if name == b"compression" and header[start] in DWA:
-            raise ValueError("OpenEXR with lossy DWA compression, which is not read; save it with ZIP compression")
+            raise ValueError(
+                "an OpenEXR file with DWA compression, which is not supported; save it with ZIP compression"
+            )
         if name == b"displayWindow":
             left, top, right, bottom = struct.unpack_from("<4i", header, start)
             size = (right - left + 1, bottom - top + 1)
@@ -86,7 +85,7 @@ def exr_size(file: IO[bytes]) -> tuple[int, int]:
 
 
 class ExrImageFile(ImageFile.ImageFile):
-    """An OpenEXR picture as Pillow's: sRGB of 8 bits, light beyond white clipped, with alpha if it has any."""
+    """An OpenEXR picture as a Pillow image: 8-bit sRGB, light above white clipped, with alpha if the file has it."""
 
     format = FORMAT
     format_description = "OpenEXR"
@@ -104,9 +103,9 @@ class ExrImageFile(ImageFile.ImageFile):
             self.fp.seek(0)
             values = read_exr(self.fp.read())
             if values.shape[1::-1] != self.size:
-                raise ValueError("an OpenEXR file whose windows contradict each other")
+                raise ValueError("an OpenEXR file whose data window is not its display window")
             if values.shape[2] == 1:
-                raise ValueError("OpenEXR with one channel, which is no photo (depth?)")
+                raise ValueError("an OpenEXR file with one channel, hence not a photo (depth?)")
             pixels = exr_pixels(values)
             decoded = Image.fromarray(pixels)
             self._mode = decoded.mode
@@ -115,7 +114,7 @@ class ExrImageFile(ImageFile.ImageFile):
 
 
 def exr_pixels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Linear values `[H, W, 3 or 4]`, alpha premultiplied as the format has it, as sRGB `[H, W, 3 or 4]`."""
+    """8-bit sRGB `[H, W, 3 or 4]`, alpha not premultiplied, of linear values of that shape, premultiplied as in EXR."""
     if values.shape[2] == 3:
         return srgb_of_light(values)
     alpha = np.nan_to_num(values[..., 3:]).clip(0, 1)
@@ -124,6 +123,6 @@ def exr_pixels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def register_exr() -> None:
-    """Lets Pillow open these files."""
+    """Registers the format with Pillow."""
     Image.register_open(FORMAT, ExrImageFile, lambda prefix: prefix[:4] == MAGIC)
     Image.register_extension(FORMAT, ".exr")

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files are that a data set names: photos, masks, depth maps, points; paths as other computers wrote them.
+"""Finds the photos, masks, depth maps and points that a data set lists, perhaps by paths of another computer.
 
-A path that exists is right. Otherwise the folder is found first, then the file in it. A folder counts as found if any
-of the files that are listed in it is there. The rungs, from the strictest on:
+A path that exists is used as it is. Otherwise the folder is looked for first, then the file in it. A folder counts as
+found if it contains any of the files listed in it. The following rules are tried in turn, the strictest first:
 
-1. Backslashes separate folders, and a drive is dropped.
-2. The longest tail of the path that exists: `/home/somebody/scene/images/1.jpg` is `images/1.jpg`, in the data set's
-   folder, else in the nearest folder below it. Of a path that leads elsewhere (absolute, or with `..`) the name of the
-   file is enough for a photo in the data set's folder or its `images/`; of a photo's name without a folder anywhere
-   below. That a missing `test/1.png` is not taken for `train/1.png` is why it is not enough of others.
-3. Letter case and the ways to write an accent in Unicode do not count.
-4. A folder that has nothing of what is listed may have reduced copies beside it: `images_2`, `images_4`, ….
-5. Another suffix, in the order of the kind's suffixes: a cut-out PNG in place of a JPEG. Names may lack theirs.
+1. Backslashes separate folders, and a drive letter is dropped.
+2. The longest tail of the path that exists (`images/1.jpg` of `/home/somebody/scene/images/1.jpg`), in the data set's
+   folder, else in the nearest folder below it. The bare file name is accepted only for photos: for a path that leads
+   elsewhere (absolute, or with `..`) in the data set's folder or its `images/`; for a path without a folder anywhere
+   below. Otherwise a missing `test/1.png` would be taken for `train/1.png`.
+3. Letter case and Unicode normalisation of accents are ignored.
+4. A folder without any of the listed files may have reduced copies beside it: `images_2`, `images_4`, ….
+5. Another suffix, in the order of the kind's suffixes: a cut-out PNG in place of a JPEG. Names may lack a suffix.
 
-Links that git or unzip wrote as text files are followed; found paths keep their names, as with symbolic links, and
-whatever opens them follows them again.
+Text links (`img3d_base.text_links`) are followed; found paths keep their names, as with symbolic links, and whatever
+opens them must follow them again.
 
-Where a rung leads to two files or folders, none is taken, and a line says so; also where a file belongs to another
-name. In a folder that has any of its files under the path that is listed, the missing ones were taken away: they are
-not looked for elsewhere.
+If a rule leads to two files or folders, or to a file that belongs to another name, none is used and a line says so. If
+a folder has any of its files at the listed path, the missing ones are taken for deleted and not looked for elsewhere.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
-from img3d_base.errors import some_names
+from img3d_base.errors import counted, some_names
 from img3d_base.foreign_files import legible
 from img3d_base.text_links import followed, said_of_links
 
 MAX_FOLDERS = 10_000
-"""Folders below a data set that are looked into, the nearest first."""
+"""Most folders below a data set that are searched, the nearest first."""
 NOT_PHOTOS = re.compile(r"\..*|masks?|depths?|outputs|renders|exports|sparse|images_\d+", re.IGNORECASE)
-"""Folders beside photos that hold other pictures: masks, results, and the reduced copies of ns-process-data."""
+"""Names of folders beside photos that hold other pictures: masks, results, reduced copies of ns-process-data."""
 MAX_NAME, MAX_DEPTH, MAX_LOOKUPS = 4096, 16, 200_000
-"""Characters of a path that is looked for, folders of it that count from its end, and folders that are looked at for
-all paths together: what a hostile file lists must not take hours."""
+"""Limits against hostile files: characters of a listed path, its folders (counted from the end) that are compared, and
+folders examined for all paths together."""
 PHOTO_FOLDER = "images"
 Parts = tuple[str, ...]
 Assumption = Literal["separator", "place", "case", "reduced", "suffix"]
@@ -55,11 +54,11 @@ REDUCED: Assumptions = frozenset({"reduced"})
 SEPARATOR: Assumptions = frozenset({"separator"})
 SUFFIX: Assumptions = frozenset({"suffix"})
 SAID: dict[Assumption, str] = {
-    "separator": "are listed with backslashes, which are taken for Windows' separators",
-    "place": "are not where the data set lists them",
-    "case": "are listed in another spelling (upper and lower case, or accents)",
-    "reduced": "are there as reduced copies only",
-    "suffix": "have another suffix than the data set lists",
+    "separator": "listed with backslashes, which are taken for Windows' separators",
+    "place": "not at the listed path",
+    "case": "listed in another spelling (upper and lower case, or accents)",
+    "reduced": "available only at reduced size",
+    "suffix": "listed with another suffix",
 }
 
 
@@ -68,36 +67,39 @@ class Kind:
     """A kind of file that data sets name."""
 
     plural: str
-    """What several of them are called in a message."""
+    """Its plural noun in messages."""
     suffixes: Parts
-    """Of its formats, in lower case, the preferred ones first."""
+    """The suffixes of its file formats, in lower case, the preferred ones first."""
     are_photos: bool = False
+
+    def are(self, number: int) -> str:
+        """The beginning of a sentence about some of them: "1 photo is", "2 photos are"."""
+        return f"{counted(number, self.plural.removesuffix('s'), self.plural)} {'is' if number == 1 else 'are'}"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a data set says that some of its files are."""
+    """A folder as a data set lists it."""
 
     folders: Parts
     leads_elsewhere: bool
-    """Whether the path is absolute or has `..` in it: it holds on the computer that wrote it, if anywhere."""
+    """Whether the path is absolute or contains `..`, hence may be valid only on the computer that wrote it."""
 
 
 @dataclass
 class Listing:
-    """What lies in a folder; links (as text, too) count as what they lead to, pipes and devices not at all."""
+    """The contents of a folder. Links, text links included, count as their targets; pipes and devices are left out."""
 
     files: dict[str, list[str]] = field(default_factory=dict)
-    """Names of files by their key."""
+    """File names by their `key`."""
     stems: dict[str, list[str]] = field(default_factory=dict)
-    """Names of files by the key of their stem."""
+    """File names by the `key` of their stem."""
     folders: dict[str, list[str]] = field(default_factory=dict)
-    """Names of folders by their key."""
+    """Folder names by their `key`."""
 
 
 def is_file(path: Path) -> bool:
-    """Like Path.is_file, but follows links in text files, too; names that the system refuses (too long, with a NUL)
-    are just not there."""
+    """Like Path.is_file, but follows text links too, and returns False for invalid names (too long, with a NUL)."""
     try:
         return followed(path).is_file()
     except (OSError, ValueError):
@@ -105,12 +107,12 @@ def is_file(path: Path) -> bool:
 
 
 def key(name: str) -> str:
-    """What names have in common that differ in letter case and in the way that accents are written only."""
+    """A form of a name without letter case and in one Unicode normalisation: equal for equivalent spellings."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def listing(folder: Path) -> Listing:
-    """What lies in a folder; nothing if it cannot be read."""
+    """Lists a folder; an empty listing if it cannot be read."""
     found = Listing()
     try:
         with os.scandir(followed(folder)) as entries:
@@ -122,7 +124,7 @@ def listing(folder: Path) -> Listing:
                         found.stems.setdefault(key(PurePosixPath(name).stem), []).append(name)
                     elif entry.is_file() or entry.is_dir():
                         found.folders.setdefault(key(name), []).append(name)
-                except OSError:  # a link that leads in a circle
+                except OSError:  # a cycle of links
                     continue
     except (OSError, ValueError):
         pass
@@ -130,14 +132,14 @@ def listing(folder: Path) -> Listing:
 
 
 def folders_below(folder: Path, not_entered: re.Pattern[str] = NOT_PHOTOS) -> Iterator[tuple[Path, Listing, int]]:
-    """A folder and those below it, each with what lies in it and its depth; the nearest first, then by name.
+    """Walks a folder and the folders below it breadth-first, by name within a level; yields path, contents and depth.
 
-    Links are followed. Each folder comes once, however many links lead to it and if they lead in a circle, and under
-    its own name rather than that of a link of the same depth.
+    Links are followed. Each folder is visited once, however many links lead to it, under its own name in preference to
+    that of a link at the same depth.
 
     Args:
-        folder: where to begin; its depth is 0.
-        not_entered: names of folders that are left out, with all that is below them.
+        folder: The root; its depth is 0.
+        not_entered: Names of folders that are skipped together with everything below them.
     """
     seen: set[tuple[int, int]] = set()
     level, depth = [folder], 0
@@ -154,20 +156,20 @@ def folders_below(folder: Path, not_entered: re.Pattern[str] = NOT_PHOTOS) -> It
             if len(seen) == MAX_FOLDERS:
                 return
             seen.add(identity)
-            lying = listing(each)
-            yield each, lying, depth
-            names = [name for names in lying.folders.values() for name in names]
+            contents = listing(each)
+            yield each, contents, depth
+            names = [name for names in contents.folders.values() for name in names]
             following += [each / name for name in names if not not_entered.fullmatch(name)]
         level = sorted(following, key=lambda path: (path.is_symlink() or followed(path) != path, path))
         depth += 1
 
 
 class FileResolver:
-    """Finds the files of one data set, and remembers what it had to assume.
+    """Finds the files of one data set, and records the assumptions it made.
 
     Args:
-        folder: the data set's.
-        prefixes: folders in it that paths may count from, the best first; "" for itself.
+        folder: The data set's folder.
+        prefixes: Folders in it that listed paths may be relative to, in order of preference; "" for the folder itself.
     """
 
     def __init__(self, folder: Path, prefixes: Sequence[str] = ("",)):
@@ -181,14 +183,14 @@ class FileResolver:
         self._lookups = 0
         self._assumed: dict[tuple[Kind, Assumption], dict[str, Path]] = {}
         self._unclear: dict[Kind, dict[str, str]] = {}
-        self._problems: dict[str, None] = {}  # ordered, and each once
+        self._problems: dict[str, None] = {}  # a dict as an ordered set
 
     def find(self, names: Sequence[str], kind: Kind) -> list[Path]:
-        """The files that are meant; for those not found, the paths as listed. Photos are to be looked for first.
+        """The paths of the listed files; a file that is not found keeps its listed path. Call it for photos first.
 
         Args:
-            names: the paths of this kind that the data set lists, as it writes them.
-            kind: what they are.
+            names: The paths of this kind, as the data set lists them.
+            kind: The kind of file.
         """
         roots = [self._folder.joinpath(*prefix) for prefix in self._prefixes]
         exact = {name: next((root / name for root in roots if is_file(root / name)), None) for name in names}
@@ -212,31 +214,31 @@ class FileResolver:
         return [found.get(name, roots[0] / name) for name in names]
 
     def folder(self, name: str, kind: Kind) -> Path | None:
-        """The folder of a name in the data set's that has files of a kind in it, by rungs 3 and 4; None without one."""
+        """A folder of the data set that contains files of a kind, found by rules 3 and 4; None if there is none."""
         for candidates in self._at([self._folder], (name,), NOTHING):
             for path, assumptions in candidates:
                 files = [file for files in self._listing(path).files.values() for file in files]
                 if any(PurePosixPath(file).suffix.lower() in kind.suffixes for file in files):
                     if assumptions:
-                        self._problems[f"the {kind.plural} are those in {path}, as {name} has none"] = None
+                        self._problems[f"{name} has no {kind.plural}: those in {path} are used"] = None
                     links = said_of_links((path / file for file in files), kind.plural)
                     self._problems.update(dict.fromkeys(links))
                     return path
         return None
 
     def named(self, name: str) -> Path:
-        """The file or folder of a fixed name, in any spelling; as it is named if there is none, or none but several.
+        """The file or folder of a fixed name in any spelling; the name as given if none matches or several do.
 
         Args:
-            name: its path in the data set, with / between folders.
+            name: Its path in the data set, with / between folders.
         """
         path = self._folder
         for part in PurePosixPath(name).parts:
-            lying = self._listing(path)
-            spelled = [*lying.files.get(key(part), []), *lying.folders.get(key(part), [])]
+            contents = self._listing(path)
+            spelled = [*contents.files.get(key(part), []), *contents.folders.get(key(part), [])]
             if part not in spelled and len(spelled) > 1:
                 choice = legible(" or ".join(spelled))
-                self._problems[f"{path} has {choice} in place of {part}: move one of them away"] = None
+                self._problems[f"{path} has {choice} in place of {part}: move or rename one of them"] = None
             if part not in spelled and len(spelled) != 1:
                 return self._folder / name
             path /= part if part in spelled else spelled[0]
@@ -246,20 +248,18 @@ class FileResolver:
 
     @property
     def assumptions(self) -> list[str]:
-        """One line for each kind of file and of assumption, and one for whatever could not be told apart."""
+        """One line for each combination of kind and assumption, and one for each ambiguity."""
         lines = []
         for (kind, assumption), files in self._assumed.items():
             name, path = next(iter(files.items()))
-            lines.append(f"{len(files)} {kind.plural} {SAID[assumption]}: {legible(name)} is {legible(str(path))}")
+            lines.append(f"{kind.are(len(files))} {SAID[assumption]}: {legible(name)} is {legible(str(path))}")
         for kind, files in self._unclear.items():
             name, choice = next(iter(files.items()))
-            lines.append(
-                f"{len(files)} {kind.plural} are not clear, move one of two away: {legible(name)} may be {choice}"
-            )
+            lines.append(f"{kind.are(len(files))} ambiguous: {legible(name)} may be {choice}; move or rename one")
         return [*lines, *self._problems]
 
     def _guess(self, names: list[str], kind: Kind, windows: bool) -> dict[str, tuple[Path, Assumptions]]:
-        """What files that are not where they are listed seem to be, by their names."""
+        """Finds files that are not where they are listed, by name; `windows`: reads listed paths as Windows does."""
         places: dict[Place, dict[str, str]] = {}
         for name in names:
             listed = _taken_apart(name, windows)
@@ -271,7 +271,7 @@ class FileResolver:
             if found is None:
                 continue
             folder, assumed = found
-            if windows and not assumed & PLACE:  # that a path is another computer's says enough
+            if windows and not assumed & PLACE:  # the message about another place covers the separators
                 assumed |= SEPARATOR
             for name, file in files.items():
                 matches, how = self._matches(folder, file, kind)
@@ -282,28 +282,30 @@ class FileResolver:
         return guesses
 
     def _folder_of(self, place: Place, files: list[str], kind: Kind) -> tuple[Path, Assumptions] | None:
-        """The folder that a place means, in which some of the files are that are listed there."""
+        """The actual folder for a listed one: it contains some of the files listed there."""
         if (kind, place) not in self._folders:
             self._folders[kind, place] = None
             stems = {key(stem) for file in files for stem in (file, PurePosixPath(file).stem)}
             for candidates in self._candidates(place, kind):
-                lying = [each for each in candidates if not stems.isdisjoint(self._listing(each[0]).stems)]
-                good = [each for each in lying if any(self._matches(each[0], file, kind)[0] for file in files)]
+                possible = [each for each in candidates if not stems.isdisjoint(self._listing(each[0]).stems)]
+                good = [each for each in possible if any(self._matches(each[0], file, kind)[0] for file in files)]
                 if self._lookups > MAX_LOOKUPS:
-                    self._problems["more folders are listed than are looked for; what is missing stays missing"] = None
+                    self._problems[
+                        "more folders are listed than are searched for; files not found so far stay missing"
+                    ] = None
                     break
                 if good:
                     self._folders[kind, place] = good[0] if len(good) == 1 else None
                 if len(good) > 1:
                     where = " or ".join(str(folder) for folder, _ in good[:3])
                     listed = legible("/".join(place.folders)) if place.folders else "no folder"
-                    self._problems[f"the {kind.plural} listed in {listed} may be in {where}: move one away"] = None
+                    self._problems[f"the {kind.plural} listed in {listed} may be in {where}: move or rename one"] = None
                 if good:
                     break
         return self._folders[kind, place]
 
     def _candidates(self, place: Place, kind: Kind) -> Iterator[list[tuple[Path, Assumptions]]]:
-        """Folders that a place may mean, rung by rung; those on one rung are equally good."""
+        """Candidate folders for a listed one, rule by rule; those of one rule are equally good."""
         folders, elsewhere, here = place.folders, place.leads_elsewhere, [self._folder]
         if not elsewhere:
             for prefix in self._prefixes:
@@ -328,7 +330,7 @@ class FileResolver:
     def _at(
         self, anchors: Sequence[Path], folders: Parts, assumed: Assumptions
     ) -> Iterator[list[tuple[Path, Assumptions]]]:
-        """Folders in any of the anchors: of these very names, then in other spellings, then reduced copies."""
+        """Folders below any of the anchors: with exactly these names, then in other spellings, then reduced copies."""
         exact = [anchor.joinpath(*folders) for anchor in anchors]
         yield [(path, assumed) for path in exact]
         spelled = [path for anchor in anchors for path in self._in_any_spelling(anchor, folders)]
@@ -348,7 +350,7 @@ class FileResolver:
         return found
 
     def _reduced(self, anchor: Path, folders: Parts) -> Iterator[tuple[int, Path]]:
-        """Folders with a factor after one of the names (`images_2/left` for `images/left`), and the factors."""
+        """Reduced copies, with a factor after one of the names (`images_2/left` for `images/left`), and the factor."""
         for i, folder in enumerate(folders):
             copy = re.compile(re.escape(key(folder)) + "_([0-9]+)")
             for parent in self._in_any_spelling(anchor, folders[:i]):
@@ -361,33 +363,33 @@ class FileResolver:
                             yield int(factor[1]), path
 
     def _below(self) -> dict[int, list[Path]]:
-        """The folders below the data set's, by their depth."""
+        """The folders below the data set's folder, by depth."""
         if self._levels is None:
             self._levels = {}
-            for folder, lying, depth in folders_below(self._folder):
+            for folder, contents, depth in folders_below(self._folder):
                 if depth > 0:
                     self._levels.setdefault(depth, []).append(folder)
-                    for name in lying.folders:
+                    for name in contents.folders:
                         for wanted in {name, re.sub("_[0-9]+$", "", name)}:
                             self._with_folder.setdefault(wanted, {}).setdefault(depth, []).append(folder)
         return self._levels
 
     def _levels_with(self, name: str) -> Iterator[list[Path]]:
-        """The folders below the data set's that have a folder of that name in them, or a reduced copy, by depth."""
+        """The folders below the data set's folder that contain a folder of that name or a reduced copy, by depth."""
         self._below()
         yield from self._with_folder.get(key(name), {}).values()
 
     def _matches(self, folder: Path, name: str, kind: Kind) -> tuple[list[str], Assumptions]:
-        """The files in a folder that a name means, all equally well, and what that assumes."""
-        lying = self._listing(folder)
-        same = lying.files.get(key(name), [])
+        """The files in a folder that match a name equally well, and the assumptions made."""
+        contents = self._listing(folder)
+        same = contents.files.get(key(name), [])
         if same:
             return ([name], NOTHING) if name in same else (same, CASE)
         suffix = PurePosixPath(name).suffix
         has_suffix = suffix.lower() in kind.suffixes
         stem = name.removesuffix(suffix) if has_suffix else name
         formats = {suffix: [] for suffix in kind.suffixes}
-        for file in lying.stems.get(key(stem), []):
+        for file in contents.stems.get(key(stem), []):
             formats.get(PurePosixPath(file).suffix.lower(), []).append(file)
         files = next(filter(None, formats.values()), [])
         exact = [file for file in files if PurePosixPath(file).stem == stem]
@@ -397,17 +399,21 @@ class FileResolver:
     def _not_taken(
         self, guesses: dict[str, tuple[Path, Assumptions]], taken: set[Path], kind: Kind
     ) -> dict[str, tuple[Path, Assumptions]]:
-        """The guesses without files that are listed by their own name, or that several names would lead to."""
+        """Drops guesses that lead to a file listed under its own name, or to the same file as another guess."""
         count = Counter(path for path, _ in guesses.values())
         bad = {name: None for name, (path, how) in guesses.items() if how and (path in taken or count[path] > 1)}
         if bad:
-            line = f"{len(bad)} {kind.plural} are not there, and what is named like them belongs to others"
+            line = f"{kind.are(len(bad))} missing, and the files of similar names are listed under other names"
             self._problems[f"{line} ({some_names([legible(name) for name in bad])})"] = None
         return {name: guess for name, guess in guesses.items() if name not in bad}
 
 
 def _taken_apart(name: str, windows: bool) -> tuple[Place, str] | None:
-    """Place and name of a file by its path as POSIX or Windows reads it; None without, or if Windows reads the same."""
+    """Splits a listed path, read as POSIX or Windows does, into folder and file name.
+
+    Returns:
+        None for a path that is empty or too long, and for a Windows reading that is the same as POSIX's.
+    """
     if len(name) > MAX_NAME:
         return None
     path = PureWindowsPath(name) if windows else PurePosixPath(name)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The object in a picture, found by its colours alone: exactly before a plain background, roughly before another.
+"""Segmentation of the object in a picture by colour alone: exact on a plain background, approximate on any other.
 
-A plain background is one whose colour hardly changes, or changes smoothly as on a lit backdrop. It is whatever has that
-colour and is connected with the picture's border, so that a mug keeps its white inside; holes in the object, such as
-that of a handle, belong to it only where it is neither white nor black, which objects often are themselves. Before
-other backgrounds the object is what GrabCut (Rother et al., "GrabCut: Interactive Foreground Extraction using Iterated
-Graph Cuts", 2004) separates from the border.
+A plain background has a constant colour, or one that varies smoothly, as on a lit backdrop. Pixels of that colour are
+background if they are connected with the picture's border, so that a mug keeps its white inside. Enclosed parts of that
+colour, such as the hole of a handle, are background too unless the background is white or black, as objects often are
+themselves. On other backgrounds the object is what GrabCut (Rother et al., "GrabCut: Interactive Foreground Extraction
+using Iterated Graph Cuts", 2004) separates from the border.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ import numpy.typing as npt
 from PIL import Image
 
 BORDER = 0.02
-"""Width of the border that is looked at, as a share of the picture's shorter side."""
-MAX_OF_BORDER = 0.75
-"""Share of the border that a plain background has to take; the object may touch the rest."""
+"""Width of the border from which the background's colour is estimated, as a share of the picture's shorter side."""
+MIN_OF_BORDER = 0.75
+"""Share of the border that a plain background must cover; the object may touch the rest."""
 MIN_DIFFERENCE, MAX_DIFFERENCE = 5.0, 24.0
-"""Levels, of 255, by which a pixel has to differ from a plain background to be something else: by the noise there."""
+"""Bounds, in levels of 255, of the tolerance: how far a background pixel may be from the plain colour. Within them it
+follows the noise."""
 MIN_FROM_COLOURED = 16.0
-"""The least where the background is neither white nor black: objects are not of its colour, halos of JPEG are."""
+"""The lower bound for backgrounds that are neither white nor black: objects rarely have their colour, JPEG halos do."""
 NOISE_FACTOR = 4.0
-"""Such differences in median differences of the border's own pixels."""
+"""The tolerance as a multiple of the median difference of the border's pixels."""
 GRABCUT_SIZE = 400
-"""Longest side in pixels of the picture that GrabCut is given: its time grows with the pixels."""
+"""Longest side in pixels of GrabCut's input: its time grows with the number of pixels."""
 GRABCUT_ROUNDS = 5
 GRABCUT_BORDER = 0.05
-"""Width of the border that is background for sure."""
+"""Width of the border that is assumed to be background, as a share of the shorter side."""
 NEARLY_BLACK, NEARLY_WHITE = 40, 215
-"""Levels beyond which a background leaves its holes to the object."""
+"""Levels beyond which a background counts as black or white: enclosed parts of its colour belong to the object."""
 HALO, HALO_WIDTH = 0.08, 17
-"""JPEG leaves a halo around what stands out: such a share of its difference, within blocks of 8 or 16 pixels."""
+"""JPEG leaves halos around edges: this share of the edge's contrast, within blocks of 8 or 16 pixels."""
 SPECK = 0.01
-"""Share of the largest part's area below which a part is dirt."""
+"""Share of the largest part's area below which a part is removed."""
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -45,17 +46,17 @@ Floats = npt.NDArray[np.float32]
 
 
 class ObjectByColour:
-    """Finds the object in pictures without any network, as `background.Session` does."""
+    """A `background.Session` that segments by colour, without a network."""
 
     def predict(self, img: Image.Image) -> Sequence[Image.Image]:
-        """The object's mask in an RGB picture, in a list, as rembg gives it."""
+        """A list with the object's mask in an RGB picture, as rembg returns it."""
         rgb = np.asarray(img.convert("RGB"))
         cut = cut_from_plain(rgb)
         return [Image.fromarray((cut_by_grabcut(rgb) if cut is None else cut)[..., 3])]
 
 
 def cut_from_plain(rgb: Pixels) -> Pixels | None:
-    """The object before a plain background, its edges freed of that.
+    """Cuts out the object from a plain background, and removes the background's colour from its edges.
 
     Args:
         rgb: `[H, W, 3]`.
@@ -74,7 +75,7 @@ def cut_from_plain(rgb: Pixels) -> Pixels | None:
     if not _is_white_or_black(model.mean(axis=(0, 1))):
         is_background |= _holes(distance, tolerance, is_background)
     is_object = without_specks(~is_background)
-    # A pixel at the edge is a mixture of background and object; the object's part is that of its colour beside it.
+    # An edge pixel mixes background and object: its alpha is its difference relative to that of the object beside it.
     near = is_object & ~_eroded(is_object, 2)
     contrast = cv2.dilate(np.where(is_object, distance, 0), np.ones((5, 5), np.uint8))
     alpha = np.where(near, distance / np.maximum(contrast, tolerance), is_object.astype(np.float32)).clip(0, 1)
@@ -83,12 +84,12 @@ def cut_from_plain(rgb: Pixels) -> Pixels | None:
 
 
 def plain_background(rgb: Pixels) -> tuple[Floats, float] | None:
-    """The background's colour at every pixel, `[H, W, 3]`, and by how much a pixel may differ from it to belong to it.
+    """Estimates a plain background: its colour at every pixel `[H, W, 3]`, and the tolerance in levels.
 
-    The colour is a polynomial of second degree in the place, fitted to the border without what lies off it.
+    The colour is a constant or a quadratic polynomial in the pixel's position, fitted robustly to the border.
 
     Returns:
-        None where the border is not plain.
+        None if the border is not plain.
     """
     height, width = rgb.shape[:2]
     margin = max(2, round(BORDER * min(height, width)))
@@ -105,7 +106,7 @@ def plain_background(rgb: Pixels) -> tuple[Floats, float] | None:
         colour = coefficients[0]
         least = MIN_DIFFERENCE if _is_white_or_black(colour) else MIN_FROM_COLOURED
         tolerance = float(np.clip(NOISE_FACTOR * noise, least, MAX_DIFFERENCE))
-        if (distance <= tolerance).mean() >= MAX_OF_BORDER:
+        if (distance <= tolerance).mean() >= MIN_OF_BORDER:
             return _everywhere(coefficients, width, height), tolerance
     return None
 
@@ -115,7 +116,7 @@ def _is_white_or_black(colour: npt.NDArray[np.floating]) -> bool:
 
 
 def _terms(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], width: int, height: int) -> npt.NDArray[np.float64]:
-    """Those of a polynomial of second degree, `[N, 6]`, at some places `[N]`."""
+    """The terms `[N, 6]` of a quadratic polynomial at pixels x, y `[N]`."""
     u, v = 2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1
     return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=-1)
 
@@ -131,17 +132,17 @@ def _everywhere(coefficients: npt.NDArray[np.float64], width: int, height: int) 
 def _fitted(
     terms: npt.NDArray[np.float64], colours: npt.NDArray[np.float64], start: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Coefficients `[6, 3]` for most of the colours, those that lie off left out."""
+    """Coefficients `[6, 3]` fitted to the colours by least squares, iteratively without the outliers."""
     coefficients = start
     for _ in range(5):
         distance = np.abs(colours - terms @ coefficients).max(axis=1)
-        kept = distance <= np.quantile(distance, MAX_OF_BORDER)
+        kept = distance <= np.quantile(distance, MIN_OF_BORDER)
         coefficients = np.linalg.lstsq(terms[kept], colours[kept], rcond=None)[0]
     return coefficients
 
 
 def _connected_with_border(is_background: Mask) -> Mask:
-    """What of a mask is reached from the picture's border, not through gaps of one or two pixels."""
+    """The part of a mask that is connected with the picture's border; gaps of one or two pixels do not connect."""
     padded = np.pad(is_background, 1, constant_values=True)
     wide = _eroded(padded, 1)
     _, labels = cv2.connectedComponents(np.pad(wide, 1, constant_values=True).astype(np.uint8), connectivity=4)
@@ -151,7 +152,7 @@ def _connected_with_border(is_background: Mask) -> Mask:
 
 
 def _holes(distance: Floats, tolerance: float, is_background: Mask) -> Mask:
-    """Parts enclosed by the object that are of the background's very colour and not small."""
+    """Parts enclosed by the object that have the background's colour and are not small."""
     enclosed = (distance <= tolerance) & ~is_background
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(enclosed.astype(np.uint8), connectivity=4)
     least = SPECK * (~is_background).sum()
@@ -168,18 +169,18 @@ def _eroded(mask: Mask, times: int) -> Mask:
 
 
 def without_specks(mask: Mask) -> Mask:
-    """A mask without the parts that are much smaller than its largest."""
+    """A mask without the parts that are much smaller than its largest part."""
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = statistics[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0  # what is not in the mask
+    areas[0] = 0  # label 0 is the outside of the mask
     return np.isin(labels, np.arange(count)[areas >= max(1, SPECK * areas.max())])
 
 
 def cut_by_grabcut(rgb: Pixels) -> Pixels:
-    """The object before any background, as far as its colours differ from those at the border.
+    """Cuts out the object from any background, as far as its colours differ from those at the border.
 
     Returns:
-        `[H, W, 4]`, alpha 0 everywhere if nothing differs.
+        `[H, W, 4]`; alpha is 0 everywhere if nothing differs.
     """
     height, width = rgb.shape[:2]
     scale = min(1.0, GRABCUT_SIZE / max(height, width))
@@ -195,7 +196,7 @@ def cut_by_grabcut(rgb: Pixels) -> Pixels:
             np.ascontiguousarray(small[..., ::-1]), mask, (0, 0, 0, 0), *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK
         )
         is_object = without_specks((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD))
-    except cv2.error:  # nothing is left of one of the two
+    except cv2.error:  # one of the two classes is empty
         is_object = np.zeros((rows, columns), dtype=bool)
     soft = cv2.GaussianBlur(is_object.astype(np.float32), (0, 0), 0.7)
     alpha = cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)

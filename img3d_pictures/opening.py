@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening picture files that may be damaged, huge or something else: every trouble is one line.
+"""Opening picture files that may be damaged, huge or of another kind; every failure is an error of one line.
 
-Only formats of photos are tried, whatever a file's name: others of Pillow's would run programs (Ghostscript for EPS).
+Only photo formats are tried, whatever a file's name: others of Pillow's would run programs (Ghostscript for EPS).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from img3d_base.foreign_files import require_regular
 from img3d_base.text_links import followed
 
 MAX_MEGAPIXELS = 250
-"""Of a picture: phones have 200. Decoded it takes a gigabyte; a file of a few kilobytes may claim hundreds."""
+"""Largest picture: phones take 200 megapixels. Decoded it takes 1 GB, and a file of a few kilobytes may claim more."""
 LARGE_MEGAPIXELS = 50
-"""Beyond which pictures are decoded one at a time, whatever the number of threads: they take 4 bytes a pixel."""
+"""Larger pictures are decoded one at a time, whatever the number of threads: they take 4 bytes per pixel."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".exr")
-"""File name endings, in lower case, that are taken for a picture."""
+"""Suffixes of picture files, in lower case."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "HEIF", "AVIF", "EXR")
 """Pillow's names of the formats that are read."""
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -36,12 +36,14 @@ DAMAGED = (
     *(OSError, SyntaxError, ValueError, MemoryError),
     *(EOFError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ZeroDivisionError, struct.error),
 )
-"""What Pillow raises on files that are damaged; its readers of headers are not strict about it."""
+"""Exceptions that Pillow raises on damaged files."""
+DAMAGED_EXIF = (OSError, SyntaxError, TypeError, ValueError, struct.error)
+"""Exceptions that Pillow raises on damaged EXIF tags, which are common in photos that are otherwise whole."""
 UNREADABLE = "damaged or cannot be read"
 TOO_LARGE = f"larger than {MAX_MEGAPIXELS} megapixels"
 
 Image.MAX_IMAGE_PIXELS = 1_000_000 * MAX_MEGAPIXELS
-# What Pillow warns of and logs names lines of its own, not the file; what matters of it is an error of one line here.
+# Pillow's warnings and log messages do not name the file; those that matter are raised as errors here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -54,16 +56,16 @@ class PictureError(InputError):
     def __init__(self, path: Path, reason: str, details: str) -> None:
         super().__init__(f"{path} is {reason}{details}")
         self.reason = reason
-        """`UNREADABLE` or `TOO_LARGE`: to follow "is" or "are"."""
+        """`UNREADABLE` or `TOO_LARGE`; continues a sentence after "is" or "are"."""
 
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """An open picture, nothing decoded yet; whatever fails inside on account of the file is an InputError.
+    """Opens a picture without decoding it. Errors of Pillow inside the context are turned into PictureErrors.
 
     Raises:
-        PictureError: It is no picture, damaged, or larger than `MAX_MEGAPIXELS`.
-        InputError: It is no regular file, or what reads it is not installed.
+        PictureError: It is not a picture, damaged, or larger than `MAX_MEGAPIXELS`.
+        InputError: It is not a regular file, or a package that its format needs is not installed.
     """
     path = require_regular(followed(path))
     _register_formats()
@@ -77,7 +79,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise PictureError(path, TOO_LARGE, "; make a smaller copy of it") from None
     except UnidentifiedImageError:
-        raise PictureError(path, UNREADABLE, f": it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
+        raise PictureError(path, UNREADABLE, f": it is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
     except DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         raise PictureError(path, UNREADABLE, f": {reason.splitlines()[0]}") from error
@@ -85,7 +87,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def decoding(image: Image.Image) -> Iterator[None]:
-    """Goes around whatever decodes a picture's pixels: one large picture at a time."""
+    """Wraps the decoding of a picture's pixels, so that only one large picture is decoded at a time."""
     if image.width * image.height <= 1_000_000 * LARGE_MEGAPIXELS:
         yield
         return
@@ -95,7 +97,7 @@ def decoding(image: Image.Image) -> Iterator[None]:
 
 @cache
 def _register_formats() -> None:
-    """Formats that Pillow does not read by itself."""
+    """Registers the formats that Pillow does not read by itself."""
     from img3d_pictures.exr import register_exr
 
     register_exr()
@@ -107,7 +109,7 @@ def _is_heif(prefix: bytes) -> bool:
 
 
 def _open_heif(stream: IO[bytes], name: str | bytes) -> ImageFile.ImageFile:
-    """Opens iPhones' .heic; its package is imported only where there is such a photo.
+    """Opens HEIF photos, such as iPhones' .heic. pillow-heif is imported only if there is one.
 
     Raises:
         InputError: pillow-heif is missing or broken.
@@ -116,7 +118,7 @@ def _open_heif(stream: IO[bytes], name: str | bytes) -> ImageFile.ImageFile:
         from pillow_heif import HeifImageFile
     except ImportError as error:
         raise InputError(
-            f"{os.fsdecode(name)} is a HEIF photo, which needs the package pillow-heif, and that cannot be imported "
+            f"{os.fsdecode(name)} is a HEIF photo, and the package pillow-heif that reads these cannot be imported "
             f"({error}); run `pip install --force-reinstall pillow-heif`, or save the photo as JPEG"
         ) from error
     return HeifImageFile(stream, name)

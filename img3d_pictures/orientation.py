@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which way up a photo is: EXIF's orientation, and how to have its pixels upright or as they are stored."""
+"""The EXIF orientation of photos, and the transposes between upright and stored pixels."""
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 from PIL import Image
+
+from img3d_pictures.opening import DAMAGED_EXIF
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -22,11 +22,11 @@ UPRIGHT = {
     7: (Transpose.TRANSVERSE, Transpose.TRANSVERSE),
     8: (Transpose.ROTATE_90, Transpose.ROTATE_270),
 }
-"""What makes a photo with each EXIF orientation upright, and what undoes that."""
+"""For each EXIF orientation, the transpose that makes the stored pixels upright, and its inverse."""
 SWAPPED = (5, 6, 7, 8)
 """The EXIF orientations that swap width and height."""
 MIRRORED = (2, 4, 5, 7)
-"""The EXIF orientations of photos that are stored as in a mirror."""
+"""The EXIF orientations of photos that are stored mirrored."""
 SWAPPING = (Transpose.ROTATE_90, Transpose.ROTATE_270, Transpose.TRANSPOSE, Transpose.TRANSVERSE)
 
 
@@ -34,7 +34,7 @@ def orientation(image: Image.Image) -> int:
     """The EXIF orientation of a photo whose pixels have not been decoded yet; 1, upright, where there is none."""
     try:
         value = image.getexif().get(EXIF_ORIENTATION, 1)
-    except (OSError, SyntaxError, TypeError, ValueError, struct.error):  # often damaged where the photo is not
+    except DAMAGED_EXIF:
         return 1
     return value if value in UPRIGHT else 1
 
@@ -46,7 +46,7 @@ def stored_size(image: Image.Image) -> Size:
 
 
 def transpose_of(image: Image.Image, upright: bool) -> Image.Transpose | None:
-    """What brings the pixels that Pillow will decode upright, or, if not `upright`, to the way they are stored."""
+    """The transpose that turns Pillow's decoded pixels upright or, if not `upright`, into the stored orientation."""
     to_upright, to_stored = UPRIGHT.get(orientation(image), (None, None))
     if _is_turned_by_pillow(image):
         return None if upright else to_stored
@@ -54,14 +54,14 @@ def transpose_of(image: Image.Image, upright: bool) -> Image.Transpose | None:
 
 
 def _is_turned_by_pillow(image: Image.Image) -> bool:
-    return image.format == "TIFF"  # its size is that of the upright photo, and so are its pixels
+    return image.format == "TIFF"  # Pillow applies the tag of TIFFs, to size and pixels
 
 
 def shows_a_quarter_turn(image: Image.Image, width: float, height: float) -> bool:
-    """Whether a camera of `width` x `height` sees a photo only after its EXIF orientation is applied.
+    """Whether the camera's shape `width` x `height` fits the photo only with its EXIF orientation applied.
 
-    Nerfstudio and older COLMAP ignore the orientation tag, other tools apply it; the shape of the camera tells
-    which of the two the poses were made with.
+    Nerfstudio and older COLMAP ignore the orientation tag, other tools apply it; the shape of the camera tells which
+    of the two produced the poses.
     """
     stored = stored_size(image)
     as_stored, as_turned = stored[0] * height / (stored[1] * width), stored[1] * height / (stored[0] * width)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files of a folder are photos, and which are the masks of which photo."""
+"""Finds the photos in a folder, and the mask of each photo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_base.errors import counted, some_names, warn
 from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
@@ -19,13 +19,13 @@ MASKS = Kind("masks", IMAGE_SUFFIXES)
 IMAGES = re.compile(rf"{PHOTO_FOLDER}(_[0-9]+)?")
 MASK_FOLDERS = ("masks", "mask")
 BESIDE = ("_mask", ".mask")
-"""What follows a photo's name, with or without its suffix, in the name of a mask that lies beside it."""
+"""Endings, after a photo's name with or without its suffix, of the name of a mask in the photo's folder."""
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The photos in `folder` and its sub-folders, sorted as people number them (2 before 10); masks are not photos.
+    """The photos in `folder` and its sub-folders, in natural order (2 before 10), without masks.
 
-    Where there are none, those of the largest reduced copies: `images_2`, `images_4`, ….
+    If there are none, the photos of the largest reduced copies: `images_2`, `images_4`, ….
     """
     photos = _photos_below(folder)
     if not photos:
@@ -37,10 +37,10 @@ def image_files(folder: Path) -> list[Path]:
 def _photos_below(folder: Path) -> list[Path]:
     return [
         path / name
-        for path, lying, _ in folders_below(folder)
-        for names in lying.files.values()
+        for path, contents, _ in folders_below(folder)
+        for names in contents.files.values()
         for name in names
-        if _is_picture(name) and not name.startswith(".") and not _is_mask_beside(name, lying)
+        if _is_picture(name) and not name.startswith(".") and not _is_mask_beside(name, contents)
     ]
 
 
@@ -48,13 +48,13 @@ def _is_picture(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _is_mask_beside(name: str, lying: Listing) -> bool:
+def _is_mask_beside(name: str, contents: Listing) -> bool:
     """Whether a picture is, by its name, the mask of another picture in the same folder."""
     stem = key(PurePosixPath(name).stem)
     for ending in ("", *BESIDE):
         if stem.endswith(ending):
             of = stem.removesuffix(ending)
-            others = lying.files.get(of, []) + (lying.stems.get(of, []) if ending else [])
+            others = contents.files.get(of, []) + (contents.stems.get(of, []) if ending else [])
             if any(map(_is_picture, others)):
                 return True
     return False
@@ -65,18 +65,17 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) -> list[Path | None]:
-    """The mask of each photo that its name and place tell; None where there is none.
+    """The mask of each photo, found by its name and place; None for photos without one.
 
-    Masks lie in a folder `masks`, which is beside the folder of the photos, in it, or above it, and then repeats their
-    sub-folders; or beside the photos. In a folder of masks the mask of `1.jpg` is `1.jpg.png` (COLMAP), `1.png`
-    (Nerfstudio), or has another suffix; there and beside the photo it is `1_mask.png` (Metashape), `1.jpg.mask.png`
-    (RealityScan) or `1.mask.png`. Letter case does not count. A mask that would belong to photos in two folders belongs
-    to neither.
+    Masks are in a folder `masks` beside, inside or above the photos' folder (then with the same sub-folders), or beside
+    the photos. In a `masks` folder, the mask of `1.jpg` is `1.jpg.png` (COLMAP) or `1.png` (Nerfstudio), with any
+    picture suffix; there and beside the photo it may also be `1_mask.png` (Metashape), `1.jpg.mask.png` (RealityScan)
+    or `1.mask.png`. Letter case is ignored. A mask that could belong to photos in two folders is not used.
 
     Args:
-        photos: those whose mask is not known.
-        folder: the data set's.
-        others: further photos of the data set, which are no masks either.
+        photos: The photos whose mask is not known.
+        folder: The data set's folder.
+        others: Further photos of the data set, which are not masks either.
     """
     are_photos = {*photos, *others}
     listed = cache(listing)
@@ -96,21 +95,16 @@ def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) 
         names = some_names(sorted(str(mask) for mask in unclear))
         warn(f"{counted(len(unclear), 'mask')} could belong to photos in several folders ({names}): not used")
     if beside:
-        CONSOLE.print(
-            f"Masks: {len(beside)} lie beside their photos ({some_names(beside)})",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_line(f"Masks: {len(beside)} are beside their photos ({some_names(beside)})")
     return [None if mask in unclear else mask for mask in masks]
 
 
 def whole_masks(masks: Sequence[Path | None], names: Sequence[str]) -> list[Path | None]:
-    """The masks that are there and whole, with a warning about the others.
+    """Replaces masks that are missing or damaged by None, with a warning.
 
     Args:
-        masks: of the photos, as far as they have one.
-        names: of the photos.
+        masks: The mask of each photo, or None.
+        names: The names of the photos.
     """
     named = [mask for mask in masks if mask is not None]
     whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if not isinstance(size, str)}
@@ -122,7 +116,7 @@ def whole_masks(masks: Sequence[Path | None], names: Sequence[str]) -> list[Path
 
 
 def _masks_that_fit(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:
-    """Masks of a photo by their name and place, the best first."""
+    """Candidate masks of a photo by name and place, the best match first."""
     stem = photo.stem
     endings = [photo.name + ending for ending in BESIDE] + [stem + ending for ending in BESIDE]
     in_folder = [photo.name, stem, *(stem + suffix for suffix in IMAGE_SUFFIXES), *endings]
@@ -132,16 +126,16 @@ def _masks_that_fit(photo: Path, folder: Path, listed: Callable[[Path], Listing]
 
 
 def _pictures_of_stems(folder: Path, stems: Sequence[str], listed: Callable[[Path], Listing]) -> Iterator[Path]:
-    lying = listed(folder)
+    contents = listed(folder)
     for stem in stems:
-        names = [name for name in lying.stems.get(key(stem), []) if _is_picture(name)]
+        names = [name for name in contents.stems.get(key(stem), []) if _is_picture(name)]
         order = {suffix: i for i, suffix in enumerate(IMAGE_SUFFIXES)}
         for name in sorted(names, key=lambda name: order[PurePosixPath(name).suffix.lower()]):
             yield folder / name
 
 
 def _mask_folders(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:
-    """Where the mask of a photo may lie, the best first."""
+    """Folders that may contain the mask of a photo, the best first."""
     if not photo.is_relative_to(folder):
         folder = photo.parent.parent
     elif IMAGES.fullmatch(key(folder.name)):
@@ -152,6 +146,6 @@ def _mask_folders(photo: Path, folder: Path, listed: Callable[[Path], Listing]) 
         names = [name for wanted in MASK_FOLDERS for name in listed(above).folders.get(wanted, [])]
         for name in names:
             yield above.joinpath(name, *parts[i:])
-            # In place of the photos' folder: the first one, whatever its name.
+            # The masks' folder may replace the photos' folder: the first component, whatever its name.
             if i < len(parts) and (i == 0 or IMAGES.fullmatch(key(parts[i]))):
                 yield above.joinpath(name, *parts[i + 1 :])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading photos and masks at a given size, in sRGB: whether they are whole, and their pixels."""
+"""Reading photos and masks at a given size, in sRGB, and checking that they are whole."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ from img3d_pictures.orientation import (
 )
 
 STRIP_ROWS = 256
-"""Of large pictures, averaged at a time."""
+"""Rows of a large picture that are averaged at a time."""
 
 Pixels = npt.NDArray[np.uint8]
 Color = tuple[float, float, float]
 
 
 def check_photos(paths: Sequence[Path]) -> list[Size | str]:
-    """Looks at every photo once, in threads, with a progress bar.
+    """Checks every photo for damage, in threads, with a progress bar.
 
     Args:
-        paths: the files to look at; each must be there and readable to count as whole.
+        paths: The files; one that does not exist counts as unreadable.
 
     Returns:
-        For each file its stored width and height, or why it cannot be used, to follow "is" or "are".
+        For each file its stored width and height, or the reason why it cannot be used, which continues a sentence
+        after "is" or "are".
 
     Raises:
-        InputError: there is a photo that needs a package which is not there.
+        InputError: A photo needs a package that is not installed.
     """
     return in_threads(_size_if_whole, paths, "Checking photos")
 
@@ -55,9 +56,9 @@ def _size_if_whole(path: Path) -> Size | str:
         with open_picture(path) as image:
             size = stored_size(image)
             if image.format == "PNG":
-                image.verify()  # checksums, without decompressing
+                image.verify()  # tests the checksums without decompressing
             else:
-                image.draft("RGB", (image.width // 8, image.height // 8))  # JPEG: read all, but reconstruct at 1/8
+                image.draft("RGB", (image.width // 8, image.height // 8))  # JPEG: reads everything, decodes at 1/8
                 with decoding(image):
                     image.load()
     except PictureError as error:
@@ -69,13 +70,13 @@ def is_turned(path: Path, width: float, height: float, upright: bool = False) ->
     """Whether a camera of `width` x `height` sees this photo with its stored width and height swapped.
 
     Args:
-        path: the file.
-        width: of the camera.
-        height: of the camera.
-        upright: as for `read_photo`.
+        path: The file.
+        width: The camera's width.
+        height: The camera's height.
+        upright: As for `read_photo`.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: It cannot be read.
     """
     with open_picture(path) as image:
         return orientation(image) in SWAPPED and (upright or shows_a_quarter_turn(image, width, height))
@@ -85,25 +86,25 @@ def stored_size_of(path: Path) -> Size:
     """Width and height of a photo's pixels in its file, without decoding it.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: It cannot be read.
     """
     with open_picture(path) as image:
         return stored_size(image)
 
 
 def read_upright(path: Path, longest_side: int, alpha_color: Color | None = None) -> Pixels:
-    """Reads a photo as people see it, its EXIF orientation applied.
+    """Reads a photo upright, with its EXIF orientation applied.
 
     Args:
-        path: the file.
-        longest_side: larger photos are reduced to that many pixels; large JPEGs are not even decoded in full.
-        alpha_color: the colour behind transparent pixels in [0, 1], or None to keep the alpha channel.
+        path: The file.
+        longest_side: Larger photos are reduced to this many pixels; large JPEGs are not even decoded in full.
+        alpha_color: The colour behind transparent pixels in [0, 1], or None to keep the alpha channel.
 
     Returns:
         As `read_photo`.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: It cannot be read.
     """
     with open_picture(path) as image:
         width, height = stored_size(image)
@@ -117,19 +118,19 @@ def read_photo(path: Path, width: int, height: int, alpha_color: Color | None = 
     """Reads a photo at `width` x `height`; every pixel is the mean of the area that it covers in the file.
 
     Args:
-        path: the file.
-        width: width of the result.
-        height: height of the result.
-        alpha_color: the colour behind transparent pixels in [0, 1], or None to keep the alpha channel.
-        upright: whether to apply its EXIF orientation whatever that is. Otherwise it comes as it is stored, unless
-            `width` and `height` show a quarter turn.
+        path: The file.
+        width: Width of the result.
+        height: Height of the result.
+        alpha_color: The colour behind transparent pixels in [0, 1], or None to keep the alpha channel.
+        upright: Whether to apply the EXIF orientation in any case. Otherwise the pixels come as they are stored, unless
+            the shape `width` x `height` shows a quarter turn.
 
     Returns:
-        uint8 sRGB `[height, width, 3]`, or `[height, width, 4]` if there is alpha to keep (not premultiplied). What a
-        colour profile describes is converted.
+        uint8 sRGB `[height, width, 3]`, or `[height, width, 4]` if alpha is kept (not premultiplied). Colour profiles
+        are applied.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: It cannot be read.
     """
     with open_picture(path) as image:
         transpose = transpose_of(image, upright or shows_a_quarter_turn(image, width, height))
@@ -152,7 +153,7 @@ def read_photo(path: Path, width: int, height: int, alpha_color: Color | None = 
 
 
 def _averaged(image: Image.Image, mode: str, target: Size) -> Pixels:
-    """Area averages of a picture in one of Pillow's modes; of a large one, few rows are held beside Pillow's own."""
+    """Area averages of a picture in one of Pillow's modes. Large pictures are converted in strips to save memory."""
     width, height = target
     is_large = image.width * image.height > 1_000_000 * LARGE_MEGAPIXELS
     if not is_large or width > image.width or height > image.height:
@@ -167,22 +168,22 @@ def _averaged(image: Image.Image, mode: str, target: Size) -> Pixels:
 
 def _channels(image: Image.Image, mode: str) -> Pixels:
     """`[H, W, 3 or 4]`."""
-    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8 instead of scaling
         grey = (np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
         return np.array(Image.fromarray(grey).convert(mode))
     return np.array(image if image.mode == mode else image.convert(mode))
 
 
 def resize(image: Pixels, width: int, height: int, has_alpha: bool | None = None) -> Pixels:
-    """Area averages of a picture `[H, W, 3 or 4]`; transparent pixels do not colour their neighbours.
+    """Resizes a picture `[H, W, 3 or 4]` by area averages; the colour of transparent pixels does not bleed.
 
-    Pillow's own BOX counts each source pixel in or out, which dislocates edges by up to half a source pixel.
+    Pillow's BOX filter takes or leaves whole source pixels, which shifts edges by up to half a source pixel.
 
     Args:
-        image: the picture.
-        width: of the result.
-        height: of the result.
-        has_alpha: whether the last channel is alpha; None: it is the fourth.
+        image: The picture.
+        width: Width of the result.
+        height: Height of the result.
+        has_alpha: Whether the last channel is alpha; None: it is if there are four.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -209,9 +210,10 @@ def _not_premultiplied(values: npt.NDArray[np.float32], has_alpha: bool) -> Pixe
 
 
 def _decode_reduced(image: Image.Image, target: Size) -> None:
-    """Has a JPEG decoded at 1/8 to 1/2 of its size, several times faster, if at least 2x2 pixels remain to average.
+    """Sets a JPEG up to be decoded at 1/8 to 1/2 of its size, several times faster, if at least 2x2 pixels remain to
+    average.
 
-    Only where the reduced size is a whole number: libjpeg rounds it up, which would shift the far edges.
+    Only if the reduced size is an integer: libjpeg rounds it up, which would shift the right and bottom edges.
     """
     for reduction in (8, 4, 2):
         if all(
@@ -229,22 +231,22 @@ def transposed(pixels: Pixels, transpose: Image.Transpose | None) -> Pixels:
 def read_mask(
     path: Path, width: int, height: int, upright: bool = False, photo: Path | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Reads a mask at `width` x `height`, nearest pixel; True where the photo is to be used (white).
+    """Reads a mask at `width` x `height` by nearest pixel; True where the photo is used (white).
 
-    Values above half of the brightest count as white, so that 0/1 and 0/255 masks, and JPEG's ringing, are all right.
+    Values above half of the maximum count as white, so that 0/1 and 0/255 masks and JPEG's ringing are read correctly.
 
     Args:
-        path: the file.
-        width: of the camera.
-        height: of the camera.
-        upright: whether the photo comes upright: then the mask's own EXIF orientation is applied, if it has any.
-        photo: the photo, for masks without an orientation that have the shape of its stored pixels.
+        path: The file.
+        width: The camera's width.
+        height: The camera's height.
+        upright: Whether the photo is read upright: then the mask's own EXIF orientation, if any, is applied.
+        photo: The photo, whose EXIF orientation is applied to a mask without one that has its stored shape.
 
     Returns:
         `[height, width]`.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: It cannot be read.
     """
     with open_picture(path) as image:
         applies = upright or shows_a_quarter_turn(image, width, height)

@@ -69,7 +69,7 @@ def test_lists_of_a_split_name_photos_as_freely(tmp_path: Path, capsys: pytest.C
     held_out = parser.get_dataparser_outputs("test").image_filenames
     assert held_out == [tmp_path / "images/3.png"]
     assert len(parser.get_dataparser_outputs("train").image_filenames) == 3
-    assert "1 photos have another suffix" in capsys.readouterr().out
+    assert "1 photo is listed with another suffix" in capsys.readouterr().out
 
 
 def test_what_a_transforms_file_lists_as_splits_is_found_like_its_frames(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.txt"])
     def test_no_image(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"hello")
-        with pytest.raises(InputError, match=rf"{name} is damaged or cannot be read: it is no JPEG, PNG, "):
+        with pytest.raises(InputError, match=rf"{name} is damaged or cannot be read: it is not JPEG, PNG, "):
             prepared_image(tmp_path / name)
 
     def test_half_an_image(self, tmp_path: Path) -> None:

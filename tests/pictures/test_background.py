@@ -156,7 +156,7 @@ class TestBadInput:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
     ) -> None:
         monkeypatch.setitem(sys.modules, package, None)  # as if it weren't there
-        with pytest.raises(InputError, match=rf"needs .*{package}.*: pip install 'img3d\[background\]'"):
+        with pytest.raises(InputError, match=rf"needs .*{package}.*: run pip install 'img3d\[background\]'"):
             remove_backgrounds([take_photo(tmp_path / "a.png")], tmp_path / "cache")
         assert not (tmp_path / "cache").exists()
 

@@ -43,8 +43,8 @@ def test_alpha_is_no_longer_in_the_colours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (exr_file(some_values(1)), "one channel, which is no photo"),
-        (exr_file(some_values(3), compression=8), "DWA compression, which is not read; save it with ZIP"),
+        (exr_file(some_values(1)), "one channel, hence not a photo"),
+        (exr_file(some_values(3), compression=8), "DWA compression, which is not supported; save it with ZIP"),
         (exr_file(some_values(3))[:60], "damaged or cannot be read"),
         (exr_file(some_values(3))[:400], "damaged or cannot be read"),
         (exr_file(some_values(3)).replace(b"displayWindow", b"displayWindoq"), "without a display window"),

@@ -46,13 +46,13 @@ class TestSeparators:
         lay(tmp_path, r"images\1.jpg", "images/1.jpg", r"images/a\b.jpg")
         assert found(tmp_path, r"images\1.jpg") == ([r"images\1.jpg"], "")
         paths, line = found(tmp_path, r"/home/somebody/images/a\b.jpg")
-        assert paths == [r"images/a\b.jpg"] and "not where the data set lists them" in line
+        assert paths == [r"images/a\b.jpg"] and "not at the listed path" in line
 
     @pytest.mark.parametrize("start", ["C:\\", "C:/", "D:\\Users\\me\\", r"\\server\share\\", "E:"])
     def test_drives_and_servers(self, tmp_path: Path, start: str) -> None:
         lay(tmp_path, "images/1.jpg")
         paths, line = found(tmp_path, start + r"scene\images\1.jpg")
-        assert paths == ["images/1.jpg"] and "not where" in line and "\n" not in line
+        assert paths == ["images/1.jpg"] and "not at" in line and "\n" not in line
 
 
 class TestLinksThatAreText:
@@ -90,7 +90,7 @@ class TestPlaces:
         lay(tmp_path, "images/1.jpg", "other/images/1.jpg")
         paths, line = found(tmp_path, name)
         assert paths == ["images/1.jpg"]
-        assert line.startswith("1 photos are not where the data set lists them: ")
+        assert line.startswith("1 photo is not at the listed path: ")
 
     def test_the_longest_tail(self, tmp_path: Path) -> None:
         lay(tmp_path, "front/1.jpg", "back/1.jpg", "1.jpg", "images/1.jpg")
@@ -104,7 +104,7 @@ class TestPlaces:
         lay(tmp_path, "a/images/1.jpg", "b/images/1.jpg")
         paths, line = found(tmp_path, "images/1.jpg")
         assert paths == [""] and re.fullmatch(
-            "the photos listed in images may be in .*a/images or .*: move one .*", line
+            "the photos listed in images may be in .*a/images or .*: move or rename one", line
         )
 
     @pytest.mark.parametrize("name", ["images/1.jpg", "/home/me/pictures/1.jpg", "../1.jpg"])
@@ -148,7 +148,7 @@ class TestSpelling:
     def test_of_files_and_folders(self, tmp_path: Path) -> None:
         lay(tmp_path, "Images/Left/IMG_1.JPG")
         paths, line = found(tmp_path, "images/left/img_1.jpg")
-        assert paths == ["Images/Left/IMG_1.JPG"] and "1 photos are listed in another spelling" in line
+        assert paths == ["Images/Left/IMG_1.JPG"] and "1 photo is listed in another spelling" in line
 
     def test_of_accents(self, tmp_path: Path) -> None:
         """macOS takes letters and accents apart."""
@@ -163,9 +163,7 @@ class TestSpelling:
         lay(tmp_path, "images/aB.jpg", "images/Ab.jpg", "images/c.jpg")
         paths, line = found(tmp_path, "images/ab.jpg", "images/c.jpg")
         assert paths == ["", "images/c.jpg"]
-        assert line.startswith(
-            "1 photos are not clear, move one of two away: images/ab.jpg may be Ab.jpg or aB.jpg in "
-        )
+        assert line.startswith("1 photo is ambiguous: images/ab.jpg may be Ab.jpg or aB.jpg in ")
 
 
 class TestSuffixes:
@@ -173,7 +171,7 @@ class TestSuffixes:
         lay(tmp_path, "images/1.png", "images/2.png", "images/3.jpg")
         paths, line = found(tmp_path, "images/1.jpg", "images/2.JPG", "images/3.jpg")
         assert paths == ["images/1.png", "images/2.png", "images/3.jpg"]
-        assert "2 photos have another suffix than the data set lists: images/1.jpg is " in line
+        assert "2 photos are listed with another suffix: images/1.jpg is " in line
 
     @pytest.mark.parametrize("suffix", [".png", ".PNG", ".JPG", ".Jpeg"])
     def test_names_without_one(self, tmp_path: Path, suffix: str) -> None:
@@ -189,7 +187,9 @@ class TestSuffixes:
         lay(tmp_path, "images/1.png")
         paths, line = found(tmp_path, "images/1.png", "images/1.jpg")
         assert paths == ["images/1.png", ""]
-        assert line.startswith("1 photos are not there, and what is named like them belongs to others (images/1.jpg)")
+        assert line.startswith(
+            "1 photo is missing, and the files of similar names are listed under other names (images/1.jpg)"
+        )
 
     def test_one_file_is_not_two_photos(self, tmp_path: Path) -> None:
         lay(tmp_path, "images/1.jpg")
@@ -200,7 +200,7 @@ class TestReducedCopies:
     def test_the_largest(self, tmp_path: Path) -> None:
         lay(tmp_path, "images_4/left/1.jpg", "images_16/left/1.jpg", "images_x/left/1.jpg")
         paths, line = found(tmp_path, "images/left/1.jpg")
-        assert paths == ["images_4/left/1.jpg"] and "1 photos are there as reduced copies only" in line
+        assert paths == ["images_4/left/1.jpg"] and "1 photo is available only at reduced size" in line
 
     def test_of_what_counts_from_images(self, tmp_path: Path) -> None:
         lay(tmp_path, "images_8/1.JPG", "images_2/1.JPG")
@@ -215,7 +215,7 @@ class TestReducedCopies:
         lay(tmp_path, "images/notes.txt", "images_8/1.png", "Images_4/1.png")
         files = FileResolver(tmp_path)
         assert files.folder("images", PHOTOS) == tmp_path / "Images_4"
-        assert files.assumptions == [f"the photos are those in {tmp_path / 'Images_4'}, as images has none"]
+        assert files.assumptions == [f"images has no photos: those in {tmp_path / 'Images_4'} are used"]
         assert FileResolver(tmp_path).folder("rgb", PHOTOS) is None
 
 
@@ -226,8 +226,8 @@ def test_several_at_once_cost_a_line_each(tmp_path: Path) -> None:
     assert paths == ["Images/IMG_1.png", "Images/IMG_2.png"]
     assert [line.partition(":")[0] for line in sorted(lines.splitlines())] == [
         "2 photos are listed in another spelling (upper and lower case, or accents)",
-        "2 photos are not where the data set lists them",
-        "2 photos have another suffix than the data set lists",
+        "2 photos are listed with another suffix",
+        "2 photos are not at the listed path",
     ]
 
 
@@ -235,7 +235,7 @@ class TestOtherKinds:
     def test_masks_by_the_same_ladder(self, tmp_path: Path) -> None:
         lay(tmp_path, "images/1.jpg", "Masks/1.PNG")
         paths, lines = found(tmp_path, r"C:\scene\masks\1.png", kind=MASKS)
-        assert paths == ["Masks/1.PNG"] and "1 masks are not where" in lines
+        assert paths == ["Masks/1.PNG"] and "1 mask is not at the listed path" in lines
 
     def test_a_photo_is_not_its_own_mask(self, tmp_path: Path) -> None:
         lay(tmp_path, "images/1.png", "2.png")
@@ -275,7 +275,7 @@ class TestHostileNames:
         monkeypatch.setattr(file_resolver, "MAX_LOOKUPS", 100)
         lay(tmp_path, *(f"{i}/x" for i in range(30)))
         _, line = found(tmp_path, *(f"/a/{i}/1.jpg" for i in range(50)))
-        assert line == "more folders are listed than are looked for; what is missing stays missing"
+        assert line == "more folders are listed than are searched for; files not found so far stay missing"
 
     def test_paths_of_a_million_characters(self, tmp_path: Path) -> None:
         lay(tmp_path, "images/1.jpg")

@@ -68,7 +68,7 @@ class TestKinds:
         """Pillow would have Ghostscript run what is in an EPS file."""
         Image.new("RGB", (20, 20)).save(tmp_path / "a.eps")
         (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
-        with pytest.raises(InputError, match=r"a\.jpg is damaged or cannot be read: it is no JPEG"):
+        with pytest.raises(InputError, match=r"a\.jpg is damaged or cannot be read: it is not JPEG"):
             read_photo(tmp_path / "a.jpg", 4, 4)
         Image.new("RGB", (20, 20), (255, 0, 0)).save(tmp_path / "b.png")
         (tmp_path / "b.png").rename(tmp_path / "b.jpg")

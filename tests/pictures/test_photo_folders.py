@@ -93,7 +93,7 @@ class TestMasks:
     def test_beside_the_photo(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
         lay(tmp_path, "images/1.jpg", "images/2.jpg", f"images/{name}")
         assert masks(tmp_path, "images/1.jpg", "images/2.jpg") == [f"images/{name}", None]
-        assert capsys.readouterr().out == f"Masks: 1 lie beside their photos ({name})\n"
+        assert capsys.readouterr().out == f"Masks: 1 are beside their photos ({name})\n"
 
     @pytest.mark.parametrize(
         "mask", ["masks/images/left/1.png", "masks/left/1.png", "images/masks/left/1.png", "images/left/masks/1.png"]
