@@ -92,7 +92,7 @@ def read_mesh(path: Path) -> tuple[Mesh, UpAxis | None]:
     """
     ending = require_regular(path).suffix.lower()
     if ending not in READ:
-        raise InputError(f"{path} has an ending that no mesh file has that is read: {', '.join(READ)}")
+        raise InputError(f"Cannot read a mesh from {path}: the file name has to end in one of {', '.join(READ)}")
     up: UpAxis | None = None if ending in (".ply", ".stl") else "y"
     try:
         with np.errstate(all="ignore"):  # numbers that are not finite are refused below
@@ -137,7 +137,7 @@ def holds_texture(path: Path) -> bool:
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
     ending = path.suffix.lower()
-    output_files.check_output(path, (OBJ, *FORMATS), "img3d-export mesh", force)
+    output_files.check_output(path, (OBJ, *FORMATS), "a mesh", force)
     for file in _beside(path) if ending == OBJ else ():
         output_files.check_free(file, force)
     if ending == ".fbx":

@@ -81,7 +81,7 @@ SINGLE_PRECISION = ".pcd"
 
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
-    output_files.check_output(path, tuple(WRITERS), "img3d-export pointcloud", force)
+    output_files.check_output(path, tuple(WRITERS), "a point cloud", force)
 
 
 def write_point_cloud(cloud: PointCloud, path: Path) -> None:

@@ -85,7 +85,7 @@ def read_splats(path: Path) -> tuple[Gaussians, UpAxis]:
 
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
-    output_files.check_output(path, (PLY, *FORMATS), "img3d-export splat", force)
+    output_files.check_output(path, (PLY, *FORMATS), "splats", force)
 
 
 def in_3dgs_axes(splats: Gaussians, up: UpAxis | None) -> Gaussians:

@@ -21,20 +21,20 @@ def check_free(path: Path, force: bool) -> None:
         raise InputError(f"{path} already exists: choose another name{'' if path.is_dir() else ', or give --force'}.")
 
 
-def check_output(path: Path, endings: Sequence[str], command: str, force: bool) -> None:
+def check_output(path: Path, endings: Sequence[str], kind: str, force: bool) -> None:
     """Refuses an output file before the work begins whose result it would hold.
 
     Args:
         path: The output file.
         endings: The supported endings of file names, in lower case.
-        command: The command, for the message.
+        kind: What the file holds, for the message, such as "a mesh".
         force: Whether an existing file may be replaced.
 
     Raises:
         InputError: The ending is not supported, or the file already exists.
     """
     if not path.name.lower().endswith(tuple(endings)):
-        raise InputError(f"{path} has an ending that {command} does not write: it writes {', '.join(endings)}.")
+        raise InputError(f"Cannot write {kind} to {path}: the file name has to end in one of {', '.join(endings)}.")
     check_free(path, force)
 
 

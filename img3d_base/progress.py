@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from img3d_base.console import CONSOLE, print_line
 
@@ -37,7 +37,9 @@ class ProgressLines:
 
 
 def with_progress(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
-    """Yields the items one by one, and shows how many have been processed.
+    """Yields the items one by one, and shows how many have been processed and how long the others will take.
+
+    The estimate is the mean over all items so far: one item may take longer than the period that rich looks at.
 
     Args:
         items: The items to process.
@@ -45,10 +47,20 @@ def with_progress(items: Iterable[T], description: str, total: int | None) -> It
         total: The number of items, if it is known.
     """
     if CONSOLE.is_terminal:
-        yield from track(items, description, total=total, console=CONSOLE, transient=True)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        options: dict[str, Any] = {"console": CONSOLE, "transient": True, "speed_estimate_period": float("inf")}
+        with Progress(*columns, TextColumn("left"), **options) as progress:
+            yield from progress.track(items, total=total, description=description)
         return
-    lines = ProgressLines()
+    lines, start = ProgressLines(), time.monotonic()
     for done, item in enumerate(items):
-        of_total = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
-        lines.say(f"{description}: {of_total}")
+        if total and done:
+            left = (time.monotonic() - start) / done * (total - done)
+            lines.say(f"{description}: {done:,} of {total:,} ({done / total:.0%}), about {_duration(left)} left")
+        else:
+            lines.say(f"{description}: {done:,}")
         yield item
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -26,7 +26,7 @@ FASTEST_GIF = 50
 
 def check_output(path: Path, fps: int, force: bool) -> None:
     """Raises InputError where the file may not be written, before anything that takes long."""
-    output_files.check_output(path, (".mp4", ".gif"), "img3d-export video", force)
+    output_files.check_output(path, (".mp4", ".gif"), "a video", force)
     if path.suffix.lower() == ".gif" and fps > FASTEST_GIF:
         raise InputError(f"--fps is {fps}: GIFs play at most {FASTEST_GIF} pictures a second.")
 

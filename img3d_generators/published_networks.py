@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,18 +14,22 @@ from torch import Tensor
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
 from img3d_base.console import CONSOLE
+from img3d_base.progress import with_progress
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgeMode, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.checkpoints import checkpoint
 from img3d_generators.image_preparation import OpenSession, matted, prepared_image, to_pil
 from img3d_generators.lgm import LGM, UNetConfig, load_lgm
 from img3d_generators.posed_views import PosedViews
-from img3d_generators.progress import steps_with_eta
 from img3d_generators.weights import to_use
 from img3d_generators.zero123plus.model import Progress, seeded_noise, split_tiles
 from img3d_pictures.background import open_u2net
 
 WHITE = 255
+
+
+def _shown(steps: range) -> Iterator[int]:
+    return with_progress(steps, "Generating six views", len(steps))
 
 
 def image_to_views(
@@ -37,7 +41,7 @@ def image_to_views(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     open_session: OpenSession = open_u2net,
-    progress: Progress = steps_with_eta,
+    progress: Progress = _shown,
 ) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
     """Six views of the object in an image, by Zero123++.
 

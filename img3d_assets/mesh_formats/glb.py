@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mesh as binary glTF 2.0, written by trimesh; for the web, game engines and nearly every viewer.
 
-Colours are those of photos, with the light in them: KHR_materials_unlit says so. What does not know it shows a matt
-material.
+The colours come from photos and include the light, which KHR_materials_unlit says. Programs that do not know this
+extension show a matt material.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,13 @@ OWN_COLOR = "_COLOR_0"
 """trimesh writes colours with 8 bits, too few for linear ones; its name for attributes of our own has a line ahead."""
 
 
-def glb(mesh: Mesh) -> bytes:
-    """The file.
+def glb(mesh: Mesh, brightness: float = 1.0) -> bytes:
+    """The content of a .glb file.
 
     Args:
         mesh: With y up.
+        brightness: What a viewer multiplies linear colours by; more than 1 is against the specification, though
+            three.js takes it.
     """
     import trimesh
     from trimesh.exchange.gltf import export_glb
@@ -52,15 +55,17 @@ def glb(mesh: Mesh) -> bytes:
         vertex_attributes=attributes,
         process=False,
     )
-    return export_glb(shape, include_normals=True, tree_postprocessor=_finish)
+    return export_glb(shape, include_normals=True, tree_postprocessor=partial(_finish, brightness))
 
 
-def _finish(tree: dict[str, Any]) -> None:
-    """What trimesh has no words for."""
+def _finish(brightness: float, tree: dict[str, Any]) -> None:
+    """Adds what trimesh cannot express."""
     tree["asset"]["generator"] = "img3d, trimesh"
     tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), UNLIT]
     for material in tree["materials"]:
         material["extensions"] = {UNLIT: {}}
+        if brightness != 1:
+            material["pbrMetallicRoughness"]["baseColorFactor"] = [brightness] * 3 + [1.0]
     for mesh in tree["meshes"]:
         for primitive in mesh["primitives"]:
             attributes = primitive["attributes"]

@@ -17,10 +17,9 @@ from jaxtyping import UInt8
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from PIL import Image
-from rich.progress import Progress
 from torch import Tensor
 
-from img3d_base.console import CONSOLE
+from img3d_base.progress import with_progress
 from img3d_base.threaded import in_threads
 from img3d_exporters.report.figures import error_map
 from img3d_methods.generated.generated_views import INPUT
@@ -156,16 +155,13 @@ def compare(run: Run) -> Comparisons:
     assert train is not None
     if dataset is None or len(dataset) == 0:
         dataset = train
-    with Progress(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as progress:
-        task = progress.add_task("Renders beside photos", total=None)
-        views = _views(run.datamanager, dataset)
-        began = time.monotonic()
-        measured = [_compare(run.model, views(0), dataset.image_filenames[0])]
-        seconds = time.monotonic() - began
-        indices = evenly(len(dataset), max(MIN_RENDERS, int(SECONDS_TO_RENDER / max(seconds, 1e-9))))
-        for done, index in enumerate(indices[1:], start=1):
-            progress.update(task, total=len(indices), completed=done)
-            measured.append(_compare(run.model, views(index), dataset.image_filenames[index]))
+    views = _views(run.datamanager, dataset)
+    began = time.monotonic()
+    measured = [_compare(run.model, views(0), dataset.image_filenames[0])]
+    seconds = time.monotonic() - began
+    _, *others = evenly(len(dataset), max(MIN_RENDERS, int(SECONDS_TO_RENDER / max(seconds, 1e-9))))
+    for index in with_progress(others, "Rendering beside photos", len(others)):
+        measured.append(_compare(run.model, views(index), dataset.image_filenames[index]))
     held_out = not set(dataset.image_filenames) <= set(train.image_filenames)
     return Comparisons(measured, len(dataset), held_out, generated="views_folder" in train.metadata)
 

@@ -43,7 +43,7 @@ SLOW, MAX_FOR_SLOW = ".sog", 300_000
 
 def check_output(path: Path, force: bool) -> None:
     """Raises InputError where the report may not be written, before anything that takes long."""
-    output_files.check_output(path, ENDINGS, "img3d-export report", force)
+    output_files.check_output(path, ENDINGS, "a report", force)
 
 
 def write_report(run: Run, path: Path) -> None:

@@ -37,7 +37,7 @@ Noise = Callable[[str, tuple[int, ...]], Tensor]
 of the input and of nothing), "init" (where the sample starts), "cond0", "ancestral0", "cond1", … (added to the input's
 latents and to the sample in each step)."""
 Progress = Callable[[range], Iterable[int]]
-"""Goes around the denoising steps, like tqdm and `steps_with_eta`."""
+"""Wraps the range of denoising steps to show progress, as tqdm does."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from img3d_generators.pairing import about
 from img3d_methods.compat import fail
 from img3d_methods.generated.pipeline import Img3dGeneratedPipeline, Img3dGeneratedPipelineConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
-from img3d_methods.training.clock import TrainingClock
 
 
 @dataclass
@@ -41,20 +40,14 @@ class Img3dGeneratedTrainer(Img3dSplatTrainer):
     pipeline: Img3dGeneratedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _set_run_length(self) -> None:
-        """Nerfstudio's writer divides by the logarithm of the number of steps: without any, there is one, left out."""
-        self._refines = self.config.max_num_iterations > 0
-        if not self._refines:
-            self.config.max_num_iterations = 1
-            self.config.logging.local_writer.enable = False  # its table fails without a step
+        self._refines = self.config.max_num_iterations > 0  # here 0 does not mean the preset's length
+        super()._set_run_length()
+
+    def _has_steps(self) -> bool:
+        return self._refines
 
     def _load_checkpoint(self) -> None:
         """Continue from a checkpoint, if one is given; else generate."""
         super()._load_checkpoint()
         if self._start_step == 0:
             self.pipeline.generate()
-
-    def _step(self, step: int, clock: TrainingClock) -> None:
-        if self._refines:
-            super()._step(step, clock)
-        else:
-            self.step = step

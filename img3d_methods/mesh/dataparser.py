@@ -14,14 +14,13 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
-from rich.progress import track
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_sampling import points_on_mesh
 from img3d_base.atomic_files import writable_cache, write_atomically
-from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
+from img3d_base.progress import with_progress
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import focal_length
@@ -182,9 +181,7 @@ def _render_views(mesh: Mesh, cameras: Cameras, folder: Path) -> None:
         None if mesh.texture is None else torch.from_numpy(mesh.texture).float() / 255,
     )
     Ks = cameras.get_intrinsics_matrices()
-    for i in track(
-        range(len(cameras)), "Views of the mesh", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
-    ):
+    for i in with_progress(range(len(cameras)), "Rendering views of the mesh", len(cameras)):
         size = int(cameras.width[i])
         rgb, _, alpha, _ = scene.render(cameras.camera_to_worlds[i], Ks[i], size, size, SAMPLES_PER_SIDE)
         rgba = torch.cat([(rgb / alpha.clamp_min(1e-6)).clamp(0, 1), alpha], dim=-1)

@@ -114,16 +114,25 @@ class Img3dTrainer(Trainer, ABC):
             self._remove_empty_run()
             raise
         self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
-        CONSOLE.print(f"Training into {self.base_dir}", markup=False, highlight=False, soft_wrap=True)
+        action = "Training into" if self._has_steps() else "Writing the run, which is not trained, into"
+        CONSOLE.print(f"{action} {self.base_dir}", markup=False, highlight=False, soft_wrap=True)
+
+    def _has_steps(self) -> bool:
+        """Whether anything is trained. If not, the run is only saved, evaluated and shown."""
+        return True
 
     def _set_run_length(self) -> None:
-        """Take the preset's where none is given."""
-        if self.config.max_num_iterations == 0:
+        """Use the preset's length if the user gave none."""
+        if not self._has_steps():
+            # Nerfstudio's writer divides by the logarithm of the number of steps, so there is one, which `train` skips.
+            self.config.max_num_iterations = 1
+            self.config.logging.local_writer.enable = False  # its table fails without a step
+        elif self.config.max_num_iterations == 0:
             self.config.max_num_iterations = self._preset_steps()
 
     @abstractmethod
     def _preset_steps(self) -> int:
-        """Length of a run that the user has not given one."""
+        """Number of steps of a run for which the user gave none."""
 
     def _downscale_at(self, step: int) -> int:
         """The factor by which images are reduced at a step."""
@@ -176,14 +185,17 @@ class Img3dTrainer(Trainer, ABC):
         with InterruptRequest() as interrupt:
             try:
                 self._init_viewer_state()
-                if self.device == "cpu":
+                if self.device == "cpu" and self._has_steps():
                     self._prepare_cpu()
                 for step in range(self._start_step, config.max_num_iterations):
                     while self.training_state == "paused" and not (self.stop_training or interrupt.received):
                         time.sleep(0.01)
                     if self.stop_training or interrupt.received:
                         break
-                    self._step(step, clock)
+                    if self._has_steps():
+                        self._step(step, clock)
+                    else:
+                        self.step = step
             except KeyboardInterrupt as second:
                 CONSOLE.print("Interrupted again: stopped without saving.", style="bold yellow")
                 raise SystemExit(status_of(second)) from None
@@ -272,7 +284,8 @@ class Img3dTrainer(Trainer, ABC):
                 if message:
                     table.add_row("What that means", Text(message))
             writer.write_out_storage()
-            CONSOLE.print(Panel(table, title="[bold][green]:tada: Training Finished :tada:[/bold]", expand=False))
+            title = "Training Finished" if self._has_steps() else "Run Saved"
+            CONSOLE.print(Panel(table, title=f"[bold][green]:tada: {title} :tada:[/bold]", expand=False))
             for callback in self.callbacks:
                 callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
             if not self.config.viewer.quit_on_train_completion:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mesh in the viewer: the page draws it itself, with its texture or its vertices' colours.
 
-It goes to the page as a GLB whose material is unlit: colours are those of the model's own renders.
+It is sent as a GLB with an unlit material. The page's tone mapping is cancelled, so that colours are close to those of
+the model's own renders.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from jaxtyping import Float
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 
+from img3d_assets.color_values import linear_of_srgb, srgb_of_linear
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_formats.glb import glb
 from img3d_methods.viewing.browser_view import BrowserView
 from img3d_methods.viewing.mesh_panel import MeshPanel
+from img3d_methods.viewing.tone_mapping import MAX_LINEAR, before_tone_mapping
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
@@ -71,7 +74,7 @@ class MeshView(BrowserView):
                 self._node.remove()
                 self._node = None
             return
-        contents = glb(replace(mesh, vertices=mesh.vertices * self.page_units()))
+        contents = glb(for_page(replace(mesh, vertices=mesh.vertices * self.page_units())), MAX_LINEAR)
         self._node = self.viewer.viser_server.scene.add_glb(NODE, contents)
         self.panel.sent("drawn by the browser", len(contents))
 
@@ -87,3 +90,18 @@ class MeshView(BrowserView):
         return replace(
             mesh, vertices=mesh.vertices[kept], colors=mesh.colors[kept], uvs=uvs, faces=faces_of_kept.reshape(-1, 3)
         )
+
+
+def for_page(mesh: Mesh) -> Mesh:
+    """The mesh with colours that the page, multiplying them by `MAX_LINEAR` and tone mapping, shows as these."""
+    texture = mesh.texture
+    if texture is not None:
+        rows = [
+            np.round(_for_page(row / 255.0) * 255).astype(np.uint8) for row in texture
+        ]  # one at a time: double precision takes eight times as much
+        texture = np.stack(rows)
+    return replace(mesh, colors=_for_page(mesh.colors.astype(np.float64)).astype(np.float32), texture=texture)
+
+
+def _for_page(srgb: Float[np.ndarray, "*S 3"]) -> Float[np.ndarray, "*S 3"]:
+    return srgb_of_linear(before_tone_mapping(linear_of_srgb(srgb)) / MAX_LINEAR)

@@ -339,7 +339,10 @@ def test_nothing_is_replaced_unasked(tmp_path: Path, name: str) -> None:
 
 
 def test_unknown_endings_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not write: it writes .obj, .glb, .usdz, .fbx, .ply, .stl"):
+    with pytest.raises(
+        InputError,
+        match="a mesh to .*: the file name has to end in one of .obj, .glb, .usdz, .fbx, .ply, .stl",
+    ):
         check_output(tmp_path / "a.blend", force=False)
     check_output(tmp_path / "A.GLB", force=False)
 

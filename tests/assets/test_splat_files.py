@@ -81,9 +81,12 @@ class TestBadInput:
             (("--input", "a.ply", "--output", "a.ply"), "already exists: choose another name, or give --force"),
             (
                 ("--input", "a.ply", "--output", "b.xyz"),
-                "it writes .ply, .compressed.ply, .splat, .spz, .sog,",
+                "has to end in one of .ply, .compressed.ply, .splat, .spz, .sog,",
             ),
-            (("--input", "a.ply", "--output", "b.ksplat"), "does not write: it writes"),
+            (
+                ("--input", "a.ply", "--output", "b.ksplat"),
+                "Cannot write splats to b.ksplat: the file name has to end in one of .ply",
+            ),
             (("--input", "a.xyz", "--output", "b.ply"), "a.xyz cannot be read: No such file"),
             (("--input", "a.ply", "--output", "b.ply", "--sh-degree", "4"), "--sh-degree is 4: it can be 0 to 3"),
             (("--input", "a.ply", "--output", "b.ply", "--min-opacity", "2"), "opacities are between 0 and 1"),

@@ -34,7 +34,7 @@ def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[st
         clock.now += 1
     assert seen == list(range(2000, 2040))
     said = capsys.readouterr().out.splitlines()
-    assert said == [f"Matching photos: {n} of 40 ({n / 40:.0%})" for n in (10, 20, 30)]
+    assert said == [f"Matching photos: {n} of 40 ({n / 40:.0%}), about {40 - n} s left" for n in (10, 20, 30)]
 
 
 def test_short_work_is_silent(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,3 +61,9 @@ def test_stages_are_always_said(clock: Clock, capsys: pytest.CaptureFixture[str]
 def test_counts_agree_with_their_nouns() -> None:
     assert counted(1, "photo") == "1 photo" and counted(0, "photo") == "0 photos"
     assert counted(1200, "box", "boxes") == "1,200 boxes" and counted(1, "box", "boxes") == "1 box"
+
+
+def test_a_long_time_is_said_in_minutes(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in with_progress(range(5), "Painting", 5):
+        clock.now += 60
+    assert capsys.readouterr().out.startswith("Painting: 1 of 5 (20%), about 4 min left\n")

@@ -169,7 +169,7 @@ def test_a_splat_file_may_be_the_source(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--input", "a.ply", "--output", "b.obj"), "does not write: it writes .ply, .pcd, .xyz, .las"),
+        (("--input", "a.ply", "--output", "b.obj"), "the file name has to end in one of .ply, .pcd, .xyz, .las"),
         (("--input", "a.ply", "--output", "a.ply"), "already exists"),
         (("--input", "a.ply", "--output", "b.las", "--num-points", "0"), "it must be at least 1"),
         (("--input", "a.ply", "--output", "b.las", "--source", "depth"), "--source depth needs --load-config"),

@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_old_file(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--output", "b.docx"), "does not write"),
+        (("--output", "b.docx"), "Cannot write a mesh to"),
         (("--output", "ball.ply"), "already exists"),
         (("--output", "b.glb", "--lods", "2"), "b_lod1.glb already exists"),
         (("--output", "c.glb", "--lods", "0"), "--lods is 0"),

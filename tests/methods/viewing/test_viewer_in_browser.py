@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pytest
+import trimesh
 from command_lines import CommandLine, Running, free_port
 from hang_limit import HANG_SECONDS
 from PIL import Image
@@ -258,3 +259,31 @@ class TestNerf:
         assert middle(points).std(axis=(0, 1)).mean() > 10, "no points"
         assert psnr(middle(points), middle(nerf_viewer.seen())) > 10, "points of something else"
         assert not nerf_viewer.errors
+
+
+def test_a_mesh_is_drawn_by_the_page(chromium: Browser, tmp_path: Path) -> None:
+    cli, port = CommandLine(tmp_path), free_port()
+    box = trimesh.creation.box((1, 2, 3))
+    for _ in range(4):
+        box = box.subdivide()
+    tones = (128 + 90 * np.sin(4 * np.asarray(box.vertices))).astype(np.uint8)
+    box.visual.vertex_colors = tones  # pyright: ignore
+    box.export(tmp_path / "box.glb")
+    command = cli.start(
+        *("ns-train", "img3d-mesh", "--vis", "viewer", "--viewer.websocket-port", port),
+        *("img3d-mesh", "--data", "box.glb", "--num-views", 4, "--view-size", 64),
+    )
+    try:
+        wait_until_ready(command)
+        command.wait_for("Run Saved")
+        assert "not trained" in command.output and "Training" not in command.output
+        page = ViewerPage(chromium, port, r"drawn by the browser \(")
+        assert "Triangles 3,072" in page.text()
+        assert page.agreement() >= 25
+        before = middle(page.seen())
+        page.drag()
+        assert "Resolution: the browser's" in page.text(), "the model rendered a frame"
+        assert psnr(middle(page.seen()), before) < 25
+        assert not page.errors
+    finally:
+        command.stop()
