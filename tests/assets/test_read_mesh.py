@@ -196,7 +196,7 @@ def test_a_damaged_gltf_costs_one_line(tmp_path: Path, changes: dict[str, object
         ("a.ply", b"no ply", "no PLY"),
         ("a.usdz", b"PK", "zip"),
         ("a.glb", b"glTF\2\0\0\0", "cut off"),
-        ("a.blend", b"", "ending"),
+        ("a.blend", b"", "has to end in"),
     ],
 )
 def test_files_that_are_no_meshes_cost_one_line(tmp_path: Path, name: str, contents: bytes, message: str) -> None:
