@@ -12,6 +12,7 @@ from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError, warn
 
 if TYPE_CHECKING:
+    from img3d_assets.splat_cleaning import Viewpoints
     from img3d_exporters.load_run import Run
     from img3d_methods.representation import Asset
 
@@ -32,18 +33,31 @@ def print_written(what: str, path: Path) -> None:
     CONSOLE.print(f"{what}, {path.stat().st_size / 1e6:.1f} MB: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def splats_of(load_config: Path | None, input: Path | None, original_frame: bool) -> tuple[Gaussians, UpAxis | None]:
-    """Those of a run or a file, and which axis points up; with `original_frame`, nobody knows."""
+def splats_of(
+    load_config: Path | None, input: Path | None, original_frame: bool, clean: bool = False
+) -> tuple[Gaussians, UpAxis | None]:
+    """Those of a run or a file, and which axis points up; with `original_frame`, nobody knows.
+
+    Args:
+        load_config: A run's config.yml.
+        input: A splat file, if it is no run.
+        original_frame: In the axes and units of the photos' own poses.
+        clean: Without floaters and needles; says how many there were.
+    """
     if load_config is None:
         assert input is not None
         check_frame_known(original_frame)
         splats, up = splats_of_file(input)
+        if clean:
+            splats = cleaned_splats(splats, None)
         say_origin(splats.origin)
         return splats, up
     from img3d_assets.gaussian_frames import in_original_frame
     from img3d_exporters.splats.run_splats import read_original_frame, read_run_splats
 
     splats = drawable(read_run_splats(load_config), load_config)
+    if clean:
+        splats = cleaned_splats(splats, load_config)
     if original_frame:
         splats = in_original_frame(splats, *read_original_frame(load_config))
         say_origin(splats.origin)
@@ -69,6 +83,34 @@ def splats_of_asset(asset: Asset | None, run: Run, load_config: Path) -> Gaussia
     if not isinstance(asset, Gaussians):
         raise InputError(no_splats(load_config, type(run.model).__name__))
     return drawable(asset, load_config)
+
+
+def cleaned_splats(splats: Gaussians, load_config: Path | None) -> Gaussians:
+    """Without floaters and needles; says how many there were.
+
+    Args:
+        splats: All visible; of a run in its own frame.
+        load_config: The run, whose cameras say what was looked at; None: nobody knows.
+    """
+    from img3d_assets.splat_cleaning import cleaned
+
+    splats, removed = cleaned(splats, None if load_config is None else _viewpoints(load_config))
+    CONSOLE.print(str(removed), markup=False, highlight=False, soft_wrap=True)
+    return splats
+
+
+def _viewpoints(load_config: Path) -> Viewpoints | None:
+    """Where a run's photos were taken; None, with a warning, if its data are gone."""
+    from img3d_exporters.load_run import config_file, load_run
+    from img3d_exporters.splats.run_splats import read_config
+    from img3d_methods.training.run_config import moved_data_message
+    from img3d_methods.viewing.viewpoints import viewpoints_of
+
+    config = read_config(config_file(load_config))
+    if message := moved_data_message(config.pipeline.datamanager):
+        warn(f"What its cameras look at does not count in cleaning: {message}")
+        return None
+    return viewpoints_of(load_run(load_config).cameras)
 
 
 def drawable(splats: Gaussians, source: Path) -> Gaussians:

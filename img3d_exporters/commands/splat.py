@@ -18,6 +18,7 @@ def splat(
     min_opacity: float | None = None,
     max_splats: int | None = None,
     original_frame: bool = False,
+    clean: bool = False,
     force: bool = False,
 ) -> None:
     """Writes the splats in a format of other programs: .ply (3DGS), .compressed.ply and .sog (PlayCanvas), .spz
@@ -35,6 +36,8 @@ def splat(
         min_opacity: Leave out what is less opaque, from 0 to 1.
         max_splats: Keep so many at most: those that may cover most of a picture.
         original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
+        clean: Leave out floaters (alone in empty space, before a camera, seen by no camera), needles, and what is far
+            outside of what the cameras look at. Of a run its cameras are used; its photos have to be there for that.
         force: Replace the file if it is there.
     """
     from img3d_assets.selection import select
@@ -42,7 +45,7 @@ def splat(
 
     check_one_source(load_config, input)
     check_output(output, force)
-    splats, up = splats_of(load_config, input, original_frame)
+    splats, up = splats_of(load_config, input, original_frame, clean)
     splats = select(splats, sh_degree, crop_min, crop_max, min_opacity, max_splats)
     num = write_splats(splats, output, up)
     print_written(f"{num:,} Gaussians", output)

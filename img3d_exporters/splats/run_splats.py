@@ -35,7 +35,7 @@ def read_run_splats(config_path: Path) -> Gaussians:
         InputError: There is no such run, its checkpoint cannot be read, or it is of a model without Gaussians.
     """
     path = config_file(config_path)
-    config = _read_config(path)
+    config = read_config(path)
     checkpoint = latest_checkpoint(config)
     try:
         with torch.serialization.safe_globals(NUMPY_FLOATS):
@@ -82,7 +82,12 @@ def no_splats(source: Path, model: str) -> str:
     )
 
 
-def _read_config(path: Path) -> TrainerConfig:
+def read_config(path: Path) -> TrainerConfig:
+    """What a config.yml holds. Loading it can run code.
+
+    Raises:
+        InputError: It is none.
+    """
     import yaml
     from nerfstudio.engine.trainer import TrainerConfig  # seconds, and not for those who only want --help
 
