@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What img3d makes, as plain data, and the files that hold it; knows no Nerfstudio."""
+"""Assets (Gaussians, meshes, point clouds, fields) as plain data, and their file formats; independent of Nerfstudio."""

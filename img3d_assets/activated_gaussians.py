@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussians as a rasteriser takes them and a network gives them: tensors with gradients, after their activations."""
+"""Gaussians as rasterisers take and networks produce them: differentiable tensors, after the activation functions."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from img3d_assets.axes import UpAxis
+from img3d_assets.gaussian_frames import rotated_harmonics
 from img3d_assets.gaussians import Gaussians
+from img3d_assets.quantised import MIN_ALPHA
 from img3d_kernels import rasterization
 from img3d_kernels.poses import intrinsics, viewmats
 from img3d_kernels.spherical_harmonics import rgb_to_sh, sh_to_rgb
 
 MIN_SCALE = 1e-8
-"""World units; what has no extent gets that."""
-MIN_ALPHA = 1e-6
-"""How far from 0 and 1 opacities are kept, whose logits are infinite there."""
+"""World units; smaller scales are raised to this, since their logarithms are stored."""
 
 
 @dataclass
 class ActivatedGaussians:
-    """N Gaussians after their activations. `Gaussians` is the same before them, as files have it."""
+    """N Gaussians after the activation functions. `Gaussians` holds the values before them, as files do."""
 
     means: Float[Tensor, "N 3"]
     """Centres, world coordinates."""
@@ -36,9 +36,9 @@ class ActivatedGaussians:
     opacities: Float[Tensor, "N"]
     """In [0, 1]."""
     colors: Float[Tensor, "N 3"] | Float[Tensor, "N K 3"]
-    """RGB in [0, 1] where `sh_degree` is None, else coefficients of spherical harmonics."""
+    """RGB in [0, 1] if `sh_degree` is None, else coefficients of spherical harmonics."""
     sh_degree: int | None = None
-    """Of the harmonics; None: one colour each, seen alike from everywhere."""
+    """Degree of the harmonics; None: one view-independent colour per Gaussian."""
 
     def __len__(self) -> int:
         return len(self.means)
@@ -54,7 +54,7 @@ class ActivatedGaussians:
         )
 
     def cpu(self) -> ActivatedGaussians:
-        """Copies on the CPU of those tensors that are elsewhere."""
+        """The same Gaussians with all tensors on the CPU."""
         return ActivatedGaussians(
             self.means.cpu(),
             self.quats.cpu(),
@@ -66,7 +66,7 @@ class ActivatedGaussians:
 
     @staticmethod
     def of(splats: Gaussians) -> ActivatedGaussians:
-        """The same Gaussians as tensors, ready to be drawn; their `origin` is left out."""
+        """Converts `Gaussians` to tensors for rendering. Their `origin` is dropped: means stay relative to it."""
         values = [torch.from_numpy(np.ascontiguousarray(array)) for array in (splats.means, splats.quats)]
         harmonics = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
         degree = splats.sh_degree
@@ -80,7 +80,7 @@ class ActivatedGaussians:
         )
 
     def asset(self, up: UpAxis | None = None) -> Gaussians:
-        """The same Gaussians as files have them: before their activations, as arrays.
+        """Converts to `Gaussians`: arrays of the values before the activation functions, for files.
 
         Args:
             up: The axis that points up.
@@ -97,31 +97,40 @@ class ActivatedGaussians:
             up=up,
         )
 
-    def pruned(self, least_opacity: float = 0.005) -> ActivatedGaussians:
-        """Those at least so opaque; by default, those that LGM keeps in its files."""
-        return self[self.opacities >= least_opacity]
+    def pruned(self, min_opacity: float = 0.005) -> ActivatedGaussians:
+        """The Gaussians with at least this opacity; the default is LGM's threshold for its files."""
+        return self[self.opacities >= min_opacity]
 
     def transformed(self, transform: Float[Tensor, "4 4"]) -> ActivatedGaussians:
-        """All of them moved by a rigid transform."""
+        """Moves all Gaussians by a rigid transform; view-dependent colours turn with them."""
         rotation = transform[:3, :3].to(self.means)
         return ActivatedGaussians(
             self.means @ rotation.T + transform[:3, 3].to(self.means),
             _multiplied(_quaternion(transform).to(self.quats), self.quats),
             self.scales,
             self.opacities,
-            self.colors,
+            self._turned_colors(rotation),
+            self.sh_degree,
         )
+
+    def _turned_colors(self, rotation: Float[Tensor, "3 3"]) -> Tensor:
+        if not self.sh_degree:
+            return self.colors
+        harmonics = rotated_harmonics(rotation.detach().cpu().double().numpy(), self.sh_degree)
+        count = len(harmonics)
+        turned = torch.from_numpy(harmonics).to(self.colors) @ self.colors[:, 1 : 1 + count]
+        return torch.cat([self.colors[:, :1], turned, self.colors[:, 1 + count :]], dim=1)
 
     def render(
         self, camera_to_worlds: Float[Tensor, "V 3 4"], fov: float, size: int, background: float = 1.0
     ) -> tuple[Float[Tensor, "V S S 3"], Float[Tensor, "V S S 1"]]:
-        """Pictures and their alpha, with gradients.
+        """Renders square pictures and their alpha, differentiably.
 
         Args:
-            camera_to_worlds: OpenGL axes.
-            fov: field of view in degrees.
-            size: height and width in pixels.
-            background: the grey value behind everything; LGM's is white.
+            camera_to_worlds: OpenGL axes (x right, y up, z backward).
+            fov: Field of view in degrees.
+            size: Height and width in pixels.
+            background: Grey value behind everything; LGM's is white.
         """
         count = len(camera_to_worlds)
         render, alpha, _ = rasterization(
@@ -151,7 +160,7 @@ def _quaternion(transform: Float[Tensor, "4 4"]) -> Float[Tensor, "4"]:
 
 
 def _multiplied(left: Float[Tensor, "4"], right: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
-    """Hamilton's product of quaternions w, x, y, z: first the right rotation, then the left one."""
+    """Hamilton product of quaternions wxyz: the rotation `right` followed by `left`."""
     w, x, y, z = left.tolist()
     matrix = torch.tensor([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
     return right @ matrix.to(right).T

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which axis of a world points up, and the rotations between such worlds."""
+"""The up axis of a coordinate system, and rotations between systems with different up axes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 UpAxis = Literal["z", "y", "-y"]
-"""Nerfstudio and Blender have z up, glTF has y up, 3DGS and COLMAP have -y up."""
+"""z is up in Nerfstudio and Blender, y in glTF, -y in 3DGS and COLMAP."""
 
 TO_Y_UP: dict[UpAxis, Float[np.ndarray, "3 3"]] = {
     "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
     "y": np.eye(3),
     "-y": np.diag([-1.0, -1, 1]),
 }
-"""Rotation from a world with that axis up to one with y up."""
+"""Rotation from a system in which this axis is up to one in which y is up."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A radiance field as an asset: what every system that makes one can be asked, whatever its layout in memory."""
+"""A radiance field as an asset: the interface of every field, whatever its representation in memory."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from img3d_assets.axes import UpAxis
 
 @runtime_checkable
 class Field(Protocol):
-    """Density and colour at each point of a box, the same from every direction.
+    """View-independent density and colour in a box.
 
     A triplane, a hash grid or a dense grid provides these three. World coordinates are right-handed.
     """
 
     @property
     def bounds(self) -> Float[Tensor, "2 3"]:
-        """Lower and upper corner of the box in world coordinates; outside it there is nothing."""
+        """Lower and upper corner of the box in world coordinates; outside it the density is 0."""
         ...
 
     @property
     def up(self) -> UpAxis | None:
-        """The axis that points up, where it is known."""
+        """The axis that points up; None if unknown."""
         ...
 
     def query(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
-        """Density per world unit (at least 0) and sRGB in [0, 1] at these points.
+        """Density per world unit (at least 0) and sRGB in [0, 1] at some points.
 
         Args:
             points: World coordinates, on the field's device.

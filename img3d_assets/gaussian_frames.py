@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussians in other axes and units: those of the original capture, and those that a file format prescribes."""
+"""Transforming Gaussians to the original capture's frame, and to the axes that file formats prescribe."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from img3d_assets.gaussians import Gaussians
 from img3d_kernels.spherical_harmonics import sh_basis
 
 NUM_DIRECTIONS = 400
-"""Enough to tell the 16 spherical harmonics of degree 3 apart without loss of digits."""
+"""Enough for a well-conditioned fit of the 16 spherical harmonics up to degree 3."""
 
 
 def in_original_frame(
     splats: Gaussians, dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float
 ) -> Gaussians:
-    """The splats as the photos' own poses see them.
+    """Transforms Gaussians from Nerfstudio's normalised frame to that of the photos' original poses.
 
     Args:
         splats: N Gaussians in the normalised frame.
-        dataparser_transform: Nerfstudio's, from the original frame; its left part is orthogonal.
+        dataparser_transform: Nerfstudio's, from the original frame; its 3x3 part is orthogonal.
         dataparser_scale: Nerfstudio's, applied after the transform.
     """
     means = splats.means + np.asarray(splats.origin)
@@ -36,18 +36,20 @@ def in_original_frame(
 def points_in_original_frame(
     points: Float[np.ndarray, "N 3"], dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float
 ) -> Float[np.ndarray, "N 3"]:
-    """As `in_original_frame`, of points; float64."""
+    """Transforms points as `in_original_frame` does, in float64."""
     transform = dataparser_transform.astype(np.float64)
     return (points / dataparser_scale - transform[:, 3]) @ transform[:, :3]
 
 
 def rotated(splats: Gaussians, rotation: Float[np.ndarray, "3 3"]) -> Gaussians:
-    """The splats turned (or mirrored) about the origin, with the colours that they show to each side."""
+    """Rotates (or mirrors) Gaussians about the origin, their view-dependent colours included."""
     rotation = rotation.astype(np.float64)
-    # A Gaussian is its own mirror image through its centre: of a reflection the proper rotation does as well.
+    # A Gaussian is symmetric about its centre, so a reflection acts on its shape as the proper rotation -R does.
     proper = Rotation.from_matrix(rotation * np.sign(np.linalg.det(rotation)))
     quats = splats.quats.astype(np.float64)
-    turned = np.isfinite(quats).all(axis=1) & (np.abs(quats).max(axis=1, initial=0) > 0)  # damaged ones stay so
+    turned = np.isfinite(quats).all(axis=1) & (
+        np.abs(quats).max(axis=1, initial=0) > 0
+    )  # damaged quaternions stay as they are
     quats[turned] = (proper * Rotation.from_quat(quats[turned], scalar_first=True)).as_quat(scalar_first=True)
     x, y, z = rotation @ splats.origin
     harmonics = rotated_harmonics(rotation, splats.sh_degree).astype(np.float32)
@@ -62,7 +64,7 @@ def rotated(splats: Gaussians, rotation: Float[np.ndarray, "3 3"]) -> Gaussians:
 
 
 def rotated_harmonics(rotation: Float[np.ndarray, "3 3"], degree: int) -> Float[np.ndarray, "K K"]:
-    """What takes coefficients beyond the constant one of a function on the sphere to those of the rotated function.
+    """Matrix that maps coefficients (without degree 0) of a function on the sphere to those of the rotated function.
 
     The harmonics of each degree span a space that rotations (and reflections) map onto itself, so values in a few
     hundred directions determine the matrix.
@@ -73,5 +75,5 @@ def rotated_harmonics(rotation: Float[np.ndarray, "3 3"], degree: int) -> Float[
     def harmonics(towards: Float[np.ndarray, "S 3"]) -> Float[np.ndarray, "S K"]:
         return sh_basis(degree, torch.from_numpy(towards)).numpy()[:, 1:]
 
-    # The rotated function has in direction d the value that the function has in rotation^T d.
+    # The rotated function at direction d equals the original function at rotation^T d.
     return np.linalg.lstsq(harmonics(directions), harmonics(directions @ rotation), rcond=None)[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussians as the 3DGS files hold them: what every splat format is written from, and read into."""
+"""Gaussians with the values that 3DGS files hold: the type that all splat formats are read into and written from."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from img3d_assets.precision import needs_double_precision
 from img3d_kernels.spherical_harmonics import rgb_to_sh, sh_to_rgb
 
 MIN_OPACITY_LOGIT = -5.5373
-"""logit(1/255): what rasterisers skip and ns-export leaves out."""
+"""logit(1/255): rasterisers skip less opaque Gaussians, and ns-export leaves them out."""
 SH_COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
-"""Coefficients per colour channel beyond the constant one, by degree."""
+"""Number of coefficients per colour channel beyond degree 0, by degree."""
 OPAQUE_LOGIT = 13.8
-"""What stands for infinity, of either sign: an alpha of 0.999999."""
+"""Replaces infinite logits, of either sign: an alpha of 0.999999."""
 FLAT_LOG_SCALE, FLATTER = float(np.log(1e-6)), float(np.log(1e3))
-"""What stands for minus infinity, as other programs have it; and at least so much less than the other two axes."""
+"""Replaces log scales of minus infinity, as in other programs; and the least difference to the other two axes."""
 ROUNDING = 1 / 32
-"""Of a Gaussian's width: what rounding its centre may move it by."""
+"""Largest displacement by rounding a Gaussian's centre, as a share of its width."""
 TRAINABLE = 1e-4
-"""How far from 0 and 1 what a sigmoid gives is kept at the start of training."""
+"""Distance from 0 and 1 to which opacities and colours are clamped at the start of training."""
 ARRAYS = ("means", "quats", "log_scales", "opacities", "sh_dc", "sh_rest")
-"""What `Gaussians` has for each Gaussian."""
+"""The arrays of `Gaussians`, with one row per Gaussian."""
 
 
 @dataclass
 class Gaussians:
-    """N Gaussians, before their activations, in the layout of the 3DGS PLY (Kerbl et al. 2023)."""
+    """N Gaussians before the activation functions, as in the 3DGS PLY (Kerbl et al. 2023)."""
 
     means: Float[np.ndarray, "N 3"]
-    """Centres, world coordinates; in double precision only until `at` has said what they count from."""
+    """Centres in world coordinates relative to `origin`. float32, except while a reader has yet to call `at`."""
     quats: Float32[np.ndarray, "N 4"]
-    """Rotations as w, x, y, z; of any length."""
+    """Rotations as quaternions wxyz of any length."""
     log_scales: Float32[np.ndarray, "N 3"]
     """Logarithms of the standard deviations along the rotated axes."""
     opacities: Float32[np.ndarray, "N"]
     """Logits."""
     sh_dc: Float32[np.ndarray, "N 3"]
-    """Constant spherical harmonics coefficients."""
+    """Spherical harmonics coefficients of degree 0."""
     sh_rest: Float32[np.ndarray, "N K 3"]
     """The other coefficients; K is 0, 3, 8 or 15 for degree 0 to 3."""
     antialiased: bool = False
-    """Whether they were trained, and are to be drawn, with gsplat's rasterize_mode "antialiased" (Mip-Splatting's 2D
-    filter). PLY, SPZ and SOG say so; the other formats cannot."""
+    """Whether they were trained, and should be rendered, with gsplat's rasterize_mode "antialiased" (Mip-Splatting's
+    2D filter). PLY, SPZ and SOG store this; the other formats cannot."""
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """The place in the world that `means` count from: not zero only where single precision would lose the shape, as in
+    """World position that `means` are relative to. It is zero unless float32 would blur the shape, as with
     georeferenced coordinates."""
     up: UpAxis | None = None
-    """The axis that points up, where it is known; turning the Gaussians forgets it."""
+    """The axis that points up; None if unknown, as after a rotation."""
 
     def __len__(self) -> int:
         return len(self.means)
@@ -64,15 +64,16 @@ class Gaussians:
         return replace(self, **{name: getattr(self, name)[index] for name in ARRAYS})
 
     def save(self, path: str | Path) -> int:
-        """Write a splat file in the format of its ending: .ply, .compressed.ply, .splat, .spz, .sog, .glb or .gltf.
+        """Writes a splat file in the format of its ending: .ply, .compressed.ply, .splat, .spz, .sog, .glb or .gltf.
 
-        Only what a rasteriser would draw is written. Formats that prescribe axes get these, as far as `up` is known.
+        Only Gaussians that a rasteriser would draw are written. If `up` is known, they are rotated to the axes that the
+        format prescribes.
 
         Args:
-            path: Its folder is made; a file that is there is replaced.
+            path: The file. Missing folders are created; an existing file is replaced.
 
         Returns:
-            How many Gaussians were written.
+            The number of Gaussians written.
 
         Raises:
             InputError: The ending is unknown, the file cannot be written, or nothing is visible.
@@ -85,12 +86,12 @@ class Gaussians:
 
     @staticmethod
     def joined(parts: Sequence[Gaussians]) -> Gaussians:
-        """All of these, which have the same degree and origin, and are drawn in the same way."""
+        """Concatenates Gaussians of the same degree, origin and `antialiased`."""
         return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS})
 
     @property
     def sh_degree(self) -> int:
-        """Of the spherical harmonics."""
+        """Degree of the spherical harmonics."""
         return next(degree for degree, count in SH_COEFFICIENTS.items() if count == self.sh_rest.shape[1])
 
     def alphas(self) -> Float[np.ndarray, "N"]:
@@ -98,21 +99,21 @@ class Gaussians:
         return 1 / (1 + np.exp(-self.opacities.astype(np.float64)))
 
     def colors(self) -> Float[np.ndarray, "N 3"]:
-        """RGB without what depends on the view; mostly, but not always, within [0, 1]."""
+        """View-independent part of the colours as RGB; mostly, but not always, in [0, 1]."""
         return sh_to_rgb(self.sh_dc.astype(np.float64))
 
     def at(self, means: Float[np.ndarray, "N 3"]) -> Gaussians:
-        """These, with other centres, given in double precision; `origin` is theirs as far as single precision needs it.
+        """Replaces the centres by ones in double precision; sets `origin` if float32 needs one to represent them.
 
         Args:
             means: World coordinates.
         """
-        with np.errstate(all="ignore"):  # numbers that are not finite are dealt with later
+        with np.errstate(all="ignore"):  # non-finite values are handled later
             rounded = means.astype(np.float32)
             usable = np.isfinite(rounded).all(axis=1)
             moved = np.abs(rounded[usable] - means[usable]).max(axis=1, initial=0)
             widths = np.exp(self.log_scales[usable].max(axis=1))
-        # What single precision holds as it is, as what came in it, stays where it is.
+        # Centres that float32 represents exactly, such as those that came in it, keep the origin at zero.
         blurred = moved.any() and (
             np.median(moved) > ROUNDING * np.median(widths) or needs_double_precision(means[usable])
         )
@@ -122,9 +123,10 @@ class Gaussians:
         return replace(self, means=(means - (x, y, z)).astype(np.float32), origin=(float(x), float(y), float(z)))
 
     def finite(self) -> Gaussians:
-        """Infinities that mean something as numbers: opacities of all and of nothing, scales of nothing (-inf): flat.
+        """Replaces meaningful infinities by finite values: logits ±inf (opaque, transparent), log scales -inf (flat).
 
-        Zeros in formats that hold opacities and scales themselves read so, as does what has two scales, as 2DGS has.
+        They come from formats that store opacities and scales themselves, which may be 0 or 1, and from 2DGS, which has
+        two scales.
         """
         infinite, flat = np.isinf(self.opacities), self.log_scales == -np.inf
         if not infinite.any() and not flat.any():
@@ -137,30 +139,30 @@ class Gaussians:
         )
 
     def usable(self) -> Bool[np.ndarray, "N"]:
-        """Which have finite numbers, and a rotation."""
+        """Mask of the Gaussians whose values are all finite and whose quaternion is not zero."""
         values = [getattr(self, name) for name in ARRAYS]
         finite = np.logical_and.reduce([np.isfinite(value).all(axis=tuple(range(1, value.ndim))) for value in values])
         return finite & (np.abs(self.quats).max(axis=1) > 0)
 
     def visible(self) -> Gaussians:
-        """Those that are usable and opaque enough to be drawn, all numbers finite."""
+        """The Gaussians that are usable and opaque enough to be drawn, with finite values."""
         splats = self.finite()
         drawn = splats.usable() & (splats.opacities >= MIN_OPACITY_LOGIT)
         return splats if drawn.all() else splats[drawn]
 
     def importance(self) -> Float[np.ndarray, "N"]:
-        """Opacity times the area of the Gaussian seen broadside: how much of a picture it may cover."""
+        """Opacity times the area of the Gaussian's largest cross-section: how much of a picture it may cover."""
         widest = np.sort(self.log_scales, axis=1)[:, 1:].sum(axis=1)
         return np.exp(np.minimum(widest, 80)) * self.alphas()
 
 
 def gaussians_of_parameters(params: Mapping[str, Tensor], sh_degree: int) -> Gaussians:
-    """The Gaussians of a model of splatfacto's family.
+    """Converts the parameters of splatfacto and its relatives to `Gaussians`.
 
     Args:
-        params: Its `gauss_params`: "means" `[N, 3]`, "features_dc" `[N, 3]`, "features_rest" `[N, K, 3]`,
+        params: The model's `gauss_params`: "means" `[N, 3]`, "features_dc" `[N, 3]`, "features_rest" `[N, K, 3]`,
             "opacities" `[N, 1]`, "scales" `[N, 3]`, "quats" `[N, 4]`.
-        sh_degree: Its degree of the spherical harmonics; with 0, splatfacto's colours are the sigmoids of the features.
+        sh_degree: The model's degree of spherical harmonics; with 0, colours are the sigmoids of "features_dc".
     """
 
     def array(name: str) -> Float32[np.ndarray, "..."]:
@@ -174,13 +176,13 @@ def gaussians_of_parameters(params: Mapping[str, Tensor], sh_degree: int) -> Gau
 
 
 def parameters_of_gaussians(splats: Gaussians, sh_degree: int) -> dict[str, Tensor]:
-    """The reverse of `gaussians_of_parameters`: what a model of splatfacto's family starts training from.
+    """The inverse of `gaussians_of_parameters`: initial parameters of splatfacto or a relative.
 
-    Opacities and, with degree 0, colours are kept a little away from 0 and 1, where nothing would train them.
+    Opacities and, with degree 0, colours are clamped away from 0 and 1, where their gradients would vanish.
 
     Args:
-        splats: N Gaussians, whose `origin` is zero.
-        sh_degree: The model's; coefficients that the Gaussians lack are 0, those that the model lacks are left out.
+        splats: N Gaussians whose `origin` is zero.
+        sh_degree: The model's degree; missing coefficients are 0, surplus ones are dropped.
     """
     values = {name: torch.from_numpy(np.ascontiguousarray(getattr(splats, name))) for name in ARRAYS}
     rest = torch.zeros(len(splats), SH_COEFFICIENTS[sh_degree], 3)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fewer Gaussians that look alike from afar: near pairs become one with the same mass, centre and spread.
+"""Reducing the number of Gaussians by merging neighbouring pairs, preserving mass, mean and covariance.
 
-Pairs are chosen as Ward's clustering (1963) chooses them: those whose merging changes a picture least, which is a
-matter of how much of it they cover, how far apart they are for their size, and how their colours differ.
+Pairs are chosen as in Ward's clustering (1963): those whose merging changes a picture least, by how much of it they
+cover, their distance relative to their size, and the difference of their colours.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from img3d_kernels.quaternions import rotation_matrices
 
 NEIGHBOURS = 6
 COLOR_WEIGHT = 16.0
-"""Of a squared difference of colours, beside a squared distance in standard deviations."""
+"""Weight of a squared difference of colours, relative to a squared distance in standard deviations."""
 MAX_ALPHA = 0.99
 MIN_VARIANCE = 1e-20
 
 
 def merged(splats: Gaussians, target: int) -> Gaussians:
-    """So many Gaussians, or all if there are no more.
+    """Merges Gaussians until at most `target` are left.
 
     Args:
         splats: N Gaussians, all finite.
-        target: At least 1.
+        target: The number of Gaussians to keep, at least 1.
     """
     while len(splats) > target:
         splats = _merged_once(splats, len(splats) - target)
@@ -37,14 +37,14 @@ def merged(splats: Gaussians, target: int) -> Gaussians:
 
 
 def covariances(splats: Gaussians) -> Float[np.ndarray, "N 3 3"]:
-    """Of the Gaussians, world axes."""
+    """Covariances in world axes."""
     axes = rotation_matrices(torch.from_numpy(splats.quats).double()).numpy()
     factors = axes * np.exp(splats.log_scales.astype(np.float64))[:, None, :]
     return factors @ factors.transpose(0, 2, 1)
 
 
 def _merged_once(splats: Gaussians, at_most: int) -> Gaussians:
-    """With up to so many pairs of neighbours merged: at least one."""
+    """Merges up to `at_most` pairs of neighbours, at least one."""
     pairs = _pairs(splats)[:at_most]
     alone = np.ones(len(splats), bool)
     alone[pairs] = False
@@ -52,7 +52,7 @@ def _merged_once(splats: Gaussians, at_most: int) -> Gaussians:
 
 
 def _pairs(splats: Gaussians) -> Int64[np.ndarray, "P 2"]:
-    """Neighbours of whom each is the other's best, best pairs first."""
+    """Pairs of neighbours that are mutually best, in order of increasing cost."""
     count = min(NEIGHBOURS + 1, len(splats))
     _, neighbours = KDTree(splats.means).query(splats.means, k=count)
     edges = np.stack([np.repeat(np.arange(len(splats)), count), np.ravel(neighbours)], axis=1)
@@ -73,7 +73,7 @@ def _pairs(splats: Gaussians) -> Int64[np.ndarray, "P 2"]:
 
 
 def _merged_pairs(first: Gaussians, second: Gaussians) -> Gaussians:
-    """One for two, which has the moments of both together."""
+    """Merges each pair into one Gaussian with the moments of their sum."""
     masses = np.stack([first.importance(), second.importance()], axis=1)
     shares = masses / masses.sum(axis=1, keepdims=True)
 
@@ -87,7 +87,7 @@ def _merged_pairs(first: Gaussians, second: Gaussians) -> Gaussians:
     axes[..., 0] *= np.sign(np.linalg.det(axes))[:, None]
     quats = Rotation.from_matrix(axes).as_quat(scalar_first=True)
     log_scales = 0.5 * np.log(np.maximum(variances, MIN_VARIANCE))
-    area = np.exp(log_scales[:, 1:].sum(axis=1))  # eigenvalues ascend: what is seen broadside
+    area = np.exp(log_scales[:, 1:].sum(axis=1))  # of the largest cross-section: eigenvalues ascend
     return Gaussians(
         means.astype(np.float32),
         quats.astype(np.float32),
@@ -101,6 +101,6 @@ def _merged_pairs(first: Gaussians, second: Gaussians) -> Gaussians:
 
 
 def _moment(splats: Gaussians, centers: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3 3"]:
-    """Second moments about these centres."""
+    """Second moments about the given centres."""
     offsets = splats.means - centers
     return covariances(splats) + offsets[:, :, None] * offsets[:, None, :]

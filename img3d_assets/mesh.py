@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A triangle mesh, as the steps from pictures to a file hand it on."""
+"""A triangle mesh with vertex colours and, optionally, a texture."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from img3d_assets.axes import UpAxis
 
 @dataclass
 class Mesh:
-    """Triangles with colours, and with a texture once one is baked."""
+    """Triangles with vertex colours and, if `texture` is set, a texture."""
 
     vertices: Float[np.ndarray, "N 3"]
     """World coordinates."""
     faces: Int[np.ndarray, "F 3"]
-    """Indices of vertices, counter-clockwise as seen from outside."""
+    """Indices into `vertices`, counter-clockwise as seen from outside."""
     colors: Float32[np.ndarray, "N 3"]
     """RGB of the vertices in [0, 1]."""
     uvs: Float32[np.ndarray, "N 2"] | None = None
-    """Texture coordinates in [0, 1], the origin at the texture's lower left, as OBJ has it."""
+    """Texture coordinates in [0, 1] with the origin at the texture's lower left, as in OBJ."""
     texture: UInt8[np.ndarray, "H W 3"] | None = None
-    """sRGB, the upper row first."""
+    """sRGB, top row first."""
     up: UpAxis | None = None
-    """The axis that points up, where it is known."""
+    """The axis that points up; None if unknown."""
 
     def save(self, path: str | Path) -> None:
-        """Write a mesh file in the format of its ending: .obj, .glb, .usdz, .fbx, .ply or .stl.
+        """Writes a mesh file in the format of its ending: .obj, .glb, .usdz, .fbx, .ply or .stl.
 
-        Formats that prescribe axes get these, as far as `up` is known.
+        If `up` is known, the mesh is rotated to the axes that the format prescribes.
 
         Args:
-            path: Its folder is made; files that are there are replaced.
+            path: The file. Missing folders are created; existing files are replaced.
 
         Raises:
             InputError: The ending is unknown, a file cannot be written, or there are no triangles.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Meshes as files: every format by its ending.
+"""Reading and writing mesh files of every format, by ending.
 
-A run's meshes have z up. Formats that prescribe another axis, or whose readers expect one, get that; PLY and STL keep
-the numbers as they are.
+A run's meshes have z up. They are rotated for formats that prescribe another up axis or whose readers expect one; PLY
+and STL keep coordinates as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from img3d_assets.mesh_geometry import check_mesh, welded
 from img3d_assets.quantised import bytes_of
 from img3d_base import output_files
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import reason, require_regular
+from img3d_base.foreign_files import MALFORMED, reason, require_regular
 from img3d_base.output_files import written_whole
 
 
@@ -32,7 +32,7 @@ def _glb(mesh: Mesh, path: Path) -> None:
 
 
 def _stl(mesh: Mesh, path: Path) -> None:
-    """Binary."""
+    """Writes a binary STL."""
     import trimesh
     from trimesh.exchange.stl import export_stl
 
@@ -40,7 +40,7 @@ def _stl(mesh: Mesh, path: Path) -> None:
 
 
 def _ply(mesh: Mesh, path: Path) -> None:
-    """Binary, with the vertices' colours."""
+    """Writes a binary PLY with vertex colours."""
     import trimesh
     from trimesh.exchange.ply import export_ply
 
@@ -56,12 +56,12 @@ def _ply(mesh: Mesh, path: Path) -> None:
 
 @dataclass
 class Format:
-    """A kind of file."""
+    """How files of one ending are written."""
 
     write: Callable[[Mesh, Path], None]
     y_up: bool
     textured: bool
-    """Whether a texture can be in it."""
+    """Whether the format can hold a texture."""
 
 
 OBJ = ".obj"
@@ -72,30 +72,31 @@ FORMATS: dict[str, Format] = {
     ".ply": Format(_ply, y_up=False, textured=False),
     ".stl": Format(_stl, y_up=False, textured=False),
 }
-"""All but OBJ, which is several files."""
+"""All formats except OBJ, which consists of several files."""
 
 
 READ = (".obj", ".glb", ".gltf", ".ply", ".stl", ".usdz", ".fbx")
-"""Endings of what is read."""
-DAMAGED = (OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
-"""What readers raise on files that hold something else than they look for."""
+"""Endings of the formats that can be read."""
 
 
 def read_mesh(path: Path) -> tuple[Mesh, UpAxis | None]:
-    """All triangles of a mesh file as one mesh, and the axis that points up in it; None if the format does not say.
+    """Reads all triangles of a mesh file as one mesh.
 
     Args:
-        path: Its ending says the format. An OBJ's materials and textures, and what a .gltf names, are beside it.
+        path: The file; its ending determines the format. Files that an OBJ or a .gltf names are looked for beside it.
+
+    Returns:
+        The mesh, and the axis that points up; None if the format does not define one.
 
     Raises:
-        InputError: The format is not known, or the file is damaged, or holds no triangles.
+        InputError: The format is not supported, or the file is damaged or holds no triangles.
     """
     ending = require_regular(path).suffix.lower()
     if ending not in READ:
         raise InputError(f"Cannot read a mesh from {path}: the file name has to end in one of {', '.join(READ)}")
     up: UpAxis | None = None if ending in (".ply", ".stl") else "y"
     try:
-        with np.errstate(all="ignore"):  # numbers that are not finite are refused below
+        with np.errstate(all="ignore"):  # non-finite values are refused below
             if ending == ".usdz":
                 mesh, up = usdz_reading.read(path)
             elif ending == ".fbx":
@@ -106,7 +107,7 @@ def read_mesh(path: Path) -> tuple[Mesh, UpAxis | None]:
                 mesh = trimesh_reading.read(path)
     except MemoryError as error:
         raise InputError(f"{path} is too large for this computer's memory") from error
-    except DAMAGED as error:
+    except MALFORMED as error:
         raise InputError(f"{path} cannot be read: it is damaged ({reason(error)})") from error
     try:
         check_mesh(mesh)
@@ -116,26 +117,29 @@ def read_mesh(path: Path) -> tuple[Mesh, UpAxis | None]:
 
 
 def is_mesh(path: Path) -> bool:
-    """Whether a file is one that `read_mesh` is for, rather than splats or points.
+    """Whether a file holds a mesh rather than splats or points.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is damaged.
     """
     ending = path.suffix.lower()
     if ending not in READ:
         return False
     if ending == ".ply":
         return trimesh_reading.has_faces(path)
-    return gltf_reading.has_triangles(path) if ending in (".glb", ".gltf") else True
+    try:
+        return gltf_reading.has_triangles(path) if ending in (".glb", ".gltf") else True
+    except MALFORMED as error:
+        raise InputError(f"{path} cannot be read: it is damaged ({reason(error)})") from error
 
 
 def holds_texture(path: Path) -> bool:
-    """Whether baking one for this file is worth it."""
+    """Whether the format of this file can hold a texture."""
     return path.suffix.lower() == OBJ or FORMATS[path.suffix.lower()].textured
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Raises InputError where the file may not be written, before anything that takes long."""
+    """Raises InputError if the file may not be written; to be called before any long work."""
     ending = path.suffix.lower()
     output_files.check_output(path, (OBJ, *FORMATS), "a mesh", force)
     for file in _beside(path) if ending == OBJ else ():
@@ -145,15 +149,15 @@ def check_output(path: Path, force: bool) -> None:
 
 
 def write_mesh(mesh: Mesh, path: Path, up: UpAxis | None = "z") -> None:
-    """Writes the file whole, or not at all, in the format of its ending; an OBJ with its MTL and PNG beside it.
+    """Writes a mesh file atomically in the format of its ending; an OBJ with its MTL and PNG beside it.
 
     Args:
-        mesh: What there is to write: a texture where the format has room for one, otherwise the vertices' colours.
-        path: Its folder is made.
-        up: The axis that points up; None if that is not known: then all formats get the numbers as they are.
+        mesh: The mesh. Its texture is written if the format can hold one, otherwise its vertex colours.
+        path: The file. Missing folders are created.
+        up: The axis that points up in `mesh`; None if unknown: then coordinates are written as they are.
 
     Raises:
-        InputError: It cannot be written, or there is nothing to write.
+        InputError: The file cannot be written, or the mesh is empty or invalid.
     """
     check_mesh(mesh)
     ending = path.suffix.lower()
@@ -169,7 +173,7 @@ def write_mesh(mesh: Mesh, path: Path, up: UpAxis | None = "z") -> None:
 def _write_obj(mesh: Mesh, path: Path) -> None:
     mtl, png = _beside(path)
     with contextlib.ExitStack() as stack:
-        # Left in the opposite order: the file that names the others comes last.
+        # Contexts exit in reverse order, so that the OBJ, which names the others, is renamed last.
         geometry = stack.enter_context(written_whole(path))
         if mesh.texture is None:
             obj.write(mesh, geometry, None)
@@ -182,6 +186,6 @@ def _write_obj(mesh: Mesh, path: Path) -> None:
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
-    """Where the material and the texture of an OBJ are: names without spaces, which many programs cannot read."""
+    """Paths of an OBJ's material and texture; the names have no spaces, which many programs cannot read."""
     stem = re.sub(r"[^\w.-]+", "_", path.stem)
     return path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points on the surface of a mesh."""
+"""Sampling points on the surface of a mesh."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from img3d_base.errors import InputError
 
 
 def points_on_mesh(mesh: Mesh, num_points: int, seed: int = 0) -> PointCloud:
-    """Random points, evenly spread over the area, with the colours that the surface has there.
+    """Samples random points uniformly by area, with the surface's colours and normals.
 
     Args:
-        mesh: With at least one face that has an area.
-        num_points: How many.
-        seed: Of the random choice.
+        mesh: The mesh.
+        num_points: Number of points.
+        seed: Seed of the random generator.
 
     Raises:
         InputError: No face has an area.
@@ -29,7 +29,7 @@ def points_on_mesh(mesh: Mesh, num_points: int, seed: int = 0) -> PointCloud:
     if not areas.sum() > 0:
         raise InputError("No face of the mesh has an area: there is no surface.")
     chosen = np.sort(rng.choice(len(areas), num_points, p=areas / areas.sum()))
-    # Uniform in a triangle: https://en.wikipedia.org/wiki/Barycentric_coordinate_system, by the square root.
+    # Uniform barycentric coordinates (Osada et al., "Shape Distributions", 2002, section 4.2).
     root, along = np.sqrt(rng.random(num_points)), rng.random(num_points)
     weights = np.stack([1 - root, root * (1 - along), root * along], axis=1)
     corners = mesh.faces[chosen]

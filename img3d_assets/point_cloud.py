@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points of a surface, with colours and normals."""
+"""A point cloud with colours and normals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PointCloud:
     colors: Float32[np.ndarray, "N 3"]
     """RGB in [0, 1]."""
     normals: Float32[np.ndarray, "N 3"]
-    """Unit vectors that point away from the surface."""
+    """Outward unit normals of the surface."""
 
     def __len__(self) -> int:
         return len(self.points)
@@ -29,7 +29,7 @@ class PointCloud:
         return PointCloud(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def in_original_frame(self, dataparser_transform: Float[np.ndarray, "3 4"], dataparser_scale: float) -> PointCloud:
-        """The points as the photos' own poses see them; see `gaussian_frames.in_original_frame`."""
+        """Transforms to the frame of the photos' original poses; see `gaussian_frames.in_original_frame`."""
         points = points_in_original_frame(self.points, dataparser_transform, dataparser_scale)
         normals = (self.normals @ dataparser_transform[:, :3]).astype(np.float32)
         return PointCloud(points, self.colors, normals)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds as files: PLY (with plyfile), PCD, XYZ (text), LAS (with laspy).
+"""Writing point clouds as PLY (with plyfile), PCD, XYZ (text) and LAS (with laspy).
 
-Open3D writes the first two as well, but PLYs of twice the size, PCDs only under names that end so, which a file has not
-until it is whole, and neither notices a full disk.
+Open3D writes the first two as well, but its PLYs are twice as large, it writes PCD only under names with that ending,
+which temporary files lack, and it does not notice a full disk.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from img3d_assets.point_cloud import PointCloud
 from img3d_assets.precision import needs_double_precision
+from img3d_assets.quantised import bytes_of
 from img3d_base import output_files
 from img3d_base.output_files import written_whole
 
 LAS_STEPS = 1e9
-"""Steps of coordinates over the extent of a cloud: a LAS file has integers of 32 bits."""
+"""Number of coordinate steps over a cloud's extent: LAS stores 32-bit integers."""
 
 
 def _ply(cloud: PointCloud, path: Path) -> None:
@@ -35,9 +37,9 @@ def _ply(cloud: PointCloud, path: Path) -> None:
 
 
 def _pcd(cloud: PointCloud, path: Path) -> None:
-    """Version 0.7, binary, colours as PCL packs them: blue, green, red, nothing, in the place of one float.
+    """Writes version 0.7, binary; colours as PCL packs them: the bytes blue, green, red, 0 in place of a float.
 
-    Coordinates have single precision: Open3D reads others as zeros.
+    Coordinates are float32: Open3D reads others as zeros.
     """
     names = ["x", "y", "z", "normal_x", "normal_y", "normal_z", "rgb"]
     header = ["VERSION 0.7", f"FIELDS {' '.join(names)}", "SIZE 4 4 4 4 4 4 4", "TYPE F F F F F F F"]
@@ -49,13 +51,13 @@ def _pcd(cloud: PointCloud, path: Path) -> None:
 
 
 def _xyz(cloud: PointCloud, path: Path) -> None:
-    """One point a line: x y z, red green blue of 255, normal."""
+    """Writes one point per line: x y z, red green blue in [0, 255], normal."""
     table = np.concatenate([cloud.points, _bytes(cloud), cloud.normals], axis=1)
     np.savetxt(path, table, fmt=["%.6f"] * 3 + ["%d"] * 3 + ["%.4f"] * 3)
 
 
 def _las(cloud: PointCloud, path: Path) -> None:
-    """Version 1.2, which every program reads; normals as further dimensions, as CloudCompare has them."""
+    """Writes version 1.2, which every program reads; normals as extra dimensions, as CloudCompare does."""
     import laspy
 
     header = laspy.LasHeader(point_format=2, version="1.2")
@@ -74,18 +76,18 @@ def _las(cloud: PointCloud, path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[PointCloud, Path], None]] = {".ply": _ply, ".pcd": _pcd, ".xyz": _xyz, ".las": _las}
-"""By the ending of the file."""
+"""Writers by file ending."""
 SINGLE_PRECISION = ".pcd"
-"""The format that cannot hold coordinates far from the origin."""
+"""The format whose coordinates are float32, hence imprecise far from the origin."""
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Raises InputError where the file may not be written, before anything that takes long."""
+    """Raises InputError if the file may not be written; to be called before any long work."""
     output_files.check_output(path, tuple(WRITERS), "a point cloud", force)
 
 
 def write_point_cloud(cloud: PointCloud, path: Path) -> None:
-    """Writes the file whole, or not at all, in the format of its ending.
+    """Writes a point cloud atomically in the format of the file's ending.
 
     Raises:
         InputError: It cannot be written.
@@ -94,5 +96,5 @@ def write_point_cloud(cloud: PointCloud, path: Path) -> None:
         WRITERS[path.suffix.lower()](cloud, temporary)
 
 
-def _bytes(cloud: PointCloud) -> np.ndarray:
-    return np.round(cloud.colors * 255).astype(np.uint8)
+def _bytes(cloud: PointCloud) -> UInt8[np.ndarray, "N 3"]:
+    return bytes_of(cloud.colors)

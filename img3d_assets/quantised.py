@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How splat formats make numbers small: fractions as integers, opacities as bytes, three numbers of a quaternion."""
+"""Quantisation in splat formats: fractions as integers, opacities as bytes, quaternions as their smallest three."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8, UInt32
 
 OTHERS = np.array([[j for j in range(4) if j != i] for i in range(4)])
-"""The components of a quaternion beside component i."""
+"""Row i: the indices of a quaternion's components other than i."""
 MIN_ALPHA = 1e-6
-"""Bytes say 0 and 1, whose logits are infinite: this far from them is meant."""
+"""Opacities are clamped to this distance from 0 and 1, whose logits are infinite."""
 
 
 def levels(fractions: Float[np.ndarray, "..."], bits: int = 8) -> UInt32[np.ndarray, "..."]:
-    """Values in [0, 1] as the nearest integers of so many bits; what is outside becomes the nearest."""
+    """Quantises values in [0, 1] to integers of `bits` bits; values outside are clipped."""
     largest = 2**bits - 1
     return np.clip(np.floor(np.asarray(fractions, np.float64) * largest + 0.5), 0, largest).astype(np.uint32)
 
 
 def logits(alphas: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """What the sigmoid makes these opacities of."""
+    """Logits of opacities, clamped by `MIN_ALPHA`."""
     alphas = np.clip(np.asarray(alphas, np.float64), MIN_ALPHA, 1 - MIN_ALPHA)
     return np.log(alphas / (1 - alphas))
 
 
 LOGITS_OF_BYTES = logits(np.arange(256) / 255).astype(np.float32)
-"""What the sigmoid makes opacities of that are bytes."""
+"""Logits of opacities that are stored as bytes."""
 
 
 def bytes_of(fractions: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Values in [0, 1] as bytes."""
+    """Quantises values in [0, 1] to bytes; values outside are clipped."""
     return levels(fractions).astype(np.uint8)
 
 
 def smallest_three(quats: Float[np.ndarray, "N 4"]) -> tuple[Integer[np.ndarray, "N"], Float[np.ndarray, "N 3"]]:
-    """Which component of each rotation is largest, and the others in their order, within ±1/√2.
+    """The index of each quaternion's largest component, and the other three in order, in ±1/√2.
 
-    The largest one follows from them, as the length is 1 and the sign is free: -q is the same rotation.
+    The largest component follows from the others: the norm is 1, and the sign is free because -q is the same rotation.
     """
     quats = quats.astype(np.float64) / np.linalg.norm(quats, axis=1, keepdims=True)
     largest = np.abs(quats).argmax(axis=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Gaussians go into a file, and how much of each."""
+"""Selecting the Gaussians that are written to a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from img3d_base.errors import InputError, warn
 
 Point = tuple[float, float, float]
 FAR, NEAR_SHARE, FEW = 1000, 0.98, 0.01
-"""Outliers are so many times as far from the middle as this share of all, and no larger a share than the last."""
+"""Outliers are Gaussians more than FAR times as far from the median as the share NEAR_SHARE of all; if more than the
+share FEW would be outliers, none are."""
 
 
 def select(
@@ -23,23 +24,23 @@ def select(
     min_opacity: float | None = None,
     max_splats: int | None = None,
 ) -> Gaussians:
-    """The Gaussians that pass, in their order.
+    """Filters Gaussians; their order is kept.
 
     Args:
         splats: N Gaussians, all finite.
-        sh_degree: Highest degree of spherical harmonics to keep; 0 leaves one colour for all directions.
-        crop_min: Lowest corner of a box that centres must be in, world coordinates.
-        crop_max: Its highest corner.
-        min_opacity: Least opacity, in [0, 1].
-        max_splats: How many at most; those stay that may cover most of a picture.
+        sh_degree: Highest degree of spherical harmonics to keep; 0 leaves view-independent colours.
+        crop_min: Lower corner of a box that must contain the centres, in world coordinates.
+        crop_max: Upper corner of that box.
+        min_opacity: Lowest opacity, in [0, 1].
+        max_splats: Largest number of Gaussians; the ones with the largest `importance` are kept.
 
     Raises:
-        InputError: A value makes no sense, or nothing is left.
+        InputError: An argument is invalid, or nothing is left.
     """
     if sh_degree is not None and sh_degree not in SH_COEFFICIENTS:
-        raise InputError(f"--sh-degree is {sh_degree}: it can be 0 to 3.")
+        raise InputError(f"--sh-degree is {sh_degree}: it must be 0 to 3.")
     if min_opacity is not None and not 0 <= min_opacity <= 1:
-        raise InputError(f"--min-opacity is {min_opacity}: opacities are between 0 and 1.")
+        raise InputError(f"--min-opacity is {min_opacity}: it must be between 0 and 1.")
     if max_splats is not None and max_splats < 1:
         raise InputError(f"--max-splats is {max_splats}: it must be at least 1.")
     keep = np.ones(len(splats), bool)
@@ -68,9 +69,9 @@ def select(
 
 
 def without_outliers(splats: Gaussians) -> Gaussians:
-    """Without the few Gaussians that are absurdly far from all others, as training leaves some; says how many.
+    """Removes the few Gaussians that training left extremely far from all others, with a warning.
 
-    For formats that spread the steps of their positions over everything: there one such costs all others their places.
+    For formats that quantise positions over the bounding box: there a single outlier ruins the precision of all.
 
     Args:
         splats: At least one, all finite.
@@ -82,6 +83,6 @@ def without_outliers(splats: Gaussians) -> Gaussians:
         return splats
     warn(
         f"{far.sum():,} of {len(splats):,} Gaussians are left out: they are more than {FAR:,} times as far away as "
-        "nearly all others, which would lose their places to them."
+        "nearly all others, whose positions would lose their precision in this format."
     )
     return splats[~far]

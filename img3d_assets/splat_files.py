@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every splat format: what reads it, by the contents of a file, and what writes it, by the ending of its name.
+"""Reading splat files of every format, recognised by contents, and writing them, by ending.
 
-A run's Gaussians have z up. A PLY can say so and keeps its numbers; programs that open the other formats expect 3DGS's
-axes (x right, y down, z forward), or those that the format prescribes, and get them.
+A run's Gaussians have z up. PLY can declare that and keeps coordinates; for the other formats they are rotated to the
+axes that programs expect: those of 3DGS (x right, y down, z forward), or those that the format prescribes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,21 @@ from img3d_assets.splat_formats import antimatter_splat, compressed_ply, gltf, k
 from img3d_assets.splat_formats.recognise import Kind, kind_of, splat_file
 from img3d_base import output_files
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import reason
+from img3d_base.foreign_files import MALFORMED, reason
 from img3d_base.output_files import written_whole
 from img3d_base.ply_tables import read_ply
 
-DAMAGED = (OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
-"""What readers raise on JSON that holds something else than they look for."""
 PLY_ELEMENTS = ("vertex", "chunk", "sh")
 
 
 @dataclass
 class Format:
-    """What is written to files of one ending."""
+    """How files of one ending are written."""
 
     write: Callable[[Gaussians, BinaryIO], None]
-    """Takes at least one Gaussian, all finite, in the axes of 3DGS."""
+    """Writes at least one Gaussian, all finite, in the axes of 3DGS."""
     bounded: bool = False
-    """Whether positions get steps between the outermost ones."""
+    """Whether positions are quantised over their bounding box."""
 
 
 FORMATS: dict[str, Format] = {
@@ -49,7 +47,7 @@ FORMATS: dict[str, Format] = {
     ".glb": Format(gltf.write_glb),
     ".gltf": Format(gltf.write_gltf),
 }
-"""All that are written but the PLY, which alone says which axis is up."""
+"""All formats except PLY, the only one that declares its up axis."""
 READERS: dict[Kind, Callable[[Path], Gaussians]] = {
     "splat": antimatter_splat.read,
     "ksplat": ksplat.read,
@@ -57,19 +55,22 @@ READERS: dict[Kind, Callable[[Path], Gaussians]] = {
     "sog": sog.read,
     "gltf": gltf.read,
 }
-"""As above, of what is read: in the axes of 3DGS."""
+"""All formats that are read, except PLY. They return Gaussians in the axes of 3DGS."""
 PLY = ".ply"
 
 
 def read_splats(path: Path) -> tuple[Gaussians, UpAxis]:
-    """The Gaussians of a splat file of any format, whatever its name, and the axis that points up in it.
+    """Reads a splat file of any format, whatever its name.
+
+    Returns:
+        The Gaussians, and the axis that points up.
 
     Raises:
-        InputError: It has no known format, is cut off or damaged.
+        InputError: Its format is unknown, or it is cut off or damaged.
     """
     path = splat_file(path)
     try:
-        with np.errstate(all="ignore"):  # numbers that are not finite are left out by `Gaussians.visible`
+        with np.errstate(all="ignore"):  # `Gaussians.visible` handles non-finite values
             kind = kind_of(path)
             if kind != "ply":
                 return READERS[kind](path), "-y"
@@ -79,33 +80,33 @@ def read_splats(path: Path) -> tuple[Gaussians, UpAxis]:
             return ply.splats_of(tables, path)
     except MemoryError as error:
         raise InputError(f"{path} is too large for this computer's memory") from error
-    except DAMAGED as error:
+    except MALFORMED as error:
         raise InputError(f"{path} cannot be read: it is damaged ({reason(error)})") from error
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Raises InputError where the file may not be written, before anything that takes long."""
+    """Raises InputError if the file may not be written; to be called before any long work."""
     output_files.check_output(path, (PLY, *FORMATS), "splats", force)
 
 
 def in_3dgs_axes(splats: Gaussians, up: UpAxis | None) -> Gaussians:
-    """Turned so that -y is up; as they are if nobody knows what is."""
+    """Rotates Gaussians so that -y is up; leaves them as they are if `up` is unknown."""
     return splats if up in (None, "-y") else rotated(splats, TO_Y_UP["-y"].T @ TO_Y_UP[up])
 
 
 def write_splats(splats: Gaussians, path: Path, up: UpAxis | None) -> int:
-    """Writes the file whole, or not at all, in the format of its ending.
+    """Writes a splat file atomically in the format of its ending.
 
     Args:
         splats: N Gaussians, all finite.
-        path: Its folder is made.
-        up: The axis that points up; None if that is not known: then they are taken to be in the axes of 3DGS.
+        path: The file. Missing folders are created.
+        up: The axis that points up; None if unknown: then they are assumed to be in the axes of 3DGS.
 
     Returns:
-        How many were written: without outliers where the format would suffer from them.
+        The number of Gaussians written; outliers are left out of formats whose precision would suffer.
 
     Raises:
-        InputError: It cannot be written, or there is nothing to write.
+        InputError: The file cannot be written, or there are no Gaussians.
     """
     if len(splats) == 0:
         raise InputError(f"There are no Gaussians to write to {path}.")
@@ -113,7 +114,7 @@ def write_splats(splats: Gaussians, path: Path, up: UpAxis | None) -> int:
     if format_ is not None:
         splats = in_3dgs_axes(without_outliers(splats) if format_.bounded else splats, up)
     elif up == "y":
-        splats, up = in_3dgs_axes(splats, up), "-y"  # no PLY can say that y is up
+        splats, up = in_3dgs_axes(splats, up), "-y"  # PLY cannot declare that y is up
     with written_whole(path) as temporary, temporary.open("wb") as file:
         if format_ is None:
             ply.write(splats, file, up)

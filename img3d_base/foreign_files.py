@@ -51,6 +51,8 @@ NPY_HEADERS = (
 )
 """Exceptions that NumPy raises on damaged .npy headers, which are Python literals."""
 TOO_DEEP = f"is JSON nested more than {MAX_JSON_DEPTH} levels deep: it is damaged, or another kind of file"
+MALFORMED = (OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
+"""Exceptions that readers raise on structured files (JSON and the like) whose content is not what they expect."""
 SHOWN_LENGTH, LONGEST_REASON = 60, 120
 
 
@@ -67,7 +69,7 @@ def legible(text: str) -> str:
 
 def reason(error: Exception) -> str:
     """The first line of an error's message, shortened and printable: libraries quote text from files in theirs."""
-    line = str(error).partition("\n")[0] or type(error).__name__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return "".join(letter for letter in line[:LONGEST_REASON] if letter.isprintable())
 
 

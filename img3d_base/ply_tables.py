@@ -92,7 +92,7 @@ def _header(path: Path, contents: bytes) -> tuple[str, list[str], list[_Element]
     """Parses the header: byte order, comments, elements, and the offset of the data in bytes."""
     first = re.match(rb"ply[ \t]*(\r\n|\n|\r)", contents)
     if first is None:
-        raise InputError(f"{path} does not begin as a PLY file does")
+        raise InputError(f'{path} is not a PLY file: it does not begin with "ply"')
     newline = first[1]
     end = re.search(newline + rb"end_header[ \t]*" + newline, contents)
     if end is None:

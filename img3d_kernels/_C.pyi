@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled extension (csrc/bindings.cpp), as type checkers see it; its callers check and document the shapes."""
+"""Types of the compiled extension (csrc/bindings.cpp); shapes are documented in cpu_backend.py and csrc/kernels.h."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Differentiable rasterisation of 3D Gaussians on a CPU or, through gsplat, on a GPU.
+"""Differentiable rasterisation of 3D Gaussians, on the CPU or, through gsplat, on a GPU.
 
-Plain tensors in, plain tensors out; knows nothing of Nerfstudio.
+Functions take and return plain tensors; the package does not depend on Nerfstudio.
 """
 
 from img3d_kernels.rendering import rasterization

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adam for Gaussians: one compiled pass over each parameter on a CPU, and idle Gaussians cost nothing."""
+"""Adam for Gaussians: one compiled pass over each parameter on the CPU; Gaussians without a gradient are skipped."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 
 from img3d_kernels.rendering import default_backend
 
-TORCHS_OPTIONS = ("weight_decay", "decoupled_weight_decay", "amsgrad", "maximize", "capturable", "differentiable")
-"""What the compiled step does not have. (`foreach` and `fused` choose between implementations of the same step.)"""
+UNSUPPORTED_OPTIONS = ("weight_decay", "decoupled_weight_decay", "amsgrad", "maximize", "capturable", "differentiable")
+"""Options of torch's Adam that the compiled step lacks. (`foreach` and `fused` only select an implementation.)"""
 
 
 class GaussianAdam(torch.optim.Adam):
-    """`torch.optim.Adam` that leaves a row (a Gaussian) alone, moments included, while its gradient is zero.
+    """`torch.optim.Adam` that does not update a row (a Gaussian) or its moments in steps where its gradient is zero.
 
-    So a Gaussian that the step's camera does not see keeps its place, as with gsplat's SelectiveAdam; with gradients
-    everywhere the result is torch's. The state has torch's names, for gsplat's strategies and for checkpoints.
+    Like gsplat's SelectiveAdam, it leaves Gaussians unchanged that the step's camera does not see. Where all gradients
+    are nonzero the result equals torch's. The state has torch's names, for gsplat's strategies and for checkpoints.
 
-    Parameters that are not float32 on a CPU, and options that the compiled step does not have (`weight_decay`,
-    `amsgrad`, `maximize` and the like), are left to torch's own step, which moves every row.
+    If any parameter is not float32 on the CPU, or an option is set that the compiled step lacks (`weight_decay`,
+    `amsgrad`, `maximize` and the like), torch's own step is used, which updates every row.
     """
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As upstream's, without the profiler's mark that costs more than the rest."""
+        """As torch's, without its profiler annotation, which costs more than the rest."""
         if not set_to_none:
             return super().zero_grad(set_to_none)
         for group in self.param_groups:
@@ -34,8 +34,8 @@ class GaussianAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Update the parameters; the closure, if any, is evaluated first and its loss returned."""
-        if not all(_is_ours(group) for group in self.param_groups):
+        """Updates the parameters; the closure, if any, is evaluated first and its loss is returned."""
+        if not all(_is_supported(group) for group in self.param_groups):
             return super().step(closure)
         from img3d_kernels import _C
 
@@ -67,12 +67,12 @@ class GaussianAdam(torch.optim.Adam):
                 )
         return loss
 
-    # torch wraps the first step that it finds without this in a profiler's mark, which for a few thousand Gaussians
-    # costs more than the update. What is given up with it is hooks on steps.
+    # torch wraps `step` in a profiler annotation unless it has this attribute; for a few thousand Gaussians that costs
+    # more than the update. Step hooks do not work without the wrapper.
     step.hooked = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
-def _is_ours(group: dict[str, Any]) -> bool:
-    if any(group.get(option) for option in TORCHS_OPTIONS):
+def _is_supported(group: dict[str, Any]) -> bool:
+    if any(group.get(option) for option in UNSUPPORTED_OPTIONS):
         return False
     return all(default_backend(p) == "cpu" and p.dim() > 0 and p.is_contiguous() for p in group["params"])

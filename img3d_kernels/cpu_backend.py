@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled, multithreaded backend: `torch_backend`'s two functions over `img3d_kernels._C`, in float32.
+"""The compiled, multithreaded float32 backend: `torch_backend`'s two functions, implemented by `img3d_kernels._C`.
 
-What is not float32 is converted to it here: the extension takes arrays as they are or not at all. Importing this module
-needs the compiled extension.
+Other dtypes are converted to float32 here: the extension rejects arrays that it would have to convert. Importing this
+module requires the compiled extension.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from img3d_kernels.grad_stats import GradStats
 MAX_CHANNELS = 4
 """Channels that the blending kernel keeps in registers."""
 
-# The user's setting for torch (torch.set_num_threads, OMP_NUM_THREADS) is meant for us too.
+# The user's setting for torch (torch.set_num_threads, OMP_NUM_THREADS) applies to these kernels too.
 _C.set_num_threads(torch.get_num_threads())
 
 
@@ -56,11 +56,11 @@ def project_gaussians(
     Float[Tensor, "C N"],
     Float[Tensor, "C N D"],
 ]:
-    """Project 3D Gaussians into each camera; as `torch_backend.project_gaussians`.
+    """Projects 3D Gaussians into each camera; see `torch_backend.project_gaussians`.
 
     Returns:
         radii (0: not in view), means2d in pixels, z-depths, conics (upper triangle of the inverse covariance),
-        opacities (with the antialiasing compensation, if asked for) and colours (spherical harmonics evaluated).
+        opacities (compensated if `antialiased`) and colours (spherical harmonics evaluated).
     """
     means, quats, scales, opacities, viewmats, Ks = (t.float() for t in (means, quats, scales, opacities, viewmats, Ks))
     colors = (colors[0].float(), colors[1].float()) if isinstance(colors, tuple) else colors.float()
@@ -101,12 +101,12 @@ def rasterize_to_pixels(
     absgrad: bool,
     grad_stats: GradStats | None = None,
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
-    """Blend projected Gaussians, nearest first; as `torch_backend.rasterize_to_pixels`.
+    """Blends projected Gaussians, nearest first; see `torch_backend.rasterize_to_pixels`.
 
-    More channels than the kernel holds are blended in several passes.
+    More than `MAX_CHANNELS` channels are blended in several passes.
 
     Raises:
-        ValueError: `absgrad` with more channels than one pass takes: the passes' absolute values do not add up.
+        ValueError: `absgrad` with more than `MAX_CHANNELS` channels: absolute gradients of passes cannot be summed.
     """
     if absgrad and colors.shape[-1] > MAX_CHANNELS:
         raise ValueError(f"absgrad takes at most {MAX_CHANNELS} channels on the cpu backend, got {colors.shape[-1]}")
@@ -135,19 +135,19 @@ def rasterize_to_pixels(
 
 
 def l1_ssim(render: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], ssim_lambda: float) -> Float[Tensor, ""]:
-    """`losses.l1_ssim` in one pass; both sides of the image at least 11 pixels, no gradient for `target`."""
+    """`losses.l1_ssim` in one pass. Both sides of the image must be at least 11 pixels; `target` gets no gradient."""
     return _L1Ssim.apply(render, target, ssim_lambda)
 
 
 def hash_grid(
     positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
 ) -> Float[Tensor, "N F"]:
-    """`hash_grid.hash_grid`; no gradient for `positions`."""
+    """`hash_grid.hash_grid`; `positions` get no gradient."""
     return _HashGrid.apply(positions, table, list(resolutions))
 
 
 def _array(tensor: Tensor | None) -> np.ndarray | None:
-    """The tensor's memory, contiguous, as the extension takes it; a NumPy array is handed over faster than a tensor."""
+    """The tensor as a contiguous NumPy array, which is passed to the extension faster than a tensor."""
     return None if tensor is None else tensor.detach().contiguous().numpy()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What 3DGS's densification goes by, added up while gradients are computed."""
+"""Statistics for 3DGS's densification, accumulated while gradients are computed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GradStats:
     count: Float[Tensor, "N"]
     """Number of views that see the Gaussian. Views that do not see it are skipped."""
     radii: Float[Tensor, "N"] | None = None
-    """Largest radius in any view, in units of the image's longer side; None where it is not needed."""
+    """Largest radius in any view, in units of the image's longer side; None if it is not needed."""
     absgrad: bool = False
     """Whether `grad2d` sums absolute gradients over pixels instead (AbsGS, arXiv 2404.10484)."""
     means2d_absgrad: Float[Tensor, "C N 2"] | None = field(default=None, repr=False)

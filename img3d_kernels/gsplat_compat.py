@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between gsplat releases and matters to what reads `rasterization`'s `meta`."""
+"""Differences between gsplat releases in the `meta` that `rasterization` returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=1)
 def gsplat_version() -> tuple[int, int]:
-    """(major, minor) of the installed gsplat; (1, 4), the release Nerfstudio 1.1.5 pins, where there is none."""
+    """(major, minor) of the installed gsplat; if there is none, (1, 4), the release that Nerfstudio 1.1.5 pins."""
     try:
         major, minor = metadata.version("gsplat").split(".")[:2]
     except metadata.PackageNotFoundError:

@@ -13,24 +13,23 @@ from torch import Tensor
 from img3d_kernels.rendering import default_backend
 
 PRIME_Y, PRIME_Z = 2654435761, 805459861
-"""The paper's factors of its spatial hash; that of x is 1."""
+"""Factors of the paper's spatial hash; that of x is 1."""
 MAX_RESOLUTION = 1 << 24
-"""Single precision counts cells no further."""
+"""Largest integer up to which float32 represents all cell indices exactly."""
 
 
 def hash_grid(
     positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
 ) -> Float[Tensor, "N F"]:
-    """Features of points, from the corners of the cells that they lie in on L grids; section 3 of the paper.
+    """Features of points, interpolated trilinearly from the corners of their cells on L grids; section 3 of the paper.
 
-    Each level has a grid over [0, 1]^3, and each corner of it an entry of the table: one of its own, x + y (r + 1) +
-    z (r + 1)^2, where there are entries for all (r + 1)^3 corners; else one that it shares with others, x xor y *
-    2654435761 xor z * 805459861 modulo T, in 32 bits. The features of a point are interpolated trilinearly.
+    Each level is a grid over [0, 1]^3, whose corners map to entries of the table: x + y (r + 1) + z (r + 1)^2 if there
+    are entries for all (r + 1)^3 corners, else the hash (x xor y * 2654435761 xor z * 805459861) modulo T in 32 bits.
 
-    Only the table gets a gradient, the positions none.
+    Differentiable in the table only, not in the positions.
 
     Args:
-        positions: Points in [0, 1]^3; any outside are moved to the nearest one inside.
+        positions: Points in [0, 1]^3; points outside are clamped.
         table: Learned features: L levels of T entries, a power of two, with two features each.
         resolutions: For each level, the number of cells along an axis.
 
@@ -38,7 +37,7 @@ def hash_grid(
         `[N, 2 L]`; the features of level l are the columns 2 l and 2 l + 1.
 
     Raises:
-        ValueError: The shapes do not fit, T is no power of two, or a resolution is not from 1 to 2^24.
+        ValueError: The shapes do not match, T is not a power of two, or a resolution is not from 1 to 2^24.
     """
     if positions.dim() != 2 or positions.shape[1] != 3:
         raise ValueError(f"positions must be [N, 3], got {list(positions.shape)}")
@@ -59,7 +58,7 @@ def hash_grid(
 
 
 def level_resolutions(num_levels: int, base: int, finest: int) -> list[int]:
-    """Resolutions that grow geometrically from `base` to `finest`, rounded down; equations (2) and (3) of the paper.
+    """Resolutions in geometric progression from `base` to `finest`, rounded down; equations (2) and (3) of the paper.
 
     Raises:
         ValueError: Fewer than two levels, or not 1 <= base <= finest.
@@ -69,7 +68,7 @@ def level_resolutions(num_levels: int, base: int, finest: int) -> list[int]:
             f"needs two levels or more and 1 <= base <= finest, got {num_levels} levels from {base} to {finest}"
         )
     growth = finest / base
-    # A power that is a whole number may come out just below it.
+    # The factor makes up for powers that are integers but are rounded to just below.
     return [int(base * growth ** (level / (num_levels - 1)) * (1 + 1e-12)) for level in range(num_levels)]
 
 
@@ -93,5 +92,5 @@ def _entry_of(corners: Int[Tensor, "N 8 3"], resolution: int, table_size: int) -
     side = resolution + 1
     if side**3 <= table_size:
         return x + side * (y + side * z)
-    # No remainder modulo 2^32 needed: the low bits of a product are the same in 64 bits.
+    # Only the low bits are kept, which are the same for 64-bit products as for the paper's 32-bit ones.
     return (x ^ (y * PRIME_Y) ^ (z * PRIME_Z)) & (table_size - 1)

@@ -22,20 +22,20 @@ def l1_ssim(
     ssim_lambda: float,
     mask: Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """(1 - ssim_lambda) * L1 + ssim_lambda * (1 - SSIM), means over all pixels and channels.
+    """(1 - ssim_lambda) * L1 + ssim_lambda * (1 - SSIM), averaged over all pixels and channels.
 
-    SSIM as in Wang et al. 2004, with the Gaussian window kept inside the image; the same numbers as
-    `pytorch_msssim.SSIM(data_range=1, channel=3)`, which splatfacto uses. Along a side shorter than the window's 11
-    pixels nothing is averaged, as there.
+    SSIM as in Wang et al. 2004, with a Gaussian window without padding. Equals
+    `pytorch_msssim.SSIM(data_range=1, channel=3)`, which splatfacto uses; as there, a side shorter than the window's 11
+    pixels is not filtered.
 
     Args:
         render: Image in [0, 1].
         target: Image in [0, 1], same shape.
         ssim_lambda: Weight of the SSIM part, in [0, 1].
-        mask: `[H, W]` or `[H, W, 1]`, multiplied into both images: 0 leaves a pixel out, as splatfacto does.
+        mask: `[H, W]` or `[H, W, 1]`, multiplied into both images as in splatfacto: pixels with 0 do not count.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not match.
     """
     if render.dim() != 3 or render.shape != target.shape:
         raise ValueError(f"render and target must both be [H, W, 3], got {list(render.shape)} and {list(target.shape)}")
@@ -63,7 +63,7 @@ def _l1_ssim_torch(
 ) -> Float[Tensor, ""]:
     l1 = (render - target).abs().mean()
     x, y = render.permute(2, 0, 1), target.permute(2, 0, 1)
-    # One pass over all five moments, each channel an image of its own.
+    # All five moments are filtered in one call.
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = _smooth(torch.stack([x, y, x * x, y * y, x * y])).unbind(0)
     luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
     contrast_structure = (2 * (mean_xy - mean_x * mean_y) + C2) / (mean_xx - mean_x**2 + mean_yy - mean_y**2 + C2)
@@ -72,7 +72,7 @@ def _l1_ssim_torch(
 
 
 def _smooth(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-    """Gaussian window applied along rows, then columns; no padding."""
+    """Filters with the Gaussian window along both axes, without padding."""
     offsets = torch.arange(WINDOW_SIZE, device=images.device, dtype=images.dtype) - WINDOW_SIZE // 2
     window = torch.exp(-(offsets**2) / (2 * WINDOW_SIGMA**2))
     window = window / window.sum()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gsplat's MCMC strategy without its CUDA calls: the same steps, on whatever device the parameters are.
+"""gsplat's MCMC strategy without its CUDA calls, for parameters on any device.
 
-"3D Gaussian Splatting as Markov Chain Monte Carlo" (Kheradmand et al. 2024, arXiv 2404.09591). Imports gsplat, which
-needs no GPU as long as its kernels are not called.
+"3D Gaussian Splatting as Markov Chain Monte Carlo" (Kheradmand et al. 2024, arXiv 2404.09591). Importing gsplat needs
+no GPU as long as its kernels are not called.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Params = dict[str, torch.nn.Parameter] | torch.nn.ParameterDict
 Optimizers = dict[str, torch.optim.Optimizer]
 
 GROWTH = 1.05
-"""By which each refinement multiplies the number of Gaussians (the authors' value)."""
+"""Factor by which each refinement increases the number of Gaussians (the authors' value)."""
 
 
 @dataclass
 class MCMCStrategy(GsplatMCMCStrategy):
-    """Teleports dead Gaussians, adds new ones up to `cap_max`, and shakes the positions of transparent ones.
+    """Relocates dead Gaussians, adds new ones up to `cap_max`, and adds noise to the positions of transparent ones.
 
-    Options and calls as gsplat's `MCMCStrategy`. `opacities` may be `[N]` or, as in splatfacto, `[N, 1]`.
+    Same options and methods as gsplat's `MCMCStrategy`. `opacities` may be `[N]` or, as in splatfacto, `[N, 1]`.
     """
 
     def initialize_state(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class MCMCStrategy(GsplatMCMCStrategy):
         info: dict[str, Any],
         lr: float,
     ) -> None:
-        """To be called after each optimizer step.
+        """Call it after each optimizer step.
 
         Args:
             params: The Gaussians, before activation: means, quats, scales (log), opacities (logit) and any others.
@@ -87,7 +87,7 @@ class MCMCStrategy(GsplatMCMCStrategy):
 def relocate(
     params: Params, optimizers: Optimizers, dead: Bool[Tensor, "N"], binoms: Tensor, min_opacity: float
 ) -> None:
-    """Turn each dead Gaussian into a copy of a live one, drawn by opacity; `params` and `optimizers` in place."""
+    """Turns each dead Gaussian into a copy of a live one, sampled by opacity. Changes `params` and `optimizers`."""
     alive_ids, dead_ids = (~dead).nonzero()[:, 0], dead.nonzero()[:, 0]
     opacities = torch.sigmoid(params["opacities"].flatten())
     source_ids = alive_ids[_multinomial_sample(opacities[alive_ids], len(dead_ids), replacement=True)]
@@ -107,7 +107,7 @@ def relocate(
 
 @torch.no_grad()
 def add_copies(params: Params, optimizers: Optimizers, n: int, binoms: Tensor, min_opacity: float) -> None:
-    """Append `n` copies of Gaussians drawn by opacity; `params` and `optimizers` in place."""
+    """Appends `n` copies of Gaussians sampled by opacity. Changes `params` and `optimizers`."""
     source_ids = _multinomial_sample(torch.sigmoid(params["opacities"].flatten()), n, replacement=True)
     shared = _share_between_copies(params, source_ids, binoms, min_opacity)
 
@@ -123,7 +123,7 @@ def add_copies(params: Params, optimizers: Optimizers, n: int, binoms: Tensor, m
 
 @torch.no_grad()
 def add_position_noise(params: Params, scaler: float) -> None:
-    """Shake `params["means"]` in place: by each Gaussian's covariance, and only where opacity is near zero."""
+    """Adds noise to `params["means"]`: shaped by each Gaussian's covariance, and only where opacity is near zero."""
     opacities = torch.sigmoid(params["opacities"].flatten())
     transparent = torch.sigmoid(100.0 * ((1.0 - opacities) - 0.995))
     noise = torch.randn_like(params["means"]) * transparent[:, None] * scaler
@@ -133,14 +133,14 @@ def add_position_noise(params: Params, scaler: float) -> None:
 def apply_covariance(
     quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"], vectors: Float[Tensor, "N 3"]
 ) -> Float[Tensor, "N 3"]:
-    """Each vector times its Gaussian's covariance R diag(scales^2) R^T, without forming any matrix."""
+    """Multiplies each vector by its Gaussian's covariance R diag(scales^2) R^T, without forming the matrices."""
     quats = F.normalize(quats, dim=-1)
     w, xyz = quats[:, :1], quats[:, 1:]
     return _rotate(w, xyz, scales * scales * _rotate(w, -xyz, vectors))
 
 
 def _rotate(w: Float[Tensor, "N 1"], xyz: Float[Tensor, "N 3"], vectors: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """Vectors rotated by unit quaternions."""
+    """Rotates vectors by unit quaternions."""
     twice_cross = 2.0 * torch.linalg.cross(xyz, vectors)
     return vectors + w * twice_cross + torch.linalg.cross(xyz, twice_cross)
 
@@ -148,7 +148,7 @@ def _rotate(w: Float[Tensor, "N 1"], xyz: Float[Tensor, "N 3"], vectors: Float[T
 def _share_between_copies(
     params: Params, source_ids: Int[Tensor, "M"], binoms: Tensor, min_opacity: float
 ) -> Callable[[str, Tensor], None]:
-    """What writes, into a parameter, the values that each source shares with the copies about to be made of it."""
+    """Returns a function that writes the opacities or scales shared by sources and their copies into a parameter."""
     old_opacities = torch.sigmoid(params["opacities"].flatten())[source_ids]
     copies = torch.bincount(source_ids)[source_ids] + 1
     opacities, scales = compute_relocation(old_opacities, torch.exp(params["scales"][source_ids]), copies, binoms)

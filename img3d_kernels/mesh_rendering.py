@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Textured or coloured triangle meshes along rays: Embree finds the triangles (through Open3D), torch shades them.
+"""Ray casting of textured or coloured triangle meshes: Embree (through Open3D) intersects, torch shades.
 
-Colours are shown as they are stored, without light. Textures are filtered trilinearly from a pyramid of halved
-copies (Williams 1983), at the level where a texel is as large as what a ray covers.
+Colours are unlit. Textures are filtered trilinearly from a mipmap (Williams, "Pyramidal Parametrics", 1983), at the
+level whose texels are as large as the ray's footprint.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MISS = np.uint32(0xFFFFFFFF)
-"""What Embree calls the triangle of a ray that hits none."""
+"""Embree's triangle index for a ray that hits nothing."""
 MAX_GRAZING = 8.0
-"""How many times longer than wide the footprint of a ray may be taken to be: beyond, textures would only blur."""
+"""Largest ratio of length to width assumed for a ray's footprint; larger ones would only blur the texture."""
 
 
 @dataclass
 class MeshHits:
-    """Where N rays meet a mesh first; where they do not, `is_hit` is False, `depth` is infinite and the rest is 0."""
+    """The first intersections of N rays with a mesh. For a miss `is_hit` is False, `depth` infinite, the rest 0."""
 
     is_hit: Bool[Tensor, "N"]
     depth: Float[Tensor, "N"]
-    """In lengths of the ray's direction."""
+    """In multiples of the length of the ray's direction."""
     rgb: Float[Tensor, "N 3"]
     """In [0, 1]."""
     normals: Float[Tensor, "N 3"]
-    """Unit normals of the triangles, world coordinates, on the side that the ray comes from."""
+    """Unit normals of the triangles in world coordinates, facing the ray's origin."""
 
 
 class MeshScene:
-    """A mesh made ready for rays.
+    """A mesh prepared for ray casting.
 
     Args:
         vertices: `[V, 3]`, world coordinates.
-        faces: `[F, 3]`, indices of vertices.
-        colors: `[V, 3]` in [0, 1]: interpolated where there is no texture.
-        uvs: `[V, 2]`, texture coordinates, (0, 0) at the lower left of the texture.
-        texture: `[H, W, 3]` in [0, 1], the upper row first.
+        faces: `[F, 3]`, indices into `vertices`.
+        colors: `[V, 3]` in [0, 1], interpolated if there is no texture.
+        uvs: `[V, 2]`, texture coordinates with (0, 0) at the texture's lower left.
+        texture: `[H, W, 3]` in [0, 1], top row first.
     """
 
     def __init__(
@@ -79,14 +79,13 @@ class MeshScene:
         directions: Float[Tensor, "N 3"],
         pixel_width: float | Float[Tensor, "N"] = 0.0,
     ) -> MeshHits:
-        """Follow rays to the first triangle.
+        """Intersects rays with the mesh.
 
         Args:
             origins: World coordinates.
-            directions: Of any length.
-            pixel_width: Of a camera whose directions have depth 1: distance between its pixels at that depth, which
-                says how much of a texture a ray averages. 0 takes the texture's own resolution. For directions of
-                length 1, the distance between neighbouring rays at distance 1.
+            directions: World coordinates, of any length.
+            pixel_width: Distance between neighbouring rays at t = 1 (a pixel's width at depth 1 for directions of
+                depth 1), which determines the texture's level. 0 samples the texture at full resolution.
         """
         import open3d as o3d
 
@@ -122,18 +121,18 @@ class MeshScene:
         height: int,
         samples_per_side: int = 2,
     ) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W 1"], Float[Tensor, "H W 1"], Float[Tensor, "H W 3"]]:
-        """A pinhole camera's picture, antialiased by several rays for each pixel.
+        """Renders a pinhole camera's image, antialiased by several rays per pixel.
 
         Args:
             camera_to_world: OpenGL axes (x right, y up, z backward).
             K: Intrinsics in pixels.
-            width: In pixels.
-            height: In pixels.
-            samples_per_side: A pixel is the mean of this number squared of rays, on a regular grid.
+            width: Image width in pixels.
+            height: Image height in pixels.
+            samples_per_side: Each pixel averages `samples_per_side`² rays on a regular grid.
 
         Returns:
-            Colours on black (premultiplied), depth along the camera's axis (the mean of what is hit; 0 where nothing
-            is), the share of each pixel that is hit, and mean unit normals.
+            Colours on black (premultiplied), z-depth (mean over the rays that hit; 0 if none does), the share of rays
+            that hit, and the normalised mean of the normals.
         """
         s = samples_per_side
         rows, columns = torch.meshgrid(
@@ -157,7 +156,7 @@ class MeshScene:
 
 
 def _pyramid(texture: Float[Tensor, "H W 3"]) -> list[Float[Tensor, "1 3 _ _"]]:
-    """The texture and copies of half the size each, down to one texel."""
+    """The mipmap: the texture and copies of half the previous size, until a side has one texel."""
     levels = [texture.permute(2, 0, 1)[None]]
     while min(levels[-1].shape[2:]) > 1:
         levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True, count_include_pad=False))
@@ -167,7 +166,7 @@ def _pyramid(texture: Float[Tensor, "H W 3"]) -> list[Float[Tensor, "1 3 _ _"]]:
 def _sampled(
     pyramid: list[Float[Tensor, "1 3 _ _"]], uvs: Float[Tensor, "N 2"], levels: Float[Tensor, "N"]
 ) -> Float[Tensor, "N 3"]:
-    """Colours at texture coordinates, which repeat beyond [0, 1], from fractional levels of the pyramid."""
+    """Samples the mipmap trilinearly at texture coordinates, which repeat outside [0, 1], and fractional levels."""
     uvs = torch.where((uvs < 0) | (uvs > 1), uvs % 1, uvs)
     grid = torch.stack([uvs[:, 0], 1 - uvs[:, 1]], dim=-1) * 2 - 1
     levels = levels.clamp(0, len(pyramid) - 1)

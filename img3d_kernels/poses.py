@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras as people keep them (poses, fields of view), and the matrices that `rasterization` takes."""
+"""Conversions from camera poses and fields of view to the matrices that `rasterization` takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def world_to_cameras(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
-    """The inverse poses, with the cameras' axes as they are; differentiable."""
+    """Inverts camera poses; the camera's axes stay as they are. Differentiable."""
     rotations = camera_to_worlds[:, :, :3].transpose(1, 2)
     inverse = torch.cat([rotations, -rotations @ camera_to_worlds[:, :, 3:]], dim=2)
     last_row = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(inverse), 1, 4)
@@ -19,8 +19,8 @@ def world_to_cameras(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, 
 
 
 def viewmats(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
-    """World-to-camera matrices with OpenCV axes (x right, y down, z forward), of poses with OpenGL axes (x right, y up,
-    z backward), which Nerfstudio has; differentiable."""
+    """World-to-camera matrices with OpenCV axes (x right, y down, z forward) of camera-to-world poses with OpenGL axes
+    (x right, y up, z backward), which Nerfstudio uses. Differentiable."""
     return camera_to_worlds.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None] * world_to_cameras(camera_to_worlds)
 
 
@@ -30,6 +30,6 @@ def focal_length(fov: float, size: int) -> float:
 
 
 def intrinsics(fov: float, size: int) -> Float[Tensor, "3 3"]:
-    """Pinhole matrix in pixels."""
+    """Pinhole intrinsics in pixels of a square image with `fov` degrees, the principal point at its centre."""
     focal = focal_length(fov, size)
     return torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])

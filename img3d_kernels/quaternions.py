@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotations from quaternions, differentiable."""
+"""Differentiable conversion of quaternions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
-    """Rotations of quaternions w, x, y, z, which are normalised here; 0 gives the identity."""
+    """Rotation matrices of quaternions wxyz, which are normalised here; 0 gives the identity."""
     w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
     rows = [
         *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),

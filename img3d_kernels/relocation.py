@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What opacity and size n coincident copies of a Gaussian need in order to look like the one they replace.
+"""The opacity and scales with which n coincident copies of a Gaussian look like the one that they replace.
 
 Equation (9) of "3D Gaussian Splatting as Markov Chain Monte Carlo" (Kheradmand et al. 2024, arXiv 2404.09591), for any
 device; gsplat computes it on CUDA only.
@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 N_MAX = 51
-"""More copies than this of one Gaussian are treated as this many, as in gsplat."""
+"""Largest number of copies of one Gaussian; more are treated as this many, as in gsplat."""
 
 
 def binomial_table(n_max: int = N_MAX) -> Float[Tensor, "n_max n_max"]:
-    """Binomial coefficients, `[n, k]` for n, k < `n_max`, in double precision: single precision cannot hold them."""
+    """Binomial coefficients `[n, k]` for n, k < `n_max`, in double precision: float32 cannot represent them exactly."""
     table = [[float(math.comb(n, k)) for k in range(n_max)] for n in range(n_max)]
     return torch.tensor(table, dtype=torch.float64)
 
@@ -29,17 +29,17 @@ def compute_relocation(
     ratios: Int[Tensor, "N"],
     binoms: Float[Tensor, "n_max n_max"],
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
-    """Opacity and scales for each of `ratios` copies that together replace one Gaussian.
+    """Computes the opacity and scales of each of the `ratios` copies that together replace one Gaussian.
 
     Args:
-        opacities: Of the Gaussians to replace, in (0, 1).
-        scales: Of the Gaussians to replace, in world units.
-        ratios: How many copies replace each; clamped to 1 to `n_max`.
+        opacities: Opacities of the Gaussians to replace, in (0, 1).
+        scales: Scales of the Gaussians to replace, in world units.
+        ratios: Number of copies that replace each; clamped to [1, `n_max`].
         binoms: From `binomial_table`.
 
     Returns:
-        new_opacities: 1 - (1 - opacity)^(1/n): n copies let through as much light as the one did.
-        new_scales: Such that the integral of the opacity along any line through the centre stays what it was.
+        new_opacities: 1 - (1 - opacity)^(1/n): n copies together transmit as much light as the original.
+        new_scales: Chosen so that the integral of the opacity along any line through the centre is unchanged.
     """
     n_max = len(binoms)
     n = ratios.clamp(1, n_max).long()[:, None]  # [N, 1]

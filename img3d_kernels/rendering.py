@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rasterization()`: gsplat's call and meaning, with a backend for every device.
+"""`rasterization()`: gsplat's interface and semantics, with a backend for every device.
 
-Three backends stand behind it: `gsplat` (CUDA), `cpu` (compiled, multithreaded, float32) and `torch` (a readable
-twin of the compiled one: the reference in tests and the fallback). Conventions are gsplat 1.4's throughout: OpenCV
+There are three backends: `gsplat` (CUDA), `cpu` (compiled, multithreaded, float32) and `torch` (a readable
+implementation of the same maths: the reference in tests, and the fallback). Conventions are gsplat 1.4's: OpenCV
 cameras (x right, y down, z forward), pixel centres at +0.5, quaternions wxyz.
 """
 
@@ -51,37 +51,37 @@ def rasterization(
     backend: Backend | None = None,
     grad_stats: GradStats | None = None,
 ) -> tuple[Float[Tensor, "C H W X"], Float[Tensor, "C H W 1"], dict[str, Any]]:
-    """Render 3D Gaussians into images, differentiably.
+    """Renders 3D Gaussians into images, differentiably.
 
     Args:
         means: Centres in world coordinates.
         quats: Rotations as quaternions wxyz; normalised inside.
         scales: Standard deviations along the three axes, in world units (after `exp`).
         opacities: In [0, 1] (after `sigmoid`).
-        colors: Colours `[N, D]`, or spherical harmonics coefficients `[N, K, 3]` when `sh_degree` is given. These
-            also as a pair, degree 0 `[N, 1, 3]` and the others `[N, K - 1, 3]`, which saves putting them together.
+        colors: Colours `[N, D]`, or spherical harmonics coefficients `[N, K, 3]` if `sh_degree` is given. Coefficients
+            may be a pair, degree 0 `[N, 1, 3]` and the rest `[N, K - 1, 3]`, which saves a concatenation.
         viewmats: World-to-camera matrices, OpenCV convention.
         Ks: Pinhole intrinsics, in pixels.
         width: Image width in pixels.
         height: Image height in pixels.
-        near_plane: Gaussians whose centre is nearer than this are left out.
-        far_plane: Gaussians whose centre is farther than this are left out.
-        radius_clip: Gaussians whose radius in pixels is at most this are left out.
+        near_plane: Gaussians whose centre is nearer than this are culled.
+        far_plane: Gaussians whose centre is farther than this are culled.
+        radius_clip: Gaussians whose radius in pixels is at most this are culled.
         eps2d: Added to the diagonal of the projected covariance, in pixels squared.
-        sh_degree: Degree of spherical harmonics to evaluate; None takes `colors` as colours.
+        sh_degree: Degree of spherical harmonics to evaluate (0 to 3); None: `colors` are colours.
         packed: gsplat's packed layout, which saves memory on CUDA. No effect on the other backends.
         backgrounds: Colour behind everything, per camera.
         render_mode: "RGB", accumulated depth "D", expected depth "ED", or colour with either.
         sparse_grad: gsplat's sparse gradients (CUDA, packed only). No effect on the other backends.
-        absgrad: Also sum the absolute value of each pixel's gradient of `means2d`, into `meta["means2d"].absgrad`.
-        rasterize_mode: "antialiased" scales opacity to make up for `eps2d` (Mip-Splatting, arXiv 2311.16493).
-        backend: "gsplat", "cpu" or "torch"; by default the one that suits the tensors' device and dtype.
-        grad_stats: What the backward pass adds up for densification; not with gsplat, which does so afterwards.
+        absgrad: Also sum the absolute per-pixel gradients of `means2d` into `meta["means2d"].absgrad`.
+        rasterize_mode: "antialiased" scales opacity to compensate for `eps2d` (Mip-Splatting, arXiv 2311.16493).
+        backend: "gsplat", "cpu" or "torch"; by default chosen by the tensors' device and dtype.
+        grad_stats: Statistics for densification that the backward pass accumulates; not supported with gsplat.
 
     Returns:
         render `[C, H, W, X]`, with X = D, 1 or D + 1 by `render_mode`; depth is the z-depth in the camera's frame.
         alpha `[C, H, W, 1]`.
-        meta, as gsplat's strategies read it: `means2d` `[C, N, 2]` (keeps its gradient on request), `radii`
+        meta, as gsplat's strategies read it: `means2d` `[C, N, 2]` (call `retain_grad()` for its gradient), `radii`
         (`[C, N]`, or `[C, N, 2]` if the installed gsplat is 1.5 or later), `depths`, `conics`, `opacities`, `width`,
         `height`, `n_cameras`, `tile_size`, `gaussian_ids` and `camera_ids` (None: not packed).
 
@@ -95,7 +95,7 @@ def rasterization(
         raise ValueError(f"rasterize_mode must be classic or antialiased, not {rasterize_mode!r}")
     backend = backend or default_backend(means)
     if grad_stats is not None and (backend == "gsplat" or (grad_stats.absgrad and not absgrad)):
-        raise ValueError("grad_stats take the cpu or torch backend, and absgrad for the sum of absolute gradients")
+        raise ValueError("grad_stats needs the cpu or torch backend, and absgrad=True if grad_stats.absgrad is set")
     if isinstance(colors, tuple) and backend != "cpu":
         colors = torch.cat(colors, dim=1)
 
@@ -196,7 +196,7 @@ def rasterization(
 
 
 def default_backend(means: Tensor) -> Backend:
-    """The fastest backend that takes tensors like `means`: by device, then by dtype (the compiled one is float32)."""
+    """The fastest backend for the tensor's device and dtype (the compiled one is float32)."""
     if means.is_cuda:
         return "gsplat"
     if means.device.type == "cpu" and means.dtype == torch.float32 and has_compiled_kernels():
@@ -206,12 +206,12 @@ def default_backend(means: Tensor) -> Backend:
 
 @lru_cache(maxsize=1)
 def has_compiled_kernels() -> bool:
-    """Whether the compiled backend can be imported; warns once where it can't."""
+    """Whether the compiled backend can be imported; warns once if it cannot."""
     try:
         from img3d_kernels import _C  # noqa: F401
     except ImportError as error:
         warnings.warn(
-            f"img3d's compiled kernels are missing ({error}): rendering takes the torch backend, which is many "
+            f"img3d's compiled kernels are missing ({error}): the torch backend renders instead, which is many "
             "times slower. Reinstall img3d with a C++ compiler present.",
             stacklevel=2,
         )
@@ -232,7 +232,7 @@ def _check_shapes(
     sh_degree: int | None,
     backgrounds: Tensor | None,
 ) -> None:
-    """Raise ValueError, naming the argument, where a shape is not what `rasterization` documents."""
+    """Raises ValueError, naming the argument, if a shape is not the one that `rasterization` documents."""
     n, c = means.shape[0], viewmats.shape[0]
     expected = {
         "means": (means, (n, 3)),

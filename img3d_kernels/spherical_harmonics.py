@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real spherical harmonics in the order (m from -l to l) and with the signs of 3D Gaussian Splatting's files."""
+"""Real spherical harmonics, in the order (m from -l to l) and with the signs that 3D Gaussian Splatting files use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 def sh_basis(degree: int, dirs: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N K"]:
-    """The `(degree + 1)^2` harmonics up to `degree` (0 to 3) in unit directions."""
+    """Evaluates the K = (degree + 1)^2 harmonics up to `degree` (0 to 3) in unit directions."""
     x, y, z = dirs.unbind(-1)
     xx, yy, zz = x * x, y * y, z * z
     basis = [torch.full_like(x, SH_C0)]
@@ -45,12 +45,12 @@ def sh_basis(degree: int, dirs: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N K"]:
 
 
 def rgb_to_sh(rgbs: Array) -> Array:
-    """The constant coefficient that shows a colour (in [0, 1]) to all sides, as 3DGS has it."""
+    """The degree-0 coefficients of a view-independent colour in [0, 1], with 3DGS's offset of 0.5."""
     shifted: Any = rgbs - 0.5
     return shifted / SH_C0
 
 
 def sh_to_rgb(sh_dc: Array) -> Array:
-    """The colour that a constant coefficient shows; the inverse of `rgb_to_sh`."""
+    """The colour of degree-0 coefficients; the inverse of `rgb_to_sh`."""
     scaled: Any = SH_C0 * sh_dc
     return 0.5 + scaled

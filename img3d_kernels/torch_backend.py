@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rasteriser in plain PyTorch: the readable twin that says what the compiled backends must compute.
+"""The rasteriser in plain PyTorch: the readable reference implementation for the compiled backends.
 
 Any device, any floating dtype. The maths and every threshold are those of gsplat 1.4.0's CUDA kernels
 (https://github.com/nerfstudio-project/gsplat), which follow "3D Gaussian Splatting for Real-Time Radiance Field
@@ -20,20 +20,20 @@ from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.spherical_harmonics import sh_basis
 
-# gsplat 1.4.0's thresholds, part of the meaning of an image: every backend uses these numbers.
+# gsplat 1.4.0's thresholds. They affect the image, so every backend uses the same values.
 MAX_ALPHA = 0.999
-"""A Gaussian lets at least 0.1 % through, so that the light behind it still gets a gradient."""
+"""A Gaussian transmits at least 0.1 %, so that whatever is behind it still gets a gradient."""
 MIN_ALPHA = 1.0 / 255.0
-"""Below one step of an 8-bit image a Gaussian is skipped in that pixel."""
+"""A Gaussian whose alpha is below one level of an 8-bit image is skipped in that pixel."""
 MIN_TRANSMITTANCE = 1e-4
-"""A pixel is finished before the Gaussian that would bring its transmittance to this or below."""
+"""Blending of a pixel stops before the Gaussian that would reduce its transmittance to this or below."""
 FOV_MARGIN = 0.3
-"""Margin around the image, in half image sizes. The projection is linearised at a Gaussian's centre, clamped to it."""
+"""Margin around the image, in half image sizes, to which the centre is clamped where the projection is linearised."""
 MAX_RADIUS = 1e9
-"""In pixels. Radii are int32: what is larger, or not a number, is left out."""
+"""In pixels. Radii are int32: Gaussians with a larger radius or NaN are culled."""
 TILE_SIZE = 16
-"""Pixels along a tile's side. Part of the meaning, not only of the speed: as in gsplat, a Gaussian reaches the pixels
-of every tile that its 3-sigma square touches, and no others."""
+"""Pixels along a tile's side. It affects the image, not only the speed: as in gsplat, a Gaussian reaches exactly the
+pixels of the tiles that its 3-sigma square touches."""
 
 
 def project_gaussians(
@@ -62,20 +62,20 @@ def project_gaussians(
     Float[Tensor, "C N"],
     Float[Tensor, "C N D"],
 ]:
-    """Project Gaussians into images and evaluate their colour as seen from each camera.
+    """Projects Gaussians into images and evaluates their colour as seen from each camera.
 
-    Arguments as in `rendering.rasterization`. Differentiable in everything but `Ks`, as gsplat.
+    Arguments as in `rendering.rasterization`. Differentiable in everything but `Ks`, as in gsplat.
 
     Returns:
-        radii: int32, 3 sigma of the longer axis in pixels, rounded up; 0 for a Gaussian that this camera leaves out:
-            not between near and far plane, no larger than `radius_clip`, off the image, or without a finite projection.
-        means2d: Projected centres in pixels. Zero where left out, as are depths and conics.
+        radii: int32, 3 sigma of the longer axis in pixels, rounded up; 0 for a Gaussian that is culled: not between
+            near and far plane, no larger than `radius_clip`, outside the image, or without a finite projection.
+        means2d: Projected centres in pixels. Zero for culled Gaussians, as are depths and conics.
         depths: z in the camera's frame.
         conics: Upper triangle (xx, xy, yy) of the inverse of the projected covariance.
-        opacities: Per camera; where `antialiased`, scaled to make up for `eps2d`.
+        opacities: Per camera; if `antialiased`, scaled to compensate for `eps2d`.
         colors: `[C, N, D]`, or `[C, N, 3]` from spherical harmonics.
 
-        Left-out Gaussians get zero gradients from all of these but `opacities` (unless `antialiased`) and `colors`
+        Culled Gaussians get zero gradients from all of these but `opacities` (unless `antialiased`) and `colors`
         (without `sh_degree`), which do not depend on the view.
     """
     Ks = Ks.detach()
@@ -86,8 +86,8 @@ def project_gaussians(
             means_c[..., 2], means2d, covars2d, width, height, near_plane, far_plane, radius_clip, eps2d
         )
 
-    # A second, differentiable pass in which harmless numbers stand for what was left out: a zero gradient times the
-    # infinite derivative of 1/z at z = 0 would be NaN, so it is the inputs that have to be replaced, not the results.
+    # A second, differentiable pass, with harmless values in place of culled Gaussians: a zero gradient times the
+    # infinite derivative of 1/z at z = 0 would be NaN, so the inputs must be replaced, not the results.
     visible = radii > 0  # [C, N]
     anywhere = visible.any(dim=0)[:, None]  # [N, 1]
     means = torch.where(anywhere, means, torch.zeros_like(means))
@@ -142,7 +142,7 @@ def _add_grad_stats(
 
 
 def quat_scale_to_covar(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
-    """Covariances R diag(scales^2) R^T, with R the rotation of the quaternions wxyz (normalised here; 0 gives NaN)."""
+    """Covariances R diag(scales^2) R^T, with R from quaternions wxyz (normalised here; 0 gives NaN)."""
     unit = quats / quats.norm(dim=-1, keepdim=True)  # 0 becomes NaN, as in gsplat
     axes = rotation_matrices(unit) * scales[:, None, :]
     return axes @ axes.transpose(-1, -2)
@@ -151,7 +151,7 @@ def quat_scale_to_covar(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"
 def spherical_harmonics(
     degree: int, dirs: Float[Tensor, "C N 3"], coeffs: Float[Tensor, "N K 3"]
 ) -> Float[Tensor, "C N 3"]:
-    """Colours of real spherical harmonics up to `degree` (0 to 3) in directions `dirs`, which are normalised here."""
+    """Evaluates spherical harmonics up to `degree` (0 to 3) in directions `dirs`, which are normalised here."""
     basis = sh_basis(degree, F.normalize(dirs, dim=-1))
     return torch.einsum("cnk,nkd->cnd", basis, coeffs[:, : basis.shape[-1]])
 
@@ -177,7 +177,7 @@ def _project(
     center = Ks[:, None, :2, 2]
     slopes = means_c[..., :2] / z[..., None]
     margin = FOV_MARGIN * 0.5 * size / focal
-    # Far outside the image the linearisation is so bad that it smears Gaussians across it: use the border's instead.
+    # Far outside the image the linearisation is so poor that it smears Gaussians across it: use the one at the margin.
     clamped = torch.minimum(torch.maximum(slopes, -center / focal - margin), (size - center) / focal + margin)
     fx_z, fy_z = (focal / z[..., None]).unbind(-1)
     zero = torch.zeros_like(z)
@@ -192,7 +192,7 @@ def _project(
 
 
 def _blur(covars2d: Float[Tensor, "C N 2 2"], eps2d: float) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
-    """Entries (xx, xy, yy) with `eps2d` added to the diagonal, and the determinant before and after, all `[C, N]`."""
+    """Adds `eps2d` to the diagonal. Returns the entries (xx, xy, yy) and the determinant before and after, `[C, N]`."""
     a, b, c = covars2d[..., 0, 0], covars2d[..., 0, 1], covars2d[..., 1, 1]
     det_sharp = a * c - b * b
     a, c = a + eps2d, c + eps2d
@@ -210,7 +210,7 @@ def _visible_radii(
     radius_clip: float,
     eps2d: float,
 ) -> Int[Tensor, "C N"]:
-    """Radii in pixels, 0 where left out. Tests are written so that NaN leaves out."""
+    """Radii in pixels, 0 for culled Gaussians. The comparisons are written so that NaN culls."""
     (a, _, c), _, det = _blur(covars2d, eps2d)
     half_trace = 0.5 * (a + c)
     longest_variance = half_trace + (half_trace * half_trace - det).clamp(min=0.01).sqrt()
@@ -237,14 +237,14 @@ def rasterize_to_pixels(
     absgrad: bool,
     grad_stats: GradStats | None = None,
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
-    """Blend projected Gaussians front to back in every pixel.
+    """Blends projected Gaussians front to back in every pixel.
 
-    Differentiable in means2d, conics, colors, opacities and backgrounds; not in depths, which only give the order
-    (ties by index). Where `absgrad`, backward sets `means2d.absgrad` `[C, N, 2]`: the sum over pixels of the absolute
-    value of that pixel's gradient of `means2d` (AbsGS, arXiv 2404.10484).
+    Differentiable in means2d, conics, colors, opacities and backgrounds; not in depths, which only determine the order
+    (ties by index). If `absgrad`, backward sets `means2d.absgrad` `[C, N, 2]`: the sum over pixels of the absolute
+    gradient of `means2d` (AbsGS, arXiv 2404.10484).
 
     Returns:
-        render `[C, H, W, D]`, and alpha `[C, H, W, 1]`: 1 minus the transmittance that is left.
+        render `[C, H, W, D]`, and alpha `[C, H, W, 1]`: 1 minus the remaining transmittance.
     """
     tracker = (
         _AbsgradTracker(means2d, grad_stats) if absgrad and means2d.requires_grad and torch.is_grad_enabled() else None
@@ -267,7 +267,7 @@ def rasterize_to_pixels(
                 tile = tile_min.new_tensor([tile_x // TILE_SIZE, tile_y // TILE_SIZE])
                 reaches = ((tile_min[camera, visible] <= tile) & (tile < tile_max[camera, visible])).all(dim=-1)
                 ids = visible[reaches]
-                # Recomputing a tile in backward keeps memory at one tile's worth, not the image's.
+                # Each tile is recomputed in backward, so that memory is needed for one tile, not for the image.
                 composited = checkpoint(
                     _composite,
                     _pixel_centers(tile_x, tile_y, width, height, means2d),
@@ -304,7 +304,7 @@ def _composite(
     background: Float[Tensor, "D"] | None,
     absgrad_hook: Callable[[Tensor | None], None] | None,
 ) -> Float[Tensor, "h w D+1"]:
-    """Blend Gaussians, given front to back, in some pixels; the last channel is alpha."""
+    """Blends Gaussians, sorted front to back, in some pixels; the last channel is alpha."""
     means2d = means2d.expand(*pixels.shape[:2], -1, -1)  # [h, w, G, 2]
     if absgrad_hook is not None:
         means2d.register_hook(absgrad_hook)
@@ -315,7 +315,7 @@ def _composite(
         blended = (sigmas >= 0) & (alphas >= MIN_ALPHA)
         blended &= torch.where(blended, 1.0 - alphas, 1.0).cumprod(dim=-1) > MIN_TRANSMITTANCE
     alphas = torch.where(blended, alphas, 0.0)
-    # Transmittance before each Gaussian and, last, behind all of them.
+    # Transmittance before each Gaussian and, as the last entry, behind all of them.
     transmittances = F.pad(torch.cumprod(1.0 - alphas, dim=-1), (1, 0), value=1.0)
     render = (alphas * transmittances[..., :-1]) @ colors
     remaining = transmittances[..., -1:]
@@ -325,9 +325,9 @@ def _composite(
 
 
 class _AbsgradTracker:
-    """Sums absolute per-pixel gradients while backward runs, then leaves them in `means2d.absgrad`.
+    """Sums absolute per-pixel gradients while backward runs, then stores them in `means2d.absgrad`.
 
-    `watched` stands in for `means2d` in the tiles: backward reaches it after every tile, which is when all is summed.
+    The tiles use `watched` in place of `means2d`: backward reaches it after all tiles, when the sums are complete.
     """
 
     def __init__(self, means2d: Tensor, grad_stats: GradStats | None) -> None:
@@ -348,7 +348,7 @@ class _AbsgradTracker:
         total = self._total[camera]
 
         def add(grad: Float[Tensor, "h w G 2"] | None) -> None:
-            if grad is not None:  # None: what follows the image has no gradient to give
+            if grad is not None:  # None: the loss does not depend on the image
                 total.index_add_(0, ids, grad.abs().sum(dim=(0, 1)))
 
         return add

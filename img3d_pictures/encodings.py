@@ -118,7 +118,12 @@ def linear_light(signal: FloatArray, transfer: TransferName) -> FloatArray:
         root = signal ** (1 / m2)
         absolute = 10_000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
         return np.minimum(absolute, PQ_PEAK) / PQ_WHITE
-    return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+    return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1
+
+
+def srgb_signal(light: FloatArray) -> FloatArray:
+    """sRGB values of linear light in [0, 1], the inverse of `linear_light` (IEC 61966-2-1)."""
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def _hlg_light(signal: FloatArray) -> FloatArray:
@@ -137,8 +142,7 @@ def _light_of_levels(transfer: TransferName, count: int) -> npt.NDArray[np.float
 def _srgb_levels() -> npt.NDArray[np.uint8]:
     """The sRGB level for each of 65536 equal steps of linear light in [0, 1]."""
     light = np.linspace(0, 1, 65536)
-    signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(255 * signal).astype(np.uint8)
+    return np.round(255 * srgb_signal(light)).astype(np.uint8)
 
 
 @cache

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mesh files, one module a format; `img3d_assets.mesh_files` chooses among them."""
+"""Mesh file formats, one module each; `img3d_assets.mesh_files` selects among them."""

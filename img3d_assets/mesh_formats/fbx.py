@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mesh as FBX, written and read by Blender: what Unity, Unreal, Maya and 3ds Max exchange.
+"""FBX, the exchange format of Unity, Unreal, Maya and 3ds Max, written and read by Blender.
 
-Blender takes over the process that it is imported into, so it gets one of its own.
+Blender takes over the process that imports it, so it runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from img3d_assets.mesh_geometry import welded
 from img3d_base.errors import InputError
 
 ARRAYS, TEXTURE, OUTPUT, CONVERTED = "mesh.npz", "texture.png", "mesh.fbx", "mesh.glb"
-"""Files that go to and from Blender."""
+"""Names of the files exchanged with Blender."""
 
 
 def check_installed() -> None:
-    """Raises InputError where there is no Blender."""
+    """Raises InputError if Blender's Python module is not installed."""
     if importlib.util.find_spec("bpy") is None:
         raise InputError(
             "FBX files are written by Blender, which is not installed: pip install 'img3d[fbx]' (Python 3.11 only)."
@@ -35,18 +35,18 @@ def check_installed() -> None:
 
 
 def write(mesh: Mesh, path: Path) -> None:
-    """Writes the file, the texture in it.
+    """Writes the file with the texture embedded.
 
     Args:
-        mesh: With y up, in metres.
-        path: Where to.
+        mesh: The mesh, y up, in metres.
+        path: The file.
 
     Raises:
         OSError: It cannot be written.
     """
     kept, of_vertex = welded(mesh)
     arrays = {
-        "vertices": mesh.vertices[kept] @ TO_Y_UP["z"],  # Blender has z up, and turns what it writes
+        "vertices": mesh.vertices[kept] @ TO_Y_UP["z"],  # Blender has z up, and rotates what it writes
         "faces": of_vertex[mesh.faces],
         "colors": mesh.colors[kept],
     }
@@ -65,7 +65,7 @@ def write(mesh: Mesh, path: Path) -> None:
 
 
 def read(path: Path) -> Mesh:
-    """All triangles of a file, in its rest pose, with y up: as Blender exports them to glTF.
+    """Reads all triangles of a file in its rest pose, y up, through Blender's export to glTF.
 
     Raises:
         InputError: Blender is not installed, or does not read the file.
@@ -77,12 +77,12 @@ def read(path: Path) -> Mesh:
         shutil.copyfile(path, folder / OUTPUT)
         _run_blender(folder, "read")
         if not (folder / CONVERTED).exists():
-            raise InputError(f"{path} is damaged, or no FBX file that Blender reads (it reads binary ones only)")
+            raise InputError(f"{path} is damaged, or not a binary FBX file, the only kind that Blender reads")
         return gltf_reading.read(folder / CONVERTED)
 
 
 def _run_blender(folder: Path, what: str) -> None:
-    """Raises OSError with what Blender says where it fails."""
+    """Runs `fbx_in_blender`; raises OSError with Blender's last line of output if it fails."""
     command = [sys.executable, "-m", "img3d_assets.mesh_formats.fbx_in_blender", what, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

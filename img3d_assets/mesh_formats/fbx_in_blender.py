@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The half of `fbx` that runs inside Blender: arrays in a folder become an FBX file beside them, or that a GLB."""
+"""The part of `fbx` that runs inside Blender: converts arrays in a folder to an FBX file, or an FBX file to GLB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from img3d_assets.mesh_formats.fbx import ARRAYS, CONVERTED, OUTPUT, TEXTURE
 
 
 def read(folder: Path) -> None:
-    """Makes a GLB of the FBX file."""
+    """Converts the FBX file in a folder to GLB."""
     import bpy  # pyright: ignore[reportMissingImports]
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -23,7 +23,7 @@ def read(folder: Path) -> None:
 
 
 def write(folder: Path) -> None:
-    """Makes an FBX file of the arrays."""
+    """Converts the arrays in a folder to an FBX file."""
     import bpy  # pyright: ignore[reportMissingImports]
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -50,7 +50,7 @@ def write(folder: Path) -> None:
     bpy.ops.export_scene.fbx(
         filepath=str(folder / OUTPUT),
         object_types={"MESH"},
-        apply_scale_options="FBX_SCALE_UNITS",  # a metre stays a metre: other programs show no factor of 100
+        apply_scale_options="FBX_SCALE_UNITS",  # keeps metres: without it, other programs see a factor of 100
         bake_space_transform=True,
         mesh_smooth_type="OFF",
         path_mode="COPY",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mesh as binary glTF 2.0, written by trimesh; for the web, game engines and nearly every viewer.
+"""Binary glTF 2.0, written by trimesh; for the web, game engines and nearly every viewer.
 
 The colours come from photos and include the light, which KHR_materials_unlit says. Programs that do not know this
 extension show a matt material.
@@ -20,7 +20,8 @@ from img3d_assets.mesh_geometry import vertex_normals
 
 UNLIT = "KHR_materials_unlit"
 OWN_COLOR = "_COLOR_0"
-"""trimesh writes colours with 8 bits, too few for linear ones; its name for attributes of our own has a line ahead."""
+"""Colours as a custom attribute, whose name trimesh requires to begin with an underscore: as colours it would write
+them with 8 bits, too few for linear values."""
 
 
 def glb(mesh: Mesh, brightness: float = 1.0) -> bytes:
@@ -42,7 +43,7 @@ def glb(mesh: Mesh, brightness: float = 1.0) -> bytes:
         baseColorTexture=None if mesh.texture is None else Image.fromarray(mesh.texture),
         metallicFactor=0.0,
         roughnessFactor=1.0,
-        doubleSided=True,  # a surface with holes is seen from behind too
+        doubleSided=True,  # surfaces with holes are visible from behind too
     )
     attributes: dict[str, npt.ArrayLike] = {}
     if mesh.texture is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The triangles of a .glb or .gltf of other programs: where its nodes place them, in their base colours.
+"""Reading the triangles of .glb and .gltf files: placed by the nodes, in their base colours.
 
-Lights, skins and animations are left out: a mesh is in its rest pose, and is shown in its colours.
+Lights, skins and animations are ignored: meshes are in their rest pose, with unlit colours.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_formats.joining import joined, tinted
 from img3d_assets.mesh_formats.textures import decoded
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import shown
+from img3d_base.foreign_files import check_expansion, shown
 
 TRIANGLES, STRIP, FAN = 4, 5, 6
-"""A primitive's mode; the others are points and lines."""
+"""Modes of a primitive with triangles; the others are points and lines."""
 MAX_PARTS = 100_000
 NOT_READ = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 SPECULAR = "KHR_materials_pbrSpecularGlossiness"
-"""What materials were before glTF's present ones."""
+"""An older extension for materials, with base colours of its own."""
 
 
 def read(path: Path) -> Mesh:
-    """All triangles of the file's scene, with y up.
+    """Reads all triangles of the file's scene, y up.
 
     Raises:
-        InputError: It is another kind of file, damaged, without triangles, or compressed.
+        InputError: It is not a glTF file, damaged, without triangles, or compressed.
     """
     reader = _MeshReader(read_gltf(path))
     return joined(reader.parts())
 
 
 def has_triangles(path: Path) -> bool:
-    """Whether any mesh of the file has them.
+    """Whether any mesh of the file has triangles.
 
     Raises:
-        InputError: It is no glTF file.
+        InputError: It is not a glTF file.
     """
     meshes = read_gltf(path).scene.get("meshes", [])
     return any(each.get("mode", TRIANGLES) in (TRIANGLES, STRIP, FAN) for mesh in meshes for each in mesh["primitives"])
@@ -55,12 +55,14 @@ class _MeshReader:
         self._tinted: dict[tuple[Any, ...], UInt8[np.ndarray, "H W 3"]] = {}
 
     def parts(self) -> list[Mesh]:
-        """Each primitive where a node places it, in the axes of the file."""
-        parts, known = [], {}
+        """The primitives, transformed by the nodes that place them, in the axes of the file."""
+        parts, known, placed = [], {}, 0
         for mesh, matrix in self.arrays.placed_meshes():
             if mesh not in known:
                 known[mesh] = [self._part(each) for each in self.scene["meshes"][mesh]["primitives"]]
             for part in filter(None, known[mesh]):
+                placed += part.vertices.nbytes + part.faces.nbytes
+                check_expansion(placed, self.arrays.size, f"{self.path}: its placed meshes")
                 parts.append(_placed(part, matrix))
             if len(parts) > MAX_PARTS:
                 raise InputError(f"{self.path} has more than {MAX_PARTS:,} parts: it is damaged")
@@ -69,13 +71,13 @@ class _MeshReader:
         return parts
 
     def _part(self, primitive: dict[str, Any]) -> Mesh | None:
-        """None for points and lines."""
+        """A primitive in its own coordinates; None for points and lines."""
         if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN) or "POSITION" not in primitive["attributes"]:
             return None
         for name in NOT_READ:
             if name in primitive.get("extensions", {}):
                 raise InputError(
-                    f"{self.path} is compressed with the glTF extension {name}, which is not read: export it without"
+                    f"{self.path} is compressed with {name}, which is not supported: export it without compression"
                 )
         vertices = self._attribute(primitive, "POSITION", 3).astype(np.float64)
         num = len(vertices)
@@ -115,25 +117,27 @@ class _MeshReader:
         else:
             indices = np.arange(num)
         if indices.min() < 0 or indices.max() >= num:
-            raise InputError(f"{self.path} is damaged: it has faces whose vertices it has not")
+            raise InputError(f"{self.path} is damaged: faces refer to vertices that do not exist")
         mode = primitive.get("mode", TRIANGLES)
         if mode == TRIANGLES:
             return indices[: len(indices) // 3 * 3].reshape(-1, 3)
         if mode == FAN:
             return np.stack([np.full(len(indices) - 2, indices[0]), indices[1:-1], indices[2:]], axis=1)
         faces = np.stack([indices[:-2], indices[1:-1], indices[2:]], axis=1)
-        faces[1::2, :2] = faces[1::2, 1::-1]  # every other triangle of a strip is wound the other way
+        faces[1::2, :2] = faces[1::2, 1::-1]  # every other triangle of a strip has the opposite winding
         return faces
 
     def _material(self, primitive: dict[str, Any]) -> dict[str, Any]:
         return self.scene["materials"][primitive["material"]] if "material" in primitive else {}
 
     def _texture(self, index: int, factor: Float[np.ndarray, "3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """Times the material's colour."""
+        """A texture multiplied by the material's linear colour."""
         texture = self.scene["textures"][index]
         source = texture.get("source", texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source"))
         if source is None:
-            raise InputError(f"{self.path} has textures in a format that is not read, such as KTX2: take PNG or JPEG")
+            raise InputError(
+                f"{self.path} has textures in a format that is not supported, such as KTX2: export it with PNG or JPEG"
+            )
         key = (source, *factor.tolist())
         if key not in self._tinted:
             if source not in self._images:
@@ -159,7 +163,7 @@ def _base_color(material: dict[str, Any]) -> tuple[Float[np.ndarray, "3"], dict[
 
 
 def _transformed(uvs: Float[np.ndarray, "N 2"], transform: dict[str, Any]) -> Float[np.ndarray, "N 2"]:
-    """KHR_texture_transform: scaled, then rotated, then moved."""
+    """Applies KHR_texture_transform: scale, then rotation, then offset."""
     angle = float(transform.get("rotation", 0))
     rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return uvs * transform.get("scale", [1, 1]) @ rotation.T + transform.get("offset", [0, 0])
@@ -167,6 +171,6 @@ def _transformed(uvs: Float[np.ndarray, "N 2"], transform: dict[str, Any]) -> Fl
 
 def _placed(part: Mesh, matrix: Float[np.ndarray, "4 4"]) -> Mesh:
     faces = part.faces
-    if np.linalg.det(matrix[:3, :3]) < 0:  # mirrored: outside stays outside
+    if np.linalg.det(matrix[:3, :3]) < 0:  # a reflection reverses the winding
         faces = faces[:, ::-1]
     return Mesh(part.vertices @ matrix[:3, :3].T + matrix[:3, 3], faces, part.colors, part.uvs, part.texture)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several meshes, each with colours or a texture of its own, as one mesh with one texture.
+"""Joining meshes that have colours or textures of their own into one mesh with one texture.
 
-Files of other programs have a material for each part; a `Mesh` has one texture, whose coordinates are in [0, 1].
+Files may have a material for each part; a `Mesh` has one texture, with coordinates in [0, 1].
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
+from img3d_assets.color_values import linear_of_srgb, srgb_of_linear
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_sampling import texture_colors
 from img3d_assets.quantised import bytes_of
@@ -22,21 +23,21 @@ MAX_TEXTURE = 8192
 GUTTER = 8
 """Pixels around each texture within a joined one, so that filtering does not mix neighbours."""
 SWATCH = 4
-"""Pixels along each side of the square that stands for one colour."""
-BEYOND = 1e-4
-"""Texture coordinates may leave [0, 1] by this much, as rounding does."""
+"""Side in pixels of the square that represents one colour."""
+UV_TOLERANCE = 1e-4
+"""Texture coordinates outside [0, 1] by at most this much are attributed to rounding."""
 
 Pixels = UInt8[np.ndarray, "H W 3"]
 
 
 def joined(parts: Sequence[Mesh]) -> Mesh:
-    """One mesh of all parts.
+    """Joins parts into one mesh.
 
-    Textures that repeat are unrolled as far as faces need it. Where some parts have textures and others colours at
-    their vertices, each face of the latter gets one colour.
+    Repeating textures are unrolled as far as the faces need it. If some parts have textures and others vertex colours,
+    each face of the latter gets a single colour.
 
     Args:
-        parts: At least one. Those that share a texture share the array.
+        parts: At least one. Parts that share a texture must share the array.
     """
     if all(part.texture is None for part in parts):
         return _stacked([replace(part, uvs=None) for part in parts], None)
@@ -49,13 +50,13 @@ def joined(parts: Sequence[Mesh]) -> Mesh:
 
 
 def _with_texture_colors(mesh: Mesh) -> Mesh:
-    """The colours that the texture has at the vertices, for formats without textures."""
+    """Sets vertex colours from the texture, for formats without textures."""
     assert mesh.uvs is not None and mesh.texture is not None
     return replace(mesh, colors=texture_colors(mesh, mesh.uvs))
 
 
 def _stacked(parts: Sequence[Mesh], texture: Pixels | None) -> Mesh:
-    """Parts of one texture, or of none."""
+    """Concatenates parts that have the same texture, or none."""
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
     uvs = [part.uvs for part in parts if part.uvs is not None]
     return Mesh(
@@ -68,27 +69,27 @@ def _stacked(parts: Sequence[Mesh], texture: Pixels | None) -> Mesh:
 
 
 def _picked(mesh: Mesh, vertices: Int64[np.ndarray, "M"], faces: Int64[np.ndarray, "F 3"]) -> Mesh:
-    """The mesh with other vertices: copies of its own."""
+    """The mesh with copies of its vertices, in a given order, and new faces."""
     uvs = None if mesh.uvs is None else mesh.uvs[vertices]
     return Mesh(mesh.vertices[vertices], faces, mesh.colors[vertices], uvs, mesh.texture)
 
 
 def _unrolled(mesh: Mesh) -> Mesh:
-    """Texture coordinates within [0, 1]: faces are moved by whole textures, and the texture repeated if that is not
+    """Brings texture coordinates into [0, 1]: shifts faces by whole textures, and repeats the texture if that is not
     enough."""
     assert mesh.uvs is not None and mesh.texture is not None
-    if mesh.uvs.min() >= -BEYOND and mesh.uvs.max() <= 1 + BEYOND:
+    if mesh.uvs.min() >= -UV_TOLERANCE and mesh.uvs.max() <= 1 + UV_TOLERANCE:
         return replace(mesh, uvs=mesh.uvs.clip(0, 1))
     corners = mesh.uvs[mesh.faces].astype(np.float64)
     low, high = corners.min(axis=1), corners.max(axis=1)
-    outside = (low < -BEYOND) | (high > 1 + BEYOND)
-    shifts = np.where(outside, np.floor(low + BEYOND), 0)
+    outside = (low < -UV_TOLERANCE) | (high > 1 + UV_TOLERANCE)
+    shifts = np.where(outside, np.floor(low + UV_TOLERANCE), 0)
     keys = np.concatenate([mesh.faces.reshape(-1, 1), np.repeat(shifts, 3, axis=0)], axis=1)
     unique, faces = np.unique(keys, axis=0, return_inverse=True)
     mesh = _picked(mesh, unique[:, 0].astype(np.int64), faces.reshape(-1, 3))
     assert mesh.uvs is not None and mesh.texture is not None
     uvs = mesh.uvs - unique[:, 1:]
-    columns, rows = np.ceil((high - shifts).max(axis=0) - BEYOND).astype(np.int64).clip(1, MAX_TEXTURE)
+    columns, rows = np.ceil((high - shifts).max(axis=0) - UV_TOLERANCE).astype(np.int64).clip(1, MAX_TEXTURE)
     height, width = mesh.texture.shape[:2]
     tile = _resized(mesh.texture, min(width, MAX_TEXTURE // columns), min(height, MAX_TEXTURE // rows))
     uvs = (uvs / [columns, rows]).clip(0, 1).astype(np.float32)
@@ -96,7 +97,7 @@ def _unrolled(mesh: Mesh) -> Mesh:
 
 
 def _with_swatches(mesh: Mesh) -> Mesh:
-    """Colours of vertices as a texture: for each face the mean of its corners'."""
+    """Converts vertex colours to a texture: one colour per face, the mean of its corners."""
     means = bytes_of(mesh.colors[mesh.faces].mean(axis=1))
     colors, of_face = np.unique(means, axis=0, return_inverse=True)
     side = int(np.ceil(np.sqrt(len(colors))))
@@ -111,7 +112,7 @@ def _with_swatches(mesh: Mesh) -> Mesh:
 
 
 def _with_atlas(parts: Sequence[Mesh]) -> Mesh:
-    """Textures side by side in one, on shelves of falling height."""
+    """Packs textures into one, on shelves of decreasing height."""
     textures = [part.texture for part in parts if part.texture is not None]
     scale = 1.0
     while True:
@@ -133,7 +134,7 @@ def _with_atlas(parts: Sequence[Mesh]) -> Mesh:
 
 
 def _shelves(sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], int, int]:
-    """Upper left corners of rectangles with gutters, and the width and height of all."""
+    """Packs rectangles with gutters: their upper left corners, and the total width and height."""
     outer = [(w + 2 * GUTTER, h + 2 * GUTTER) for w, h in sizes]
     width = max(*(w for w, _ in outer), int(np.sqrt(sum(w * h for w, h in outer))))
     corners, x, y, shelf = [(0, 0)] * len(outer), 0, 0, 0
@@ -152,9 +153,7 @@ def _resized(texture: Pixels, width: int, height: int) -> Pixels:
 
 
 def tinted(texture: Pixels, color: Float32[np.ndarray, "3"]) -> Pixels:
-    """A texture times a linear colour, as glTF's and USD's materials have it."""
-    from img3d_assets.color_values import linear_of_srgb, srgb_of_linear
-
+    """A texture multiplied by a linear colour, as in the materials of glTF and USD."""
     if np.allclose(color, 1, atol=1e-3):
         return texture
     levels = linear_of_srgb(np.linspace(0, 1, 256)[:, None].repeat(3, axis=1))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wavefront OBJ with its MTL: text that every program of the last thirty years reads.
+"""Writing Wavefront OBJ with its MTL, the text format that nearly every program reads.
 
-Ours: trimesh numbers positions and texture coordinates alike, so that a closed surface falls apart along the seams of
-its texture; and Open3D, which does not, writes neither normals of its own nor colours, nor notices a full disk.
+Our own writer: trimesh indexes positions and texture coordinates together, which splits a closed surface along the
+seams of its texture; Open3D does not, but it writes neither smooth normals nor colours, and does not notice a full
+disk.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ MATERIAL = "textured"
 
 
 def write(mesh: Mesh, path: Path, mtl_name: str | None) -> None:
-    """Writes the geometry; colours beside the positions, as MeshLab does, if there is no material.
+    """Writes the geometry; without a material, colours follow the positions, as in MeshLab.
 
     Args:
-        mesh: With y up, as programs that open it take it to be.
-        path: Where to.
-        mtl_name: The file that describes its material.
+        mesh: The mesh, y up, as most programs assume.
+        path: The OBJ file.
+        mtl_name: Name of the MTL file; None without a material.
     """
     kept, of_vertex = welded(mesh)
-    corners = of_vertex[mesh.faces] + 1  # counted from 1, as all of them
+    corners = of_vertex[mesh.faces] + 1  # OBJ's indices count from 1
     columns = [corners, mesh.faces + 1, corners]
     positions, positions_format = mesh.vertices[kept], "v %.8g %.8g %.8g"
     with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -48,7 +49,7 @@ def write(mesh: Mesh, path: Path, mtl_name: str | None) -> None:
 
 
 def material(texture_name: str) -> str:
-    """The MTL file: matt, coloured by a texture."""
+    """The contents of the MTL file: a matt material with a texture."""
     return f"newmtl {MATERIAL}\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture_name}\n"
 
 

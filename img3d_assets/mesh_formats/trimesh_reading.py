@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OBJ, PLY and STL of other programs, read by trimesh: all triangles, in the axes of the file."""
+"""Reading OBJ, PLY and STL with trimesh: all triangles, in the axes of the file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from img3d_base.errors import InputError, some_names, warn
 from img3d_base.foreign_files import check_claim, inside, legible, open_regular, read_bytes
 
 GREY = 0.7
-"""Of what has no colour of its own."""
+"""Colour, in all channels, of parts without a colour of their own."""
 MAX_HEADER_BYTES = 1 << 20
 PLY_ELEMENT = re.compile(rb"^element[ \t]+\w+[ \t]+(\d+)[ \t\r]*$", re.MULTILINE)
 
 
 def read(path: Path) -> Mesh:
-    """All triangles of the file; larger polygons are divided.
+    """Reads all triangles of the file; larger polygons are triangulated.
 
     Raises:
         InputError: The file cannot be read, or has no triangles.
@@ -42,24 +42,24 @@ def read(path: Path) -> Mesh:
     shapes: Iterable[Any] = scene.dump()
     parts = [_part(shape, pixels) for shape in shapes if isinstance(shape, trimesh.Trimesh) and len(shape.faces) > 0]
     if files.missing:
-        warn(f"{path} names files that cannot be read: {some_names(files.missing)}; what they colour is grey.")
+        warn(f"{path} names files that cannot be read: {some_names(files.missing)}; parts that need them are grey.")
     if not parts:
-        raise InputError(f"{path} has no faces: there is nothing to show")
+        raise InputError(f"{path} has no faces")
     return joined(parts)
 
 
 def has_faces(path: Path) -> bool:
-    """Whether a PLY has a table of faces."""
+    """Whether a PLY file has faces."""
     with open_regular(path) as file:
         header = file.read(MAX_HEADER_BYTES).partition(b"end_header")[0]
     return re.search(rb"^element[ \t]+(face|tristrips)[ \t]+0*[1-9]", header, re.MULTILINE) is not None
 
 
 def check_ply_counts(contents: bytes, path: Path) -> None:
-    """Raises InputError where a PLY claims more rows than it has bytes: trimesh would ask for the memory."""
+    """Raises InputError if a PLY claims more rows than it has bytes: trimesh would allocate the memory."""
     header, end, body = contents[:MAX_HEADER_BYTES].partition(b"end_header")
     if not end:
-        raise InputError(f"{path} is no PLY file, or its header is cut off")
+        raise InputError(f"{path} is not a PLY file, or its header is cut off")
     available = len(contents) - len(header)
     for count in PLY_ELEMENT.findall(header):
         if len(count) > 18:
@@ -68,7 +68,7 @@ def check_ply_counts(contents: bytes, path: Path) -> None:
 
 
 class _FilesBeside(Resolver):
-    """Gives trimesh the files that one names, if they are in its folder or below; notes the others."""
+    """Resolves files that a mesh file names, if they are in its folder or below; records the others in `missing`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,7 +79,7 @@ class _FilesBeside(Resolver):
         try:
             return read_bytes(inside(self.path, name))
         except InputError:
-            # Exporters leave absolute paths of the author's machine: the file is often here under its own name.
+            # Exporters write absolute paths of the author's machine: the file is often here under its bare name.
             try:
                 return read_bytes(inside(self.path, name.rpartition("/")[2]))
             except InputError as error:
@@ -90,18 +90,18 @@ class _FilesBeside(Resolver):
         return sorted(os.listdir(self.path.parent))
 
     def write(self, name: str, data: Any) -> None:
-        raise NotImplementedError("nothing is written beside what is read")
+        raise NotImplementedError("this resolver only reads")
 
     def namespaced(self, namespace: str) -> Resolver:
         return self
 
 
 def _part(shape: Any, pixels: dict[int, UInt8[np.ndarray, "H W 3"]]) -> Mesh:
-    """One geometry.
+    """Converts one geometry.
 
     Args:
-        shape: trimesh's.
-        pixels: Textures by the identity of trimesh's picture: geometries that share one share the array.
+        shape: trimesh's geometry.
+        pixels: Cache of textures by the identity of trimesh's picture, so that parts that share one share the array.
     """
     from trimesh.visual import TextureVisuals
 
@@ -129,6 +129,6 @@ def _part(shape: Any, pixels: dict[int, UInt8[np.ndarray, "H W 3"]]) -> Mesh:
 
 
 def _in_unit(colors: Any) -> Any:
-    """Bytes, or numbers in [0, 1], as float32 in [0, 1], without alpha."""
+    """Converts colours, bytes or floats in [0, 1], to float32 in [0, 1], without alpha."""
     colors = np.asarray(colors)[..., :3]
     return (colors / 255 if colors.dtype.kind in "iu" else colors).astype(np.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mesh as USDZ, written by Pixar's own library: what iPhones and Macs show without any program, also in the room."""
+"""USDZ, written with Pixar's USD library: iPhones and Macs show it natively, also in augmented reality."""
 
 # pyright: reportAttributeAccessIssue=false
 # pxr is compiled, and has no type stubs.
@@ -16,6 +16,7 @@ from PIL import Image
 from img3d_assets.color_values import linear_of_srgb
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_geometry import vertex_normals, welded
+from img3d_base.foreign_files import reason
 
 TEXTURE = "texture.png"
 
@@ -24,8 +25,8 @@ def write(mesh: Mesh, path: Path) -> None:
     """Writes the package.
 
     Args:
-        mesh: With y up, in metres.
-        path: Where to.
+        mesh: The mesh, y up, in metres.
+        path: The file.
 
     Raises:
         OSError: It cannot be written.
@@ -41,7 +42,7 @@ def write(mesh: Mesh, path: Path) -> None:
             _write_layer(mesh, layer)
             done = UsdUtils.CreateNewUsdzPackage(str(layer), str(package))
         except Tf.ErrorException as error:
-            raise OSError(_first_line(error)) from error
+            raise OSError(reason(error)) from error
         if not done:
             raise OSError("the USD library could not make the package")
         package.replace(path)
@@ -80,7 +81,7 @@ def _write_layer(mesh: Mesh, path: Path) -> None:
 
 
 def _bind_material(stage: Any, surface: Any, textured: bool) -> None:
-    """A matt UsdPreviewSurface, coloured by the texture or by the vertices."""
+    """Binds a matt UsdPreviewSurface, coloured by the texture or by vertex colours."""
     from pxr import Sdf, UsdShade
 
     material = UsdShade.Material.Define(stage, "/mesh/material")
@@ -109,7 +110,3 @@ def _bind_material(stage: Any, surface: Any, textured: bool) -> None:
         diffuse.ConnectToSource(primvar.CreateOutput("result", Sdf.ValueTypeNames.Float3))
     material.CreateSurfaceOutput().ConnectToSource(shader.CreateOutput("surface", Sdf.ValueTypeNames.Token))
     UsdShade.MaterialBindingAPI.Apply(surface.GetPrim()).Bind(material)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The triangles of a USDZ, read by Pixar's library: at its first time, in its materials' colours."""
+"""Reading the triangles of USDZ with Pixar's USD library: at the earliest time, in their materials' base colours."""
 
 # pyright: reportAttributeAccessIssue=false
 # pxr is compiled, and has no type stubs.
@@ -23,14 +23,14 @@ from img3d_base.foreign_files import open_zip, reason, zip_member
 
 MAX_MEMBER_BYTES = 1 << 30
 GREY = 0.18
-"""Linear; what USD shows without a colour."""
+"""USD's default colour, linear."""
 
 
 def read(path: Path) -> tuple[Mesh, UpAxis]:
-    """All triangles of the stage, and the axis that points up in it.
+    """Reads all triangles of the stage; returns them and the stage's up axis.
 
     Raises:
-        InputError: It is no USDZ, damaged, or has no faces.
+        InputError: It is not a USDZ file, damaged, or has no faces.
     """
     from pxr import Tf, Usd, UsdGeom
 
@@ -44,17 +44,17 @@ def read(path: Path) -> tuple[Mesh, UpAxis]:
         surfaces = [prim for prim in stage.Traverse(Usd.TraverseInstanceProxies()) if prim.IsA(UsdGeom.Mesh)]
         parts = [_part(prim, np.array(places.GetLocalToWorldTransform(prim)), path, textures) for prim in surfaces]
     except Tf.ErrorException as error:
-        raise InputError(f"{path} is no sound USDZ: {reason(error)}") from error
+        raise InputError(f"{path} is not a valid USDZ file: {reason(error)}") from error
     parts = [part for part in parts if part is not None]
     if not parts:
-        raise InputError(f"{path} has no faces: there is nothing to show")
+        raise InputError(f"{path} has no faces")
     return joined(parts), up
 
 
 def _part(
     prim: Any, place: Float[np.ndarray, "4 4"], path: Path, textures: dict[str, UInt8[np.ndarray, "_ _ 3"]]
 ) -> Mesh | None:
-    """One surface; a vertex for each corner, since texture coordinates may be the corners'. None without faces."""
+    """Converts one mesh, with a vertex per corner, as texture coordinates may be per corner. None without faces."""
     from pxr import Usd, UsdGeom
 
     surface, time = UsdGeom.Mesh(prim), Usd.TimeCode.EarliestTime()
@@ -64,7 +64,7 @@ def _part(
     if len(counts) == 0 or len(points) == 0 or surface.ComputeVisibility(time) == UsdGeom.Tokens.invisible:
         return None
     if counts.min() < 0 or counts.sum() != len(indices) or indices.min() < 0 or indices.max() >= len(points):
-        raise InputError(f"{path} is damaged: it has faces whose vertices it has not")
+        raise InputError(f"{path} is damaged: faces refer to vertices that do not exist")
     faces, of_face = _fans(counts)
     if surface.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded or np.linalg.det(place[:3, :3]) < 0:
         faces = faces[:, ::-1]
@@ -86,7 +86,7 @@ def _part(
 
 
 def _fans(counts: Int64[np.ndarray, "P"]) -> tuple[Int64[np.ndarray, "F 3"], Int64[np.ndarray, "F"]]:
-    """Polygons as triangles about their first corners, and the polygon of each."""
+    """Triangulates polygons as fans around their first corners; returns triangles and the polygon of each."""
     triangles = np.maximum(counts - 2, 0)
     of_face = np.repeat(np.arange(len(counts)), triangles)
     first = (np.cumsum(counts) - counts)[of_face]
@@ -97,7 +97,7 @@ def _fans(counts: Int64[np.ndarray, "P"]) -> tuple[Int64[np.ndarray, "F 3"], Int
 def _of_corners(
     primvar: Any, indices: Int64[np.ndarray, "C"], counts: Int64[np.ndarray, "P"], num_points: int
 ) -> Float[np.ndarray, "C D"] | None:
-    """A primvar's value at each corner; None where there is none that fits."""
+    """A primvar's value at each corner; None if it is missing or its size does not match."""
     from pxr import Usd
 
     if not primvar or not primvar.HasValue():
@@ -114,7 +114,7 @@ def _of_corners(
 
 
 def _appearance(prim: Any, path: Path) -> tuple[list[float], str | None, str]:
-    """A surface's linear colour, its texture's name in the package, and what its texture coordinates are called."""
+    """A surface's linear colour, its texture's name in the package, and the primvar of its texture coordinates."""
     from pxr import UsdShade
 
     color, texture_name, uv_name = [GREY] * 3, None, "st"
@@ -130,7 +130,7 @@ def _appearance(prim: Any, path: Path) -> tuple[list[float], str | None, str]:
     file = texture.GetInput("file")
     if file and file.Get() is not None:
         asset = file.Get()
-        # What the library resolves is "package.usdz[0/texture.png]".
+        # The library resolves to "package.usdz[0/texture.png]".
         resolved = str(asset.resolvedPath).rpartition("[")[2].rstrip("]")
         texture_name = resolved or posixpath.normpath(asset.path)
         coordinates = texture.GetInput("st")

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""antimatter15's .splat: 32 bytes a Gaussian, without spherical harmonics; web viewers show it while it arrives.
+"""antimatter15's .splat: 32 bytes per Gaussian, without spherical harmonics; web viewers show it while it loads.
 
-A table without a header, in the order of importance: https://github.com/antimatter15/splat (`convert.py`). NumPy is
-all that it takes.
+A table without a header, in order of importance: https://github.com/antimatter15/splat (`convert.py`).
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from img3d_base.foreign_files import open_regular
 from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("color", "u1", 4), ("quat", "u1", 4)])
-LOOKED_AT, MOSTLY, UNIT_LENGTH = 1000, 0.9, 0.05
-"""How many rows tell whether a file is such a table, which share of them has to look so, and what their quaternions'
-lengths may differ from 1, which rounding makes of them."""
+TESTED_ROWS, MIN_SHARE, NORM_TOLERANCE = 1000, 0.9, 0.05
+"""To recognise such a table: the number of rows tested, the share of them that must be plausible, and by how much
+rounding may change the norm of their unit quaternions."""
 
 
 def write(splats: Gaussians, file: BinaryIO) -> None:
-    """Those that matter most first. What depends on the view is lost."""
+    """Writes the table, the most important Gaussians first. View-dependent colour is lost."""
     splats = splats[np.argsort(-splats.importance(), kind="stable")]
     rows = np.empty(len(splats), ROW)
     rows["mean"] = splats.means
@@ -39,19 +38,19 @@ def write(splats: Gaussians, file: BinaryIO) -> None:
 
 
 def read(path: Path) -> Gaussians:
-    """The Gaussians.
+    """Reads the Gaussians.
 
     Raises:
-        InputError: It cannot be such a table.
+        InputError: The file's size is not that of such a table.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size % ROW.itemsize:
             raise InputError(
-                f"{path} has {size:,} bytes, no multiple of {ROW.itemsize}: it is cut off, or another kind of file"
+                f"{path} has {size:,} bytes, not a multiple of {ROW.itemsize}: it is cut off, or another kind of file"
             )
         rows = np.memmap(file, ROW, "r", shape=check_count(size // ROW.itemsize, path))
-    with np.errstate(divide="ignore", invalid="ignore"):  # no extent along an axis: flat; less: left out later
+    with np.errstate(divide="ignore", invalid="ignore"):  # log of 0: flat; of negative numbers: dropped later
         log_scales = np.log(rows["scale"])
     return Gaussians(
         rows["mean"].astype(np.float32),
@@ -64,12 +63,14 @@ def read(path: Path) -> Gaussians:
 
 
 def looks_like(path: Path) -> bool:
-    """Whether a file that has another ending can be such a table: nothing marks its beginning."""
+    """Whether a file looks like such a table, which has no magic number: judged by its size and first rows."""
     with open_regular(path) as file:
-        size, start = os.fstat(file.fileno()).st_size, file.read(LOOKED_AT * ROW.itemsize)
+        size, start = os.fstat(file.fileno()).st_size, file.read(TESTED_ROWS * ROW.itemsize)
     if size == 0 or size % ROW.itemsize:
         return False
     rows = np.frombuffer(start, ROW)
     lengths = np.linalg.norm((rows["quat"].astype(np.float64) - 128) / 128, axis=1)
     numbers = np.isfinite(rows["mean"]).all(axis=1) & np.isfinite(rows["scale"]).all(axis=1)
-    return bool(np.mean(numbers & (rows["scale"] >= 0).all(axis=1) & (np.abs(lengths - 1) < UNIT_LENGTH)) > MOSTLY)
+    return bool(
+        np.mean(numbers & (rows["scale"] >= 0).all(axis=1) & (np.abs(lengths - 1) < NORM_TOLERANCE)) > MIN_SHARE
+    )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PlayCanvas's compressed PLY: Gaussians in chunks of 256, each value a few bits between its chunk's extremes.
+"""PlayCanvas's compressed PLY: Gaussians in chunks of 256, each value quantised between its chunk's extremes.
 
-16 bytes a Gaussian, and one more for each spherical harmonics coefficient; a 3DGS PLY has four times as many. The
-layout is documented at https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/ply/ and by its reader,
-the engine's `gsplat-compressed-data.js`. Ours: gsply (PyPI) has it too, but Numba comes with it.
+16 bytes per Gaussian, and one more per spherical harmonics coefficient; a 3DGS PLY has four times as many. The layout
+is documented at https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/ply/ and by its reader, the
+engine's `gsplat-compressed-data.js`. Our own code, because gsply (PyPI) requires Numba.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 CHUNK = 256
 MAX_LOG_SCALE = 20.0
-"""The format's own limit, on both sides."""
+"""The format's limit, for both signs."""
 BOUNDS = {"means": ("x", "y", "z"), "scales": ("scale_x", "scale_y", "scale_z"), "colors": ("r", "g", "b")}
-"""What the extremes of each chunk are called, after min_ and max_."""
+"""Names of each chunk's extremes, after min_ and max_."""
 PACKED = ("position", "rotation", "scale", "color")
-"""What the words of each Gaussian are called, after packed_."""
+"""Names of each Gaussian's words, after packed_."""
 MEAN_BITS, ROTATION_BITS, SCALE_BITS, COLOR_BITS = (11, 10, 11), (10, 10, 10), (11, 10, 11), (8, 8, 8, 8)
 
 
 def write(splats: Gaussians, file: BinaryIO) -> None:
-    """The file of `compressed_ply`."""
+    """Writes the file."""
     file.write(compressed_ply(splats))
 
 
 def compressed_ply(splats: Gaussians) -> bytes:
-    """The file's bytes. Neighbours in space come one after another, so that chunks are small and positions precise.
+    """The contents of the file. Gaussians are in Morton order, so that chunks are small and positions precise.
 
     Args:
         splats: At least one, all finite.
@@ -61,7 +61,7 @@ def compressed_ply(splats: Gaussians) -> bytes:
         ],
         axis=1,
     )
-    # A coefficient is one of 256 equal steps from -4 to 4; one channel comes after another, as in the 3DGS PLY.
+    # Coefficients are quantised to 256 equal steps in [-4, 4], channel by channel as in the 3DGS PLY.
     rest = splats.sh_rest.transpose(0, 2, 1).reshape(len(splats), -1)
     rest = np.clip(np.floor((rest / 8 + 0.5) * 256), 0, 255).astype(np.uint8)
 
@@ -80,15 +80,15 @@ def compressed_ply(splats: Gaussians) -> bytes:
 
 
 def is_compressed(ply: PlyTables) -> bool:
-    """Whether a PLY is one of these, whatever its name."""
+    """Whether a PLY file is a compressed one, whatever its name."""
     return "chunk" in ply.tables or "packed_position" in _names(ply.tables.get("vertex"))
 
 
 def splats_of(ply: PlyTables, path: Path) -> Gaussians:
-    """The Gaussians.
+    """Decodes the Gaussians.
 
     Args:
-        ply: What was read of the file.
+        ply: The file's tables.
         path: The file, for messages.
 
     Raises:
@@ -121,7 +121,7 @@ def splats_of(ply: PlyTables, path: Path) -> Gaussians:
     largest = np.asarray(vertices["packed_rotation"]).astype(np.uint32) >> np.uint32(30)
     colors = fractions("color", COLOR_BITS)
     alphas, colors = colors[:, 3], colors[:, :3]
-    if "min_r" in _names(chunks):  # older files have colours from 0 to 1
+    if "min_r" in _names(chunks):  # in older files, colours are in [0, 1]
         colors = between(colors, BOUNDS["colors"])
     return Gaussians(
         between(fractions("position", MEAN_BITS), BOUNDS["means"]),
@@ -159,14 +159,14 @@ def _extremes(values: Float[np.ndarray, "N D"]) -> tuple[Float[np.ndarray, "C D"
 def _within(
     values: Float[np.ndarray, "N D"], low: Float[np.ndarray, "C D"], high: Float[np.ndarray, "C D"]
 ) -> Float[np.ndarray, "N D"]:
-    """Each value's place between the extremes of its chunk, in [0, 1]."""
+    """Maps each value to [0, 1] between the extremes of its chunk."""
     chunk = np.arange(len(values)) // CHUNK
     extent = high.astype(np.float64) - low
     return (values - low[chunk]) / np.where(extent > 0, extent, 1)[chunk]
 
 
 def _pack(values: Float[np.ndarray, "N D"], bits: tuple[int, ...]) -> UInt32[np.ndarray, "N"]:
-    """Values in [0, 1], rounded to so many bits each, the first in the highest bits."""
+    """Packs values in [0, 1], quantised to the given numbers of bits, the first in the highest bits."""
     word = np.zeros(len(values), np.uint32)
     for column, count in enumerate(bits):
         word = (word << np.uint32(count)) | levels(values[:, column], count)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""glTF 2.0 with Khronos' KHR_gaussian_splatting: 32-bit floats, exact; programs that do not know it show points.
+"""glTF 2.0 with Khronos' KHR_gaussian_splatting: exact 32-bit floats; programs without the extension show points.
 
-https://github.com/KhronosGroup/glTF/tree/main/extensions/2.0/Khronos/KHR_gaussian_splatting as of the release
-candidate of 2026, in which scales are linear. Ours: the container is a JSON text and one block of bytes, which is all
-that pygltflib would take over, and trimesh does not keep such attributes. PlayCanvas's splat-transform writes these
-and reads none (as of 3.7.0), not its own either: give it .ply, .sog or .compressed.ply.
+https://github.com/KhronosGroup/glTF/tree/main/extensions/2.0/Khronos/KHR_gaussian_splatting as of the release candidate
+of 2026, in which scales are linear. Our own code: pygltflib would only handle the JSON and the binary block, and
+trimesh drops such attributes. PlayCanvas's splat-transform (as of 3.7.0) writes this format but does not read it, not
+even its own files: give it .ply, .sog or .compressed.ply.
 
 Its axes are x left, y up, z forward; those of 3DGS are x right, y down, z forward.
 """
@@ -41,33 +41,33 @@ SPZ_EXTENSIONS = (
     "KHR_spz_gaussian_splats_compression",
     "KHR_spz_compression",
 )
-"""The drafts of an SPZ inside a glTF, the latest first: within the extension, or beside or instead of it."""
+"""The drafts of extensions for SPZ inside glTF, the latest first: nested in `EXTENSION`, beside it or instead of it."""
 MAX_PARTS = 1000
-"""Sets of Gaussians at nodes, of which real files have one or a few."""
+"""Largest number of placed primitives with Gaussians; real files have one or a few."""
 LINEAR = "lin_rec709_display"
-"""Of the extension's two colour spaces the one that is not 3DGS's."""
+"""The extension's linear colour space; the other one is that of 3DGS."""
 
 
 def write_glb(splats: Gaussians, file: BinaryIO) -> None:
-    """The binary container: header, JSON, numbers."""
+    """Writes the binary form: header, JSON chunk, binary chunk."""
     scene, numbers = _scene(splats)
     text = json.dumps(scene, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    file.write(struct.pack("<3I", MAGIC, 2, 12 + 8 + len(text) + 8 + len(numbers)))
+    file.write(struct.pack("<4s2I", MAGIC, 2, 12 + 8 + len(text) + 8 + len(numbers)))
     file.write(struct.pack("<2I", len(text), JSON_CHUNK) + text)
     file.write(struct.pack("<2I", len(numbers), BINARY_CHUNK))
     file.write(numbers)
 
 
 def write_gltf(splats: Gaussians, file: BinaryIO) -> None:
-    """The text form, the numbers inside it: one file again, by a third larger."""
+    """Writes the text form as a single file with embedded data, a third larger."""
     scene, numbers = _scene(splats)
     scene["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(numbers).decode()
     file.write(json.dumps(scene).encode())
 
 
 def _scene(splats: Gaussians) -> tuple[dict[str, Any], bytes]:
-    """The JSON, and its only buffer."""
+    """The JSON and its only buffer."""
     splats = rotated(splats, TO_Y_UP["-y"])
     quats = splats.quats / np.linalg.norm(splats.quats.astype(np.float64), axis=1, keepdims=True)
     alphas = splats.alphas()
@@ -86,7 +86,7 @@ def _scene(splats: Gaussians) -> tuple[dict[str, Any], bytes]:
         component = 5121 if values.dtype == np.uint8 else 5126
         values = np.ascontiguousarray(values, COMPONENTS[component])
         views.append({"buffer": 0, "byteOffset": len(numbers), "byteLength": values.nbytes, "target": 34962})
-        numbers += values.tobytes()  # of 4 bytes a Gaussian, or a multiple: aligned as glTF wants it
+        numbers += values.tobytes()  # a multiple of 4 bytes per Gaussian: aligned as glTF requires
         kind = next(kind for kind, width in WIDTHS.items() if width == values.shape[1])
         accessor = {"bufferView": len(accessors), "componentType": component, "count": len(splats), "type": kind}
         if component == 5121:
@@ -114,10 +114,10 @@ def _scene(splats: Gaussians) -> tuple[dict[str, Any], bytes]:
 
 
 def read(path: Path) -> Gaussians:
-    """The Gaussians of all meshes of the file's scene that have the extension, where its nodes put them.
+    """Reads the Gaussians of all meshes in the file's scene, transformed by its nodes.
 
     Raises:
-        InputError: It is another kind of file, cut off or damaged, without Gaussians, or compressed in an unknown way.
+        InputError: It is not a glTF file, cut off or damaged, without Gaussians, or in an unsupported compression.
     """
     arrays = read_gltf(path)
     reader, scene = _Reader(arrays), arrays.scene
@@ -154,7 +154,7 @@ class _Reader:
         self.arrays, self.scene, self.path = arrays, arrays.scene, arrays.path
 
     def count(self, primitive: dict[str, Any]) -> int:
-        """How many Gaussians it claims to have."""
+        """The number of Gaussians that a primitive claims to have."""
         packed = self._spz(primitive)
         if packed is not None:
             return spz.count_of(packed, self.path)
@@ -162,17 +162,17 @@ class _Reader:
         return check_count(self._accessor(primitive, "POSITION")["count"], self.path)
 
     def sh_degree(self, primitive: dict[str, Any]) -> int:
-        """Of its harmonics, at most."""
+        """Degree of a primitive's harmonics; an upper bound if they are compressed."""
         if self._spz(primitive) is not None:
             return 3
         present = sum(name in primitive["attributes"] for name in _harmonics(3))
         return max(degree for degree, count in SH_COEFFICIENTS.items() if count <= present)
 
     def splats(self, primitive: dict[str, Any]) -> Gaussians:
-        """In the axes of the file."""
+        """A primitive's Gaussians, in the axes of the file."""
         packed = self._spz(primitive)
         if packed is not None:
-            # The draft has the numbers turned by half a turn about y; Cesium, which most such files are made for, not.
+            # The draft prescribes half a turn about y; Cesium, for which most such files are made, does not apply it.
             splats, axes = spz.splats_as_stored(packed, self.path)
             return rotated(splats, TO_Y_UP["-y"] @ spz.TO_3DGS_AXES[axes]) if axes else splats
         num = self.count(primitive)
@@ -186,7 +186,7 @@ class _Reader:
             return found
 
         rest = [values(name) for name in _harmonics(self.sh_degree(primitive))]
-        with np.errstate(divide="ignore", invalid="ignore"):  # no extent along an axis: flat; less: left out later
+        with np.errstate(divide="ignore", invalid="ignore"):  # log of 0: flat; of negative numbers: dropped later
             log_scales = np.log(values(f"{EXTENSION}:SCALE"))
         splats = Gaussians(
             values("POSITION"),
@@ -200,7 +200,7 @@ class _Reader:
         return _with_srgb_colors(splats) if linear else splats
 
     def _spz(self, primitive: dict[str, Any]) -> memoryview | None:
-        """The SPZ that a primitive's Gaussians are in; None if they are not compressed."""
+        """The SPZ data that holds a primitive's Gaussians; None if they are not compressed."""
         within = primitive["extensions"].get(EXTENSION, {}).get("extensions", {})
         extensions = primitive["extensions"] | within
         for name in SPZ_EXTENSIONS:
@@ -208,7 +208,7 @@ class _Reader:
                 return self.arrays.view(extensions[name]["bufferView"], f"{self.path}: its compressed Gaussians")
         if within:
             raise InputError(
-                f"{self.path} has its Gaussians in the glTF extension {shown(next(iter(within)))}, which is not read: "
+                f"{self.path} has its Gaussians in {shown(next(iter(within)))}, which is not supported: "
                 "export it without compression, or as .ply or .spz"
             )
         return None
@@ -220,14 +220,19 @@ class _Reader:
 
 
 def _placed(splats: Gaussians, matrix: Float[np.ndarray, "4 4"], path: Path) -> Gaussians:
-    """Moved by a matrix of rotation, translation and one scale: others have no meaning for Gaussians.
+    """Transforms Gaussians by a matrix of rotation (or reflection), translation and uniform scale.
 
     Returns:
-        The Gaussians, `means` in double precision until all are together.
+        The Gaussians with `means` in double precision, until all parts are joined.
+
+    Raises:
+        InputError: The matrix stretches or shears.
     """
     scale = float(np.cbrt(abs(np.linalg.det(matrix[:3, :3]))))
     if not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, scale**2 * np.eye(3), atol=1e-4 * scale**2) or scale == 0:
-        raise InputError(f"{path} stretches or shears its Gaussians")
+        raise InputError(
+            f"{path} stretches or shears its Gaussians, which is not supported: apply the node's scale first"
+        )
     means = splats.means.astype(np.float64)
     if not np.array_equal(matrix, np.eye(4)):
         splats = rotated(splats, matrix[:3, :3] / scale)
@@ -242,7 +247,7 @@ def _harmonics(degree: int) -> list[str]:
 
 
 def _with_srgb_colors(splats: Gaussians) -> Gaussians:
-    """Linear colours as those of 3DGS, in first order: what depends on the view is scaled by the curve's slope."""
+    """Converts linear colours to sRGB to first order: view-dependent coefficients are scaled by the curve's slope."""
     linear = splats.colors().clip(0, 1)
     slope = np.where(linear <= 0.0031308, 12.92, 1.055 / 2.4 * np.maximum(linear, 0.0031308) ** (1 / 2.4 - 1))
     encoded = srgb_of_linear(linear)

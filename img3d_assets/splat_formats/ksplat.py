@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mkkellogg's .ksplat, read only: its author points to other formats now, and files of it are still about.
+"""mkkellogg's .ksplat, read only: its author now recommends other formats, but such files still exist.
 
-The layout is that of GaussianSplats3D's `SplatBuffer.js`, version 0.1: a header, headers of sections, then for each
-section buckets of Gaussians whose positions count from the bucket's centre. No library for it exists in Python.
+The layout is that of GaussianSplats3D's `SplatBuffer.js`, version 0.1: a header, section headers, then for each section
+buckets of Gaussians, whose positions are relative to the bucket's centre. There is no Python library for it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 HEADER, SECTION_HEADER = 4096, 1024
 FLOATS = {0: "<f4", 1: "<f2", 2: "<f2"}
-"""Of scales and rotations, by compression level."""
+"""Types of scales and rotations by compression level."""
 HARMONICS = {0: "<f4", 1: "<f2", 2: "u1"}
 DEFAULT_BUCKET_RANGE = 32767
-"""Steps of positions on each side of a bucket's centre, where the header has 0."""
+"""Quantisation steps on each side of a bucket's centre, if the header has 0."""
 BUCKET_CENTER = np.dtype([("center", "<f4", 3)])
 
 
 @dataclass
 class Section:
-    """One section's part of the headers."""
+    """A section header."""
 
     count: int
     capacity: int
-    """Gaussians that there is room for."""
+    """Number of Gaussians that the section has space for."""
     bucket_size: int
     num_buckets: int
     block_size: float
@@ -48,14 +48,14 @@ class Section:
 
 
 def read(path: Path) -> Gaussians:
-    """The Gaussians.
+    """Reads the Gaussians.
 
     Raises:
         InputError: It is another kind of file, cut off or damaged.
     """
     contents = read_bytes(path)
     if not looks_like(contents[:HEADER], len(contents)):
-        raise InputError(f"{path} does not begin as a .ksplat file of version 0.1 does")
+        raise InputError(f"{path} does not have the header of a .ksplat file of version 0.1")
     num_sections, _, _, num = struct.unpack_from("<4I", contents, 4)
     level = struct.unpack_from("<H", contents, 20)[0]
     lowest, highest = struct.unpack_from("<2f", contents, 36)
@@ -75,7 +75,7 @@ def read(path: Path) -> Gaussians:
 
 
 def looks_like(header: bytes, size: int) -> bool:
-    """Whether a file of this size that begins so can be a .ksplat: no magic number marks it."""
+    """Whether a header and a file's size are plausible for a .ksplat, which has no magic number."""
     if len(header) < HEADER or header[0] != 0 or header[1] < 1:
         return False
     num_sections, _, _, _, level = struct.unpack_from("<4IH", header, 4)
@@ -99,7 +99,7 @@ def _section(path: Path, contents: bytes, offset: int) -> Section:
 def _splats(
     path: Path, contents: bytes, start: int, section: Section, level: int, sh_range: tuple[float, float]
 ) -> tuple[Gaussians, int]:
-    """A section's Gaussians, and where the next section begins."""
+    """Decodes a section's Gaussians; returns them and the offset of the next section."""
     num_coefficients = SH_COEFFICIENTS[section.sh_degree]
     row = np.dtype(
         [
@@ -126,10 +126,10 @@ def _splats(
     sh = rows["sh"].astype(np.float32)
     if level == 2:
         sh = sh_range[0] + sh / 255 * (sh_range[1] - sh_range[0])
-    with np.errstate(divide="ignore", invalid="ignore"):  # no extent along an axis: flat; less: left out later
+    with np.errstate(divide="ignore", invalid="ignore"):  # log of 0: flat; of negative numbers: dropped later
         log_scales = np.log(rows["scale"].astype(np.float32))
     splats = Gaussians(
-        means,  # in double precision until all sections are together
+        means,  # in double precision until all sections are joined
         rows["quat"].astype(np.float32),
         log_scales,
         LOGITS_OF_BYTES[rows["color"][:, 3]],
@@ -140,11 +140,11 @@ def _splats(
 
 
 def _buckets(path: Path, section: Section, partial_sizes: Integer[np.ndarray, "P"]) -> Integer[np.ndarray, "N"]:
-    """Which bucket each Gaussian is in: the full ones come first."""
+    """The bucket of each Gaussian; full buckets come first."""
     if section.num_full + section.num_partial > section.num_buckets:
         raise InputError(
-            f"{path} is damaged: {section.num_full:,} full and {section.num_partial:,} other buckets are said to be "
-            f"among {section.num_buckets:,}"
+            f"{path} is damaged: it claims {section.num_full:,} full and {section.num_partial:,} partial buckets of "
+            f"{section.num_buckets:,}"
         )
     sizes = np.concatenate([np.full(section.num_full, section.bucket_size), partial_sizes]).astype(np.int64)
     ends = np.cumsum(sizes)
@@ -154,7 +154,7 @@ def _buckets(path: Path, section: Section, partial_sizes: Integer[np.ndarray, "P
 
 
 def _by_degree(sh: Float[np.ndarray, "N C"], sh_degree: int) -> Float[np.ndarray, "N K 3"]:
-    """Of each degree the file has one colour channel after another."""
+    """Reorders coefficients, which the file stores channel by channel within each degree."""
     parts, start = [np.zeros((len(sh), 0, 3), np.float32)], 0
     for degree in range(1, sh_degree + 1):
         count = 2 * degree + 1
@@ -164,7 +164,7 @@ def _by_degree(sh: Float[np.ndarray, "N C"], sh_degree: int) -> Float[np.ndarray
 
 
 def _joined(parts: list[Gaussians]) -> Gaussians:
-    """All sections; one with fewer coefficients than another has zeros for them."""
+    """Joins sections; missing coefficients are 0."""
     most = max(part.sh_rest.shape[1] for part in parts)
     for part in parts:
         part.sh_rest = np.pad(part.sh_rest, ((0, 0), (0, most - part.sh_rest.shape[1]), (0, 0)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points in an order in which neighbours in a list are neighbours in space: what compression of positions lives on."""
+"""Ordering points so that neighbours in the list are neighbours in space, which makes positions compress well."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 CORE = 0.05
-"""Along each axis, the share of points on either side that space is contracted for."""
+"""Share of the points at either end of each axis that lie in contracted space."""
 
 
 def morton_order(means: Float[np.ndarray, "N 3"]) -> Int64[np.ndarray, "N"]:
-    """Indices along a Z-shaped curve through space: a point's neighbours on it are mostly its neighbours in space.
+    """Indices that sort points along a Z-order (Morton) curve.
 
-    Space is contracted beyond the box that nearly all points are in, as Mip-NeRF 360 contracts it, to twice that box:
-    cells stay small where the points are, however far away the last ones.
+    Space outside the box that contains nearly all points is contracted to twice that box, as in Mip-NeRF 360, so that
+    cells remain small where the points are, however far away the outermost are.
     """
     low, high = np.quantile(means.astype(np.float64), [CORE, 1 - CORE], axis=0)
     scaled = (means - (low + high) / 2) / np.maximum((high - low) / 2, 1e-30)

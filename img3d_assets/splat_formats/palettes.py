@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Few values that stand for many: a codebook for numbers, a palette for vectors (k-means; Lloyd 1957, published 1982).
+"""Vector quantisation: a codebook for scalars, a palette for vectors (k-means; Lloyd 1957, published 1982).
 
-In two levels, first into groups and then within each, k-means takes seconds for the tens of thousands of entries that
-a palette has; in one, as scikit-learn has it, hours.
+k-means in two levels, first into groups and then within each, takes seconds for the tens of thousands of entries of a
+palette; in a single level, as in scikit-learn, it would take hours.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from img3d_base.progress import with_progress
 ROUNDS, CODEBOOK_ROUNDS = 4, 500
 HISTOGRAM = 1 << 16
 BLOCK = 1 << 24
-"""Distances computed at once."""
+"""Number of distances computed at once."""
 GROUP, SAMPLE = 512, 32768
-"""Vectors in a group, about; and how many of all the vectors decide where groups are."""
+"""Approximate number of vectors in a group, and number of vectors sampled to place the groups."""
 
 
 def codebook(values: Float[np.ndarray, "..."], size: int = 256) -> Float32[np.ndarray, "S"]:
-    """So many values, ascending, to which the given ones are near in the mean square.
+    """Ascending values that minimise the mean squared quantisation error of the given ones.
 
     Computed on a histogram of 65,536 bins, so that millions of values take no longer than a few.
     """
@@ -33,7 +33,7 @@ def codebook(values: Float[np.ndarray, "..."], size: int = 256) -> Float32[np.nd
         return np.full(size, low, np.float32)
     counts, edges = np.histogram(values, HISTOGRAM, (low, high))
     middles = (edges[:-1] + edges[1:]) / 2
-    # The best density of codes is the third root of that of the values (Panter and Dite 1951), here of 256 bins' means.
+    # The optimal density of codes is the cube root of the values' density (Panter and Dite 1951), here over 256 bins.
     share = np.cumsum(np.repeat(np.cbrt(counts.reshape(-1, 256).sum(axis=1)), 256))
     codes = np.interp((np.arange(size) + 0.5) / size, share / share[-1], middles)
     weights, moments = np.cumsum(np.r_[0, counts]), np.cumsum(np.r_[0, counts * middles])
@@ -45,14 +45,14 @@ def codebook(values: Float[np.ndarray, "..."], size: int = 256) -> Float32[np.nd
 
 
 def nearest_codes(values: Float[np.ndarray, "..."], codes: Float[np.ndarray, "S"]) -> Int64[np.ndarray, "..."]:
-    """Which of the ascending codes is nearest to each value."""
+    """The index of the nearest of the ascending codes for each value."""
     return np.searchsorted((codes[1:] + codes[:-1]) / 2, values)
 
 
 def palette(
     vectors: Float32[np.ndarray, "N D"], size: int
 ) -> tuple[Float32[np.ndarray, "S D"], Int64[np.ndarray, "N"]]:
-    """At most so many vectors, and for each given one the index of that which stands for it. Shows its progress."""
+    """Quantises vectors to at most `size` entries; returns these and each vector's index. Shows its progress."""
     if len(vectors) <= size:
         return vectors.copy(), np.arange(len(vectors))
     points = torch.from_numpy(np.ascontiguousarray(vectors))
@@ -60,7 +60,7 @@ def palette(
     sample = points[torch.randperm(len(points), generator=generator)[:SAMPLE]]
     centers, _ = _k_means(sample, max(1, min(len(points) // GROUP, len(sample) // 8)), generator)
     group_of = _nearest(points, centers)
-    # More entries where vectors differ more: in proportion to the squared error that they are to reduce.
+    # The number of entries in a group is proportional to its squared error.
     spread = torch.zeros(len(centers)).index_add_(0, group_of, (points - centers[group_of]).square().sum(dim=1))
     shares = 1 + ((size - len(centers)) * spread / spread.sum().clamp_min(1e-30)).int()
     labels = torch.empty_like(group_of)
@@ -75,7 +75,7 @@ def palette(
 
 
 def _k_means(points: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Centres `[count, D]` and for each point the index of the nearest."""
+    """Centres `[count, D]`, and for each point the index of its centre."""
     centers = points[torch.randperm(len(points), generator=generator)[:count]]
     nearest = _nearest(points, centers)
     for _ in range(ROUNDS if count < len(points) else 0):

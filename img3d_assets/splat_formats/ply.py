@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 3DGS PLY (Kerbl et al. 2023), which every splat program reads: 32-bit floats, exact.
+"""The 3DGS PLY (Kerbl et al. 2023), which every splat program reads: exact 32-bit floats.
 
-Written as `ns-export gaussian-splat` does. Read as others write it too: two scales (2DGS) or one, red, green and blue
-instead of harmonics (`ns-export gaussian-splat --ply-color-mode rgb`), harmonics of degree 4, positions in double
-precision, comments that say how it is to be drawn.
+It is written as by `ns-export gaussian-splat`. Variants of other programs are read too: one or two scales (2DGS), red,
+green and blue instead of harmonics (`ns-export gaussian-splat --ply-color-mode rgb`), harmonics of degree 4, positions
+in double precision, comments that declare the render mode.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from img3d_base.ply_tables import PlyTables
 from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 ROWS = 8192
-"""Put together at once: what is in the processor's cache is several times faster."""
+"""Rows assembled at a time: several times faster, because they fit into the processor's cache."""
 Z_UP = "Vertical Axis: z"
-"""Nerfstudio's comment, which Nerfstudio writes; without it a PLY's up is -y, as 3DGS and COLMAP have it."""
+"""Nerfstudio's comment. Without it, -y is up, as in 3DGS and COLMAP."""
 NUMBER = r"(-?\d+(?:\.\d+)?)"
 VERTICAL = re.compile(rf"\s*Vertical axis:\s*(?:(z)|{NUMBER}\s+{NUMBER}\s+{NUMBER})\s*", re.IGNORECASE)
-"""That, or Brush's, which has the direction: `Vertical axis: 0 0 1`; where it knows none it says y, which is not up."""
+"""Nerfstudio's comment, or Brush's with a direction: `Vertical axis: 0 0 1`. (Brush's default is y, pointing down.)"""
 ANTIALIASED = "SplatRenderMode: mip"
-"""Brush's comment, which PlayCanvas's programs write too."""
+"""Brush's comment, which PlayCanvas's programs also write."""
 RENDER_MODE = re.compile(r"\s*(?:SplatRenderMode:\s*(?P<brush>\w+)|antialiased\s+(?P<postshot>[01]))\s*", re.IGNORECASE)
 """Brush's comment or Postshot's: `antialiased 1`."""
 MAX_DEGREE = 3
 
 
 def splats_of(ply: PlyTables, path: Path) -> tuple[Gaussians, UpAxis]:
-    """The Gaussians, and the axis that points up.
+    """Decodes the Gaussians; returns them and the axis that points up.
 
     Args:
-        ply: What was read of the file.
+        ply: The file's tables.
         path: The file, for messages.
 
     Raises:
@@ -72,7 +72,7 @@ def splats_of(ply: PlyTables, path: Path) -> tuple[Gaussians, UpAxis]:
 
 
 def _up_axis(comments: Sequence[str]) -> UpAxis:
-    """What comments say is up, as far as it is an axis that other code knows."""
+    """The `UpAxis` nearest to what the comments declare."""
     for match in filter(None, map(VERTICAL.fullmatch, comments)):
         axis, _, y, z = match.groups()
         if axis or float(z) > abs(float(y)):
@@ -82,15 +82,15 @@ def _up_axis(comments: Sequence[str]) -> UpAxis:
 
 
 def names_of_harmonics(names: Sequence[str], path: Path) -> list[str]:
-    """The properties that hold harmonics, as far as they are kept, one colour channel after another, as in the file.
+    """The properties that hold the harmonics up to `MAX_DEGREE`, channel by channel as in the file.
 
     Raises:
-        InputError: There are as many as no degree has.
+        InputError: Their number matches no degree.
     """
     count = sum(name.startswith("f_rest_") for name in names)
     degree = next((degree for degree in range(8) if count == 3 * degree * (degree + 2)), None)
     if degree is None:
-        raise InputError(f"{path} has {count} properties f_rest_…: 0, 9, 24 or 45 make sense (degree 0 to 3)")
+        raise InputError(f"{path} has {count} properties f_rest_…, but degree 0 to 3 has 0, 9, 24 or 45: it is damaged")
     if degree > MAX_DEGREE:
         warn(f"{path} has spherical harmonics of degree {degree}: those of degree 1 to {MAX_DEGREE} are kept.")
     kept = SH_COEFFICIENTS[min(degree, MAX_DEGREE)]
@@ -98,13 +98,13 @@ def names_of_harmonics(names: Sequence[str], path: Path) -> list[str]:
 
 
 def is_antialiased(comments: Sequence[str]) -> bool:
-    """Whether the last comment that says how Gaussians are to be drawn says: with Mip-Splatting's 2D filter."""
+    """Whether the last comment about the render mode declares Mip-Splatting's 2D filter."""
     modes = [match for match in map(RENDER_MODE.fullmatch, comments) if match]
     return bool(modes) and (modes[-1]["postshot"] or modes[-1]["brush"].lower()) in ("1", "mip")
 
 
 def _columns(vertices: npt.NDArray[Any], wanted: Sequence[str], path: Path) -> npt.NDArray[Any]:
-    """So many properties side by side, `[N, C]`, as precise as the most precise of them."""
+    """Properties stacked as columns `[N, C]`, in the most precise of their types."""
     missing = [name for name in wanted if name not in (vertices.dtype.names or ())]
     if missing:
         raise InputError(f"{path} holds no Gaussians: its vertices have no property {missing[0]!r}")
@@ -114,7 +114,7 @@ def _columns(vertices: npt.NDArray[Any], wanted: Sequence[str], path: Path) -> n
 
 
 def _log_scales(columns: Any, names: set[str]) -> Float32[np.ndarray, "N 3"]:
-    if "scale_1" not in names and "scale_0" in names:  # balls
+    if "scale_1" not in names and "scale_0" in names:  # isotropic Gaussians
         return np.repeat(columns(["scale_0"]), 3, axis=1)
     if "scale_2" not in names:  # the discs of 2D Gaussian Splatting (Huang et al. 2024)
         log_scales = columns(["scale_0", "scale_1"])
@@ -132,7 +132,7 @@ def _sh_dc(vertices: npt.NDArray[Any], path: Path) -> Float32[np.ndarray, "N 3"]
 
 
 def write(splats: Gaussians, file: BinaryIO, up: UpAxis | None) -> None:
-    """As they are, with comments where z points up, and where they are to be drawn antialiased."""
+    """Writes the Gaussians as they are, with comments for z up and for antialiased rendering."""
     comments = [f"comment {Z_UP}"] if up == "z" else []
     comments += [f"comment {ANTIALIASED}"] if splats.antialiased else []
     num_rest = 3 * splats.sh_rest.shape[1]
@@ -144,7 +144,7 @@ def write(splats: Gaussians, file: BinaryIO, up: UpAxis | None) -> None:
     file.write("\n".join([*header, "end_header", ""]).encode("ascii"))
     for start in range(0, len(splats), ROWS):
         part = splats[start : start + ROWS]
-        rest = part.sh_rest.transpose(0, 2, 1).reshape(len(part), num_rest)  # one channel after another
+        rest = part.sh_rest.transpose(0, 2, 1).reshape(len(part), num_rest)  # channel by channel
         columns = [part.means, np.zeros_like(part.means), part.sh_dc, rest, part.opacities[:, None]]
         table = np.concatenate([*columns, part.log_scales, part.quats], axis=1, dtype="<f4")
         file.write(table.data)

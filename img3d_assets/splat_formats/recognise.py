@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which splat format a file has: its contents decide; its ending only where nothing marks the format."""
+"""Recognising splat formats by contents; by the file's ending only if the format has no magic number."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from img3d_assets import gltf_arrays
 from img3d_assets.splat_formats import antimatter_splat, ksplat, sog, spz
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import begin_gunzip, open_regular, parse_json, read_bytes
 
 Kind = Literal["ply", "splat", "ksplat", "spz", "sog", "gltf"]
-GLB, ZIP = b"glTF", (b"PK\x03\x04", b"PK\x05\x06")
+ZIP = b"PK\x03\x04", b"PK\x05\x06"
 BY_ENDING: dict[str, Kind] = {
     **{".ply": "ply", ".splat": "splat", ".ksplat": "ksplat", ".spz": "spz", ".sog": "sog", ".zip": "sog"},
     **{".glb": "gltf", ".gltf": "gltf", ".json": "sog"},
@@ -21,16 +22,16 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def splat_file(path: Path) -> Path:
-    """The file itself, or that of the SOG which is a folder.
+    """The file to read: the path itself, or the meta.json of a SOG that is a folder.
 
     Raises:
-        InputError: A folder has none in it.
+        InputError: A folder has no SOG in it, or several.
     """
     if not path.is_dir():
         return path
     found = [each for each in (path / sog.META, *sorted(path.glob(f"*/{sog.META}"))) if each.is_file()]
     if not found:
-        raise InputError(f"{path} is a folder without a {sog.META} in it, hence no SOG: give a splat file")
+        raise InputError(f"{path} is a folder without a {sog.META} in it, hence not a SOG: give a splat file")
     if found[0].parent != path and len(found) > 1:
         raise InputError(f"{path} has several SOGs in it: give one of them, such as {found[0]}")
     return found[0]
@@ -40,7 +41,7 @@ def kind_of(path: Path) -> Kind:
     """The format of a file.
 
     Raises:
-        InputError: It cannot be read, or has no splat format that is known.
+        InputError: It cannot be read, or its format is unknown.
     """
     with open_regular(path) as file:
         size, start = os.fstat(file.fileno()).st_size, file.read(ksplat.HEADER)
@@ -49,7 +50,7 @@ def kind_of(path: Path) -> Kind:
     ending = path.suffix.lower()
     if start[:3] == b"ply" and start[3:4] in (b"\n", b"\r", b" "):
         return "ply"
-    if start.startswith(GLB):
+    if start.startswith(gltf_arrays.MAGIC):
         return "gltf"
     if start.startswith(ZIP):
         return "sog"
@@ -60,13 +61,11 @@ def kind_of(path: Path) -> Kind:
     is_splat = antimatter_splat.looks_like(path)
     if ksplat.looks_like(start, size) and not (is_splat and ending == ".splat"):
         return "ksplat"
-    if is_splat or ending in BY_ENDING:  # whose reader says what is wrong
+    if is_splat or ending in BY_ENDING:  # its reader reports what is wrong
         return "splat" if is_splat else BY_ENDING[ending]
     if start.startswith(spz.GZIP):
-        raise InputError(f"{path} is compressed with gzip, and is no SPZ: unpack it, and give the splat file in it")
-    raise InputError(
-        f"{path} is damaged, or no splat file of a format that is known: PLY, SPZ, SOG, glTF, .splat, .ksplat"
-    )
+        raise InputError(f"{path} is compressed with gzip, but is not an SPZ: unpack it, and give the splat file in it")
+    raise InputError(f"{path} is damaged, or not a splat file of a known format: PLY, SPZ, SOG, glTF, .splat, .ksplat")
 
 
 def _holds_spz(start: bytes) -> bool:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PlayCanvas's SOG, the smallest: lossless pictures whose pixels are Gaussians, and a JSON text that tells how.
+"""PlayCanvas's SOG, the smallest format: lossless pictures whose pixels are Gaussians, described by a JSON file.
 
-The format: https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/sog/. Version 2 is written, as one
-zip file; that and the older one are read, from a zip or from a folder's meta.json. Pillow does the pictures; sogs
-(PyPI) writes the older version only, on CUDA only, and gsply only reads.
+https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/sog/. Version 2 is written, as one zip file;
+versions 1 and 2 are read, from a zip file or from a folder's meta.json. Our own code, with Pillow for the pictures:
+sogs (PyPI) writes only version 1 and needs CUDA, and gsply only reads.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ from img3d_base.foreign_files import (
 
 META = "meta.json"
 LARGEST_COMPONENT = 252
-"""A quaternion's alpha channel says which component is largest, from here on."""
+"""The alpha channel of a quaternion is this number plus the index of its largest component."""
 PALETTE_ROW, MAX_PALETTE = 64, 65536
 MAX_META_BYTES = 4 << 20
-"""Of a meta.json: codebooks take 20,000."""
+"""Largest meta.json: its codebooks take 20,000 bytes."""
 PIXELS_PER_GAUSSIAN, FEW_PIXELS = 2, 65536
-"""Of a picture at most, as its last rows need not be full; and what any picture may have."""
+"""Most pixels of a picture: this many per Gaussian, since the last rows may be empty, plus this constant."""
 
 
 def write(splats: Gaussians, file: BinaryIO) -> None:
-    """One zip file, neighbours in space one after another."""
-    with zipfile.ZipFile(file, "w") as archive:  # stored: the pictures are compressed already
+    """Writes one zip file, with the Gaussians in Morton order."""
+    with zipfile.ZipFile(file, "w") as archive:  # not compressed: the pictures already are
         for name, contents in sog_files(splats[morton_order(splats.means)]).items():
             archive.writestr(zipfile.ZipInfo(name), contents)
 
 
 def sog_files(splats: Gaussians, palette_size: int | None = None) -> dict[str, bytes]:
-    """Contents by name, the Gaussians in the given order.
+    """The contents of the files by name, with the Gaussians in the given order.
 
     Args:
         splats: At least one, all finite.
-        palette_size: Entries for harmonics; None: for each entry one Gaussian or two, and many where there are
-            millions, as the format's own program has it.
+        palette_size: Number of palette entries for harmonics; None: the largest power of two up to the number of
+            Gaussians, from 1024 to 65,536, as in PlayCanvas's program.
     """
-    width = -(-int(np.ceil(np.sqrt(len(splats)))) // 4) * 4  # multiples of 4, as the format's own program has them
+    width = -(-int(np.ceil(np.sqrt(len(splats)))) // 4) * 4  # multiples of 4, as in PlayCanvas's program
     height = -(-len(splats) // width // 4) * 4 or 4
 
     def picture(*channels: npt.NDArray[Any]) -> bytes:
@@ -99,7 +99,7 @@ def sog_files(splats: Gaussians, palette_size: int | None = None) -> dict[str, b
         )
         codes = codebook(entries)
         rows = -(-len(entries) // PALETTE_ROW)
-        centroids = nearest_codes(entries, codes).reshape(-1, 3)  # a pixel is a coefficient, for all three channels
+        centroids = nearest_codes(entries, codes).reshape(-1, 3)  # a pixel is one coefficient in all three channels
         files["shN_centroids.webp"] = _webp(centroids, PALETTE_ROW * count, rows)
         files["shN_labels.webp"] = picture(labels & 255, labels >> 8)
         meta["shN"] = {
@@ -112,12 +112,12 @@ def sog_files(splats: Gaussians, palette_size: int | None = None) -> dict[str, b
 
 
 def read(path: Path) -> Gaussians:
-    """The Gaussians of a bundle, or of the folder whose meta.json it is.
+    """Reads the Gaussians of a zip file, or of the folder whose meta.json is given.
 
-    The files of a bundle may lie in a folder inside it, as they do where somebody zipped the folder.
+    The files of a zip may be in a folder inside it, as if the folder had been zipped.
 
     Raises:
-        InputError: It is another kind of file, damaged, or its parts do not fit.
+        InputError: It is another kind of file, damaged, or its parts do not match.
     """
     if path.suffix.lower() == ".json":
         meta = parse_json(read_bytes(path, MAX_META_BYTES), str(path))
@@ -132,11 +132,11 @@ def read(path: Path) -> Gaussians:
 
 
 def _meta_name(path: Path, names: list[str]) -> str:
-    """Which of a zip archive's members is the SOG's meta.json: the one that is in the fewest folders."""
+    """The name of the SOG's meta.json in a zip archive: the least deeply nested one."""
     found = [name for name in names if name.split("/")[-1] == META and not name.startswith("__MACOSX/")]
     if not found:
         raise InputError(
-            f"{path} is a zip archive without a {META} in it, hence no SOG: unpack it, and give the splat file in it "
+            f"{path} is a zip archive without a {META} in it, hence not a SOG: unpack it, and give the file in it "
             f"({some_names([*map(shown, names)]) or 'it is empty'})"
         )
     least = min(name.count("/") for name in found)
@@ -147,15 +147,15 @@ def _meta_name(path: Path, names: list[str]) -> str:
 
 
 def _picture_names(path: Path, meta: Any) -> set[str]:
-    """Of all parts of a SOG.
+    """The names of all pictures of a SOG.
 
     Raises:
-        InputError: It is something else.
+        InputError: `meta` does not describe a SOG.
     """
     if not isinstance(meta, dict) or not isinstance(meta.get("means"), dict):
         if isinstance(meta, dict) and "lodLevels" in meta:
             raise InputError(
-                f"{path} is the index of a streamed SOG: give the {META} in one of its folders, or what it was made of"
+                f"{path} is the index of a streamed SOG: give the {META} in one of its folders, or its source file"
             )
         raise InputError(f"{path} does not describe a SOG: it has no means")
     names = [name for part in meta.values() if isinstance(part, dict) for name in part.get("files", [])]
@@ -166,18 +166,18 @@ def _picture_names(path: Path, meta: Any) -> set[str]:
 
 
 def _splats(path: Path, meta: Any, contents: Callable[[str, int], bytes], size: int) -> Gaussians:
-    """The Gaussians that these pictures hold.
+    """Decodes the Gaussians.
 
     Args:
         path: The file, for messages.
-        meta: What meta.json holds.
-        contents: A picture's file by its name, of at most so many bytes.
-        size: Bytes of all of them.
+        meta: The parsed meta.json.
+        contents: Returns the contents of a picture's file by its name, of at most the given number of bytes.
+        size: Total size of the pictures in bytes.
     """
     _picture_names(path, meta)
     version = meta.get("version", 1)
     if version not in (1, 2):
-        raise InputError(f"{path} has version {shown(version)} of the SOG format: 1 and 2 are known")
+        raise InputError(f"{path} has version {shown(version)} of the SOG format: 1 and 2 are supported")
     claimed = meta["count"] if version == 2 else meta["means"]["shape"][0]
     num = check_packed(claimed, 3 if "shN" in meta else 0, size, path)
 
@@ -192,14 +192,14 @@ def _splats(path: Path, meta: Any, contents: Callable[[str, int], bytes], size: 
         return values[:num]
 
     def numbers(part: str, name: str, most: int) -> Float[np.ndarray, "..."]:
-        """One number, or a list of a few."""
+        """A number or a short list of numbers from meta.json."""
         found = np.asarray(meta[part][name], np.float64)
         if found.ndim > 1 or found.size > most:
-            raise InputError(f"{path} has no list of at most {most} numbers as {name} of its {part}")
+            raise InputError(f"{path} is damaged: {name} of its {part} is not a list of at most {most} numbers")
         return found
 
     def values(part: str, bytes_: UInt8[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-        """What the bytes mean: entries of a codebook; in version 1, places between two extremes."""
+        """Decodes bytes: by a codebook or, in version 1, linearly between two extremes."""
         if version == 2:
             return numbers(part, "codebook", 256).astype(np.float32)[bytes_]
         low, high = (numbers(part, end, 4).astype(np.float32) for end in ("mins", "maxs"))
@@ -221,7 +221,7 @@ def _splats(path: Path, meta: Any, contents: Callable[[str, int], bytes], size: 
         centroids = picture("shN", 0, PALETTE_ROW * SH_COEFFICIENTS[3] * (MAX_PALETTE // PALETTE_ROW))
         count = centroids.shape[1] // PALETTE_ROW
         if count not in SH_COEFFICIENTS.values():
-            raise InputError(f"{path} has {count} harmonics coefficients in its palette: 3, 8 or 15 make sense")
+            raise InputError(f"{path} is damaged: its palette has {count} harmonics coefficients, not 3, 8 or 15")
         entries = values("shN", centroids[..., :3]).astype(np.float32).reshape(-1, count, 3)
         labels = pixels("shN", 1)[:, :2].astype(np.int32)
         sh_rest = entries[labels[:, 0] + 256 * labels[:, 1]]
@@ -242,12 +242,12 @@ def _column(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _webp(values: npt.NDArray[Any], width: int, height: int) -> bytes:
-    """Bytes `[N, 2 to 4]` as the pixels of a lossless picture, row by row."""
+    """Encodes bytes `[N, 2 to 4]` as the pixels of a lossless WebP picture, row by row."""
     pixels = np.zeros((width * height, 4), np.uint8)
     pixels[:, 3] = 255
     pixels[: len(values), : values.shape[1]] = values
     content = io.BytesIO()
-    # "exact" keeps the colours of pixels without opacity, which an encoder may forget.
+    # "exact" keeps the colours of transparent pixels, which an encoder may otherwise change.
     image = Image.fromarray(pixels.reshape(height, width, 4))
     image.save(content, "WEBP", lossless=True, exact=True, quality=75, method=4)
     return content.getvalue()
@@ -257,22 +257,22 @@ def _pixels(contents: bytes, what: str, most: int) -> UInt8[np.ndarray, "H W 4"]
     try:
         width, height = _webp_size(contents)
         if width * height > most:
-            raise InputError(f"{what} has {width} x {height} pixels, where at most {most:,} make sense: it is damaged")
+            raise InputError(f"{what} has {width} x {height} pixels, more than the {most:,} it can have: it is damaged")
         with Image.open(io.BytesIO(contents), formats=["WEBP"]) as image:
             if image.size != (width, height):
-                raise ValueError("it says two sizes")
+                raise ValueError("its headers contradict each other")
             return np.asarray(image.convert("RGBA"))
     except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise InputError(f"{what} is no sound WebP picture: {reason(error)}") from error
+        raise InputError(f"{what} is not a valid WebP picture: {reason(error)}") from error
 
 
 def _webp_size(contents: bytes) -> tuple[int, int]:
-    """Width and height, which Pillow tells only after it has reserved three times the memory for them.
+    """Width and height from the header; Pillow reports them only after allocating three times the memory of the pixels.
 
     The layout: https://developers.google.com/speed/webp/docs/riff_container.
     """
     if contents[:4] != b"RIFF" or contents[8:12] != b"WEBP":
-        raise ValueError("it does not begin as one does")
+        raise ValueError("it has no WebP header")
     kind = contents[12:16]
     if kind == b"VP8L":  # lossless: 14 bits each, after a byte of signature
         bits = struct.unpack_from("<I", contents, 21)[0]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Niantic's SPZ: about a tenth of a 3DGS PLY, a few bits for each number. Version 4 is written, 2 to 4 are read.
+"""Niantic's SPZ: about a tenth of the size of a 3DGS PLY. Version 4 is written, versions 2 to 4 are read.
 
-Layout and constants: https://github.com/nianticlabs/spz. Its Python bindings are not on PyPI, the package spz there
-(0.0.1) has wheels for Python 3.13 only, and gsply does not let harmonics be finer than Niantic's program has them (see
-SH_STEP): so ours, with zstandard for the compression.
+Layout and constants: https://github.com/nianticlabs/spz. Our own code, with zstandard for the compression: Niantic's
+Python bindings are not on PyPI, the package spz there (0.0.1) has wheels for Python 3.13 only, and gsply cannot write
+harmonics more precisely than Niantic's program does (see SH_STEP).
 
 Its axes are x right, y up, z back (RUB); those of 3DGS are x right, y down, z forward.
 """
@@ -31,36 +31,35 @@ MAGIC, GZIP = b"NGSP", b"\x1f\x8b"
 HEADER = struct.Struct("<4sIIBBBB")
 """Magic, version, number of Gaussians, degree of harmonics, fractional bits of positions, flags, number of streams."""
 TABLE_ENTRY = struct.Struct("<QQ")
-"""Of each stream in version 4, the bytes it has and those that it decompresses to."""
-ANTIALIASED = 1
-"""The flag."""
+"""For each stream of version 4, its compressed and decompressed size in bytes."""
+ANTIALIASED, HAS_EXTENSIONS = 1, 2
+"""Flags."""
 TABLE_OFFSET = 32
-HAS_EXTENSIONS = 2
-"""The flag."""
 EXTENSION, COORDINATE_SYSTEM, MAX_EXTENSIONS = struct.Struct("<II"), 0xADBE0003, 1 << 16
-"""Each extension's kind and length, then so many bytes; Adobe's that says which axes the numbers have (SPZ's program
-may convert to its own or declare the others); and how many bytes of extensions are looked through."""
+"""Header of an extension (kind, length of the data that follows); the kind of Adobe's extension that declares the axes
+(SPZ's program either converts to its own axes or declares the others); most bytes of extensions that are searched."""
 FLIP = np.diag([1.0, -1, -1])
-"""Between the axes of 3DGS and of SPZ, either way."""
+"""Converts between the axes of 3DGS and of SPZ, in both directions."""
 AXES = ("LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF", "LBD", "RBD", "LBU", "RBU", "LFD", "RFD", "LFU", "RFU")
-"""From 1 on, what a file declares: left or right, up or down, back or front, as x, y, z."""
+"""The axes x, y, z that a file declares by number, from 1 on: left or right, up or down, back or front."""
 DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "D": (0, 1, 0), "U": (0, -1, 0), "F": (0, 0, 1), "B": (0, 0, -1)}
-"""In the axes of 3DGS."""
+"""Unit vectors in the axes of 3DGS."""
 TO_3DGS_AXES = {0: FLIP} | {
     i: np.array([DIRECTIONS[letter] for letter in axes], np.float64).T for i, axes in enumerate(AXES, 1)
 }
-"""By declared number, 0 being none."""
+"""Rotations or reflections to the axes of 3DGS, by declared number; 0 if none is declared."""
 COLOR_SCALE = 0.15
-"""Of the constant coefficient, so that one byte holds colours beyond [0, 1]."""
+"""Scale of the degree-0 coefficients, so that a byte covers colours outside [0, 1]."""
 MIN_FRACTIONAL_BITS, MAX_POSITION = 12, 2**23 - 1
 STEPS_PER_WIDTH = 16
 SH_STEP = 4
-"""Of 128: what harmonics are rounded to so that they compress. Niantic's program has 8 for degree 1 and 16 beyond:
-files are a fifth smaller, and pictures of a trained scene 12 dB worse (31 instead of 43)."""
+"""Step, in 1/128, to which harmonics are rounded so that they compress. Niantic's program uses 8 for degree 1 and 16
+for higher degrees: files are a fifth smaller, but renderings of a trained scene 12 dB worse (31 dB instead of 43
+dB)."""
 
 
 def write(splats: Gaussians, file: BinaryIO) -> None:
-    """Version 4, neighbours in space one after another."""
+    """Writes version 4, with the Gaussians in Morton order."""
     splats = rotated(splats[morton_order(splats.means)], FLIP)
     bits = _fractional_bits(splats)
     positions = np.round(splats.means.astype(np.float64) * 2**bits).clip(-MAX_POSITION, MAX_POSITION)
@@ -84,7 +83,7 @@ def write(splats: Gaussians, file: BinaryIO) -> None:
 
 
 def read(path: Path) -> Gaussians:
-    """The Gaussians; of harmonics of degree 4, those to degree 3.
+    """Reads the Gaussians; harmonics of degree 4 are dropped.
 
     Raises:
         InputError: It is another kind of file, cut off or damaged, or of an unknown version.
@@ -94,14 +93,14 @@ def read(path: Path) -> Gaussians:
 
 
 def splats_as_stored(contents: Bytes, path: Path) -> tuple[Gaussians, int]:
-    """As `read`, of the contents of a file, or of an SPZ within one; in the axes of its numbers.
+    """Decodes SPZ data, a file's or embedded in one, without changing its axes.
 
     Args:
-        contents: An SPZ.
+        contents: The SPZ data.
         path: The file, for messages.
 
     Returns:
-        The Gaussians, and which of `TO_3DGS_AXES` the SPZ declares.
+        The Gaussians, and the key of `TO_3DGS_AXES` that the data declares.
     """
     header, streams, extensions = _unpacked(contents, path)
     positions, alphas, colors, scales, rotations, rest = (
@@ -120,7 +119,7 @@ def splats_as_stored(contents: Bytes, path: Path) -> tuple[Gaussians, int]:
 
 
 def _fractional_bits(splats: Gaussians) -> int:
-    """Steps of positions as fine as the Gaussians need, as far as 24 bits go."""
+    """Number of fractional bits for positions that the Gaussians' widths need, as far as 24 bits allow."""
     width = np.exp(float(np.median(splats.log_scales.max(axis=1))))
     wanted = int(np.ceil(np.log2(STEPS_PER_WIDTH / max(width, 1e-6))))
     possible = int(np.floor(np.log2(MAX_POSITION / max(float(np.abs(splats.means).max()), 1e-6))))
@@ -138,10 +137,10 @@ class _Header(NamedTuple):
 
 def _header(contents: Bytes, path: Path) -> _Header:
     if len(contents) < HEADER.size or contents[:4] != MAGIC:
-        raise InputError(f"{path} does not begin as an SPZ file does")
+        raise InputError(f"{path} does not have the header of an SPZ file")
     header = _Header(*HEADER.unpack_from(contents)[1:])
     if header.version not in (2, 3, 4):
-        raise InputError(f"{path} has version {header.version} of the SPZ format: 2, 3 and 4 are known")
+        raise InputError(f"{path} has version {header.version} of the SPZ format: 2, 3 and 4 are supported")
     if header.degree > 4 or header.fractional_bits > 24:
         raise InputError(
             f"{path} has a damaged header: harmonics of degree {header.degree}, "
@@ -151,16 +150,16 @@ def _header(contents: Bytes, path: Path) -> _Header:
 
 
 def _stream_sizes(header: _Header) -> list[int]:
-    """Bytes of positions, opacities, colours, scales, rotations and harmonics."""
+    """Sizes in bytes of positions, opacities, colours, scales, rotations and harmonics."""
     coefficients = header.degree * (header.degree + 2)
     return [header.num * each for each in (9, 1, 3, 3, 3 if header.version == 2 else 4, 3 * coefficients)]
 
 
 def count_of(contents: Bytes, path: Path) -> int:
-    """How many Gaussians an SPZ claims to have.
+    """The number of Gaussians that SPZ data claims to have.
 
     Raises:
-        InputError: It is no SPZ, or damaged.
+        InputError: It is not SPZ data, or damaged.
     """
     return _header(begin_gunzip(contents, HEADER.size, str(path)) if contents[:2] == GZIP else contents, path).num
 
@@ -189,7 +188,7 @@ def _zstd_streams(contents: Bytes, header: _Header, sizes: list[int], path: Path
     offset = struct.unpack_from("<I", contents, HEADER.size)[0]
     start = offset + header.num_streams * TABLE_ENTRY.size
     if offset < TABLE_OFFSET or header.num_streams < sum(size > 0 for size in sizes) or start > len(contents):
-        raise InputError(f"{path} is damaged: its table of {header.num_streams} streams does not fit")
+        raise InputError(f"{path} is damaged: its table of {header.num_streams} streams is invalid")
     streams: list[Bytes] = []
     entry = 0
     for size in sizes:
@@ -200,7 +199,7 @@ def _zstd_streams(contents: Bytes, header: _Header, sizes: list[int], path: Path
         what = f"{path}: stream {entry}"
         check_claim(few, len(contents) - start, what)
         if many != size:
-            raise InputError(f"{what} is said to have {many:,} bytes instead of {size:,}: it is damaged")
+            raise InputError(f"{what} claims to have {many:,} bytes instead of {size:,}: it is damaged")
         streams.append(unzstd(contents[start : start + few], size, what))
         if len(streams[-1]) != size:
             raise InputError(f"{what} has {len(streams[-1]):,} bytes instead of {size:,}: it is damaged")
@@ -209,7 +208,7 @@ def _zstd_streams(contents: Bytes, header: _Header, sizes: list[int], path: Path
 
 
 def _axes(extensions: Bytes, path: Path) -> int:
-    """Which of `TO_3DGS_AXES` the file declares."""
+    """The key of `TO_3DGS_AXES` that the extensions declare."""
     start = 0
     while len(extensions) >= start + EXTENSION.size:
         kind, length = EXTENSION.unpack_from(extensions, start)
@@ -217,7 +216,7 @@ def _axes(extensions: Bytes, path: Path) -> int:
         if kind == COORDINATE_SYSTEM and length == 4 and len(extensions) >= start + 4:
             axes = struct.unpack_from("<I", extensions, start)[0]
             if axes not in TO_3DGS_AXES:
-                raise InputError(f"{path} declares axes of an unknown kind, {axes}: 0 to {len(AXES)} are known")
+                raise InputError(f"{path} declares an unknown coordinate system, {axes}: 0 to {len(AXES)} are known")
             return axes
         start += length
     return 0
@@ -231,14 +230,14 @@ def _harmonics(rest: UInt8[np.ndarray, "N K 3"], path: Path) -> Float32[np.ndarr
 
 
 def _positions(packed: UInt8[np.ndarray, "N 3 3"], bits: int) -> Float32[np.ndarray, "N 3"]:
-    """Of signed 24-bit integers, the lowest byte first."""
+    """Decodes signed 24-bit little-endian integers with a number of fractional bits."""
     words = np.zeros((*packed.shape[:2], 4), np.uint8)
-    words[..., 1:] = packed  # as the upper bytes, so that the sign is where it belongs
-    return words.view("<i4")[..., 0].astype(np.float32) * np.float32(2.0 ** -(bits + 8))  # exact: 24 bits are left
+    words[..., 1:] = packed  # in the upper bytes, so that the sign bit is in its place
+    return words.view("<i4")[..., 0].astype(np.float32) * np.float32(2.0 ** -(bits + 8))  # exact: 24 significant bits
 
 
 def _packed_rotations(quats: Float[np.ndarray, "N 4"]) -> UInt8[np.ndarray, "N 4"]:
-    """Which of x, y, z, w is largest (2 bits), then the others: a sign, and 9 bits for up to 1/√2."""
+    """Packs the index of the largest of x, y, z, w (2 bits), then the others: a sign and 9 bits for [0, 1/√2]."""
     largest, others = smallest_three(quats[:, [1, 2, 3, 0]])
     words = largest.astype(np.uint32)
     for column in others.T:
@@ -256,6 +255,6 @@ def _quats_of_words(packed: UInt8[np.ndarray, "N 4"]) -> Float32[np.ndarray, "N 
 
 
 def _quats_of_xyz(packed: UInt8[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 4"]:
-    """Version 2: x, y, z as bytes for [-1, 1]; w is what is left, and not negative."""
+    """Decodes version 2: x, y, z as bytes for [-1, 1]; w follows from the unit norm and is not negative."""
     xyz = packed / 127.5 - 1
     return from_smallest_three(np.zeros(len(xyz), np.int64), xyz).astype(np.float32)

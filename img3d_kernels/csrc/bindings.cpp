@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels as Python functions on CPU arrays (DLPack: torch tensors, NumPy arrays). Shapes are checked here, once;
+// Python bindings of the kernels, for CPU arrays (DLPack: torch tensors, NumPy arrays). Shapes are checked here only;
 // the GIL is released while a kernel runs.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -47,7 +47,7 @@ auto* data_or_null(const std::optional<A>& array, size_t size, const char* name)
   return array ? array->data() : nullptr;
 }
 
-// Work memory that outlives a call: taken from here, and given back when a RasterState or a kernel is done with it.
+// Work memory that outlives a call: taken from here, and given back when a RasterState or a kernel no longer needs it.
 template <typename T>
 class Recycler {
  public:
@@ -64,10 +64,10 @@ class Recycler {
     if (free_.size() < MAX_KEPT) free_.push_back(std::move(item));
   }
 
-  Recycler() { free_.reserve(MAX_KEPT); }  // `give` is called by destructors: it may not run out of memory
+  Recycler() { free_.reserve(MAX_KEPT); }  // `give` is called by destructors and must not allocate
 
  private:
-  static constexpr size_t MAX_KEPT = 4;  // a training step and a viewer's frame, with room
+  static constexpr size_t MAX_KEPT = 4;  // enough for a training step and a viewer's frame
   std::mutex mutex_;
   std::vector<std::unique_ptr<T>> free_;
 };
@@ -83,7 +83,7 @@ Recycler<Scratch>& scratches() {
   return *recycler;
 }
 
-// After an error, which is want of memory, what was taken is freed instead.
+// After an error (the only one is out of memory) the memory is freed instead.
 template <typename T>
 void give_back(Recycler<T>& recycler, std::unique_ptr<T> item) {
   if (!std::uncaught_exceptions()) recycler.give(std::move(item));
@@ -94,16 +94,16 @@ struct BorrowedScratch {
   ~BorrowedScratch() { give_back(scratches(), std::move(scratch)); }
 };
 
-// What a forward pass keeps for its backward pass.
+// State that a forward pass keeps for its backward pass.
 struct RasterState {
   std::unique_ptr<RasterScratch> scratch = raster_scratches().take();
   int channels = 0, width = 0, height = 0;
   size_t n_gaussians = 0;
   bool for_backward = false;
 
-  // Pixels times Gaussians that were calculated: whole vectors, whether or not each pixel lies in its ellipse.
+  // Number of (pixel, Gaussian) pairs that were evaluated: in whole vectors, whether or not a pixel is in the ellipse.
   size_t n_pixel_pairs() const {
-    require(for_backward, "only a forward pass that a backward pass may follow knows its pairs");
+    require(for_backward, "n_pixel_pairs needs a forward pass with for_backward");
     const size_t tiles = static_cast<size_t>((width + TILE_SIZE - 1) / TILE_SIZE) * ((height + TILE_SIZE - 1) / TILE_SIZE);
     const uint64_t* blocks = scratch->pair_blocks.data<uint64_t>();
     const uint64_t* end = blocks + scratch->tile_begin.data<uint64_t>()[tiles];
@@ -253,7 +253,7 @@ void rasterize_backward(const RasterState& state, const Floats& render, const Fl
                         const Floats& v_alpha, const FloatsOut& v_means2d, const FloatsOut& v_conics,
                         const FloatsOut& v_colors, const FloatsOut& v_opacities,
                         const OptionalFloatsOut& v_means2d_abs) {
-  require(state.for_backward, "this forward pass kept nothing for a backward pass: call it with for_backward");
+  require(state.for_backward, "the backward pass needs a forward pass with for_backward");
   const size_t n = state.n_gaussians, pixels = static_cast<size_t>(state.width) * state.height;
   require_size(render, pixels * state.channels, "render");
   require_size(v_render, pixels * state.channels, "v_render");
@@ -334,11 +334,11 @@ void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& res
 }  // namespace
 
 NB_MODULE(_C, m) {
-  // An array of another type or order is refused: a copy of it would take the results with it.
+  // Arrays of another dtype or order are rejected: nanobind would convert them, and results would go to the copy.
   const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
   const auto optional = [](const char* name) { return nb::arg(name).noconvert().none(); };
 
-  // An autograd graph that is alive when Python ends still holds its RasterState: that is no leak.
+  // An autograd graph that is alive when Python exits still holds its RasterState; that is not a leak.
   nb::set_leak_warnings(false);
   m.doc() = "Compiled kernels of img3d_kernels; called through img3d_kernels.cpu_backend.";
   nb::class_<RasterState>(m, "RasterState", "What rasterize_forward keeps for rasterize_backward.")

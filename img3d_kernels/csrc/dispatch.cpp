@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Picks the kernels of the best instruction set that this processor and operating system support.
+// Selects the kernels of the best instruction set that the processor and the operating system support.
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
@@ -40,7 +40,7 @@ const KernelTable* find_kernels(const char* isa) {
 
 const KernelTable& kernels() {
   static const KernelTable& chosen = [&]() -> const KernelTable& {
-    // For tests of the other paths; an unknown or unsupported name means the best.
+    // For tests of the other kernels. An unknown or unsupported name selects the best.
     const char* wanted = std::getenv("IMG3D_ISA");
     if (wanted)
       if (const KernelTable* table = find_kernels(wanted)) return *table;
@@ -57,12 +57,12 @@ void* Scratch::reserve(size_t bytes) {
   if (bytes > capacity_) {
     std::free(data_);
     capacity_ = 0;
-    const size_t wanted = ((bytes + bytes / 4) / 64 + 1) * 64;  // room to grow: Gaussians are added all the time
+    const size_t wanted = ((bytes + bytes / 4) / 64 + 1) * 64;  // 25 % more than needed: training keeps adding Gaussians
     data_ = std::aligned_alloc(64, wanted);
     if (!data_) throw std::bad_alloc();
     capacity_ = wanted;
   }
-#ifdef __SANITIZE_ADDRESS__  // room to grow is not to be read or written
+#ifdef __SANITIZE_ADDRESS__  // the spare part must not be accessed
   __asan_unpoison_memory_region(data_, capacity_);
   __asan_poison_memory_region(static_cast<char*>(data_) + bytes, capacity_ - bytes);
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All kernels for one instruction set: compiled once per set, with IMG3D_ISA naming its namespace. Everything but the
-// table is in unnamed namespaces, so that no function compiled for one set is ever linked into another.
+// All kernels for one instruction set: compiled once per set, with IMG3D_ISA as the namespace. Everything except the
+// table is in unnamed namespaces, so that the linker never shares functions between instruction sets.
 #include "common/adam.h"
 #include "fields/hash_grid.h"
 #include "kernels.h"

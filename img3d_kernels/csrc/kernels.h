@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels' C++ interface: plain pointers to float32 arrays, row-major, in the shapes of the Python side. One table
-// of functions exists per instruction set; dispatch.cpp picks the best that the processor has.
+// The kernels' C++ interface: plain pointers to row-major float32 arrays, with the shapes of the Python side. There is one
+// table of functions per instruction set; dispatch.cpp selects the best that the processor supports.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,12 @@ namespace img3d {
 constexpr int TILE_SIZE = 16;
 constexpr int MAX_CHANNELS = 4;
 
-// Of gsplat 1.4 (rasterize_to_pixels_fwd.cu).
+// As in gsplat 1.4; torch_backend.py explains them.
 constexpr float MAX_ALPHA = 0.999f;
 constexpr float MIN_ALPHA = 1.0f / 255.0f;
 constexpr float MIN_TRANSMITTANCE = 1e-4f;
+constexpr float FOV_MARGIN = 0.3f;
+constexpr float MAX_RADIUS = 1e9f;
 
 struct ProjectInputs {
   size_t n_gaussians, n_cameras;
@@ -24,8 +26,8 @@ struct ProjectInputs {
   const float* quats;      // [N, 4] wxyz, not normalised
   const float* scales;     // [N, 3]
   const float* opacities;  // [N]
-  // Coefficients of the spherical harmonics: degree 0 [N, 1, 3], or null: none; the others [N, K - 1, 3]. In one array or
-  // in two: hence the strides, in floats, from one Gaussian to the next.
+  // Coefficients of spherical harmonics: degree 0 [N, 1, 3] (null: none), and the rest [N, K - 1, 3]. They may be in one
+  // array or in two, hence the strides: floats from one Gaussian to the next.
   const float* sh0;
   const float* sh_rest;
   size_t sh0_stride, sh_rest_stride;
@@ -48,23 +50,23 @@ struct ProjectOutputs {
   float* colors;     // [C, N, 3]; with sh
 };
 
-// What densification goes by, added up over steps: gsplat's DefaultStrategy._update_state.
+// Statistics for densification, accumulated over steps as in gsplat's DefaultStrategy._update_state.
 struct GradStats {
-  const float* v_means2d_abs;  // [C, N, 2]; or null: the norm of the gradient itself
-  float* grad2d;               // [N]: += norm, in half images; or null: nothing is added up
+  const float* v_means2d_abs;  // [C, N, 2]; null: use the gradient itself
+  float* grad2d;               // [N]: += norm, in half image sizes; null: no statistics
   float* count;                // [N]: += 1 for each camera that sees it
   float* max_radii;            // [N]: maximum of the radius over the image's longer side; or null
 };
 
 struct ProjectGradients {
-  // Of the outputs.
+  // Gradients of the outputs.
   const int32_t* radii;
   const float* v_means2d;
   const float* v_depths;
   const float* v_conics;
   const float* v_opacities;
   const float* v_colors;
-  // Of the inputs; every element is written.
+  // Gradients of the inputs; every element is written.
   float* v_means;
   float* v_quats;
   float* v_scales;
@@ -95,7 +97,7 @@ struct RasterizeGradients {
   const float* alpha;     // [H, W]
   const float* v_render;  // [H, W, channels]
   const float* v_alpha;   // [H, W]
-  // Of the inputs. The caller fills them with zeros: only Gaussians in view are written.
+  // Gradients of the inputs. The caller initialises them with zeros: only Gaussians in view are written.
   float* v_means2d;
   float* v_conics;
   float* v_colors;
@@ -142,6 +144,6 @@ struct KernelTable {
 };
 
 const KernelTable& kernels();
-const KernelTable* find_kernels(const char* isa);  // null where this build or this processor lacks it
+const KernelTable* find_kernels(const char* isa);  // null if this build or this processor lacks it
 
 }  // namespace img3d

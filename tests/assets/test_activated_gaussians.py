@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_assets.gaussian_frames import rotated
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, normalised_to_first, orbit_camera_to_worlds
 
 
@@ -35,6 +37,24 @@ def test_moving_gaussians_and_camera_together_changes_nothing_in_the_picture(
     after, _ = gaussians.transformed(transform).render(normalised, LGM_FOV, 32)
     assert (before - after).abs().max() < 1.1 / 255  # a Gaussian may gain or lose a pixel where its opacity is 1/255
     assert (before - after).abs().mean() < 1e-5
+
+
+def test_view_dependent_colours_turn_with_the_gaussians() -> None:
+    """The same picture as that of the Gaussians that `gaussian_frames.rotated` turns, in the camera at the front."""
+    gaussians = random_gaussians()
+    gaussians.colors = torch.randn(200, 16, 3, generator=torch.Generator().manual_seed(4)) / 4
+    gaussians.sh_degree = 3
+    turn = Rotation.from_euler("xyz", [20, 130, -70], degrees=True).as_matrix()
+    transform = torch.eye(4)
+    transform[:3, :3] = torch.from_numpy(turn)
+    moved = gaussians.transformed(transform)
+    expected = ActivatedGaussians.of(rotated(gaussians.asset(), turn))
+    assert moved.sh_degree == 3
+    # Opacities and scales of `expected` went through a logit and a logarithm in float32.
+    pose = orbit_camera_to_worlds([0], [0], LGM_RADIUS)
+    pictures = [each.render(pose, LGM_FOV, 32)[0] for each in (moved, expected)]
+    assert (pictures[0] - pictures[1]).abs().max() < 1e-4
+    torch.testing.assert_close(moved.colors, expected.colors, rtol=0, atol=1e-5)
 
 
 def test_pruning_keeps_what_lgm_keeps() -> None:

@@ -268,7 +268,7 @@ class TestContentsDecide:
 
     def test_what_is_compressed_otherwise_is_named_as_such(self, tmp_path: Path) -> None:
         (tmp_path / "a.ply.gz").write_bytes(gzip.compress(b"ply\n"))
-        with pytest.raises(InputError, match="compressed with gzip, and is no SPZ: unpack it"):
+        with pytest.raises(InputError, match="compressed with gzip, but is not an SPZ: unpack it"):
             read_splats(tmp_path / "a.ply.gz")
 
 
@@ -292,7 +292,7 @@ class TestSpz:
         (tmp_path / "a.spz").write_bytes(
             _with_positions(contents, np.zeros((3, 3)), struct.pack("<III", 0xADBE0003, 4, 99), 4)
         )
-        with pytest.raises(InputError, match="axes of an unknown kind, 99"):
+        with pytest.raises(InputError, match="an unknown coordinate system, 99"):
             read_splats(tmp_path / "a.spz")
 
 
@@ -355,7 +355,7 @@ class TestSog:
     def test_other_archives_and_folders_are_named_as_such(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("scene.ply", b"ply")
-        with pytest.raises(InputError, match=r"hence no SOG: unpack it, and give the splat file in it \('scene.ply'\)"):
+        with pytest.raises(InputError, match=r"hence not a SOG: unpack it, and give the file in it \('scene.ply'\)"):
             read_splats(tmp_path / "a.zip")
         with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
             archive.writestr("a/meta.json", b"{}")
@@ -366,7 +366,7 @@ class TestSog:
         with pytest.raises(InputError, match="index of a streamed SOG"):
             read_splats(tmp_path / "lod-meta.json")
         (tmp_path / "empty").mkdir()
-        with pytest.raises(InputError, match="hence no SOG"):
+        with pytest.raises(InputError, match="hence not a SOG"):
             read_splats(tmp_path / "empty")
 
 
@@ -408,7 +408,9 @@ class TestGltf:
         scene = json.loads((tmp_path / "a.gltf").read_text())
         scene["meshes"][0]["primitives"][0]["extensions"][EXTENSION]["extensions"] = {"EXT_other_compression": {}}
         (tmp_path / "a.gltf").write_text(json.dumps(scene))
-        with pytest.raises(InputError, match=r"'EXT_other_compression', which is not read: export it without .* \.spz"):
+        with pytest.raises(
+            InputError, match=r"'EXT_other_compression', which is not supported: export it without .* \.spz"
+        ):
             read_splats(tmp_path / "a.gltf")
         del scene["meshes"][0]["primitives"][0]["extensions"][EXTENSION]["extensions"]
         scene["bufferViews"][0]["extensions"] = {"EXT_meshopt_compression": {}}

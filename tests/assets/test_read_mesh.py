@@ -193,7 +193,7 @@ def test_a_damaged_gltf_costs_one_line(tmp_path: Path, changes: dict[str, object
         ("a.obj", b"v nan 0 0\nv 1 0 0\nv 1 1 0\nf 1 2 3\n", "a.obj"),
         ("a.stl", b"\0" * 200, "a.stl"),
         ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 99999999999\nproperty float x\nend_header\n", "are there"),
-        ("a.ply", b"no ply", "no PLY"),
+        ("a.ply", b"no ply", "not a PLY"),
         ("a.usdz", b"PK", "zip"),
         ("a.glb", b"glTF\2\0\0\0", "cut off"),
         ("a.blend", b"", "has to end in"),
@@ -227,3 +227,29 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, ending: str, data: st
 def test_points_and_splats_are_no_meshes(tmp_path: Path) -> None:
     (tmp_path / "a.ply").write_bytes(b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n")
     assert not is_mesh(tmp_path / "a.ply") and not is_mesh(tmp_path / "a.splat")
+
+
+def test_a_mesh_that_a_small_gltf_places_many_times_is_refused(tmp_path: Path) -> None:
+    """Placed, its vertices would take 24 bytes each for each node: gigabytes for a file of 200 kB."""
+    points = np.zeros((10_000, 3), "<f4")
+    scene = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": list(range(20_000))}],
+        "nodes": [{"mesh": 0}] * 20_000,
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": len(points), "type": "VEC3"}],
+        "bufferViews": [{"buffer": 0, "byteLength": points.nbytes}],
+        "buffers": [{"byteLength": points.nbytes, "uri": "points.bin"}],
+    }
+    (tmp_path / "points.bin").write_bytes(points.tobytes())
+    (tmp_path / "a.gltf").write_text(json.dumps(scene))
+    with pytest.raises(InputError, match="made to fill the memory"):
+        read_mesh(tmp_path / "a.gltf")
+
+
+@pytest.mark.parametrize("meshes", [5, [5], [{}], [{"primitives": [5]}]])
+def test_a_gltf_whose_meshes_are_something_else_is_damaged(tmp_path: Path, meshes: object) -> None:
+    path = tmp_path / "a.gltf"
+    path.write_text(json.dumps({"asset": {"version": "2.0"}, "meshes": meshes}))
+    with pytest.raises(InputError, match=r"a\.gltf cannot be read: it is damaged"):
+        is_mesh(path)

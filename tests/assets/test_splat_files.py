@@ -88,8 +88,8 @@ class TestBadInput:
                 "Cannot write splats to b.ksplat: the file name has to end in one of .ply",
             ),
             (("--input", "a.xyz", "--output", "b.ply"), "a.xyz cannot be read: No such file"),
-            (("--input", "a.ply", "--output", "b.ply", "--sh-degree", "4"), "--sh-degree is 4: it can be 0 to 3"),
-            (("--input", "a.ply", "--output", "b.ply", "--min-opacity", "2"), "opacities are between 0 and 1"),
+            (("--input", "a.ply", "--output", "b.ply", "--sh-degree", "4"), "--sh-degree is 4: it must be 0 to 3"),
+            (("--input", "a.ply", "--output", "b.ply", "--min-opacity", "2"), "it must be between 0 and 1"),
             (("--input", "a.ply", "--output", "b.ply", "--max-splats", "0"), "it must be at least 1"),
             (
                 ("--input", "a.ply", "--output", "b.ply", "--crop-min", "5", "5", "5"),

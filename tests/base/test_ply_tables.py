@@ -71,8 +71,8 @@ def test_infinities_and_extra_spaces_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "reason"),
     [
-        (b"", "does not begin as a PLY"),
-        (b"plywood\n", "does not begin as a PLY"),
+        (b"", "does not begin with"),
+        (b"plywood\n", "does not begin with"),
         (TEXT + b"", "without an end"),
         (b"ply\n" + b"comment x\n" * 200_000 + b"end_header\n", "without an end"),
         (b"ply\nend_header\n", "without a format line"),

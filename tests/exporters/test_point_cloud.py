@@ -64,6 +64,15 @@ def test_a_ply_opens_in_trimesh(tmp_path: Path) -> None:
     assert plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]["red"].dtype == np.uint8
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_colours_beyond_white_and_black_are_clipped(tmp_path: Path, ending: str) -> None:
+    """Harmonics give such colours; as bytes they would begin again at the other end."""
+    colors = np.array([[1.01, -0.01, 0.5]] * 2, np.float32)
+    cloud = PointCloud(np.zeros((2, 3)), colors, np.array([[0, 0, 1]] * 2, np.float32))
+    write_point_cloud(cloud, tmp_path / f"a{ending}")
+    np.testing.assert_array_equal(np.round(read(tmp_path / f"a{ending}")[1]), [[255, 0, 128]] * 2)
+
+
 @pytest.mark.parametrize("cameras", [ALL_SIDES, None])
 def test_points_of_gaussians_lie_on_the_surface(cameras: Cameras | None) -> None:
     cloud = points_on_gaussians(sphere_of_gaussians(), 5000, cameras)

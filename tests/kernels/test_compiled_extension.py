@@ -107,7 +107,7 @@ class TestArraysOfTheWrongKind:
 def test_a_backward_pass_needs_a_forward_pass_that_kept_what_it_takes() -> None:
     inputs, outputs = CALLED["rasterize_forward"]
     state = _C.rasterize_forward(**{**inputs, "for_backward": False}, **outputs)
-    with pytest.raises(ValueError, match="kept nothing for a backward pass"):
+    with pytest.raises(ValueError, match="needs a forward pass with for_backward"):
         call_with("rasterize_backward", state=state)
 
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// (1 - lambda) L1 + lambda (1 - SSIM) and its gradient by the rendered image, in one pass over the rows.
+// (1 - lambda) L1 + lambda (1 - SSIM) and its gradient with respect to the rendered image, in one pass over the rows.
 //
 // SSIM (Wang et al. 2004) with the 11-tap Gaussian window of sigma 1.5 and no padding, as pytorch_msssim computes it.
-// Each task takes a rectangle and slides down it: eleven rows of horizontally filtered moments give a row of the SSIM map
-// and of its derivatives by the moments; eleven such rows, filtered back, give a row of gradient. The channels stay
-// interleaved as they are in the image: the horizontal filter's taps lie three values apart.
+// Each task processes a rectangle from top to bottom: eleven rows of horizontally filtered moments give a row of the SSIM
+// map and of its derivatives with respect to the moments; eleven such rows, filtered back, give a row of the gradient.
+// Channels stay interleaved as in the image: the taps of the horizontal filter are three values apart.
 #pragma once
 
 #include <cmath>
@@ -22,7 +22,7 @@ constexpr int TAPS = 11;
 constexpr int CHANNELS = 3;
 constexpr int HALO = TAPS - 1;             // rows
 constexpr int HALO_X = HALO * CHANNELS;    // values
-constexpr int MAX_STRIP = 840;             // values: a task's rows must fit into the second-level cache
+constexpr int MAX_STRIP = 840;             // values: a task's rows must fit into the L2 cache
 constexpr int TASKS_PER_THREAD = 3;
 
 struct GaussianWindow {
@@ -44,7 +44,7 @@ inline void filter_row(const GaussianWindow& window, const float* in, float* out
   }
 }
 
-// The same down a column, over a ring of TAPS rows.
+// The vertical filter, over a ring buffer of TAPS rows.
 struct RingRows {
   const float* rows[TAPS];  // topmost first
 
@@ -63,13 +63,13 @@ struct SsimSums {
   double l1 = 0.0, ssim = 0.0;
 };
 
-// Rows, and values within a row, whose gradient a task computes.
+// The rows, and the values within a row, whose gradient a task computes.
 struct SsimTask {
   int begin, end, left, right;
 };
 
-// Rows of work memory: an image row each of render and target, their squares and product, rings of moments, derivatives
-// and rings of filtered derivatives. Whole vectors are read past either end.
+// Rows of work memory: one image row each of render, target, their squares and their product; ring buffers of moments;
+// derivatives; ring buffers of filtered derivatives. Whole vectors are read past either end.
 constexpr int WORK_ROWS = 4 + 4 * TAPS + 3 + 3 * TAPS;
 constexpr size_t WORK_STRIDE = (MAX_STRIP + 3 * HALO_X + 3 * W + 15) / 16 * 16;
 
@@ -86,10 +86,10 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
   float* const product = squares + stride;                 // render * target
   float* const moments = product + stride;                 // 4 rings of horizontally filtered rows
   float* const derivatives = moments + 4 * TAPS * stride;  // 3 rows, HALO_X zeros before and after the values
-  float* const filtered = derivatives + 3 * stride;        // 3 rings of them, filtered back horizontally
+  float* const filtered = derivatives + 3 * stride;        // 3 rings of derivatives, filtered back horizontally
   std::memset(work, 0, WORK_ROWS * stride * sizeof(float));
 
-  // Work rows hold the values [first, last) of the image's rows: what the windows over the task's pixels reach.
+  // Work rows hold the values [first, last) of the image's rows, which the windows over the task's pixels cover.
   const int first = task.left - HALO_X < 0 ? 0 : task.left - HALO_X;
   const int last = task.right + HALO_X < row_size ? task.right + HALO_X : row_size;
   const int map_size = (task.right < map_width ? task.right : map_width) - first;
@@ -150,7 +150,7 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
     for (int m = 0; m < 3; ++m)
       filter_row(window, derivatives + m * stride, filtered + (m * TAPS + map_row % TAPS) * stride, own_end);
 
-    // The window is symmetric, so filtering back is filtering again: rows map_row - HALO … map_row reach this pixel.
+    // The window is symmetric, so filtering back is filtering again. This needs rows map_row - HALO … map_row of the map.
     if (map_row < task.begin || map_row >= task.end) continue;
     read_row(map_row);
     const int top = (map_row + 1) % TAPS;
@@ -178,7 +178,7 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
 float l1_ssim(const L1SsimInputs& in, img3d::Scratch& scratch) {
   const GaussianWindow window;
   const size_t row_size = size_t(in.width) * CHANNELS, strips = ceil_div(row_size, MAX_STRIP);
-  // Few tall tasks: each computes some rows beyond its own, and there must be enough to share the work evenly.
+  // Few, tall tasks, as each also computes rows beyond its own; but enough of them to balance the load.
   const size_t wanted = ceil_div(TASKS_PER_THREAD * img3d::num_threads(), strips);
   const size_t band = ceil_div(in.height, wanted) < 2 * HALO ? 2 * HALO : ceil_div(in.height, wanted);
   const size_t bands = ceil_div(in.height, band), tasks = bands * strips;

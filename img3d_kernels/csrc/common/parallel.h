@@ -8,7 +8,7 @@
 namespace IMG3D_ISA {
 namespace {
 
-// f(task) for task in [0, n_tasks), on the pool's threads.
+// Calls f(task) for task in [0, n_tasks) on the pool's threads.
 template <typename F>
 inline void parallel(size_t n_tasks, const F& f) {
   img3d::parallel_for(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Work memory that is kept from one call to the next, so that a training step allocates nothing big.
+// Work memory that is kept between calls, so that a training step makes no large allocations.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace img3d {
 
-// A buffer that grows and keeps what it has; its contents do not survive growing.
+// A buffer that only grows; growing discards its contents.
 class Scratch {
  public:
   Scratch() = default;
@@ -35,17 +35,17 @@ class Scratch {
   size_t capacity_ = 0;
 };
 
-// What the forward pass of one camera leaves for its backward pass, and both passes' work memory.
+// The state that one camera's forward pass keeps for its backward pass, and the work memory of both.
 struct RasterScratch {
   size_t n_visible = 0;
-  Scratch order;        // uint64 [2, n_visible]: depth keys and Gaussian ids, for sorting
+  Scratch order;        // uint64 [2, n_visible]: depth keys and Gaussian ids, source and destination of the sort
   Scratch histogram;    // counts of the radix sort and of the tiles
-  std::vector<std::vector<uint32_t>> reached_tiles;  // tiles that the splats of each chunk reach, splat by splat
+  std::vector<std::vector<uint32_t>> reached_tiles;  // for each chunk, the tiles reached by its splats, splat by splat
   Scratch splats;       // Splat [n_visible], nearest first
   Scratch slot_begin;   // uint64 [n_visible + 1]: the first (splat, tile) pair of each splat
   Scratch tile_begin;   // uint64 [tiles + 1]: the first pair of each tile
   Scratch tile_pairs;   // TilePair [pairs], tile by tile, nearest first
-  Scratch pair_blocks;  // uint64 [pairs], like tile_pairs: the tile's blocks that each pair is blended into
+  Scratch pair_blocks;  // uint64 [pairs], as tile_pairs: bit mask of the tile's blocks that each pair is blended into
   Scratch pair_grads;   // float [pairs, PAIR_GRADS], splat by splat
 
   size_t bytes() const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of floats as wide as the instruction set this file is compiled for, through the compiler's own vector type
-// (GCC and Clang), so that the kernels are written once for every instruction set.
+// Float vectors of the width of the instruction set that this file is compiled for, as vector extensions of GCC and
+// Clang, so that the kernels are written once for all instruction sets.
 #pragma once
 
 #include <cstdint>
@@ -47,10 +47,10 @@ inline vf from_bits(vi v) {
   return r;
 }
 
-// Zero in the lanes that the mask leaves out.
+// v in the lanes that are set in the mask, zero elsewhere.
 inline vf keep(vi mask, vf v) { return from_bits(mask & bits(v)); }
 
-// Where one argument is NaN, the second one.
+// If either argument is NaN, these return the second one.
 #if defined(__AVX512F__)
 inline vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 inline vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -66,7 +66,7 @@ inline vf fnma(vf a, vf b, vf c) { return c - a * b; }
 #endif
 inline vf vabs(vf v) { return from_bits(bits(v) & 0x7fffffff); }
 
-// U vectors that go through a calculation side by side.
+// U vectors that are processed together, so that their instructions overlap.
 template <int U>
 struct Vec {
   vf at[U];
@@ -74,7 +74,7 @@ struct Vec {
   const vf& operator[](int u) const { return at[u]; }
 };
 
-// f(u) for each of the vectors.
+// The vectors f(0) … f(U - 1).
 template <int U, typename F>
 inline Vec<U> each(const F& f) {
   Vec<U> r;
@@ -82,7 +82,8 @@ inline Vec<U> each(const F& f) {
   return r;
 }
 
-// exp2 on [-126, 126]: integer part into the exponent, a polynomial (relative error 1e-7) for the rest. Anything beyond.
+// exp2 on [-126, 126]: the integer part goes into the exponent, the fraction through a polynomial (relative error 1e-7).
+// Outside that range the result is arbitrary.
 template <int U>
 inline Vec<U> vexp2(const Vec<U>& x) {
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
@@ -91,7 +92,7 @@ inline Vec<U> vexp2(const Vec<U>& x) {
   Vec<U> p = each<U>([&](int u) { return 0.0013276472454890609f * f[u] + 0.009675541892647743f; });
   for (float coefficient : {0.05550713092088699f, 0.24022120237350464f, 0.6931469440460205f, 1.0000001192092896f})
     p = each<U>([&](int u) { return p[u] * f[u] + coefficient; });
-  // Without signs: beyond its range the sum overflows.
+  // Unsigned: outside the range the sum overflows.
   return each<U>([&](int u) { return from_bits((vi)((vu)bits(p[u]) + ((vu)bits(shifted[u]) << 23))); });
 }
 
@@ -101,7 +102,7 @@ inline vf vsqrt(vf v) {
   return r;
 }
 
-// No lane of the mask is set. The compiler's vector type has no such test, hence the intrinsics.
+// Whether no lane of the mask is set. Vector extensions have no such test, hence the intrinsics.
 inline bool none(vi mask) {
 #if defined(__AVX512F__)
   __m512i m;

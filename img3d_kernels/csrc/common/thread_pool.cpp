@@ -17,11 +17,11 @@
 namespace img3d {
 namespace {
 
-thread_local bool in_task = false;  // of a pool: what it starts in turn runs on its own thread
+thread_local bool in_task = false;  // of a pool; parallel_for within a task runs on the task's thread
 
 class ThreadPool {
  public:
-  // As many threads as the system grants: one less than asked for is no reason to fail.
+  // Starts n_threads - 1 workers, or fewer if the system refuses more.
   explicit ThreadPool(int n_threads) : owner_(getpid()) {
     try {
       for (int i = 1; i < n_threads; ++i) workers_.emplace_back([this] { work(); });
@@ -34,7 +34,7 @@ class ThreadPool {
 
   ~ThreadPool() { stop(); }
 
-  // Threads do not follow a process through fork().
+  // A forked child process does not have its parent's threads.
   bool lost() const { return owner_ != getpid(); }
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -52,12 +52,12 @@ class ThreadPool {
     take_tasks();
     std::unique_lock<std::mutex> lock(mutex_);
     finished_.wait(lock, [this] { return active_ == 0; });
-    // Only now that no task runs any more: tasks use what lies on the caller's stack.
+    // Rethrown only after all tasks have ended, because tasks use the caller's stack.
     if (const std::exception_ptr error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
   }
 
  private:
-  // Keeps the first exception for `run`, and lets no further task begin.
+  // Runs tasks until none is left. After an exception, which is kept for `run`, no further task begins.
   void take_tasks() {
     in_task = true;
     try {
@@ -109,7 +109,7 @@ class ThreadPool {
 
 std::mutex pool_mutex;
 ThreadPool* pool = nullptr;  // never destroyed at exit: a worker may still be asleep in it
-std::atomic<int> wanted_threads{0};  // kernels ask while another thread may set it
+std::atomic<int> wanted_threads{0};  // atomic: kernels read it while another thread may set it
 
 int default_threads() { return std::max(1u, std::thread::hardware_concurrency()); }
 

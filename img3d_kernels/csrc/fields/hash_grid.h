@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Features of points from a multiresolution hash grid (Müller et al. 2022, arXiv 2201.05989, section 3), and the
-// gradient by the features.
+// gradient with respect to the table.
 //
-// The corners of a point's cell are four edges along x. Where they lie and what they weigh is computed for a block of
-// points with vectors; then point by point, because loading one feature pair after the other is no slower than the
-// processors' gather instructions, and adding has to be one after the other anyway.
+// A point's cell has four edges along x. Their table entries and weights are computed for a block of points with vector
+// instructions. Features are then read or accumulated point by point: scalar loads are no slower than gather
+// instructions, and accumulation must be sequential anyway.
 #pragma once
 
 #include <cstring>
@@ -19,9 +19,9 @@ namespace {
 using img3d::HashGridInputs;
 
 constexpr int EDGES = 4;
-constexpr int POINTS = 128;               // in a block, a multiple of W: its cells stay in the first-level cache
-constexpr int PREFETCH = 16;              // points ahead, forward: a level's entries may fill the second-level cache
-constexpr size_t POINTS_PER_TASK = 2048;  // forward: their features stay in that cache from one level to the next
+constexpr int POINTS = 128;               // in a block, a multiple of W: its cells fit into the L1 cache
+constexpr int PREFETCH = 16;              // forward: prefetch distance in points, as a level's entries may exceed the L2 cache
+constexpr size_t POINTS_PER_TASK = 2048;  // forward: their features stay in the L2 cache from one level to the next
 
 typedef float feature_pair __attribute__((vector_size(8)));
 
@@ -47,13 +47,13 @@ struct Level {
   }
 };
 
-// For each point of a block: the entry of an edge's corner is x of its side and the edge, added up where the level is
-// dense, and combined by exclusive or where it is hashed.
+// For each point of a block: the entry of a corner combines the x part of its side with the part of its edge, by addition
+// in a dense level and by exclusive or in a hashed one.
 struct Cells {
   alignas(64) uint32_t x[2][POINTS];
   alignas(64) uint32_t edge[EDGES][POINTS];
   alignas(64) float weight[EDGES][POINTS];
-  alignas(64) float far_weight[POINTS];  // of an edge's second corner; the first one's is the rest of 1
+  alignas(64) float far_weight[POINTS];  // of an edge's second corner; the first corner's is 1 minus this
 
   template <bool DENSE>
   size_t entry(int side, int e, int i) const {
@@ -74,7 +74,7 @@ void find_cells(const HashGridInputs& in, const Level& level, size_t first, int 
     vu cell[3];
     vf fraction[3];
     for (int axis = 0; axis < 3; ++axis) {
-      // A NaN stays one here, and is in the last cell below.
+      // NaN passes through here; the next line puts it into the last cell.
       const vf scaled = vmax(vf{}, vmin(splat(level.resolution), load(points[axis] + i) * level.resolution));
       cell[axis] = to_uint(vmin(scaled, splat(level.resolution - 1.0f)));
       fraction[axis] = scaled - __builtin_convertvector((vi)cell[axis], vf);
@@ -93,7 +93,7 @@ void find_cells(const HashGridInputs& in, const Level& level, size_t first, int 
   }
 }
 
-// The features begin at the block's first point and the level's columns; from point to point are `stride` floats.
+// `features` points to the level's columns of the block's first point; consecutive points are `stride` floats apart.
 template <bool DENSE>
 void interpolate(const Cells& cells, int n, const float* table, float* __restrict features, size_t stride) {
   for (int i = 0; i < n; ++i, features += stride) {
@@ -110,7 +110,7 @@ void interpolate(const Cells& cells, int n, const float* table, float* __restric
   }
 }
 
-// Without __restrict, where its corners lie would be read again after every store.
+// Without __restrict, the corners' entries would be reloaded after every store.
 template <bool DENSE>
 void add_gradient(const Cells& cells, int n, const float* v_features, size_t stride, float* __restrict v_table) {
   for (int i = 0; i < n; ++i, v_features += stride) {
@@ -125,7 +125,7 @@ void add_gradient(const Cells& cells, int n, const float* v_features, size_t str
   }
 }
 
-// f(cells, first, n) for the points [begin, end), block by block.
+// Calls f(cells, first, n) for the points [begin, end), block by block.
 template <typename F>
 inline void for_blocks(const HashGridInputs& in, const Level& level, size_t begin, size_t end, const F& f) {
   Cells cells;
@@ -151,7 +151,7 @@ void hash_grid_forward(const HashGridInputs& in, const float* table, float* feat
   });
 }
 
-// A level is one thread's, which takes the points in their order: the same sums whatever the number of threads.
+// Each level is processed by one thread, point by point in order, so the sums do not depend on the number of threads.
 void hash_grid_backward(const HashGridInputs& in, const float* v_features, float* v_table) {
   const size_t stride = in.n_levels * 2;
   parallel(in.n_levels, [&](size_t task) {

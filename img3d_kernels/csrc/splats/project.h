@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Projection of 3D Gaussians to the image, with covariance and spherical harmonics, and its gradient. EWA splatting
-// (Zwicker et al. 2002) as gsplat 1.4 does it: fully_fused_projection_fwd.cu, utils.cuh. The maths runs on blocks of
-// Gaussians turned into structure-of-arrays form in a local buffer.
+// (Zwicker et al. 2001) as in gsplat 1.4: fully_fused_projection_fwd.cu, utils.cuh. Blocks of Gaussians are transposed into
+// structure-of-arrays form in a local buffer.
 #pragma once
 
 #include <cmath>
@@ -14,13 +14,15 @@
 namespace IMG3D_ISA {
 namespace {
 
+using img3d::FOV_MARGIN;
 using img3d::GradStats;
+using img3d::MAX_RADIUS;
 using img3d::ProjectGradients;
 using img3d::ProjectInputs;
 using img3d::ProjectOutputs;
 using img3d::Scratch;
 
-constexpr size_t BLOCK = 32;               // Gaussians turned around at once; a multiple of every W
+constexpr size_t BLOCK = 32;               // Gaussians transposed at once; a multiple of every W
 constexpr size_t GAUSSIANS_PER_TASK = 512;  // a multiple of BLOCK
 static_assert(BLOCK % W == 0);
 
@@ -29,8 +31,8 @@ template <int D>
 struct Rows {
   float at[D][BLOCK];
 
-  // Rows past the end repeat the last one, so that no lane computes with garbage.
-  // The array's columns go to, or come from, [begin, end).
+  // Rows past the end repeat the last one, so that no lane computes with uninitialised values.
+  // The array's columns are copied to or from `at[begin]` … `at[end - 1]`.
   void read(const float* array, size_t first, size_t count, size_t stride = D, int begin = 0, int end = D) {
     for (size_t i = 0; i < BLOCK; ++i) {
       const float* row = array + (first + (i < count ? i : count - 1)) * stride;
@@ -59,13 +61,13 @@ struct Camera {
     }
     const float* K = in.Ks + c * 9;
     fx = K[0], fy = K[4], cx = K[2], cy = K[5];
-    const float margin_x = 0.3f * (0.5f * in.width / fx), margin_y = 0.3f * (0.5f * in.height / fy);
+    const float margin_x = FOV_MARGIN * (0.5f * in.width / fx), margin_y = FOV_MARGIN * (0.5f * in.height / fy);
     lim_x_neg = -(cx / fx + margin_x), lim_x_pos = (in.width - cx) / fx + margin_x;
     lim_y_neg = -(cy / fy + margin_y), lim_y_pos = (in.height - cy) / fy + margin_y;
   }
 };
 
-// What the forward pass computes for W Gaussians and the backward pass needs again.
+// Intermediate results for W Gaussians, used by the forward pass and recomputed by the backward pass.
 struct Projection {
   vf q[4], inv_norm;                // the unit quaternion
   vf rot[9];                        // its matrix
@@ -98,7 +100,7 @@ struct Projection {
     }
 
     const vi in_depth = (mean_c[2] >= in.near_plane) & (mean_c[2] <= in.far_plane);
-    // A depth of one stands in where it would be divided by zero: those lanes are not visible.
+    // A depth of one avoids division by zero in lanes that are not visible.
     const vf safe_z = in_depth & (mean_c[2] != 0.0f) ? mean_c[2] : splat(1.0f);
     inv_z = 1.0f / safe_z;
     const vf px = mean_c[0] * inv_z, py = mean_c[1] * inv_z;
@@ -127,8 +129,8 @@ struct Projection {
     const vf half_trace = 0.5f * (cov00 + cov11);
     radius = 3.0f * vsqrt(half_trace + vsqrt(vmax(half_trace * half_trace - det, splat(0.01f))));
     for (int l = 0; l < W; ++l) radius[l] = __builtin_ceilf(radius[l]);
-    // The upper bound also turns away infinities and NaN, which no comparison lets through.
-    visible = in_depth & (mean_c[2] != 0.0f) & (det > 0.0f) & (radius > in.radius_clip) & (radius < 1e9f) &
+    // The upper bound also rejects infinities; NaN fails every comparison.
+    visible = in_depth & (mean_c[2] != 0.0f) & (det > 0.0f) & (radius > in.radius_clip) & (radius < MAX_RADIUS) &
               (mean2d[0] + radius > 0.0f) & (mean2d[0] - radius < float(in.width)) & (mean2d[1] + radius > 0.0f) &
               (mean2d[1] - radius < float(in.height));
   }
@@ -225,10 +227,10 @@ inline void rotation_vjp(const Projection& p, const vf* v_rot, vf* v_quat) {
   for (int i = 0; i < 4; ++i) v_quat[i] = (v[i] - along * p.q[i]) * p.inv_norm;
 }
 
-// Sums of gradients over Gaussians for one camera: rotation [3, 3], translation [3], centre [3].
+// Number of a camera's gradients that are summed over Gaussians: rotation [3, 3], translation [3], centre [3].
 constexpr int CAMERA_GRADS = 15;
 
-// Adds up what a camera's Gaussians [first, first + count) give.
+// Accumulates the statistics of one camera's Gaussians [first, first + count).
 inline void add_grad_stats(const GradStats& s, const ProjectInputs& in, const int32_t* radii, const float* v_means2d,
                            size_t first, size_t count) {
   const float scale_x = 0.5f * in.width * in.n_cameras, scale_y = 0.5f * in.height * in.n_cameras;
@@ -307,7 +309,7 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
           load_lanes(block.scales, lane, scale);
           load_lanes(v_means2d, lane, v_mean2d);
           load_lanes(v_conics, lane, v_conic);
-          // What is out of view may be infinite or NaN, which zero gradients would not silence.
+          // Gaussians out of view may be infinite or NaN, and 0 * NaN is NaN.
           for (int i = 0; i < 3; ++i) mean[i] = keep(visible, mean[i]);
           const Projection p(in, cam, mean, quat, scale);
 
@@ -319,7 +321,7 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
           vf v_cov01 = -(l00 * b + l01 * d) - (l10 * a + l11 * b);  // both off-diagonal elements
           vf v_cov11 = -(l10 * b + l11 * d);
           if (in.antialiased) {
-            // compensation² = det_orig / det, where det_orig is of the covariance before the blur.
+            // compensation² = det_orig / det, where det_orig belongs to the covariance before the blur.
             const vf v_comp = v_opacity * load(opacities.at[0] + lane);
             store(v_opacity_in, load(v_opacity_in) + keep(visible, v_opacity * p.compensation));
             const vi positive = p.compensation > 0.0f;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front-to-back blending of the splats of each tile, and its gradient, with gsplat 1.4's rules
-// (rasterize_to_pixels_fwd.cu, _bwd.cu). A tile's pixels stay in the cache while its splats pass over them, in blocks of
-// W pixels, 4 wide; of each splat only the blocks are visited that its ellipse reaches.
+// Front-to-back blending of each tile's splats, and its gradient, with the rules of gsplat 1.4
+// (rasterize_to_pixels_fwd.cu, _bwd.cu). A tile's pixels, in blocks of W pixels that are 4 wide, stay in the cache while
+// its splats are blended; each splat visits only the blocks that its ellipse reaches.
 //
-// The forward pass goes block by block, so that a block's pixels stay in registers; it notes which blocks each splat was
-// blended into. The backward pass goes splat by splat, so that a splat's gradients do. It replays the forward one from
-// the front. With Q_i what lies behind splat i, weighted by the gradient, dL/dalpha_i = T_i (v · c_i) - Q_i / (1 - alpha_i),
-// and Q needs no second pass: it starts as the whole pixel's v · render - v_alpha T_final and loses each splat's part in
-// turn.
+// The forward pass runs block by block, so that a block's pixels stay in registers; it records which blocks each splat is
+// blended into. The backward pass runs splat by splat, so that a splat's gradients stay in registers, in the same
+// front-to-back order. Let Q_i be the contribution of everything behind splat i, weighted by the gradient; then
+// dL/dalpha_i = T_i (v · c_i) - Q_i / (1 - alpha_i). Q needs no second pass: it starts as the whole pixel's
+// v · render - v_alpha T_final, and each splat's contribution is subtracted in turn.
 #pragma once
 
 #include "splats/splat_tiles.h"
@@ -26,17 +26,17 @@ constexpr int TILE_PIXELS = TILE_SIZE * TILE_SIZE;
 constexpr uint64_t ALL_BLOCKS = BLOCKS == 64 ? ~uint64_t(0) : (uint64_t(1) << (BLOCKS % 64)) - 1;
 
 // Per pair: sums of v_sigma (gradient of the Gaussian's exponent) times 1, dx, dy, dx², dx dy, dy²; colours; |gradient of
-// the mean| along x and y. Where those are asked for, dx and dy give way to the gradient of the mean itself.
+// the mean| along x and y. With absolute gradients, the sums of dx and dy hold the gradient of the mean itself.
 constexpr int PAIR_GRADS = 12;
 
-// Splats that the forward pass, and blocks that the backward pass, takes through a calculation side by side: one long
-// chain of dependent instructions at a time leaves most of the processor idle.
+// Number of splats (forward) and of blocks (backward) that are processed together: a single chain of dependent
+// instructions would leave most of the processor idle.
 constexpr int SPLATS_AT_ONCE = 4, BLOCKS_AT_ONCE = 2;
 
-// A tile's pixels in block order, and the way from there to the image's rows and back.
+// A tile's pixels in block order, and the mapping to the image's pixels.
 struct TilePixels {
   int x0, y0, width, height;  // the tile's corner and the image's size
-  // Pixel centres. One block more than the tile has, which lies nowhere: it fills up the last group of a splat's blocks.
+  // Pixel centres, with one extra block outside the tile that pads the last group of a splat's blocks.
   alignas(64) float x[TILE_PIXELS + W], y[TILE_PIXELS + W];
 
   TilePixels(size_t tile, int image_width, int image_height) : width(image_width), height(image_height) {
@@ -50,7 +50,7 @@ struct TilePixels {
     }
   }
 
-  // f(index in block order, index in the image) for the tile's pixels inside the image
+  // Calls f(index in block order, index in the image) for the tile's pixels inside the image.
   template <typename F>
   void for_each(const F& f) const {
     const int rows = height - y0 < TILE_SIZE ? height - y0 : TILE_SIZE;
@@ -66,7 +66,7 @@ struct AlphaLimits {
   float min_log2_alpha = std::log2(MIN_ALPHA), max_log2_alpha = std::log2(MAX_ALPHA);
 };
 
-// Up to 64 consecutive splats of a tile's list, and which of the tile's blocks each of them reaches.
+// Up to 64 consecutive splats of a tile's list, and the tile's blocks that each of them reaches.
 struct SplatBatch {
   static constexpr int SIZE = 64;
   int count = 0;
@@ -86,7 +86,7 @@ struct SplatBatch {
   }
 
  private:
-  // Row by row, a splat in each lane: the ellipse covers slope v ± sqrt(k1 - k2 v²) around its centre.
+  // Row by row, one splat per lane: the ellipse covers slope v ± sqrt(k1 - k2 v²) around its centre.
   void mark_blocks() {
     const uint64_t valid = count == SIZE ? ~uint64_t(0) : (uint64_t(1) << count) - 1;
     for (int b = 0; b < BLOCKS; ++b) reaching[b] = 0;
@@ -100,9 +100,9 @@ struct SplatBatch {
           const vf k2v = c2 * v;
           const vf reach2 = c1 - k2v * v;
           const vf reach = vsqrt(vmax(reach2, vf{})) + SPAN_MARGIN, middle = cx + m * v;
-          // Rows off the ellipse by more than the margin can make up for.
+          // Rows that miss the ellipse by more than the margin.
           const vi off = reach2 < -SPAN_MARGIN * (1.0f + vabs(k2v));
-          // Where the new value is NaN the minimum takes its second argument, and no comparison below turns it away.
+          // If the new value is NaN, vmin and vmax return it (their second argument), and the comparisons below keep the block.
           left = vmin(left, off ? left : middle - reach);
           right = vmax(right, off ? right : middle + reach);
         }
@@ -125,10 +125,10 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
   uint64_t* pair_blocks = in.for_backward ? scratch.pair_blocks.data<uint64_t>() : nullptr;
   const TilePixels pixels(tile, in.width, in.height);
   const AlphaLimits limits;
-  Splat nothing{};  // fills up the last group of a block's splats
+  Splat nothing{};  // pads the last group of a block's splats
   nothing.log2_opacity = -1e30f;
 
-  // Once a pixel is finished, its T is zero, its T_floor out of reach, and its last transmittance in T_final.
+  // Once a pixel is finished, its T is 0, its T_floor is unreachable, and T_final holds its last transmittance.
   alignas(64) float T[TILE_PIXELS], T_floor[TILE_PIXELS], T_final[TILE_PIXELS], color[D][TILE_PIXELS];
   std::memset(T, 0, sizeof T);
   std::memset(T_final, 0, sizeof T_final);
@@ -176,7 +176,7 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
           weight[u] = a[u] * next;
           next = fnma(a[u], next, next);
         }
-        if (__builtin_expect(!none(next <= t_floor), 0)) {  // some pixel is finished: again, with more care
+        if (__builtin_expect(!none(next <= t_floor), 0)) {  // some pixel is finished: redo the group pixel by pixel
           next = t;
           vf last = load(T_final + at);
           for (int u = 0; u < U; ++u) {
@@ -211,7 +211,7 @@ void blend_tile(const RasterizeInputs& in, const RasterScratch& scratch, size_t 
   });
 }
 
-// Adds the lanes of four vectors: out[i] = sum(v[i]).
+// Sums the lanes of four vectors: out[i] = sum(v[i]).
 inline void sum4(const vf* v, float* out) {
   typedef float v4 __attribute__((vector_size(16)));
   v4 folded[4];
@@ -239,7 +239,7 @@ void blend_tile_vjp(const RasterizeGradients& g, const RasterScratch& scratch, s
   const TilePixels pixels(tile, g.width, g.height);
   const AlphaLimits limits;
 
-  constexpr int PADDED = TILE_PIXELS + W;  // as in TilePixels; nothing happens where T and Q are zero
+  constexpr int PADDED = TILE_PIXELS + W;  // as in TilePixels; pixels with T = Q = 0 contribute nothing
   alignas(64) float T[PADDED], T_floor[PADDED], Q[PADDED], v_color[D][PADDED];
   std::memset(T, 0, sizeof T);
   std::memset(Q, 0, sizeof Q);
@@ -278,7 +278,7 @@ void blend_tile_vjp(const RasterizeGradients& g, const RasterScratch& scratch, s
       const auto add = [](vf& sum, const Vec<U>& v) {
         for (int u = 0; u < U; ++u) sum += v[u];
       };
-      // alpha and the transmittance, to the last bit as the forward pass has them.
+      // alpha and the transmittance, bit for bit as in the forward pass.
       const Vec<U> dx = each<U>([&](int u) { return x - load(pixels.x + at[u]); });
       const Vec<U> dy = each<U>([&](int u) { return y - load(pixels.y + at[u]); });
       const Vec<U> b_dy = each<U>([&](int u) { return b_ * dy[u]; });
@@ -299,7 +299,7 @@ void blend_tile_vjp(const RasterizeGradients& g, const RasterScratch& scratch, s
           a[u] = keep(~stop[u], a[u]);
           weight[u] = keep(~stop[u], weight[u]);
           next[u] = keep(~stop[u], next[u]);
-          store(Q + at[u], keep(~stop[u], load(Q + at[u])));  // what rounding has left there
+          store(Q + at[u], keep(~stop[u], load(Q + at[u])));  // removes the rounding error left there
           store(T_floor + at[u], stop[u] ? splat(-1.0f) : load(T_floor + at[u]));
         }
       }
@@ -339,7 +339,7 @@ void blend_tile_vjp(const RasterizeGradients& g, const RasterScratch& scratch, s
   }
 }
 
-// Gathers each splat's pairs into the gradients of its inputs.
+// Sums each splat's pairs into the gradients of its inputs.
 void gather_pair_grads(const RasterizeGradients& g, const RasterScratch& scratch) {
   const Splat* splats = scratch.splats.data<Splat>();
   const uint64_t* slot_begin = scratch.slot_begin.data<uint64_t>();

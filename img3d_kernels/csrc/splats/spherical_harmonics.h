@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real spherical harmonics basis up to degree 3, with the signs and constants that 3D Gaussian Splatting files use
-// (Sloan, "Efficient Spherical Harmonic Evaluation", JCGT 2013), and its derivative by the direction.
+// The real spherical harmonics up to degree 3, with the signs and constants that 3D Gaussian Splatting files use (Sloan,
+// "Efficient Spherical Harmonic Evaluation", JCGT 2013), and their derivative with respect to the direction.
 #pragma once
 
 #include "common/simd.h"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int MAX_SH = 16;
 
-// basis[k] at the unit direction (x, y, z); returns how many there are.
+// Writes basis[k] at the unit direction (x, y, z); returns their number.
 inline int sh_basis(int degree, vf x, vf y, vf z, vf* basis) {
   basis[0] = splat(0.28209479177387814f);
   if (degree < 1) return 1;
@@ -36,8 +36,8 @@ inline int sh_basis(int degree, vf x, vf y, vf z, vf* basis) {
   return 16;
 }
 
-// Adds sum_k weight[k] * d basis[k] / d (x, y, z) to v. The basis is a homogeneous-looking polynomial in x, y, z as
-// written above; what that leaves open off the unit sphere drops out when the direction's length is projected away.
+// Adds sum_k weight[k] * d basis[k] / d (x, y, z) to v. The derivative is that of the polynomials as written above; the
+// part that depends on how they extend off the unit sphere vanishes when the caller projects onto its tangent plane.
 inline void sh_basis_vjp(int degree, vf x, vf y, vf z, const vf* weight, vf* v) {
   if (degree < 1) return;
   const float c1 = 0.4886025119029199f;

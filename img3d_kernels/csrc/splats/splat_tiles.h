@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// From projected Gaussians to, for each tile of the image, the list of those that reach it, nearest first.
+// Lists, for each tile of the image, the projected Gaussians that reach it, nearest first.
 //
 // The Gaussians in view are sorted by depth once and copied into that order; a stable scatter into tiles then needs no
-// sort of (tile, depth) pairs. A Gaussian reaches a tile when both gsplat's rule (the tile touches the square of its
-// 3-sigma radius) and the exact test (some pixel centre of it lies in the ellipse alpha >= 1/255) say so: the second
-// changes no pixel, only the work.
+// sort of (tile, depth) pairs. A Gaussian reaches a tile if it passes both gsplat's test (the tile touches the square of
+// its 3-sigma radius) and an exact one (a pixel centre of the tile is inside the ellipse alpha >= 1/255). The exact test
+// only saves work; it changes no pixel.
 #pragma once
 
 #include <cmath>
@@ -25,7 +25,7 @@ using img3d::TILE_SIZE;
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 constexpr float LOG2_MIN_ALPHA = -7.994353436858858f;
 
-// A projected Gaussian as the blending reads it: one cache line. alpha = exp2(log2_opacity - q) with
+// A projected Gaussian for blending, in one cache line. alpha = exp2(log2_opacity - q) with
 // q = dx (a dx + b dy) + c dy², (dx, dy) from pixel to mean.
 struct alignas(64) Splat {
   float x, y;
@@ -34,18 +34,18 @@ struct alignas(64) Splat {
   float slope, k1, k2;   // the row at v = py - y is reached for px - x in slope v ± sqrt(k1 - k2 v²)
   float color[MAX_CHANNELS];
   float opacity;
-  int32_t id;            // which Gaussian of the input
+  int32_t id;            // index of the Gaussian in the input
   float radius;          // of gsplat's 3-sigma square, in pixels
 };
 static_assert(sizeof(Splat) == 64);
 
 struct TilePair {
   uint32_t splat;  // index into the depth-sorted splats
-  uint32_t slot;   // where this pair's gradients go: the pairs of a splat are neighbours
+  uint32_t slot;   // index of this pair's gradients: the pairs of a splat are consecutive
 };
 
-// Pixels may differ from the exact boundary by rounding; the spans are widened by this many pixels. Too wide costs
-// nothing but lanes: the blending tests alpha itself.
+// Spans are widened by this many pixels, to allow for rounding at the boundary. A span that is too wide only wastes lanes:
+// blending tests alpha itself.
 constexpr float SPAN_MARGIN = 0.02f;
 
 struct TileGrid {
@@ -59,7 +59,7 @@ struct TileBox {
   int x0, x1, y0, y1;  // half open
 };
 
-// Written so that the compiler finds its minimum and maximum instructions: a branch here is a coin toss.
+// Written so that the compiler emits minimum and maximum instructions: a branch here would be unpredictable.
 inline float at_least(float v, float low) { return v > low ? v : low; }
 inline float at_most(float v, float high) { return v < high ? v : high; }
 inline int clamp_tile(float v, int n) { return static_cast<int>(at_most(at_least(v, 0.0f), static_cast<float>(n))); }
@@ -76,7 +76,7 @@ template <typename F>
 inline void for_reached_tiles(const Splat& s, const TileBox& box, const TileGrid& grid, const F& f) {
   const bool bounded = s.k2 > 0.0f;
   const float v_max = bounded ? std::sqrt(s.k1 / s.k2) : 0.0f;
-  // Where the ellipse is widest to the right: u = slope v + sqrt(k1 - k2 v²) has its maximum there.
+  // The row where the ellipse extends farthest to the right: the maximum of slope v + sqrt(k1 - k2 v²).
   const float v_right = bounded ? s.slope * v_max / std::sqrt(s.slope * s.slope + s.k2) : 0.0f;
   for (int ty = box.y0; ty < box.y1; ++ty) {
     int x0 = box.x0, x1 = box.x1;
@@ -124,8 +124,8 @@ inline Splat make_splat(const RasterizeInputs& in, uint32_t id) {
   return s;
 }
 
-// Sorts the Gaussians in view by depth, ties by index. Least significant digit radix sort of (key << 32 | id).
-// Returns the sorted items; scratch.n_visible says how many.
+// Sorts the Gaussians in view by depth, ties by index, with a least-significant-digit radix sort of (key << 32 | id).
+// Returns the scratch.n_visible sorted items.
 inline uint64_t* sort_by_depth(const RasterizeInputs& in, RasterScratch& scratch) {
   constexpr int DIGIT = 11, BUCKETS = 1 << DIGIT, PASSES = 3;
   size_t n = 0;
@@ -169,7 +169,7 @@ inline void bin_splats(const RasterizeInputs& in, RasterScratch& scratch) {
   const TileGrid grid(in.width, in.height);
   const uint64_t* order = sort_by_depth(in, scratch);
   const size_t n = scratch.n_visible, n_tiles = grid.count();
-  // Few chunks keep the table of counts small, and there must be some per thread to share the work evenly.
+  // Few chunks, to keep the table of counts small; but several per thread, to balance the load.
   const size_t max_chunks = 4 * static_cast<size_t>(img3d::num_threads());
   const size_t chunk = ceil_div(n, max_chunks) < 256 ? 256 : ceil_div(n, max_chunks);
   const size_t n_chunks = ceil_div(n, chunk);
