@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import InputError, exits_with_one_line
 from img3d_generators.checkpoints import Checkpoint, checkpoint, checkpoints
 from img3d_generators.pairing import title_of
@@ -155,7 +155,7 @@ def _agreed() -> bool:
 
 
 def _say(line: str) -> None:
-    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_line(line)
 
 
 def main() -> None:

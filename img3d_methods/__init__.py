@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio methods: cameras and photos in, a trained, viewable and exportable `Model` out."""
+"""Nerfstudio methods: they turn photos and cameras, or one image, into a trained `Model` to view and export."""

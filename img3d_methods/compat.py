@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workarounds for Nerfstudio 1.1.5, each with its reason and when it can go. Nothing here is imported by upstream code.
+"""Workarounds for Nerfstudio 1.1.5, each with its reason and the condition for removing it. Upstream code imports
+nothing from here.
 
-Where subclassing was enough, the reason stands at the subclass instead: CUDA-only calls, LPIPS and resuming in
-splat_model.py, numpy floats in checkpoints in schedulers.py, Ctrl-C and unsafe saving in splat_trainer.py, relative
-paths in config.yml and 250 lines of configuration in run_config.py. Upstream's warnings are hidden in
-img3d_dataparsers/upstream_warnings.py, for commands without a method as well.
+Where a subclass is enough, the reason is documented there instead: CUDA-only calls in splat/model.py, LPIPS in
+training/image_metrics.py, numpy floats in checkpoints in training/schedulers.py, resuming, Ctrl-C and unsafe saving
+in training/trainer.py, relative paths in config.yml and 250 printed lines of configuration in
+training/run_config.py. Upstream's warnings are hidden in img3d_dataparsers/upstream_warnings.py, which commands
+without a method use too.
 
-In Nerfstudio's commands `import torch` imports this module (nerfstudio_commands.py): nothing here may import torch.
+In Nerfstudio's commands `import torch` imports this module (commands/nerfstudio_commands.py), so nothing here may
+import torch at module level.
 """
 
 from __future__ import annotations
@@ -47,10 +50,11 @@ _until_exit = contextlib.ExitStack()
 
 
 def prepare_command() -> None:
-    """Keep Nerfstudio's commands from greeting with warnings and from ending in tracebacks.
+    """Keeps Nerfstudio's commands from starting with warnings and from ending in tracebacks.
 
-    Called by `import torch`, and again with the methods, should TORCH_DEVICE_BACKEND_AUTOLOAD=0 forbid that. Can go
-    when Nerfstudio's modules do not warn with current versions of torch, and its scripts report errors.
+    Called by `import torch`, and again when methods are loaded, in case TORCH_DEVICE_BACKEND_AUTOLOAD=0 disables
+    that. Remove when Nerfstudio's modules emit no warnings with current versions of torch and its scripts report
+    errors.
     """
     if command_name() in COMMANDS:
         silence_upstream_warnings()
@@ -60,11 +64,11 @@ def prepare_command() -> None:
 
 
 def _report_in_one_line() -> None:
-    """Let a command end with one line where Nerfstudio would end it with a traceback for what a user did.
+    """Ends a command with one line where Nerfstudio would end it with a traceback for a user's mistake.
 
-    Its scripts catch nothing, and a --load-config of something else is an everyday mistake. What is not known
-    (command_errors.py) keeps its traceback, and so does everything under `python -X dev`.
-    Can go when scripts/*.py report errors to users.
+    Its scripts catch nothing, and a wrong --load-config is a common mistake. Errors that commands/command_errors.py
+    does not know keep their traceback, and so do all errors under `python -X dev`. Remove when scripts/*.py report
+    errors to users.
     """
     previous = sys.excepthook
 
@@ -84,9 +88,9 @@ def _report_in_one_line() -> None:
 
 
 def check_load_config() -> None:
-    """End the program if --load-config names no file, before seconds of imports.
+    """Ends the program if --load-config names no file, before seconds of imports.
 
-    Afterwards scripts/*.py would raise what says nothing of the option. Can go when they report errors.
+    Later, scripts/*.py would raise an error that does not mention the option. Remove when they report errors.
     """
     from img3d_methods.commands.command_errors import why_no_config
 
@@ -96,16 +100,19 @@ def check_load_config() -> None:
 
 
 def explain_wrong_options() -> None:
-    """Let Nerfstudio's commands answer wrong options, and ns-train a mistyped method, in one line instead of 8 to 115.
+    """Makes Nerfstudio's commands report wrong options, and ns-train a mistyped method, in one line instead of 8 to
+    115.
 
-    tyro's hook for it is private (img3d_base/wrong_options.py). Can go when tyro suggests subcommands, in fewer lines.
+    tyro's hook for this is private (img3d_base/wrong_options.py). Remove when tyro suggests subcommands in fewer
+    lines.
     """
     if command_name() in COMMANDS:
         _until_exit.enter_context(wrong_options_in_one_line(about_rejected))
 
 
 def about_rejected(event: Any) -> str | None:
-    """The line for one of tyro's events; None for what it had better explain, such as options of others' methods."""
+    """The line for one of tyro's events; None if tyro explains it better, such as options of methods that are not
+    ours."""
     kind = type(event).__name__
     if command_name() == "ns-train" and kind == "MissingSubcommand":
         return "ns-train needs a method, such as img3d-splat: `ns-train --help` lists all"
@@ -122,8 +129,8 @@ def about_rejected(event: Any) -> str | None:
 
 @contextlib.contextmanager
 def silent_console() -> Iterator[None]:
-    """What Nerfstudio prints meanwhile is not shown: "Mixed precision is disabled", where it saves, long before the
-    data are looked at (engine/trainer.py). Can go when that can be switched off."""
+    """Hides what Nerfstudio prints meanwhile: "Mixed precision is disabled" and where it saves, long before it looks
+    at the data (engine/trainer.py). Remove when that can be switched off."""
     from img3d_base.console import CONSOLE
 
     quiet, CONSOLE.quiet = CONSOLE.quiet, True
@@ -137,7 +144,7 @@ def silent_console() -> Iterator[None]:
 
 
 def option_value(option: str) -> str | None:
-    """What the user gave to this command as `--option`, in either of tyro's spellings; None if nothing."""
+    """The value that the user gave to `--option`, in either of tyro's spellings; None if the option is absent."""
     arguments = iter(sys.argv[1:])
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -147,10 +154,10 @@ def option_value(option: str) -> str | None:
 
 
 def moved_run() -> Path | None:
-    """The folder of the run that this command loads, where training did not write it.
+    """The folder of the run that this command loads, if the run was moved after training.
 
-    Nerfstudio looks for a run where config.yml says that it was made (configs/experiment_config.py), not where
-    config.yml is. None for ns-train, and without --load-config. Can go when eval_setup looks beside the file.
+    Nerfstudio looks for a run where config.yml says it was made (configs/experiment_config.py), not where config.yml
+    is. None for ns-train and without --load-config. Remove when eval_setup looks beside the file.
     """
     path = option_value("load-config")
     if path is None or command_name() == "ns-train":
@@ -162,12 +169,12 @@ def moved_run() -> Path | None:
 
 
 def provide_ffmpeg() -> None:
-    """Let `ns-render` find the ffmpeg of the `imageio-ffmpeg` package where the system has none.
+    """Lets `ns-render` find the ffmpeg of the `imageio-ffmpeg` package if the system has none.
 
-    scripts/render.py exits without an `ffmpeg` on PATH, even to write single images, and checks it before it builds
-    anything of ours: hence at import, and only in that command. That package's binary has another name, so a
-    folder with a link to it goes to the end of PATH: one of the user's own, as whoever may write there chooses what
-    runs. Can go when the check moves to where ffmpeg is used.
+    scripts/render.py exits without an `ffmpeg` on PATH, even if it only writes images, and checks this before it
+    builds anything of ours; hence this runs at import, in that command only. The package's binary has another name,
+    so a folder with a link to it is appended to PATH. It has to be a folder of the user's own, because whoever may
+    write to it decides what is run. Remove when the check moves to where ffmpeg is used.
     """
     if Path(sys.argv[0]).stem != "ns-render" or shutil.which("ffmpeg") or find_spec("imageio_ffmpeg") is None:
         return
@@ -187,10 +194,10 @@ def provide_ffmpeg() -> None:
 
 
 def _private_folder(folder: Path) -> Path:
-    """A folder that nobody else can write to; made if need be.
+    """Returns a folder that nobody else can write to, and makes it if necessary.
 
     Raises:
-        OSError: It cannot be made, or is somebody else's, or others may write there.
+        OSError: The folder cannot be made, belongs to somebody else, or others may write to it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = folder.lstat()
@@ -201,12 +208,13 @@ def _private_folder(folder: Path) -> Path:
 
 
 def turn_for_spiral(datamanager: Any) -> None:
-    """Let `ns-render spiral` take our runs, and go around what the photos look at.
+    """Makes `ns-render spiral` accept our runs and move around what the photos look at.
 
-    Its `main` asserts three classes of data managers, none for whole images. And its path is not to be used: a circle
-    about one photo's camera, rolled by the wrong vector (cameras/camera_paths.py takes the camera's backward axis in
-    the world for "up" in the camera's own axes). It finds both by their names in scripts/render.py, of which only that
-    command loads anything. Can go when upstream's path is upright and its assertion has FullImageDatamanager.
+    Its `main` asserts one of three classes of data managers, none of them for whole images. Its path is unusable as
+    well: a circle around the camera of one photo, rolled by the wrong vector (cameras/camera_paths.py takes the
+    camera's backward axis in world coordinates for "up" in camera coordinates). Both are replaced by name in
+    scripts/render.py, which only that command imports. Remove when upstream's path is upright and its assertion
+    allows FullImageDatamanager.
     """
     render: Any = sys.modules.get("nerfstudio.scripts.render")
     if render is None or sys.argv[1:2] != ["spiral"]:
@@ -216,7 +224,7 @@ def turn_for_spiral(datamanager: Any) -> None:
     from img3d_methods.viewing.camera_paths import path_cameras, picture_size
 
     if option_value("radius") is not None:
-        warn("--radius is left out: the path goes where the photos were taken.")
+        warn("--radius is ignored: the path follows where the photos were taken.")
     photos = datamanager.train_dataset.cameras
     size = picture_size(photos, int(max(photos.width.max(), photos.height.max())))
     render.VanillaDataManager = (render.VanillaDataManager, type(datamanager))
@@ -227,16 +235,17 @@ def turn_for_spiral(datamanager: Any) -> None:
 # -------------------------------------------------------------------------------------------------------- exporting
 
 COLORS_OF_VERTICES = {"tsdf": "tsdf", "poisson": "point_cloud"}
-"""What `ns-export`'s meshes can have for a --texture-method instead of a rendered texture."""
+"""The --texture-method with which each of `ns-export`'s meshes gets vertex colours instead of a rendered texture."""
 
 
 def colors_for_texture() -> None:
-    """Let `ns-export tsdf` and `poisson` colour vertices, for our runs without a GPU and if nothing else is asked for.
+    """Makes `ns-export tsdf` and `poisson` colour vertices, for our runs without a GPU unless another method is
+    given.
 
-    Their default is a texture that is rendered texel by texel, after a search among all faces for each of four million
-    texels (exporter/texture_utils.py): on a CPU the export of seconds takes many minutes, with nothing that a model
-    could do about it. The default is a field of scripts/exporter.py's classes, which are made after plugins are
-    loaded; what comes before they are asked is the command line. Can go when the search goes by the faces.
+    By default they render a texture texel by texel, and search all faces for each of four million texels
+    (exporter/texture_utils.py). On a CPU an export of seconds then takes many minutes, and a model can do nothing
+    about it. The default is a field of classes in scripts/exporter.py that are created after plugins are loaded, so
+    only the command line can be changed before it is parsed. Remove when the search goes over the faces.
     """
     import torch
 
@@ -250,37 +259,37 @@ def colors_for_texture() -> None:
     sys.argv += ["--texture-method", method]
     _print_line(
         f"The mesh gets colours at its vertices (--texture-method {method}): a texture (nerf) takes many minutes "
-        "without a GPU. img3d-export mesh makes one in less.",
+        "without a GPU. `img3d-export mesh` makes a texture faster.",
         "yellow",
     )
 
 
 def _is_ours(config: Path) -> bool:
-    """Whether one of our methods wrote this config.yml, which is read, not loaded."""
+    """Whether one of our methods wrote this config.yml. The file is read as text, not loaded."""
     try:
         return "\nmethod_name: img3d-" in config.read_text("utf8")
     except (OSError, UnicodeDecodeError):
-        return False  # what is wrong with it is said when it is loaded
+        return False  # reported when it is loaded
 
 
 # -------------------------------------------------------------------------------------------------------- the viewer
 
 
 def local_unless_asked(viewer: ViewerConfig) -> None:
-    """Bind the viewer to this machine only, unless the user asked for another host.
+    """Binds the viewer to this machine only, unless the user asked for another host.
 
     `ns-viewer` replaces the run's viewer configuration by its own, whose host is 0.0.0.0: open to the network
-    (configs/base_config.py). Can go when upstream's default is localhost.
+    (configs/base_config.py). Remove when upstream's default is localhost.
     """
     if viewer.websocket_host == "0.0.0.0" and option_value("viewer.websocket-host") is None:
         viewer.websocket_host = LOCALHOST
 
 
 def taken_port_message(viewer: ViewerConfig) -> str | None:
-    """What to tell the user if the viewer's port was chosen and is in use; None if it is free or not chosen.
+    """An error message if the user chose a port for the viewer that is in use; otherwise None.
 
-    viser then serves on the next free port, and Nerfstudio prints the address of the one that was asked for, which is
-    somebody else's server (viewer/viewer.py). Can go when either reports it.
+    viser would use the next free port, while Nerfstudio prints the address with the chosen one, which belongs to
+    another server (viewer/viewer.py). Remove when either of them reports it.
     """
     port = viewer.websocket_port
     if port is None:
@@ -298,22 +307,22 @@ def taken_port_message(viewer: ViewerConfig) -> str | None:
 
 
 def fail(message: str) -> NoReturn:
-    """One red line, and the end of the program."""
+    """Prints one red line and exits with status 1."""
     _print_line(f"Error: {message}", "red")
     raise SystemExit(1)
 
 
 def _print_line(line: str, color: str) -> None:
-    from img3d_base.console import CONSOLE
+    from img3d_base.console import print_line
 
-    CONSOLE.print(line, style=f"bold {color}", markup=False, highlight=False, soft_wrap=True)
+    print_line(line, f"bold {color}")
 
 
 def offer_no_depth_buffer(control: ControlPanel) -> None:
-    """Keep the depth that the page hides objects with out of the menus of outputs.
+    """Removes the depth buffer that the page uses for occlusion from the menus of outputs.
 
-    For splats it has another size than the pictures, and yet is what "Split Screen" shows to begin with: joining the
-    two ends the page's render thread. Can go when render_state_machine.py keeps it out of its outputs.
+    For splats its size differs from that of the pictures, yet "Split Screen" shows it first: concatenating the two
+    ends the page's render thread. Remove when render_state_machine.py keeps it out of its outputs.
     """
     update = control.update_output_options
     control.update_output_options = lambda new_options: update(
@@ -322,20 +331,20 @@ def offer_no_depth_buffer(control: ControlPanel) -> None:
 
 
 def folder_of_camera_paths() -> Path | None:
-    """For `ns-viewer`: the folder of the run that it shows. None in other commands.
+    """For `ns-viewer`, the folder of the run that it shows; None in other commands.
 
-    It gives its viewer the data's folder, which may be somebody else's or read-only, to save camera paths in
-    (scripts/viewer/run_viewer.py); ns-train gives the run's. Can go when both give that.
+    ns-viewer lets its viewer save camera paths in the data's folder, which may be somebody else's or read-only
+    (scripts/viewer/run_viewer.py); ns-train uses the run's folder. Remove when both use the run's.
     """
     path = option_value("load-config")
     return None if path is None or command_name() != "ns-viewer" else Path(path).absolute().parent
 
 
 def tab_of_page(server: ViserServer, label: str) -> GuiTabHandle:
-    """A tab of a viser page.
+    """Finds a tab of a viser page by its label.
 
-    Nerfstudio's viewer keeps no handles of its tabs, and viser finds one in a table of its own only (other names from
-    1.0 on). Can go when viewer.py keeps them.
+    Nerfstudio's viewer keeps no handles of its tabs, and viser lists them only in a private table (renamed in 1.0).
+    Remove when viewer.py keeps them.
 
     Raises:
         LookupError: There is no tab of that label.
@@ -356,11 +365,12 @@ def tab_of_page(server: ViserServer, label: str) -> GuiTabHandle:
 
 
 class RenderThreads(dict[int, Any]):
-    """The viewer's render threads by page; for a page that has just closed, one that does nothing.
+    """The viewer's render threads by page; for a page that has just closed, a thread that does nothing.
 
-    A camera's move that is still being handled when its page closes looks up a thread that is gone. Nerfstudio does so
-    within viser's `atomic()`, and the KeyError leaves viser 0.2.7's lock taken for good: no page gets a message any
-    more, and who waits for that lock (training did) stands still. Can go when viewer.py asks whether the page is there.
+    If a page closes while a move of its camera is being handled, Nerfstudio looks up a thread that is gone. It does
+    so within viser's `atomic()`, and the KeyError leaves viser 0.2.7's lock acquired forever: no page gets any more
+    messages, and everything that waits for the lock hangs (training did). Remove when viewer.py checks whether the
+    page is still open.
     """
 
     def __missing__(self, client_id: int) -> Any:
@@ -368,20 +378,20 @@ class RenderThreads(dict[int, Any]):
 
 
 def leave_fixed_poses_alone(viewer: Viewer, camera_optimizer: CameraOptimizer) -> None:
-    """Keep the viewer from sending the poses of all photos to every page each 30 steps where they do not move.
+    """Keeps the viewer from sending the poses of all photos to every page each 30 steps if they are fixed.
 
-    Its own comment says that this takes 5 % of the training time; it asks only whether there is an optimizer of poses,
-    not whether it is off. Can go when viewer.py's `update_camera_poses` does.
+    According to its own comment this takes 5 % of the training time, and it checks only whether there is a pose
+    optimizer, not whether it is off. Remove when viewer.py's `update_camera_poses` checks that.
     """
     if camera_optimizer.config.mode == "off":
         viewer.update_camera_poses = lambda: None
 
 
 class NoSignedDistanceField:
-    """For a model's configuration: lets `ns-export marching-cubes` refuse in one sentence.
+    """Mixin of model configurations that lets `ns-export marching-cubes` refuse in one sentence.
 
-    It asks `hasattr(config, "sdf_field")` and otherwise fails an assertion, with a traceback (scripts/exporter.py).
-    Can go when exporters report errors to users.
+    The command asks `hasattr(config, "sdf_field")` and otherwise fails an assertion with a traceback
+    (scripts/exporter.py). Remove when exporters report errors to users.
     """
 
     @property

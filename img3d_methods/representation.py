@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What exporters, the report and the viewer ask of a model, whatever it is; Nerfstudio's own models answer as well.
+"""The protocol through which exporters, the report and the viewer query any model; adapters cover Nerfstudio's own
+models.
 
-A model of ours has these members itself, beside Nerfstudio's own interface (`get_outputs_for_camera`,
-`get_outputs_for_camera_ray_bundle`) and its `live_view`, which is what a browser can draw of it.
+Our models implement it themselves, besides Nerfstudio's interface (`get_outputs_for_camera`,
+`get_outputs_for_camera_ray_bundle`) and `live_view`, which is what a browser can draw.
 """
 
 from __future__ import annotations
@@ -24,39 +25,40 @@ Asset: TypeAlias = "Gaussians | Mesh | Field"
 
 @runtime_checkable
 class Representation(Protocol):
-    """What a model is, and how it renders."""
+    """What a model holds and how it renders."""
 
     depth_along: Literal["axis", "ray"]
-    """What "depth" of `get_outputs_for_camera` is measured along: the optical axis (z), or each pixel's ray."""
+    """Whether "depth" of `get_outputs_for_camera` is measured along the optical axis (z) or along each pixel's ray."""
     is_rasterised: bool
-    """Whether a picture takes a CPU less than a second, as where no rays are followed through a field."""
+    """Whether a CPU renders a picture in less than a second, as it does without ray marching through a field."""
 
     def asset(self) -> Asset | None:
-        """What it holds, in the world of training (z up), off the GPU; None where that is no asset,
-        as a field whose colours depend on the direction."""
+        """The asset that the model holds, in the training world (z up), in main memory; None if it is not an asset,
+        such as a field with view-dependent colours."""
         ...
 
     def background(self) -> Float[Tensor, "3"]:
-        """The colour behind what it shows, in [0, 1]."""
+        """The background colour, in [0, 1]."""
         ...
 
     def resolution_doublings(self, max_steps: int) -> list[int]:
-        """Steps of a run of this length (0: the preset's) from which training images have twice the size."""
+        """Steps from which the training images have twice the size, in a run of `max_steps` steps (0: the preset's
+        length)."""
         ...
 
 
 def representation_of(model: Model) -> Representation:
-    """The model itself if it answers, else what stands for it."""
+    """The model itself if it implements the protocol, otherwise an adapter for it."""
     if isinstance(model, Representation):
         return model
     return SplatfactoRepresentation(model) if isinstance(model, SplatfactoModel) else FieldRepresentation(model)
 
 
 class SplatfactoRepresentation:
-    """Nerfstudio's splatfacto.
+    """Adapter for Nerfstudio's splatfacto.
 
     Args:
-        model: Of that family.
+        model: A model of splatfacto's family.
     """
 
     depth_along: Literal["axis", "ray"] = "axis"
@@ -77,10 +79,10 @@ class SplatfactoRepresentation:
 
 
 class FieldRepresentation:
-    """A model that follows rays through a field, as nerfacto does.
+    """Adapter for a model that marches rays through a field, such as nerfacto.
 
     Args:
-        model: That renders "rgb", "accumulation" and "depth" along the ray.
+        model: It renders "rgb", "accumulation" and "depth" along the ray.
     """
 
     depth_along: Literal["axis", "ray"] = "ray"
@@ -100,7 +102,7 @@ class FieldRepresentation:
 
 
 def gaussians_of_model(model: SplatfactoModel) -> Gaussians:
-    """All Gaussians of a model of splatfacto's family, those included that cannot be seen."""
+    """All Gaussians of a model of splatfacto's family, including invisible ones."""
     gaussians = gaussians_of_parameters(dict(model.gauss_params.items()), model.config.sh_degree)
     gaussians.antialiased = model.config.rasterize_mode == "antialiased"
     return gaussians

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods Nerfstudio finds through our entry points; those of generators are made from rows.
+"""The methods that Nerfstudio finds through our entry points; those of generators are made from the registry's rows.
 
-Imports nothing optional and never raises: one raising entry point breaks every ns-* command for every method."""
+Imports nothing optional and never raises: an entry point that raises breaks every ns-* command for every method."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ img3d_nerf = MethodSpecification(
         method_name="img3d-nerf",
         vis="viewer",
         pipeline=Img3dPipelineConfig(
-            # It has no use for seed points.
+            # A radiance field does not use seed points.
             datamanager=Img3dNerfDatamanagerConfig(dataparser=replace(img3d_photos.config, triangulate_points=False)),
             model=Img3dNerfModelConfig(),
         ),
@@ -74,7 +74,7 @@ img3d_object_views = MethodSpecification(
     ),
     description=description(
         "img3d-object-views",
-        "Gaussian splats of an object from one image: a network imagines its other sides, img3d-splat trains on all.",
+        "Gaussian splats of an object from one image: a network generates views of its other sides to train on.",
     ),
 )
 
@@ -88,7 +88,7 @@ img3d_mesh = MethodSpecification(
         ),
     ),
     description=description(
-        "img3d-mesh", "A mesh file as a run, without training: to look at, render, evaluate and convert."
+        "img3d-mesh", "A mesh file as a run, without training, to view, render, evaluate and convert."
     ),
 )
 

@@ -55,7 +55,7 @@ SIGNALS = [
     ("Ctrl-C before training", "ns-train …", "Interrupted before training began.", "130"),
     (
         *("Ctrl-C while training", "ns-train …"),
-        *("Interrupted: saved after step 120 of 5000. To go on, repeat the command with --load-dir …", "130"),
+        *("Interrupted: saved after step 120 of 5000. To continue, repeat the command with --load-dir …", "130"),
     ),
     ("Ctrl-C twice", "ns-train …", "Interrupted again: stopped without saving.", "130"),
     ("Ctrl-C", "ns-viewer …", "Interrupted.", "130"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_exporters.commands.sources import check_one_source, splats_of
 
 
@@ -34,4 +34,4 @@ def lod(
     splats, up = splats_of(load_config, input, original_frame=False)
     levels = write_streamed_sog(in_3dgs_axes(select(splats, sh_degree), up), output_dir)
     counts = ", ".join(f"{len(level):,}" for level in levels)
-    CONSOLE.print(f"Levels of {counts} Gaussians: {output_dir}", markup=False, highlight=False, soft_wrap=True)
+    print_line(f"Levels of {counts} Gaussians: {output_dir}")

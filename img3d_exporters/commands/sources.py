@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from img3d_assets.axes import UpAxis
 from img3d_assets.gaussians import Gaussians
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_base.errors import InputError, warn
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check_frame_known(original_frame: bool) -> None:
 
 
 def print_written(what: str, path: Path) -> None:
-    CONSOLE.print(f"{what}, {path.stat().st_size / 1e6:.1f} MB: {path}", markup=False, highlight=False, soft_wrap=True)
+    print_line(f"{what}, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
 def splats_of(

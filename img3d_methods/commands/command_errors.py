@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line for what ends one of Nerfstudio's commands although its user could have prevented it."""
+"""Error lines for exceptions that end one of Nerfstudio's commands and that the user can do something about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a disk without room; they come without a file's name."""
+"""OSErrors of a full disk; they carry no file name."""
 HINT = "--load-config takes the config.yml that ns-train wrote"
 
 
@@ -18,11 +18,11 @@ def line_about(error: BaseException, load_config: str | None) -> str | None:
     """The line to print instead of a traceback.
 
     Args:
-        error: What nothing has caught.
-        load_config: The value of --load-config, if it was given.
+        error: The uncaught exception.
+        load_config: The value of --load-config, if given.
 
     Returns:
-        None for what only a traceback explains.
+        The line, or None if only a traceback explains the error.
     """
     from img3d_base.errors import InputError
     from img3d_methods.commands.run_errors import why_not_loaded
@@ -41,7 +41,7 @@ def line_about(error: BaseException, load_config: str | None) -> str | None:
 
 
 def why_no_config(path: Path) -> str | None:
-    """What to say of a --load-config that is no file that can be read; None if it is one."""
+    """Why a --load-config is not a readable file; None if it is one."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -58,7 +58,8 @@ def why_no_config(path: Path) -> str | None:
 
 
 def _check_of_a_script(error: AssertionError) -> str | None:
-    """The condition that one of Nerfstudio's scripts asserts of its options."""
+    """The condition about its options that one of Nerfstudio's scripts asserts; None if the error came from
+    elsewhere."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     if Path(frame.filename).parts[-3:-1] != ("nerfstudio", "scripts") or not frame.line:
         return None

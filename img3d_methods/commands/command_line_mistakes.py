@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with an `ns-train` command line that tyro rejected, in one sentence."""
+"""Explains in one sentence what is wrong with an `ns-train` command line that tyro rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 
 ALIKE = 0.6
-"""Least similarity (difflib's ratio) of a name to one that it may have been meant for."""
+"""Minimum similarity (difflib's ratio) for a name to be suggested."""
 
 
 def about_unknown(
@@ -21,17 +21,17 @@ def about_unknown(
     parsers: Mapping[str, DataParserConfig],
     own: Collection[str],
 ) -> str | None:
-    """What to say about words of a command line that nobody asked for.
+    """What to say about words of a command line that tyro did not recognise.
 
     Args:
-        tokens: Those words, at least one.
-        arguments: The whole command line, without the program's name.
-        methods: Configurations of all methods by name.
-        parsers: Configurations of all data parsers by name.
-        own: Names of the methods whose options are explained.
+        tokens: The unrecognised words, at least one.
+        arguments: The whole command line without the program's name.
+        methods: The configurations of all methods, by name.
+        parsers: The configurations of all data parsers, by name.
+        own: The names of our methods, the only ones whose options are explained.
 
     Returns:
-        One sentence, or None where tyro's own words shall stand.
+        One sentence, or None if tyro's own message is to be shown.
     """
     first = tokens[0]
     method = next((argument for argument in arguments if argument in methods), None)
@@ -41,18 +41,18 @@ def about_unknown(
         return None
     option = first.partition("=")[0].replace("_", "-")
     if not option.startswith("--"):
-        return f"{first} is not preceded by an option: if it is what to train on, write --data {first}"
+        return f"{first} is not preceded by an option: to train on it, write --data {first}"
     config = methods[method]
     known = {f"--{name}" for name in option_names(config)}
     parser = next((argument for argument in arguments if argument in parsers), None)
     if option in known and parser is not None:
-        return f"{option} is an option of {method}, and has to stand before {parser}"
+        return f"{option} is an option of {method}, and has to be given before {parser}"
     parser_config = config.pipeline.datamanager.dataparser if parser is None else parsers[parser]
     parser_name = parser or next(name for name, other in parsers.items() if type(other) is type(parser_config))
     parser_options = {f"--{name}" for name in option_names(parser_config)}
     if option in parser_options:
         return (
-            f"{option} is an option of the data parser {parser_name}, and stands behind that name at the end: "
+            f"{option} is an option of the data parser {parser_name}, and has to be given after that name, at the end: "
             f"ns-train {method} --data … {parser_name} {option} …"
         )
     meant = _closest(option, known | parser_options)
@@ -61,7 +61,8 @@ def about_unknown(
 
 
 def option_names(config: Any, prefix: str = "") -> Iterator[str]:
-    """The names of the options that tyro makes of a configuration; not those of its data parser, a subcommand."""
+    """The names of the options that tyro makes from a configuration, without those of its data parser, which is a
+    subcommand."""
     values = (
         [(field.name, getattr(config, field.name)) for field in fields(config)]
         if is_dataclass(config)
@@ -94,5 +95,5 @@ def _closest(name: str, names: Collection[str]) -> str | None:
     close = difflib.get_close_matches(name, sorted(names, key=len), n=1, cutoff=ALIKE)
     if close:
         return close[0]
-    # The last part of a dotted option, which is what people remember.
+    # People tend to remember the last part of a dotted option.
     return next((other for other in sorted(names, key=len) if other.endswith(f".{name.lstrip('-')}")), None)

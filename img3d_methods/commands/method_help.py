@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `ns-train METHOD --help` starts with: of 170 options the ten that people need."""
+"""The start of `ns-train METHOD --help`: the ten options, out of 170, that people need."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import sys
 TEXTS = {
     "--data PATH": "photos, video, transforms.json",
     "--data FILE": ".obj, .glb, .gltf, .ply, .stl, .usdz, .fbx",
-    "--pipeline.model.preset fast|balanced|best": "time against quality",
+    "--pipeline.model.preset fast|balanced|best": "trade time for quality",
     "--max-num-iterations N": "length of the whole run",
-    "--pipeline.model.max-gaussians N": "limit on their number",
+    "--pipeline.model.max-gaussians N": "upper limit of their number",
     "--pipeline.model.camera-optimizer.mode SO3xR3": "improve inexact poses",
-    "--pipeline.network NAME": "what makes the Gaussians",
+    "--pipeline.network NAME": "the network that makes the Gaussians",
     "--output-dir DIR": "where runs go",
-    "--experiment-name NAME": "of the run, if not the data's",
-    "--load-dir RUN/nerfstudio_models": "go on with a run",
+    "--experiment-name NAME": "name of the run (default: that of the data)",
+    "--load-dir RUN/nerfstudio_models": "continue a run",
     "--vis viewer|tensorboard|…": "where to watch it",
     "--viewer.quit-on-train-completion True": "end when training ends",
     "--steps-per-save N": "steps between checkpoints",
     "img3d-photos --max-image-size N": "longest side in pixels (*)",
-    "img3d-single-image --generator NAME": "what imagines the rest (*)",
+    "img3d-single-image --generator NAME": "generator of the other views (*)",
     "img3d-single-image --index N": "which image of a folder (*)",
     "img3d-mesh --up-axis z|y|-y": "which axis of the file points up (*)",
     "img3d-mesh --num-views N": "views to look at and evaluate (*)",
@@ -28,7 +28,7 @@ TEXTS = {
     "img3d-mesh --cache-dir DIR": "where the views are kept (*)",
     "--pipeline.model.samples-per-side N": "antialiasing",
 }
-"""What an option is for; one that begins with the name of a data parser belongs to that."""
+"""What each option is for. An option that begins with the name of a data parser belongs to that parser."""
 ONLY_MESH = {"--data FILE", "img3d-mesh", "--pipeline.model.samples"}
 LEFT_OUT = {
     "img3d-splat": {
@@ -48,9 +48,9 @@ LEFT_OUT = {
         *("--steps", "--experiment", "img3d-photos", "--pipeline.network", "--pipeline.model.camera"),
     },
 }
-"""By their beginnings: what a method does not have, or has less need of."""
+"""For each method, prefixes of the options that it lacks or that are needed less."""
 LEFT_OUT_OF_GENERATORS = {*ONLY_MESH, "--steps-per-save", "img3d-photos", "--pipeline.model"}
-"""The same, of all methods that are made from generators."""
+"""The same for the methods that are made from generators."""
 
 
 def most_used(method: str) -> dict[str, str]:
@@ -60,10 +60,10 @@ def most_used(method: str) -> dict[str, str]:
 
 
 def description(method: str, summary: str) -> str:
-    """The summary; and those options behind it, where the command line asks for this method.
+    """The summary, followed by the most used options if the command line asks for this method.
 
-    tyro prints one description in `ns-train --help`, where it has to be short, and above all options of a method, which
-    it orders by where they are defined.
+    tyro prints the description in `ns-train --help`, where it has to be short, and again above the options of the
+    method, which tyro sorts by where they are defined.
     """
     if method not in sys.argv[1:]:
         return summary
@@ -71,6 +71,6 @@ def description(method: str, summary: str) -> str:
     width = max(map(len, options))
     lines = "\n".join(f"  {option:{width}}  {text}" for option, text in options.items())
     return (
-        f"{summary}\n\nWhat most runs need:\n{lines}\n\n(*) At the end of the command, behind the data parser's "
+        f"{summary}\n\nWhat most runs need:\n{lines}\n\n(*) At the end of the command, after the data parser's "
         "name.\n\nA config.yml runs code when it is loaded, as all of Nerfstudio's do: load only\n  your own."
     )

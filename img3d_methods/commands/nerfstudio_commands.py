@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of Nerfstudio's commands runs; `import torch` calls this in every program, so it imports next to nothing."""
+"""Tells which of Nerfstudio's commands is running. `import torch` calls this in every program, so it imports almost
+nothing."""
 
 from __future__ import annotations
 
@@ -7,20 +8,20 @@ import sys
 from pathlib import Path
 
 COMMANDS = ("ns-eval", "ns-export", "ns-render", "ns-train", "ns-viewer")
-"""Those that load methods."""
+"""The commands that load methods."""
 
 
 def command_name() -> str:
-    """The name of the program that runs, such as ns-train."""
-    arguments = getattr(sys, "argv", None)  # which a program that embeds Python need not set
+    """The name of the running program, such as ns-train."""
+    arguments = getattr(sys, "argv", None)  # absent in some programs that embed Python
     return Path(arguments[0]).stem if arguments else ""
 
 
 def at_torch_import() -> None:
-    """Entry point of the group torch.backends: has compat.py look after Nerfstudio's commands, and only these.
+    """Entry point of the group torch.backends: prepares Nerfstudio's commands, and only these.
 
-    The group is for devices that are not part of torch, which img3d is not; but Nerfstudio's modules warn, and Ctrl-C
-    ends in a traceback, long before Nerfstudio looks for plugins.
+    The group is meant for devices that are not part of torch. It is used here because Nerfstudio's modules emit
+    warnings, and Ctrl-C ends in a traceback, long before Nerfstudio looks for plugins.
     """
     if command_name() in COMMANDS:
         from img3d_methods.compat import prepare_command

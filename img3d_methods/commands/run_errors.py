@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a run could not be loaded, in one line: what Nerfstudio's `eval_setup` raises is for its developers."""
+"""Explains in one line why a run could not be loaded; the exceptions of Nerfstudio's `eval_setup` are for
+developers."""
 
 from __future__ import annotations
 
@@ -9,20 +10,20 @@ from pathlib import Path
 from urllib.error import URLError
 
 LOADERS = {"eval_setup", "eval_load_checkpoint"}
-"""Functions of Nerfstudio's eval_utils.py, which all commands load runs with."""
+"""The functions of Nerfstudio's eval_utils.py with which all commands load runs."""
 
 
 def why_not_loaded(error: BaseException, config_path: Path | str) -> str | None:
-    """What to tell the user about what was raised while a run was loaded.
+    """What to tell the user about an exception that was raised while a run was loaded.
 
     Args:
-        error: As caught, with its traceback.
+        error: The exception, with its traceback.
         config_path: The run's config.yml.
 
     Returns:
-        One line; None if it was raised elsewhere, or is nothing that a user could cause.
+        One line, or None if the exception was raised elsewhere or is not caused by the user's input.
     """
-    import yaml  # slow, and only needed when something went wrong
+    import yaml  # slow to import, and only needed after an error
 
     frames = traceback.extract_tb(error.__traceback__)
     places = [frame.name for frame in frames if frame.name in LOADERS or _is_train_main(frame)]
@@ -38,14 +39,14 @@ def why_not_loaded(error: BaseException, config_path: Path | str) -> str | None:
         return f"{config_path} is not a run that can be loaded: {reason}."
     if isinstance(error, URLError):
         return (
-            f"{config_path} needs weights that Nerfstudio downloads for its metrics (LPIPS), and could not: "
-            f"{error.reason}. Once with a network is enough."
+            f"{config_path} needs the weights of the LPIPS metric, which Nerfstudio could not download: "
+            f"{error.reason}. Run it once with a network connection; the weights are then kept."
         )
     if places[-1] == "eval_setup":
         if isinstance(error, KeyError) and frames[-1].name == "eval_setup":
             return f"{config_path} was trained by {error}, a method that is not installed here."
         if isinstance(error, OSError):
-            return f"{config_path} cannot be loaded, its data cannot be read: {_first_line(error)}"
+            return f"{config_path} cannot be loaded: its data cannot be read: {_first_line(error)}"
         return None
     if isinstance(error, KeyError):
         return f"{config_path} cannot be loaded: its checkpoint has no {error}."
@@ -53,14 +54,15 @@ def why_not_loaded(error: BaseException, config_path: Path | str) -> str | None:
         return f"{config_path} cannot be loaded: it has no checkpoint; let the run train until it saves one."
     if isinstance(error, ValueError) and frames[-1].name != "load_state_dict":
         return (
-            f"{config_path} cannot be loaded: there is a file among its checkpoints that is none ({_first_line(error)})"
+            f"{config_path} cannot be loaded: a file among its checkpoints is not a checkpoint ({_first_line(error)})"
         )
-    if isinstance(error, pickle.UnpicklingError):  # whose text recommends to run what is in the file
+    if isinstance(error, pickle.UnpicklingError):  # its message recommends running the code in the file
         objects = "Unsupported global" in str(error)
-        reason = "holds Python objects, which torch no longer loads" if objects else "is damaged, or of another program"
+        damaged = "is damaged, or was made by another program"
+        reason = "holds Python objects, which torch no longer loads" if objects else damaged
         return f"{config_path} cannot be loaded: its checkpoint {reason}."
     if isinstance(error, (OSError, RuntimeError, EOFError)):
-        return f"{config_path} cannot be loaded, its checkpoint is damaged or does not fit: {_first_line(error)}"
+        return f"{config_path} cannot be loaded: its checkpoint is damaged or does not fit: {_first_line(error)}"
     return None
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM while a command still imports its libraries, which takes seconds: one line, as later on.
+"""Ctrl-C and SIGTERM print one line, not a traceback, also during the seconds in which a command imports its
+libraries.
 
-`img3d_startup.pth` in the environment has Python call this when it starts, in our commands and Nerfstudio's only:
-before `import torch` is through, nothing else of ours is asked.
+`img3d_startup.pth` in the environment makes Python call this at startup, in our and Nerfstudio's commands only.
+Before `import torch` has finished, no other code of ours runs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ OWN_COMMANDS = ("img3d-export", "img3d-photos", "img3d-weights")
 
 
 def watch_interrupts() -> None:
-    """Has `report_interrupts` look after the program, if it is one of these commands.
+    """Calls `report_interrupts` if the program is one of these commands.
 
-    Not after SIGTERM in ns-train: its script catches what is a KeyboardInterrupt, prints the traceback and succeeds.
-    Our trainers have handlers of their own; before them, SIGTERM ends it at once.
+    ns-train gets no SIGTERM handler: its script catches KeyboardInterrupt, prints the traceback and exits with 0.
+    Our trainers install handlers of their own; before that, SIGTERM ends the process at once.
     """
     name = command_name()
     if name in (*COMMANDS, *OWN_COMMANDS):

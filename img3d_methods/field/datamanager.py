@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hands out rays through random pixels of all photos, straight from memory."""
+"""Data manager that yields rays through random pixels of all photos, straight from memory."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Img3dNerfDatamanagerConfig(Img3dDatamanagerConfig):
 
 
 class PixelsOfPhotos:
-    """All pixels of some photos that may be trained on.
+    """All pixels of a set of photos that may be trained on.
 
     Args:
-        photos: For each `image` `[H, W, 3 or 4]` and, if it has one, `mask` `[H, W, 1]` bool. Their images become views
-            of this object's memory.
+        photos: For each photo `image` `[H, W, 3 or 4]` and, if it has one, `mask` `[H, W, 1]` bool. The images are
+            replaced by views of this object's memory.
 
     Raises:
         InputError: Masks leave no pixel.
@@ -55,19 +55,19 @@ class PixelsOfPhotos:
             ]
             self._usable = torch.cat([mask.flatten().to(self.values.device) for mask in masks]).nonzero()[:, 0]
             if len(self._usable) == 0:
-                raise InputError("The masks leave no pixel of any photo to train on: white is what is used.")
+                raise InputError("The masks exclude every pixel of every photo: paint the parts to train on white.")
         for photo, image, values in zip(photos, images, self.values.split(sizes), strict=True):
             photo["image"] = values.view(image.shape)
 
     def sample(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Random pixels, each as likely as any other.
+        """Random pixels, all equally likely.
 
         Args:
-            count: How many.
+            count: The number of pixels, B.
 
         Returns:
-            Their photos `[count]`, coordinates (y, x) `[count, 2]` with pixel centres at +0.5, and values
-            `[count, 3 or 4]`.
+            The indices of their photos `[B]`, coordinates (y, x) `[B, 2]` with pixel centres at +0.5, and values
+            `[B, 3 or 4]`.
         """
         num_usable = len(self.values if self._usable is None else self._usable)
         pixels = torch.randint(num_usable, (count,), device=self.values.device)
@@ -80,7 +80,7 @@ class PixelsOfPhotos:
 
 
 class Img3dNerfDatamanager(Img3dDatamanager):
-    """The photos of an `Img3dDatamanager`, as rays.
+    """Yields the photos of an `Img3dDatamanager` as rays.
 
     Raises InputError (from the data parser) if there is nothing to train on.
     """
@@ -97,14 +97,14 @@ class Img3dNerfDatamanager(Img3dDatamanager):
         return self.config.train_num_rays_per_batch
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Rays through random pixels of all training photos, or through a grid of one's where an exporter asks.
+        """Rays through random pixels of all training photos, or through a grid of pixels of one photo for exporters.
 
         Args:
             step: Ignored.
 
         Returns:
-            In training rays `[R]` and `image` `[R, 3 or 4]` in [0, 1]; in test and inference mode (`eval_setup`) what
-            `Img3dDatamanager.next_train` returns there.
+            In training, rays `[R]` and `image` `[R, 3 or 4]` in [0, 1]; in test and inference mode (`eval_setup`),
+            what `Img3dDatamanager.next_train` returns there.
         """
         if self.test_mode != "val":
             return self._next_rays()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A radiance field as a hash grid and two small networks: density and colour anywhere in space.
+"""A radiance field: density and colour anywhere in space, from a hash grid and two small networks.
 
-As instant-ngp (Müller et al. 2022, arXiv 2201.05989), in nerfacto's contracted space: the cube [-1, 1]^3 as it is,
-everything around it in a shell of the same width (Barron et al. 2021, arXiv 2111.12077, with the largest coordinate as
-the norm).
+Follows instant-ngp (Müller et al. 2022, arXiv 2201.05989) in nerfacto's contracted space: the cube [-1, 1]^3 is
+kept, and everything around it is mapped into a shell of the same width (Barron et al. 2021, arXiv 2111.12077, with
+the maximum norm).
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from img3d_kernels.hash_grid import hash_grid, level_resolutions
 from img3d_kernels.spherical_harmonics import sh_basis
 
 FIRST_FEATURES = 1e-4
-"""Features begin within this of 0, as the paper's."""
+"""Features are initialised uniformly within this distance of 0, as in the paper."""
 GEOMETRY_FEATURES = 15
-"""What the first network hands on to the second, beside the density."""
+"""Number of features that the geometry network passes to the colour network, besides the density."""
 FIRST_DENSITY = -2.0
-"""Logarithm of the density that space has to begin with, per world unit. In thin air more rays reach the surfaces: two
-decibels more than with 0 after 600 steps of fox."""
+"""Initial logarithm of the density, per world unit. Low density lets more rays reach the surfaces: +2 dB over an
+initial value of 0 after 600 steps on fox."""
 SH_DEGREE = 3
-"""Of the spherical harmonics of the direction that a colour is seen from."""
+"""Degree of the spherical harmonics that encode the viewing direction."""
 
 
 def contracted(positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """All of space in [-2, 2]^3, as nerfacto's SceneContraction, whose norms took a third of a render's time."""
+    """Maps all of space into [-2, 2]^3, as nerfacto's SceneContraction does, whose norms took a third of the
+    rendering time."""
     x, y, z = positions.abs().unbind(dim=1)
     size = torch.maximum(torch.maximum(x, y), z).clamp_min(1)[:, None]
     return (2 - 1 / size) * (positions / size)
@@ -38,17 +39,17 @@ class HashGrid(nn.Module):
     """Learned features of positions.
 
     Args:
-        num_levels: Grids, each finer than the one before; two features of each.
-        base_resolution: Cells along each side of space in the coarsest.
-        finest_resolution: … and in the finest.
-        log2_table_size: Logarithm of the number of entries of each: larger ones cost memory, smaller ones make places
-            share their features.
+        num_levels: The number of grids, from coarse to fine, with two features each.
+        base_resolution: Cells along each side of space in the coarsest grid.
+        finest_resolution: Cells along each side of space in the finest grid.
+        log2_table_size: Base-2 logarithm of the number of entries of each grid. Larger tables cost memory; in
+            smaller ones more places share their features.
     """
 
     def __init__(self, num_levels: int, base_resolution: int, finest_resolution: int, log2_table_size: int) -> None:
         super().__init__()
         self.resolutions = level_resolutions(num_levels, base_resolution, finest_resolution)
-        # A row an entry: the optimizer leaves rows alone that a step has not touched.
+        # One row per entry: the optimizer skips rows without a gradient.
         self.table = nn.Parameter(
             torch.empty(num_levels << log2_table_size, 2).uniform_(-FIRST_FEATURES, FIRST_FEATURES)
         )
@@ -65,11 +66,11 @@ class HashGrid(nn.Module):
 
 
 class DensityField(nn.Module):
-    """Density alone, small and fast: tells where samples along a ray are worth their time.
+    """A small and fast density field; it tells where along a ray samples are worthwhile.
 
     Args:
-        grid: Its features.
-        hidden_dim: Width of its network.
+        grid: Provides the features.
+        hidden_dim: Width of the network.
     """
 
     def __init__(self, grid: HashGrid, hidden_dim: int) -> None:
@@ -83,11 +84,11 @@ class DensityField(nn.Module):
 
 
 class RadianceField(nn.Module):
-    """Density, and the colour in which it is seen.
+    """A field of density and view-dependent colour.
 
     Args:
-        grid: Its features.
-        hidden_dim: Width of its networks.
+        grid: Provides the features.
+        hidden_dim: Width of the networks.
     """
 
     def __init__(self, grid: HashGrid, hidden_dim: int) -> None:
@@ -105,17 +106,17 @@ class RadianceField(nn.Module):
     def forward(
         self, positions: Float[Tensor, "R S 3"], directions: Float[Tensor, "R 3"]
     ) -> tuple[Float[Tensor, "R S 1"], Float[Tensor, "R S 3"]]:
-        """Along R rays, with S samples each.
+        """Evaluates S samples on each of R rays.
 
         Args:
             positions: World coordinates.
-            directions: Of the rays, unit vectors.
+            directions: Unit directions of the rays.
 
         Returns:
             Density per world unit, and sRGB in [0, 1].
         """
         geometry = self.geometry(self.grid(positions))
-        # A ray's direction is brought in once, not once for each of its samples.
+        # The direction is encoded once per ray, not once per sample.
         seen_from = self.from_direction(sh_basis(SH_DEGREE, directions))
         rgb = self.color(self.from_geometry(geometry) + seen_from[:, None, :])
         return trunc_exp(geometry[..., :1] + FIRST_DENSITY), rgb

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-nerf`: a radiance field that a CPU can train, with Nerfstudio's samplers, renderers and losses.
+"""`img3d-nerf`: a radiance field that can be trained on a CPU, with Nerfstudio's samplers, renderers and losses.
 
-Nerfacto at the size of a CPU: a compiled hash grid, one proposal network, small networks. Written as a `Model` of its
-own because nerfacto builds torch's hash grid (14 to 20 seconds a step) and downloads LPIPS' weights with the model.
+A nerfacto small enough for a CPU: a compiled hash grid, one proposal network, small networks. It is a `Model` of its
+own because nerfacto builds torch's hash grid (14 to 20 seconds per step) and downloads the LPIPS weights with the
+model.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from img3d_methods.viewing.point_cloud_view import PointCloudView
 
 DENSITY, RGB = FieldHeadNames.DENSITY, FieldHeadNames.RGB
 ANNEALED = 1 / 30
-"""Share of a run during which the proposal weights are annealed (arXiv 2111.12077, eq. 18), as in nerfacto."""
+"""Fraction of a run during which the proposal weights are annealed (arXiv 2111.12077, eq. 18), as in nerfacto."""
 ANNEALING_SLOPE = 10.0
 """Slope of that annealing, as in nerfacto."""
 PROPOSAL_WARMUP, PROPOSAL_INTERVAL = 1 / 6, 5.0
-"""After this share of a run the proposal network is trained in every fifth step only, as in nerfacto."""
+"""After this fraction of a run the proposal network is trained only every fifth step, as in nerfacto."""
 
 
 @dataclass
@@ -50,30 +51,30 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
 
     _target: type = field(default_factory=lambda: Img3dNerfModel)
     collider_params: dict[str, float] | None = to_immutable_dict({"near_plane": 0.05, "far_plane": 1000.0})
-    """Where rays begin and end, in world units (cameras are within [-1, 1])."""
+    """Near and far plane of rays, in world units (cameras are within [-1, 1])."""
     eval_num_rays_per_chunk: int = field(default_factory=lambda: 4096 if torch.cuda.is_available() else 1024)
-    """Rays that are rendered at a time. (On a CPU more do not fit the caches: 4096 took nearly twice as long.)"""
+    """Rays rendered at a time. (On a CPU, larger chunks do not fit the caches: 4096 took nearly twice as long.)"""
     preset: PresetName = "balanced"
-    """How much time to spend: sets the run's length where --max-num-iterations is 0. benchmarks/RESULTS.md shows what
-    each one gives."""
+    """How much time to spend: sets the length of the run if --max-num-iterations is 0. benchmarks/RESULTS.md lists
+    the quality of each preset."""
     num_levels: int = 8
-    """Grids of the field, from coarse to fine."""
+    """Number of grids of the field, from coarse to fine."""
     base_resolution: int = 16
-    """Cells along each side of space in the coarsest grid. (Half of them are for the cube [-1, 1]^3.)"""
+    """Cells along each side of space in the coarsest grid. (Half of them cover the cube [-1, 1]^3.)"""
     finest_resolution: int = 2048
     """Cells along each side of space in the finest grid."""
     log2_table_size: int = 17
-    """Logarithm of the number of entries of each grid."""
+    """Base-2 logarithm of the number of entries of each grid."""
     hidden_dim: int = 64
     """Width of the networks."""
     num_proposal_samples: int = 64
-    """Samples along a ray that the proposal network looks at."""
+    """Samples along each ray for the proposal network."""
     num_samples: int = 32
-    """Samples along a ray, chosen by it, that make the colour."""
+    """Samples along each ray, placed by the proposal network, from which the colour is computed."""
     interlevel_loss_mult: float = 1.0
-    """Weight of what trains the proposal network."""
+    """Weight of the loss that trains the proposal network."""
     distortion_loss_mult: float = 0.002
-    """Weight of what draws the density along a ray together."""
+    """Weight of the distortion loss, which concentrates the density along each ray."""
 
 
 class Img3dNerfModel(Model):
@@ -91,7 +92,7 @@ class Img3dNerfModel(Model):
         config = self.config
         grid = HashGrid(config.num_levels, config.base_resolution, config.finest_resolution, config.log2_table_size)
         self.field = RadianceField(grid, config.hidden_dim)
-        # Nerfacto's last one, with tables of a quarter.
+        # As nerfacto's last proposal network, with tables a quarter of the size.
         self.proposal = DensityField(
             HashGrid(num_levels=5, base_resolution=16, finest_resolution=256, log2_table_size=15), hidden_dim=16
         )
@@ -112,12 +113,12 @@ class Img3dNerfModel(Model):
         self.step = 0
 
     def _proposal_interval(self, step: int) -> float:
-        """Steps from one in which the proposal network is trained to the next."""
+        """Number of steps from one update of the proposal network to the next."""
         warm = min(step / (PROPOSAL_WARMUP * self.max_steps), 1.0)
         return max(1.0, warm * PROPOSAL_INTERVAL)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """The grids' tables and the networks, which learn at rates of their own."""
+        """The hash tables and the networks, which have separate learning rates."""
         named = [*self.field.named_parameters(), *self.proposal.named_parameters()]
         return {
             "tables": [parameter for name, parameter in named if name.endswith("table")],
@@ -142,40 +143,40 @@ class Img3dNerfModel(Model):
         self.sampler.set_anneal(ANNEALING_SLOPE * share / ((ANNEALING_SLOPE - 1) * share + 1))
 
     def update_to_step(self, step: int) -> None:
-        """The checkpoint being loaded was written after this step."""
+        """Notes that the checkpoint being loaded was written after this step."""
         self.step = step
 
     # ---------------------------------------------------------------------------------- see representation.py
 
     def asset(self) -> None:
-        """None: its colours depend on the direction."""
+        """None: the colours depend on the viewing direction."""
 
     def background(self) -> Tensor:
-        """What the data set puts behind its objects, if it does; else what the page itself has."""
+        """The colour that the data set puts behind its objects, or else the viewer's own background."""
         colour = self.renderer_rgb.background_color
         return colour if isinstance(colour, Tensor) else torch.tensor(VIEWER_GREY)
 
     def resolution_doublings(self, max_steps: int) -> list[int]:
-        """None: its rays go through pixels of photos at full size."""
+        """Empty: rays always go through pixels of photos at full size."""
         return []
 
     # ------------------------------------------------------------------------------------------------ rendering
 
     def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:
-        """Render.
+        """Renders rays.
 
         Args:
             ray_bundle: Rays of any shape, between their nears and fars.
 
         Returns:
             rgb `[..., 3]`, accumulation `[..., 1]` and depth `[..., 1]` (the distance along the ray at which half of
-            the light is gone); in training also the samples and their weights, which the losses take.
+            the light is absorbed); in training also the samples and their weights, for the losses.
         """
         assert isinstance(ray_bundle, RayBundle)
         shape, rays = ray_bundle.shape, ray_bundle.flatten()
         samples, weights_list, samples_list = self.sampler(rays, density_fns=[self.proposal])
         density, rgb = self.field(samples.frustums.get_positions(), rays.directions)
-        if self.training:  # or what is near cameras, and so in many rays, becomes fog (Philip and Deschaintre 2023)
+        if self.training:  # avoids fog near cameras, where rays are dense (Philip and Deschaintre 2023)
             scaled = scale_gradients_by_distance_squared({DENSITY: density, RGB: rgb}, samples)
             density, rgb = scaled[DENSITY], scaled[RGB]
         weights = samples.get_weights(density)
@@ -191,21 +192,21 @@ class Img3dNerfModel(Model):
         return outputs
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Render inside the box; for the viewer only what its page does not draw itself."""
+        """Renders inside the box; for the viewer, only what its page does not draw itself."""
         with self.live_view.frame(camera):
             return super().get_outputs_for_camera(camera, obb_box)
 
     # -------------------------------------------------------------------------------------- losses and metrics
 
     def _target(self, batch: dict[str, Any]) -> Tensor:
-        """The photo's pixels `[..., 3]` in [0, 1], on the background if they are transparent."""
+        """The photo's pixels `[..., 3]` in [0, 1]; transparent ones are blended with the background."""
         image = batch["image"].to(self.device)
         return self.renderer_rgb.blend_background(image if image.is_floating_point() else image / 255)
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Squared error, and what nerfacto regularises with."""
+        """Mean squared error, plus nerfacto's regularisation losses."""
         losses = {"rgb_loss": torch.nn.functional.mse_loss(outputs["rgb"], self._target(batch))}
         if self.training:
             along_rays = (outputs["weights_list"], outputs["ray_samples_list"])
@@ -222,6 +223,6 @@ class Img3dNerfModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a held-out view, and photo and render side by side."""
+        """Metrics of a held-out view, and the photo and render side by side."""
         target = self._target(batch)
         return self.image_metrics.all(outputs["rgb"], target), {"img": torch.cat([target, outputs["rgb"]], dim=1)}

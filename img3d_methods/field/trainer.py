@@ -15,13 +15,14 @@ from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 
 def nerf_optimizers() -> dict[str, Any]:
-    """An optimizer for each group of the model's parameters; nerfacto's rates, twice that of tables for short runs."""
+    """An optimizer for each parameter group, with nerfacto's learning rates; that of the tables is doubled for short
+    runs."""
 
     def decay() -> ExponentialDecayConfig:
         return ExponentialDecayConfig(lr_final=1e-4)
 
     return {
-        # Entries of a hash table are updated as Gaussians are: those without a gradient in this step are skipped.
+        # Entries of a hash table are updated as Gaussians are: those without a gradient in a step are skipped.
         "tables": {"optimizer": GaussianAdamConfig(lr=2e-2), "scheduler": decay()},
         "networks": {"optimizer": AdamOptimizerConfig(lr=1e-2, eps=1e-15), "scheduler": decay()},
     }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generated views of one object as an ordinary posed data set: transforms.json and PNGs, which any method trains on."""
+"""Generated views of one object as an ordinary posed data set (transforms.json and PNGs), on which any method can
+train."""
 
 from __future__ import annotations
 
@@ -17,20 +18,21 @@ from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_U
 from img3d_generators.posed_views import PosedViews
 
 INPUT = "input.png"
-"""The image that the views were made from: square, RGBA, the object in its middle."""
+"""The image from which the views were made: square, RGBA, with the object centred."""
 
 
 def write_views(views: PosedViews, image: Tensor, generator: str, folder: Path) -> None:
-    """Writes the data set, whole or not at all; Nerfstudio's world has z up, so +x faces the viewer of the image.
+    """Writes the data set, whole or not at all. Nerfstudio's world has z up, so +x points towards the viewer of the
+    image.
 
     Args:
-        views: what was generated.
-        image: `[4, S, S]`, RGBA in [0, 1]: what it was generated from.
-        generator: what made them; kept in the file.
-        folder: becomes the data set; must not exist.
+        views: The generated views.
+        image: The RGBA image `[4, S, S]` in [0, 1] from which they were generated.
+        generator: The name of the generator; it is kept in transforms.json.
+        folder: The folder of the data set; must not exist.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: The data set cannot be written.
     """
     size = views.images.shape[-1]
     poses = torch.eye(4).repeat(len(views), 1, 1).double()
@@ -55,10 +57,11 @@ def write_views(views: PosedViews, image: Tensor, generator: str, folder: Path) 
 
 
 def read_views(folder: Path) -> tuple[PosedViews, Tensor, str]:
-    """What `write_views` was given, the pictures rounded to 8 bits.
+    """Reads what `write_views` wrote: the views, with 8 bits per channel, the input image, and the name of the
+    generator.
 
     Raises:
-        OSError, ValueError, KeyError: it is damaged.
+        OSError, ValueError, KeyError: The data set is damaged.
     """
     meta = json.loads((folder / "transforms.json").read_text())
     pictures = torch.stack([_load(folder / frame["file_path"]) for frame in meta["frames"]])
@@ -74,7 +77,7 @@ def read_views(folder: Path) -> tuple[PosedViews, Tensor, str]:
 
 
 def _pictures(views: PosedViews) -> Tensor:
-    """`[V, 3 or 4, S, S]`; with alpha, colours are the object's own, as PNGs have them, without the white behind it."""
+    """Pictures `[V, 3 or 4, S, S]`; with alpha, colours are straight, without the white background, as PNG expects."""
     if views.alphas is None:
         return views.images
     return torch.cat([without_white(views.images, views.alphas), views.alphas], dim=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods of generators, made from the registry's rows."""
+"""Methods for generators, built from the rows of the registry."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.training.datamanager import Img3dDatamanagerConfig
 
 OBJECT = "object"
-"""The generator of `img3d-object`: whichever is best."""
+"""The generator name of `img3d-object`: stands for the best one whose weights are installed."""
 
 
 def method_name(generator: str) -> str:
-    """What `ns-train` calls a generator."""
+    """The name of a generator's method in `ns-train`."""
     return f"img3d-{generator.removeprefix('img3d-')}"
 
 
@@ -27,11 +27,12 @@ def method_of(generator: str) -> MethodSpecification | None:
     """The method of a registered generator, for an entry point of the group nerfstudio.method_configs.
 
     Args:
-        generator: A row's name, which takes an image and gives Gaussians; or "object", the best whose weights are here.
+        generator: The name of a row that takes an image and gives Gaussians; or "object", for the best one whose
+            weights are installed.
 
     Returns:
-        None, after a line that says why, where there is no such row: an entry point that raises would break each of
-        Nerfstudio's commands, and one that is None is left out by it.
+        The method; None, after a warning, if there is no such row. (An entry point that raises would break all of
+        Nerfstudio's commands; one that is None is skipped.)
     """
     if generator == OBJECT:
         summary = "Gaussian splats of an object from one image, by the best generator whose weights are here."
@@ -51,7 +52,7 @@ def method_of(generator: str) -> MethodSpecification | None:
             pipeline=Img3dGeneratedPipelineConfig(
                 generator=generator,
                 datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
-                # Refined only: neither grown nor pruned, at full size from the first step on, one colour a Gaussian.
+                # Refinement only: no growth or pruning, full size from the first step on, one colour per Gaussian.
                 model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1),
             ),
         ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's pipeline with an object that a network generates, instead of points that training starts from."""
+"""Nerfstudio's pipeline for an object whose initial Gaussians come from a network instead of seed points."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from img3d_methods.generated.generated_views import read_views
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
 from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
 
-ONE_IMAGE = "generators take one image: leave the data parser, img3d-single-image, as it is"
+ONE_IMAGE = "this method takes one image: do not choose another data parser than img3d-single-image"
 
 
 @dataclass
 class Img3dGeneratedPipelineConfig(Img3dSplatPipelineConfig):
-    """One image's views, the generator that makes Gaussians of it, and the model that holds these."""
+    """The views of one image, the generator that makes Gaussians, and the model that holds them."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedPipeline)
     generator: str = "object"
-    """Which generator; "object": the best whose weights are here. docs/one-image.md has all."""
+    """The generator, or "object" for the best one whose weights are installed. docs/one-image.md lists all."""
     network: str = "auto"
-    """The stage that makes the Gaussians: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views (published
-    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-tiny". "auto": the best here that
-    takes the views."""
+    """The network that makes the Gaussians: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views (published
+    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-tiny". "auto": the best one
+    installed that takes the views."""
     bridge: Literal["pad", "rescale", "rays"] = "rescale"
-    """How views of another lens than LGM's are brought to it; see img3d_generators/bridge.py."""
+    """How views with another field of view than LGM's are adapted to it; see img3d_generators/bridge.py."""
 
     def choose(self) -> Choice:
-        """Settle on a generator and its stages, so that config.yml names those that made the run.
+        """Chooses the generator and its stages, so that config.yml names those that made the run.
 
         Raises:
-            InputError: Weights are not here, stages do not fit, or the data are not one image.
+            InputError: Weights are missing, stages do not fit together, or the data are not a single image.
         """
         parser = getattr(self.datamanager, "dataparser", None)
         if not isinstance(parser, Img3dSingleImageDataParserConfig):
@@ -68,10 +68,10 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
         super().__init__(config, *args, **kwargs)
 
     def generate(self) -> None:
-        """Have the generator make the Gaussians that the model starts from.
+        """Generates the Gaussians that the model starts from.
 
         Raises:
-            InputError: Its weights are not here, or the data is not one image's views.
+            InputError: Weights are missing, or the data are not views of one image.
         """
         dataset = self.datamanager.train_dataset
         assert dataset is not None
@@ -88,7 +88,7 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
     def _generated(self, folder: Path) -> Gaussians:
         views, image, view_generator = read_views(folder)
         network = network_for(view_generator) if self.config.network == "auto" else self.config.network
-        check_pair(view_generator, network)  # again: the views may be of an earlier run, which somebody brought here
+        check_pair(view_generator, network)  # again: the views may come from a run on another machine
         taker = row(network)
         if taker.takes == "views":
             return taker.loaded()(views, bridge=self.config.bridge)
@@ -97,12 +97,12 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
 
 
 def splat_parameters(gaussians: Gaussians, sh_degree: int, scale: float) -> dict[str, Tensor]:
-    """What training starts from, of generated Gaussians: before activations, in Nerfstudio's world, which has z up.
+    """The parameters that training starts from: before activations, in Nerfstudio's world, which has z up.
 
     Args:
-        gaussians: N of them, y up.
-        sh_degree: Of the model.
-        scale: Of the model's world.
+        gaussians: The N generated Gaussians, y up.
+        sh_degree: The model's degree of spherical harmonics.
+        scale: The scale of the model's world.
     """
     moved = rotated(gaussians, Y_UP_TO_Z_UP[:, :3])
     moved.means *= np.float32(scale)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-single-image`: one image of an object becomes posed views of all its sides, which any method trains on."""
+"""`img3d-single-image`: turns one image of an object into posed views from all sides, on which any method can train."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from img3d_base.atomic_files import writable_cache
-from img3d_base.console import CONSOLE
+from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_generators.checkpoints import checkpoint
@@ -24,45 +24,47 @@ from img3d_generators.pairing import best_view_generator, networks_for
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
 from img3d_generators.rows import OWN_GENERATOR
+from img3d_methods.cached_views import writing_views
 from img3d_methods.generated.generated_views import read_views, write_views
 from img3d_methods.generated.visual_hull import points_in_hull
 
 NUM_SEED_POINTS = 10_000
 RECIPE = 3
-"""To be counted up with every change that changes views: what was kept from before is then made anew."""
+"""Part of the cache key. Increment it with every change that alters the views, so that cached views are made again."""
 GREY = 128
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
 class Img3dSingleImageDataParserConfig(DataParserConfig):
-    """One image of an object, and how to imagine its other sides."""
+    """One image of an object, and how to generate views of its other sides."""
 
     _target: type = field(default_factory=lambda: Img3dSingleImage)
     data: Path = Path()
-    """An image: its background is transparent or plain, or the object is looked for (by rembg where it is installed,
-    else roughly, by colours); or a folder of images."""
+    """An image of one object, or a folder of images. If the background is neither transparent nor plain, the object
+    is segmented (by rembg if installed, else roughly by colour)."""
     index: int = 0
-    """Which of a folder's images, in the order of their names."""
+    """Which image of a folder, in the order of their names."""
     generator: str = "auto"
-    """What makes the views. "zero123plus-v1.2", "instantmesh-zero123plus-white" and "zero123plus-v1.1" need weights
-    (`img3d-weights list`), are not for commercial use, and take an hour on a CPU; "img3d-tiny" comes with img3d, takes
-    a second, and knows simple objects only. "auto": the best whose weights are here."""
+    """The generator of the views. "zero123plus-v1.2", "instantmesh-zero123plus-white" and "zero123plus-v1.1" need
+    weights (`img3d-weights list`), are not for commercial use, and take an hour on a CPU; "img3d-tiny" comes with
+    img3d and takes a second, but handles simple objects only. "auto": the best one whose weights are installed."""
     num_steps: int = 28
     """Denoising steps of Zero123++; 75 for fine detail."""
     guidance: float = 4.0
-    """How closely Zero123++ follows the image."""
+    """Guidance scale: how closely Zero123++ follows the image."""
     seed: int = 0
-    """Of the generator's noise."""
+    """Random seed of the generator's noise."""
     cache_dir: Path | None = None
-    """Where to keep the views, made once. Default: .img3d beside the image, or ~/.cache/img3d if that is read-only."""
+    """Where to keep the views, which are made only once. Default: .img3d beside the image, or ~/.cache/img3d if that
+    is read-only."""
 
 
 @dataclass
 class Img3dSingleImage(DataParser):
-    """Makes the views, or finds them in the cache. All of them train, and all of them are evaluated.
+    """Makes the views, or finds them in the cache. All views are used both for training and for evaluation.
 
-    Raises InputError, for the user, where the image cannot be used or weights are missing.
+    Raises InputError if the image cannot be used or weights are missing.
     """
 
     config: Img3dSingleImageDataParserConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -106,7 +108,7 @@ class Img3dSingleImage(DataParser):
         )
 
     def _views_folder(self) -> Path:
-        """The data set of the image's views, made unless it is there."""
+        """The folder of the image's views, which are made unless they are cached."""
         from img3d_generators.image_preparation import single_images
 
         config = self.config
@@ -123,37 +125,32 @@ class Img3dSingleImage(DataParser):
                 warn(f"{folder} is damaged ({error or type(error).__name__}); its views are made anew")
                 shutil.rmtree(folder)
             else:
-                CONSOLE.print(f"Views of {path.name} from the cache {folder}", markup=False, soft_wrap=True)
+                print_line(f"Views of {path.name} from the cache {folder}")
                 return folder
         views, image = self._generated(path, generator)
-        try:
+        with writing_views(folder):
             write_views(views, image, generator, folder)
-        except OSError as error:
-            raise InputError(
-                f"the views cannot be kept in {folder.parent}: {error.strerror or error}; free some space there, or "
-                "give another folder with --cache-dir"
-            ) from error
-        CONSOLE.print(f"Views of {path.name}: {len(views)}, kept in {folder}", markup=False, soft_wrap=True)
+        print_line(f"Views of {path.name}: {len(views)}, kept in {folder}")
         return folder
 
     def _generator(self) -> str:
         named = self.config.generator
         if named != "auto":
-            networks_for(named)  # refuses what makes no views
+            networks_for(named)  # raises InputError if it makes no views
             return named
         best = best_view_generator()
         if best != OWN_GENERATOR:
             return best
         CONSOLE.print(
-            "No published weights are here (see `img3d-weights list`): img3d-tiny, which comes with img3d, makes a "
-            "rough guess; it knows simple objects only.",
+            "No published weights are installed (see `img3d-weights list`): img3d-tiny, which comes with img3d, "
+            "makes a rough guess; it handles simple objects only.",
             style="yellow",
             soft_wrap=True,
         )
         return best
 
     def _key(self, path: Path, generator: str) -> str:
-        """Stands for the image and all that its views depend on."""
+        """Cache key of the image and everything that its views depend on."""
         from img3d_pictures.background import rembg_is_installed
 
         config = self.config
@@ -167,7 +164,7 @@ class Img3dSingleImage(DataParser):
         return f"{generator}-{digest.hexdigest()[:16]}"
 
     def _generated(self, path: Path, generator: str) -> tuple[PosedViews, Tensor]:
-        # Imported late: diffusers and transformers take seconds, and the cache needs neither.
+        # Imported late: diffusers and transformers take seconds to import, and cached views need neither.
         config, maker = self.config, row(generator)
         if maker.gives == "views":
             return maker.loaded()(path, config.seed, num_steps=config.num_steps, guidance=config.guidance)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's trainer for a generated object: its Gaussians are there before the first step, which need not follow."""
+"""The trainer of generated objects: the Gaussians exist before the first step, and refinement is optional."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_base.errors import InputError
 from img3d_generators.pairing import about
 from img3d_methods.compat import fail
@@ -19,23 +19,23 @@ class Img3dGeneratedTrainerConfig(Img3dSplatTrainerConfig):
 
     _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
     max_num_iterations: int = 300
-    """Steps of refinement against the generated views; 0: the object as the network gives it."""
+    """Steps of refinement against the generated views; 0 keeps the object as the network generated it."""
 
     def print_to_terminal(self) -> None:
-        """Check the options, and settle on a generator before config.yml is written and anything heavy begins."""
+        """Checks the options and chooses a generator, before config.yml is written and anything slow begins."""
         super().print_to_terminal()
         if self.load_dir is not None or self.load_checkpoint is not None:
-            return  # the Gaussians are there already
+            return  # the checkpoint has the Gaussians
         assert isinstance(self.pipeline, Img3dGeneratedPipelineConfig)
         try:
             choice = self.pipeline.choose()
         except InputError as error:
             fail(f"{self.method_name}: {error}")
-        CONSOLE.print(about(choice), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        print_line(about(choice), "yellow")
 
 
 class Img3dGeneratedTrainer(Img3dSplatTrainer):
-    """Refines what an `Img3dGeneratedPipeline` has generated."""
+    """Refines the Gaussians of an `Img3dGeneratedPipeline`."""
 
     pipeline: Img3dGeneratedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -47,7 +47,7 @@ class Img3dGeneratedTrainer(Img3dSplatTrainer):
         return self._refines
 
     def _load_checkpoint(self) -> None:
-        """Continue from a checkpoint, if one is given; else generate."""
+        """Continues from a checkpoint if one is given; otherwise generates the Gaussians."""
         super()._load_checkpoint()
         if self._start_step == 0:
             self.pipeline.generate()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points inside the visual hull of one object: where all its posed pictures show it (Laurentini, 1994)."""
+"""Points inside the visual hull of an object: the part of space that all its posed pictures show as object
+(Laurentini 1994)."""
 
 from __future__ import annotations
 
@@ -11,21 +12,21 @@ from img3d_generators.posed_views import PosedViews
 from img3d_kernels.poses import viewmats
 
 NEARLY_WHITE = 0.97
-"""Where nobody knows the object's coverage, what is darker than this in one channel belongs to it."""
+"""If pictures have no alpha, pixels darker than this in any channel belong to the object."""
 NUM_TRIES = 400_000
 
 
 def points_in_hull(views: PosedViews, num_points: int, seed: int = 0) -> Float[Tensor, "N 3"]:
-    """At most `num_points`, evenly spread in the views' world; none if no point is in all silhouettes.
+    """At most `num_points` points, evenly distributed, in the views' world; none if no point is in all silhouettes.
 
     Args:
-        views: of an object around the origin that all cameras look at.
-        num_points: how many are wanted.
-        seed: makes the choice repeatable.
+        views: Views of an object at the origin, at which all cameras look.
+        num_points: The number of points wanted.
+        seed: Random seed.
     """
     inside = views.alphas > 0.5 if views.alphas is not None else (views.images < NEARLY_WHITE).any(dim=1, keepdim=True)
     size = views.images.shape[-1]
-    # The largest ball that every camera sees whole.
+    # The largest ball that is completely in view of every camera.
     distance = views.camera_to_worlds[:, :, 3].norm(dim=1).min()
     radius = distance * torch.sin(torch.deg2rad(torch.tensor(views.fov / 2)))
     generator = torch.Generator().manual_seed(seed)

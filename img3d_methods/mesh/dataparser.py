@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-mesh`: a mesh file as data: the mesh, and views of it from all sides, which any method trains on."""
+"""`img3d-mesh`: loads a mesh file as a data set: the mesh itself and rendered views from all sides, on which any
+method can train."""
 
 from __future__ import annotations
 
@@ -24,18 +25,20 @@ from img3d_base.progress import with_progress
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import focal_length
+from img3d_methods.cached_views import writing_views
 
 FOV = 40.0
-"""Of the views, in degrees."""
+"""Field of view of the rendered views, in degrees."""
 ELEVATIONS = (0.0, 30.0, 60.0, -30.0)
-"""Degrees above the horizon, in turn around the object."""
+"""Elevations of the cameras in degrees, cycled through from view to view."""
 RADIUS = 0.32
-"""Of the mesh's bounding sphere in the world, whose cameras are at distance 1: it fills nearly all of a view."""
+"""Radius of the mesh's bounding sphere in the world, in which cameras have distance 1: the object nearly fills each
+view."""
 SAMPLES_PER_SIDE = 2
-"""A view's pixel is the mean of this number squared of rays."""
+"""Antialiasing: the value of a pixel is the mean of this number squared of rays."""
 NUM_SEED_POINTS = 20_000
 RECIPE = 1
-"""To be counted up with every change that changes views: what was kept from before is then made anew."""
+"""Part of the cache key. Increment it with every change that alters the views, so that cached views are made again."""
 MAX_SIZE, MAX_VIEWS = 2048, 1000
 
 
@@ -45,22 +48,24 @@ class Img3dMeshDataParserConfig(DataParserConfig):
 
     _target: type = field(default_factory=lambda: Img3dMeshDataParser)
     data: Path = Path()
-    """The mesh: .obj, .glb, .gltf, .ply, .stl, .usdz or .fbx (the last needs the extra fbx)."""
+    """The mesh file: .obj, .glb, .gltf, .ply, .stl, .usdz or .fbx (.fbx needs the extra "fbx")."""
     up_axis: Literal["auto", "z", "y", "-y"] = "auto"
-    """Which axis of the file points up. "auto": what the format says; z for .ply and .stl, which do not say."""
+    """Which axis of the file points up. "auto": as the format specifies; z for .ply and .stl, which do not."""
     num_views: int = 16
-    """Views from all around."""
+    """Number of rendered views, from all around the object."""
     view_size: int = 400
-    """Pixels along each side of a view."""
+    """Width and height of a view, in pixels."""
     cache_dir: Path | None = None
-    """Where to keep the views, made once. Default: .img3d beside the mesh, or ~/.cache/img3d if that is read-only."""
+    """Where to keep the views, which are made only once. Default: .img3d beside the mesh, or ~/.cache/img3d if that
+    is read-only."""
 
 
 @dataclass
 class Img3dMeshDataParser(DataParser):
-    """Reads the mesh, and renders its views or finds them in the cache. All of them train, all of them are evaluated.
+    """Reads the mesh, and renders its views or finds them in the cache. All views are used both for training and for
+    evaluation.
 
-    Raises InputError, for the user, where the mesh cannot be used.
+    Raises InputError if the mesh cannot be used.
     """
 
     config: Img3dMeshDataParserConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -72,11 +77,11 @@ class Img3dMeshDataParser(DataParser):
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
         config = self.config
         if not 1 <= config.num_views <= MAX_VIEWS:
-            raise InputError(f"--num-views is {config.num_views}: it can be 1 to {MAX_VIEWS}")
+            raise InputError(f"--num-views is {config.num_views}: it has to be 1 to {MAX_VIEWS}")
         if not 16 <= config.view_size <= MAX_SIZE:
-            raise InputError(f"--view-size is {config.view_size}: it can be 16 to {MAX_SIZE}")
+            raise InputError(f"--view-size is {config.view_size}: it has to be 16 to {MAX_SIZE}")
         if self._read is None:
-            from img3d_assets.mesh_files import read_mesh  # late: entry points import this module, and nothing heavy
+            from img3d_assets.mesh_files import read_mesh  # late: entry points import this module
 
             self._read = in_world(*read_mesh(config.data), config.up_axis)
         mesh, transform, scale = self._read
@@ -98,7 +103,7 @@ class Img3dMeshDataParser(DataParser):
         )
 
     def _views_folder(self, mesh: Mesh, cameras: Cameras) -> Path:
-        """The views as PNGs, made unless they are there."""
+        """The folder of the views as PNGs, which are made unless they are cached."""
         config = self.config
         digest = hashlib.sha256(repr((RECIPE, config.num_views, config.view_size)).encode())
         for array in (mesh.vertices, mesh.faces, mesh.colors, mesh.uvs, mesh.texture):
@@ -106,15 +111,9 @@ class Img3dMeshDataParser(DataParser):
         folder = writable_cache(config.data.parent, config.cache_dir) / f"mesh-views-{digest.hexdigest()[:16]}"
         if all((folder / _name(i)).is_file() for i in range(config.num_views)):
             return folder
-        try:
-            with write_atomically(folder) as temporary:
-                temporary.mkdir(parents=True)
-                _render_views(mesh, cameras, temporary)
-        except OSError as error:
-            raise InputError(
-                f"the views cannot be kept in {folder.parent}: {error.strerror or error}; free some space there, or "
-                "give another folder with --cache-dir"
-            ) from error
+        with writing_views(folder), write_atomically(folder) as temporary:
+            temporary.mkdir(parents=True)
+            _render_views(mesh, cameras, temporary)
         return folder
 
 
@@ -125,15 +124,16 @@ def _name(index: int) -> str:
 def in_world(
     mesh: Mesh, known_up: UpAxis | None, up_axis: Literal["auto", "z", "y", "-y"]
 ) -> tuple[Mesh, np.ndarray, float]:
-    """The mesh about the origin, z up, of a size that cameras at distance 1 have in view.
+    """Moves and scales a mesh to the origin, with z up, so that cameras at distance 1 see all of it.
 
     Args:
-        mesh: As a file has it.
-        known_up: The axis that the file says is up.
-        up_axis: What the user says.
+        mesh: The mesh as read from the file.
+        known_up: The up axis that the file specifies, if it does.
+        up_axis: The option that the user chose.
 
     Returns:
-        The mesh, and, from the file's world to this one, the transform `[3, 4]` and the scale that is applied after it.
+        The mesh, and the transform `[3, 4]` from the file's world to this one, with the scale that is applied after
+        it.
 
     Raises:
         InputError: The mesh has no extent.
@@ -152,7 +152,7 @@ def in_world(
 
 
 def cameras_around_origin(count: int, size: int) -> Cameras:
-    """Pinhole cameras of shape [C] on a sphere of radius 1, z up, the first looking along +y, as from the front."""
+    """Pinhole cameras, shape [C], on a sphere of radius 1, z up. The first one looks along +y, at the front."""
     azimuths = [360 * i / count for i in range(count)]
     elevations = [ELEVATIONS[i % len(ELEVATIONS)] for i in range(count)]
     poses = torch.from_numpy(TO_Y_UP["z"].T).float() @ orbit_camera_to_worlds(azimuths, elevations, 1.0)
@@ -172,7 +172,7 @@ def cameras_around_origin(count: int, size: int) -> Cameras:
 
 @torch.no_grad()
 def _render_views(mesh: Mesh, cameras: Cameras, folder: Path) -> None:
-    """PNGs whose alpha is how much of each pixel the mesh covers."""
+    """Renders PNGs whose alpha is the fraction of each pixel that the mesh covers."""
     scene = MeshScene(
         torch.from_numpy(mesh.vertices),
         torch.from_numpy(mesh.faces),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entry points: the data parser of meshes. Apart from specs.py, as Nerfstudio loads it in the middle of an import that
-methods need."""
+"""Entry points: the data parser of meshes. It is separate from specs.py because Nerfstudio loads it in the middle of
+an import that the methods need."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-mesh`: a textured or coloured mesh as a Nerfstudio model, so that every command that takes a run takes it.
+"""`img3d-mesh`: a textured or coloured mesh as a Nerfstudio model, so that all commands that take a run accept it.
 
-Rays are traced on the CPU by Embree (through Open3D), on machines with CUDA too: a picture's rays go there and the
-triangles that they hit come back. Textures are filtered on the model's device.
+Embree traces rays on the CPU (through Open3D), also on machines with CUDA. Textures are filtered on the model's
+device.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.viewing.mesh_view import MeshView
 
 FAR = 1e10
-"""Distance along a ray that meets nothing: everything up to there is free space (`ns-export tsdf` carves it)."""
+"""Depth of rays that hit nothing: everything up to there is free space, which `ns-export tsdf` carves."""
 BUFFERS = ("vertices", "faces", "colors", "uvs", "texture")
-"""What a checkpoint holds, as in `Mesh`; uvs and texture are empty where there is no texture."""
+"""The buffers in a checkpoint, as in `Mesh`; uvs and texture are empty if there is no texture."""
 RAYS_AT_A_TIME = 1 << 19
-"""So that memory stays bounded."""
+"""Number of rays per batch, which bounds the memory."""
 
 
 @dataclass
@@ -42,13 +42,13 @@ class Img3dMeshModelConfig(NoSignedDistanceField, ModelConfig):
 
     _target: type = field(default_factory=lambda: Img3dMeshModel)
     enable_collider: bool = False
-    """Rays begin at the camera and have no end."""
+    """Off: rays start at the camera and have no end."""
     samples_per_side: int = 2
     """Antialiasing: a pixel is the mean of this number squared of rays."""
 
 
 class Img3dMeshModel(Model):
-    """Holds a mesh, which is not trained, and renders it in its own colours, without light.
+    """Holds a mesh, which is not trained, and renders its colours without lighting.
 
     The mesh comes from the data (`metadata["mesh"]`), from `set_mesh`, or from a checkpoint.
     """
@@ -77,7 +77,7 @@ class Img3dMeshModel(Model):
             self.set_mesh(metadata["mesh"])
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """None: nothing is trained."""
+        """Empty: nothing is trained."""
         return {}
 
     def get_training_callbacks(
@@ -88,7 +88,7 @@ class Img3dMeshModel(Model):
     # ------------------------------------------------------------------------------------------------- the mesh
 
     def set_mesh(self, mesh: Mesh) -> None:
-        """Hold this mesh, which is in world coordinates (z up)."""
+        """Replaces the mesh; it has to be in world coordinates (z up)."""
         textured = mesh.uvs is not None and mesh.texture is not None
         arrays = {
             "vertices": np.asarray(mesh.vertices, np.float32),
@@ -112,11 +112,11 @@ class Img3dMeshModel(Model):
         return self._background.to(self.device)
 
     def resolution_doublings(self, max_steps: int) -> list[int]:
-        """None: nothing is trained."""
+        """Empty: nothing is trained."""
         return []
 
     def scene(self) -> MeshScene:
-        """The mesh made ready for rays; kept until there is another."""
+        """The mesh prepared for ray casting; it is kept until the mesh changes."""
         if self._scene is None:
             textured = self.texture.numel() > 0
             self._scene = MeshScene(
@@ -129,7 +129,7 @@ class Img3dMeshModel(Model):
         return self._scene
 
     def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
-        """Load, with as many vertices and texels as the checkpoint has."""
+        """Loads a checkpoint, whatever its number of vertices and texels."""
         for name in BUFFERS:
             if name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[name], device=self.vertices.device))
@@ -137,23 +137,23 @@ class Img3dMeshModel(Model):
         return super().load_state_dict(state_dict, **kwargs)
 
     def update_to_step(self, step: int) -> None:
-        """The checkpoint being loaded was written after this step."""
+        """Notes that the checkpoint being loaded was written after this step."""
         self.step = step
 
     # ------------------------------------------------------------------------------------------------ rendering
 
     @torch.no_grad()
     def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:
-        """Render.
+        """Renders a camera or rays.
 
         Args:
-            ray_bundle: Rays of any shape, each followed once between its near and far, if it has these; or a camera
-                of shape [1] or [], of any type, which is antialiased.
+            ray_bundle: Rays of any shape, each followed once, between its near and far if it has these; or a camera
+                of any type and of shape [1] or [], which is rendered with antialiasing.
 
         Returns:
-            rgb `[..., 3]` on the background, accumulation `[..., 1]`, depth `[..., 1]` (distance along the ray; where
-            nothing is, that of a camera's farthest surface, or `FAR` for rays), and normals `[..., 3]`, towards the
-            viewer, mapped from [-1, 1] to [0, 1] as ns-export expects them.
+            rgb `[..., 3]` over the background; accumulation `[..., 1]`; depth `[..., 1]`, the distance along the
+            ray, which for misses is the largest depth of the picture (for a camera) or `FAR` (for rays); and normals
+            `[..., 3]` towards the viewer, mapped from [-1, 1] to [0, 1] as ns-export expects them.
         """
         if isinstance(ray_bundle, Cameras):
             return self._outputs_for_camera(ray_bundle, None)
@@ -165,13 +165,13 @@ class Img3dMeshModel(Model):
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Render inside the box; for the viewer only what its page does not draw itself."""
+        """Renders inside the box; for the viewer, only what its page does not draw itself."""
         with self.live_view.frame(camera):
             return self._outputs_for_camera(camera, obb_box)
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays of any shape; outputs have the rays' shape."""
+        """Renders rays of any shape; the outputs have the rays' shape."""
         return self.get_outputs(camera_ray_bundle.to(self.device))
 
     def _outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None) -> dict[str, Tensor]:
@@ -190,12 +190,12 @@ class Img3dMeshModel(Model):
             strips.append(seen.view(bottom - top, s, width, s, 8).mean(dim=(1, 3)))
         outputs = self._outputs(torch.cat(strips))
         shown = outputs["accumulation"] > 0
-        farthest = outputs["depth"].max()  # 0 where nothing is in view
+        farthest = outputs["depth"].max()  # 0 if nothing is in view
         outputs["depth"] = torch.where(shown, outputs["depth"], farthest)
         return outputs
 
     def _seen(self, rays: RayBundle, pixel_share: float = 1.0) -> Float[Tensor, "N 8"]:
-        """Colour, distance, whether something was hit, and normal, of N rays; all are 0 for those that hit nothing."""
+        """Colour (3), distance (1), hit (1) and normal (3) for each of N rays; all are 0 for rays without a hit."""
         nears = torch.zeros_like(rays.origins[:, :1]) if rays.nears is None else rays.nears
         hits = self.scene().cast(
             rays.origins + nears * rays.directions,
@@ -210,7 +210,7 @@ class Img3dMeshModel(Model):
         return torch.where(is_hit, values, 0)
 
     def _outputs(self, seen: Float[Tensor, "*B 8"]) -> dict[str, Tensor]:
-        """Means over the rays of each pixel as Nerfstudio's outputs."""
+        """Converts the means over each pixel's rays to Nerfstudio's outputs."""
         rgb, distance, accumulation, normals = seen.split([3, 1, 1, 3], dim=-1)
         background = self.background()
         return {
@@ -222,7 +222,7 @@ class Img3dMeshModel(Model):
         }
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Colour without the background, and opacity: `[..., 4]`."""
+        """Straight colour, without the background, and opacity: `[..., 4]`."""
         rgb, alpha = outputs[output_name], outputs["accumulation"]
         own = (rgb - (1 - alpha) * outputs["background"]) / alpha.clamp_min(1e-6)
         return torch.cat([own.clamp(0, 1), alpha], dim=-1)
@@ -230,7 +230,7 @@ class Img3dMeshModel(Model):
     # -------------------------------------------------------------------------------------- losses and metrics
 
     def _target(self, batch: dict[str, Any]) -> Tensor:
-        """A view's pixels `[..., 3]` in [0, 1], on the background where they are transparent."""
+        """A view's pixels `[..., 3]` in [0, 1], blended with the background where they are transparent."""
         image = batch["image"].to(self.device)
         image = image if image.is_floating_point() else image / 255
         if image.shape[-1] == 3:
@@ -240,7 +240,7 @@ class Img3dMeshModel(Model):
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Squared error, to be looked at: nothing is trained."""
+        """Mean squared error, for display only: nothing is trained."""
         return {"rgb_loss": F.mse_loss(outputs["rgb"], self._target(batch))}
 
     @torch.no_grad()
@@ -252,7 +252,7 @@ class Img3dMeshModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a view, and view and render side by side."""
+        """Metrics of a view, and the view and render side by side."""
         target = self._target(batch)
         return self.image_metrics.all(outputs["rgb"], target), {"img": torch.cat([target, outputs["rgb"]], dim=1)}
 

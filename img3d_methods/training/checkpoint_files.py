@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that are either there and whole, or not there.
+"""Checkpoint files that are either complete or absent.
 
-Nerfstudio writes into the final name and then deletes the older ones, so a full disk costs both.
+Nerfstudio writes to the final name and then deletes older checkpoints, so a full disk costs both.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import torch
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Nerfstudio's name for the checkpoint written after `step`."""
+    """Nerfstudio's file name of the checkpoint written after `step`."""
     return folder / f"step-{step:09d}.ckpt"
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
-    """Steps of the checkpoints in `folder`, ascending; none where it does not exist."""
+    """Steps of the checkpoints in `folder`, ascending; empty if it does not exist."""
     return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.ckpt"))
 
 
 def write_checkpoint(state: dict[str, Any], path: Path, partial_path: Path) -> None:
-    """Write `state` so that `path` appears only once its contents are safely on disk.
+    """Writes `state` so that `path` appears only once its contents are safely on disk.
 
     Args:
         state: What `torch.save` takes.
-        path: Where the checkpoint shall be.
-        partial_path: Where it grows, on the same file system. Not in the checkpoints' folder: Nerfstudio takes every
-            file there for a checkpoint.
+        path: The checkpoint.
+        partial_path: A temporary file on the same file system. It must not be in the checkpoints' folder, since
+            Nerfstudio takes every file there for a checkpoint.
 
     Raises:
-        OSError: It could not be written, for instance because the disk is full; neither file is left behind.
+        OSError: The file could not be written, for instance because the disk is full; neither file is left behind.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,10 +55,10 @@ def write_checkpoint(state: dict[str, Any], path: Path, partial_path: Path) -> N
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load with torch's safe loader.
+    """Loads a checkpoint with torch's safe loader.
 
     Raises:
-        ValueError: The file is no checkpoint, or is damaged.
+        ValueError: The file is damaged or not a checkpoint.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -67,7 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class _ErrorKeeper:
-    """A file for `torch.save` that remembers the error which writing raised."""
+    """A file for `torch.save` that remembers the first error of writing."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -85,7 +85,7 @@ class _ErrorKeeper:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can."""
+    """Makes the rename itself durable, if the system can."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

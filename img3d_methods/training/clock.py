@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the rest of a run takes, when late steps have more to do than early ones: larger photos, more Gaussians.
+"""Estimates the remaining time of a run whose later steps do more work: larger photos, more Gaussians.
 
-Nerfstudio multiplies the last steps' mean time by the steps left; with a resolution schedule on a CPU that promises an
-end several times too early. Here the plan says what each step has to do, and the clock measures how fast it is done.
+Nerfstudio multiplies the mean time of recent steps by the number of steps left. With a resolution schedule on a CPU,
+that predicts an end several times too early. Here a plan gives the work of each step, and the clock measures how
+fast it is done.
 """
 
 from __future__ import annotations
@@ -13,39 +14,39 @@ import numpy as np
 from jaxtyping import Float, Int
 
 COST_OF_STEP, COST_PER_GAUSSIAN, COST_PER_PIXEL = 5.0, 0.42e-3, 0.10e-3
-"""Milliseconds on two cores of 2021: what a step takes beside its pixels and Gaussians, and what these add. Fitted to
-the runs in benchmarks/RESULTS.md; only their ratios matter, as this machine's speed is measured."""
+"""Milliseconds on two cores of 2021: the fixed cost of a step, and the cost per Gaussian and per pixel. Fitted to
+the runs in benchmarks/RESULTS.md; only their ratios matter, since the speed of this machine is measured."""
 MEMORY = 0.02
-"""Least weight of the newest step in the running mean, which then covers about the last 50 steps."""
+"""Minimum weight of the newest step in the running mean, which then covers about the last 50 steps."""
 STEPS_TO_SEE_GROWTH = 100
-"""Of densification, before the growth in them stands for that in the others."""
+"""Steps of densification after which their growth is extrapolated to the others."""
 
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """What the steps of a run have to do."""
+    """The work of each step of a run."""
 
     pixels: Float[np.ndarray, "steps"]
-    """Of the photo at each step."""
+    """Number of pixels of the photo at each step."""
     max_gaussians: int = 0
-    """0 for methods that have none."""
+    """The limit of the number of Gaussians; 0 for methods without Gaussians."""
     growth_start: int = 0
-    """Step from which their number grows."""
+    """First step of the growth of their number."""
     growth_stop: int = 0
     growth_factor: float | None = None
-    """By which it grows in each step; None where that depends on the scene: then as before, or, before there was any,
-    steadily to the limit."""
+    """Factor of growth per step. None if it depends on the scene: then the observed growth continues or, before any
+    was observed, growth is linear up to the limit."""
 
     def gaussians(
         self, steps: Int[np.ndarray, "n"], step: int, count: int, growth: float | None
     ) -> Float[np.ndarray, "n"]:
-        """How many Gaussians to expect.
+        """The expected number of Gaussians.
 
         Args:
-            steps: When; from `step` on.
-            step: When there were so many:
-            count: Gaussians.
-            growth: How many each step has added; None if nobody knows.
+            steps: The steps to predict, from `step` on.
+            step: The current step.
+            count: The number of Gaussians at that step.
+            growth: The mean number that each step has added; None if unknown.
         """
         grown = np.clip(steps, self.growth_start, self.growth_stop) - np.clip(step, self.growth_start, self.growth_stop)
         if self.growth_factor is not None:
@@ -59,10 +60,10 @@ class WorkPlan:
 
 
 class TrainingClock:
-    """Compares the time that steps took with what they had to do.
+    """Measures how fast the planned work is done.
 
     Args:
-        plan: Of the whole run.
+        plan: The work of the whole run.
     """
 
     def __init__(self, plan: WorkPlan) -> None:
@@ -73,13 +74,13 @@ class TrainingClock:
         self._gaussians = 0
 
     def record(self, step: int, seconds: float, gaussians: int = 0) -> None:
-        """Note that `step` took `seconds` of wall time, everything included, with so many Gaussians."""
+        """Notes that `step` took `seconds` of wall time, everything included, with `gaussians` Gaussians."""
         plan = self.plan
         pace = seconds / float(_cost(plan.pixels[step : step + 1], gaussians)[0])
         resized = step > 0 and plan.pixels[step] != plan.pixels[step - 1]
-        if self._num_recorded <= 1:  # the first step is slow (memory, caches) and stands only until the second
+        if self._num_recorded <= 1:  # the first step is slow (memory, caches); the second replaces it
             self._pace = pace
-        elif not resized:  # nor does the first at a size say what it takes
+        elif not resized:  # the first step at a new size is not typical either
             self._pace += max(MEMORY, 1 / self._num_recorded) * (pace - self._pace)
         self._num_recorded += 1
         if step <= plan.growth_start or self._grew_from is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a run went, step by step: a list of points that the trainer keeps, and a small table beside its config.yml."""
+"""The training curve of a run: a list of points that the trainer keeps, and a small table beside config.yml."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pathlib import Path
 from img3d_base.atomic_files import write_atomically
 
 CURVE_FILE = "training_curve.csv"
-"""In the run's folder."""
+"""File name, in the run's folder."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What was measured after a step, on the one photo that it trained on."""
+    """What was measured after a step, on the photo of that step."""
 
     step: int
     seconds: float
-    """Of training until then, pauses left out."""
+    """Training time so far, without pauses."""
     loss: float
     psnr: float
     """In dB, at the resolution of that step."""
     gaussians: int
-    """0 for methods that have none."""
+    """Number of Gaussians; 0 for methods without."""
 
 
 def write_curve(points: Sequence[CurvePoint], path: Path) -> None:
-    """Writes the points as a table that a spreadsheet opens, whole or not at all.
+    """Writes the points as a CSV table, whole or not at all.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="ascii") as file:
         table = csv.writer(file)
@@ -42,10 +42,10 @@ def write_curve(points: Sequence[CurvePoint], path: Path) -> None:
 
 
 def read_curve(path: Path) -> list[CurvePoint]:
-    """The points of a table; none where there is no table.
+    """Reads the points of a table; empty if there is none.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: The table is damaged.
     """
     if not path.is_file():
         return []

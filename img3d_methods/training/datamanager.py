@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hands out photos with their cameras one by one, straight from memory; and rays where an exporter asks for rays."""
+"""Data manager that yields photos with their cameras one by one, straight from memory, and rays for exporters that
+ask for rays."""
 
 from __future__ import annotations
 
@@ -31,33 +32,33 @@ class Img3dDatamanagerConfig(FullImageDatamanagerConfig):
     _target: type = field(default_factory=lambda: Img3dDatamanager)
     """Target class to instantiate."""
     dataparser: AnnotatedDataParserUnion = field(default_factory=Img3dPhotosDataParserConfig)
-    """Specifies the dataparser used to unpack the data."""
+    """The data parser that reads the data."""
     cache_images: Literal["cpu", "gpu"] = field(default_factory=lambda: "gpu" if torch.cuda.is_available() else "cpu")
-    """Whether to cache images in main memory ("cpu") or on the training device ("gpu")."""
+    """Cache photos in main memory ("cpu") or on the training device ("gpu")."""
     cache_images_type: Literal["uint8", "float32"] = "uint8"
-    """The image type returned from manager, caching images in uint8 saves memory"""
+    """Type of the cached photos; uint8 takes a quarter of the memory of float32."""
 
 
 @dataclass
 class GridPixelSampler:
-    """Spreads the pixels of one photo evenly over a batch of rays.
+    """Samples a regular grid of one photo's pixels for a batch of rays.
 
-    `ns-export pointcloud` and `poisson` find a sampler of this kind as `train_pixel_sampler` and set its batch size. A
-    grid of one photo's pixels is what a rasteriser can draw as one picture, which random pixels are not.
+    `ns-export pointcloud` and `poisson` look for such a sampler as `train_pixel_sampler` and set its batch size.
+    Unlike random pixels, a grid of one photo's pixels can be rasterised as one picture.
     """
 
     num_rays_per_batch: int = 32768
-    """About how many rays a batch has; fewer if the photo has fewer pixels."""
+    """Approximate number of rays in a batch; fewer if the photo has fewer pixels."""
 
     def sample(self, height: int, width: int) -> Tensor:
         """Pixel coordinates (y, x), with pixel centres at +0.5.
 
         Args:
-            height: the photo's height.
-            width: the photo's width.
+            height: The photo's height in pixels.
+            width: The photo's width in pixels.
 
         Returns:
-            `[rows, columns, 2]`, evenly spaced, with a random offset from the photo's corner.
+            `[rows, columns, 2]`, regularly spaced, with a random offset from the photo's corner.
         """
         stride = max(1.0, (height * width / max(1, self.num_rays_per_batch)) ** 0.5)
         rows, columns = (max(1, int(size / stride)) for size in (height, width))
@@ -69,11 +70,11 @@ class GridPixelSampler:
 
 
 class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
-    """FullImageDatamanager for a machine with or without CUDA.
+    """A FullImageDatamanager for machines with and without CUDA.
 
-    What differs: no page-locked memory without CUDA (it does not exist there); photos are straightened by the
-    dataset, so its cameras are right before the first photo is read; photos are loaded by all cores, before training
-    starts; and the batches are made without copying pixels.
+    Differences: no page-locked memory without CUDA, where it does not exist; the dataset undistorts photos, so its
+    cameras are right before the first photo is read; all cores load photos before training starts; and batches are
+    made without copying pixels.
 
     Raises InputError (from the data parser) if there is nothing to train on.
     """
@@ -84,26 +85,27 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
         super().__init__(config, *args, **kwargs)
         self.train_pixel_sampler = GridPixelSampler()
         self.train_cameras = self.train_dataset.cameras.to(self.device)
-        # Slicing Cameras costs more than a small scene's whole training step leaves for it; do it once.
+        # Slicing Cameras is slow compared with a training step of a small scene, so it is done once.
         self._camera_of_photo = [self.train_cameras[i : i + 1] for i in range(len(self.train_dataset))]
 
     def setup_train(self) -> None:
-        """Loads the training photos before the first step, so that its time is a step's time; not for ns-eval etc."""
+        """Loads the training photos before the first step, so that its time is typical; not for ns-eval and other
+        commands."""
         if self.test_mode == "val":
             _ = self.cached_train
 
     def get_datapath(self) -> Path:
-        """Where the viewer saves camera paths."""
+        """The folder in which the viewer saves camera paths."""
         return folder_of_camera_paths() or super().get_datapath()
 
     def _load_images(
         self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]
     ) -> list[dict[str, Tensor]]:
-        """Reads and straightens all photos of a split in threads, with a progress bar.
+        """Reads and undistorts all photos of a split in threads, with a progress bar.
 
         Args:
-            split: which dataset.
-            cache_images_device: where the result lies; with "cpu" and a CUDA device it is page-locked.
+            split: The dataset to load.
+            cache_images_device: The device of the result; with "cpu" and a CUDA device it is page-locked.
 
         Returns:
             For each photo `image` `[H, W, 3 or 4]`, `mask` `[H, W, 1]` bool if it has one, and `image_idx`.
@@ -125,10 +127,10 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
             return list(with_progress(photos, f"Loading {split} photos", len(dataset)))
 
     def next_train(self, step: int) -> tuple[Cameras | RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The next training photo; or, for `ns-export pointcloud` and `poisson`, rays through one.
+        """The next training photo; for `ns-export pointcloud` and `poisson`, rays through it.
 
         Args:
-            step: ignored; photos come in a shuffled order that depends on train_cameras_sampling_seed alone.
+            step: Ignored; photos come in a shuffled order that depends on train_cameras_sampling_seed only.
 
         Returns:
             In training a camera `[1]` (with `cam_idx` in its metadata) and the photo as `_load_images` describes it.
@@ -137,26 +139,29 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
         """
         if self.test_mode != "val":
             return self._next_rays()
-        index = self.train_unseen_cameras.pop(0)
-        if not self.train_unseen_cameras:
-            self.train_unseen_cameras = self.sample_train_cameras()
+        index = self._next_index()
         data = dict(self.cached_train[index])
         data["image"] = data["image"].to(self.device)
-        # Models rescale the camera that they get: it has to be one of its own, though its tensors need not be.
+        # Models rescale the camera that they get, so it has to be a copy, though its tensors need not be.
         camera = copy.copy(self._camera_of_photo[index])
         camera.metadata = {"cam_idx": index}
         return camera, data
+
+    def _next_index(self) -> int:
+        """The next training photo of the shuffled order."""
+        index = self.train_unseen_cameras.pop(0)
+        if not self.train_unseen_cameras:
+            self.train_unseen_cameras = self.sample_train_cameras()
+        return index
 
     def _next_rays(self) -> tuple[RayBundle, dict[str, Tensor]]:
         """Rays through a grid of pixels of the next training photo.
 
         Returns:
-            the rays `[rows, columns]`; `image` `[rows, columns, 3 or 4]` in [0, 1] and `indices`
-            `[rows, columns, 3]` (camera, row, column), as Nerfstudio's pixel samplers name them.
+            The rays `[rows, columns]`; `image` `[rows, columns, 3 or 4]` in [0, 1] and `indices` `[rows, columns,
+            3]` (camera, row, column), as Nerfstudio's pixel samplers name them.
         """
-        index = self.train_unseen_cameras.pop(0)
-        if not self.train_unseen_cameras:
-            self.train_unseen_cameras = self.sample_train_cameras()
+        index = self._next_index()
         image = self.train_dataset.get_image_float32(index)
         coords = self.train_pixel_sampler.sample(image.shape[0], image.shape[1])
         rays = self.train_cameras.generate_rays(camera_indices=index, coords=coords.to(self.device))

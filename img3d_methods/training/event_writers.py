@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services that --vis sends curves to: whether there is an account, asked before any photo is read."""
+"""Checks for an account at the services that --vis sends curves to, before any photo is read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import sys
 from nerfstudio.configs.experiment_config import ExperimentConfig
 
 WITHOUT_ACCOUNT = {"offline", "dryrun", "disabled"}
-"""Modes of Weights & Biases that keep everything on this machine."""
+"""Modes of Weights & Biases that send nothing."""
 
 
 def missing_account(config: ExperimentConfig) -> str | None:
-    """What to do about a key that --vis needs and nobody has given; None if there is one, or none is needed.
+    """An error message if --vis needs a key that is not set; None otherwise.
 
-    At a terminal Weights & Biases asks for its key itself.
+    On a terminal, Weights & Biases asks for its key itself.
     """
     if config.is_wandb_enabled() and os.environ.get("WANDB_MODE") not in WITHOUT_ACCOUNT and not sys.stdin.isatty():
-        import wandb  # slow, and only needed here
+        import wandb  # slow to import
 
         if not wandb.api.api_key:
             return (
@@ -34,7 +34,7 @@ def missing_account(config: ExperimentConfig) -> str | None:
 
 
 def trouble_of_service(error: Exception) -> str | None:
-    """What to say about an error that one of these services raised, one line; None if it is none of theirs."""
+    """One line about an error that one of these services raised; None for any other error."""
     module = type(error).__module__.partition(".")[0]
     if module not in ("wandb", "comet_ml"):
         return None

@@ -12,7 +12,8 @@ from img3d_kernels.adam import GaussianAdam
 
 @dataclass
 class GaussianAdamConfig(AdamOptimizerConfig):
-    """Adam for Gaussians and other rows: splatfacto's tiny `eps`, because many of their gradients are tiny."""
+    """Adam for Gaussians and other rows of parameters, with splatfacto's tiny `eps`, since many of their gradients
+    are tiny."""
 
     _target: type = field(default_factory=lambda: GaussianAdam)
     eps: float = 1e-15

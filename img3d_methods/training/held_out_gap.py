@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it means that photos that were held out are rendered worse than those trained on, and what to do about it."""
+"""Explains why held-out photos are rendered worse than the training photos, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from statistics import fmean
 from img3d_methods.training.curve import CurvePoint
 
 NOTABLE = 5.0
-"""Decibels. With enough photos of a still scene it is 1 to 3 (fox: 2)."""
+"""In dB. With enough photos of a static scene the gap is 1 to 3 dB (fox: 2)."""
 ENOUGH_PHOTOS = 40
-"""For a room or an object from all sides; fewer may do, and are the first suspect where they don't."""
+"""Enough for a room or an object from all sides; fewer may do, but are the first suspect if there is a gap."""
 MIN_POINTS = 3
 
 
 def training_psnr(curve: Sequence[CurvePoint], full_size_step: int) -> float | None:
-    """PSNR of what was trained on in the last tenth of a run.
+    """Mean PSNR of training photos in the last tenth of a run.
 
     Args:
-        curve: Of the run.
-        full_size_step: Step from which photos were trained on at full size.
+        curve: The run's training curve.
+        full_size_step: The step from which photos have their full size.
 
     Returns:
-        dB; None where too little was measured.
+        In dB; None if there are too few measurements.
     """
     if not curve:
         return None
@@ -33,12 +33,12 @@ def training_psnr(curve: Sequence[CurvePoint], full_size_step: int) -> float | N
 
 
 def gap_message(trained_on: float | None, held_out: float, num_photos: int) -> str | None:
-    """What to tell about the difference, or None where it is nothing unusual.
+    """A message about the gap; None if it is not unusual.
 
     Args:
-        trained_on: PSNR of photos that were trained on, in dB, if known.
-        held_out: Mean PSNR of those that were not, in dB.
-        num_photos: How many were trained on.
+        trained_on: Mean PSNR of training photos in dB, if known.
+        held_out: Mean PSNR of held-out photos in dB.
+        num_photos: The number of training photos.
     """
     if trained_on is None or trained_on - held_out < NOTABLE:
         return None
@@ -46,10 +46,10 @@ def gap_message(trained_on: float | None, held_out: float, num_photos: int) -> s
     moved = "things that moved, or light that changed, between photos (mask or retake these)"
     poses = (
         "wrong camera poses (look at `img3d-photos inspect`; try --pipeline.model.camera-optimizer.mode SO3xR3, or "
-        "solve for them anew)"
+        "estimate them again)"
     )
     reasons = [photos, moved, poses] if num_photos < ENOUGH_PHOTOS else [moved, poses, photos]
     return (
-        f"Held-out photos are {trained_on - held_out:.0f} dB below those trained on ({trained_on:.1f} dB): from where "
-        f"no photo was taken, the scene looks as the held-out ones do. Usual reasons: {'; '.join(reasons)}."
+        f"Held-out photos are {trained_on - held_out:.0f} dB below those trained on ({trained_on:.1f} dB): from "
+        f"viewpoints without a photo, the scene looks like these. Usual reasons: {'; '.join(reasons)}."
     )

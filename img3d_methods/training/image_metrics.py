@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PSNR, SSIM and LPIPS of a rendered image, without the network and without parameters in the checkpoint.
+"""PSNR, SSIM and LPIPS of a rendered image, without network access and without parameters in checkpoints.
 
-Splatfacto builds LPIPS with the model, which downloads AlexNet (233 MB) and stores it in every checkpoint.
+Splatfacto creates LPIPS with the model, which downloads AlexNet (233 MB) and stores it in every checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def lpips_weights_on_disk() -> bool:
 
 
 class ImageMetrics:
-    """The metrics splatfacto reports. Not a module: nothing of it moves to a device or into a checkpoint by itself."""
+    """The metrics that splatfacto reports. Deliberately not a torch module, so that nothing of it moves to a device
+    or into a checkpoint."""
 
     def __init__(self) -> None:
         from pytorch_msssim import SSIM
@@ -39,11 +40,11 @@ class ImageMetrics:
         return self._ssim(reference.permute(2, 0, 1)[None], image.permute(2, 0, 1)[None])
 
     def lpips(self, image: Float[Tensor, "H W 3"], reference: Float[Tensor, "H W 3"]) -> Float[Tensor, ""] | None:
-        """LPIPS (AlexNet); None, and one line said once, where its weights are not on disk."""
+        """LPIPS (AlexNet); None, with a message the first time, if its weights are not on disk."""
         if self._lpips is None:
             if not lpips_weights_on_disk():
                 if not self._said_no_lpips:
-                    CONSOLE.print("LPIPS not computed: weights not on disk")
+                    CONSOLE.print("LPIPS is not computed: its weights are not on disk")
                     self._said_no_lpips = True
                 return None
             from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -52,7 +53,7 @@ class ImageMetrics:
         return self._lpips(reference.permute(2, 0, 1)[None], image.permute(2, 0, 1)[None])
 
     def all(self, image: Float[Tensor, "H W 3"], reference: Float[Tensor, "H W 3"]) -> dict[str, float]:
-        """Every metric that can be computed here, by name."""
+        """All metrics that can be computed here, by name."""
         metrics = {"psnr": float(self.psnr(image, reference)), "ssim": float(self.ssim(image, reference))}
         lpips = self.lpips(image, reference)
         if lpips is not None:

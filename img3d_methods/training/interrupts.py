@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C as a request that the training loop answers between two steps, when the model is in one piece."""
+"""Ctrl-C as a request that the training loop handles between two steps, when the model is consistent."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class InterruptRequest:
     def __init__(self) -> None:
         self.received = False
         self.exit_status = INTERRUPTED
-        """Of the program, if the request ends it."""
+        """Exit status of the program if the request ends it."""
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> InterruptRequest:
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+        if threading.current_thread() is threading.main_thread():  # handlers can only be set there
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self

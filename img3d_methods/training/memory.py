@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that a training step frees stays with the process, so that the next step need not ask for it again."""
+"""Keeps memory that a training step frees in the process, so that the next step can reuse it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import ctypes
 import gc
 import sys
 
-# mallopt's parameters (malloc.h).
+# Parameters of mallopt (malloc.h).
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> None:
-    """Make glibc's malloc reuse big blocks, and Python's garbage collector leave alone what is there by now.
+    """Makes glibc's malloc reuse large blocks, and exempts existing objects from Python's garbage collection.
 
-    By default every tensor of some megabytes is a mapping of its own, which the kernel fills with zeros, page by page,
-    each time: with 200,000 Gaussians that was a third of a step. Other C libraries are left as they are.
+    By default every tensor of a few megabytes is a separate mapping, which the kernel zeroes page by page each time:
+    with 200,000 Gaussians that took a third of a step. Other C libraries are not changed.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -26,4 +26,4 @@ def keep_freed_memory() -> None:
             mallopt(M_TRIM_THRESHOLD, -1)
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # or extensions report what is never collected as leaks
+    atexit.register(gc.unfreeze)  # otherwise extensions report these objects as leaks

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's pipeline with metrics only when they are shown, and bad input in one line."""
+"""Nerfstudio's pipeline, which computes metrics only when they are shown and reports bad input in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Img3dPipelineConfig(VanillaPipelineConfig):
 
 
 class Img3dPipeline(VanillaPipeline):
-    """Brings photos to a model."""
+    """Connects a data manager and a model."""
 
     def __init__(
         self,
@@ -34,14 +34,14 @@ class Img3dPipeline(VanillaPipeline):
             fail(message)
         try:
             super().__init__(config, device, test_mode, **kwargs)
-        except InputError as error:  # here, because ns-eval, ns-viewer, … have no trainer that could catch it
+        except InputError as error:  # here, because ns-eval, ns-viewer and others have no trainer to catch it
             fail(str(error))
         turn_for_spiral(self.datamanager)
         self.steps_per_metrics = 1
-        """Steps between two measurements of what is trained on; the trainer sets it to what it prints."""
+        """Steps between two computations of training metrics; the trainer sets it to its logging interval."""
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """One step's outputs and losses, and its metrics if this step is shown."""
+        """Outputs and losses of a step, and its metrics if they are shown."""
         camera_or_rays, batch = self.datamanager.next_train(step)
         outputs = self._model(camera_or_rays)
         metrics = self.model.get_metrics_dict(outputs, batch) if step % self.steps_per_metrics == 0 else {}

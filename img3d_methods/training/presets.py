@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a run is, and how many Gaussians it may grow to: what trades time for quality, in three sizes."""
+"""Presets in three sizes that trade time for quality: length of the run and limit of the number of Gaussians."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PresetName = Literal["fast", "balanced", "best"]
 
 @dataclass(frozen=True)
 class Preset:
-    """What an option at 0 stands for. All schedules stretch to the run's length."""
+    """The values of options that are 0. All schedules stretch to the length of the run."""
 
     max_num_iterations: int
     max_gaussians: int
@@ -29,17 +29,15 @@ ON_CUDA: dict[PresetName, Preset] = {
     "balanced": Preset(max_num_iterations=30_000, max_gaussians=1_000_000),
     "best": Preset(max_num_iterations=30_000, max_gaussians=3_000_000),
 }
-
-
 NERF_STEPS_ON_CPU: dict[PresetName, int] = {"fast": 2_000, "balanced": 5_000, "best": 15_000}
 NERF_STEPS_ON_CUDA: dict[PresetName, int] = {"fast": 5_000, "balanced": 15_000, "best": 30_000}
 
 
 def preset(name: PresetName) -> Preset:
-    """The preset of splats for the device that this machine trains on."""
+    """The preset of splats for the device on which this machine trains."""
     return (ON_CUDA if torch.cuda.is_available() else ON_CPU)[name]
 
 
 def nerf_steps(name: PresetName) -> int:
-    """The length of a radiance field's run, for the device that this machine trains on."""
+    """The number of steps of a radiance field's run, for the device on which this machine trains."""
     return (NERF_STEPS_ON_CUDA if torch.cuda.is_available() else NERF_STEPS_ON_CPU)[name]

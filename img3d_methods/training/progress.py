@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of its time a run has used, in a line of text for people who watch it."""
+"""Elapsed and remaining time of a run, as a line of text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from img3d_methods.training.clock import TrainingClock
 
 
 class TrainingProgress:
-    """Fed by the training loop."""
+    """Measures the time of a run; the training loop calls it."""
 
     def __init__(self) -> None:
         self._clock: TrainingClock | None = None
@@ -18,18 +18,18 @@ class TrainingProgress:
         self._last: float | None = None
 
     def begin(self, clock: TrainingClock) -> None:
-        """A run begins, or goes on, whose trainer feeds this clock."""
+        """Starts measuring; the run's trainer feeds `clock`."""
         self._clock = clock
 
     def record(self, step: int) -> None:
-        """`step` has ended."""
+        """Notes that `step` has ended."""
         now = time.monotonic()
         if self._clock is not None and self._last is not None:
             self._seconds += now - self._last
         self._step, self._last = step, now
 
     def lines(self) -> list[str]:
-        """Markdown; nothing where nothing is trained."""
+        """Lines of Markdown; empty if nothing is trained."""
         if self._clock is None or self._last is None:
             return []
         left = self._clock.remaining(self._step)
@@ -37,7 +37,7 @@ class TrainingProgress:
 
 
 def readable(seconds: float) -> str:
-    """A duration as people say it."""
+    """A duration in words, such as "3 min 20 s"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

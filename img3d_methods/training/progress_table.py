@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's table of progress with the number of Gaussians, and plain lines where the output is no terminal."""
+"""Nerfstudio's progress table with the number of Gaussians, and plain lines if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAIN_PSNR = "Train PSNR"
 
 @dataclass
 class ProgressTableConfig(LocalWriterConfig):
-    """Nerfstudio's local writer; its other columns are set by `stats_to_track`."""
+    """Nerfstudio's local writer; `stats_to_track` chooses its other columns."""
 
     _target: type = field(default_factory=lambda: ProgressTable)
     enable: bool = True
@@ -28,9 +28,10 @@ class ProgressTableConfig(LocalWriterConfig):
 
 
 class ProgressTable(writer.LocalWriter):
-    """Adds two columns, and writes one line per report into files and pipes.
+    """Adds two columns, and writes one line per report to files and pipes.
 
-    Nerfstudio moves the cursor up to redraw its last ten lines, which leaves control codes and repeated lines in a log.
+    Nerfstudio moves the cursor up to redraw its last ten lines, which leaves control codes and repeated lines in a
+    log.
     """
 
     def __init__(self, config: LocalWriterConfig, banner_messages: list[str] | None = None) -> None:
@@ -60,7 +61,7 @@ class ProgressTable(writer.LocalWriter):
 
 
 class _WholeNumber(int):
-    """A number that keeps its form in upstream's `f"{value:0.4f}"`."""
+    """An integer that upstream's `f"{value:0.4f}"` prints without decimals."""
 
     def __format__(self, format_spec: str) -> str:
         return f"{int(self):,}"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a run's files are: the same from any folder, checked before anything is printed, in a config.yml to edit."""
+"""Paths of a run: independent of the working directory, checked before anything is printed, and readable in
+config.yml."""
 
 from __future__ import annotations
 
@@ -16,22 +17,23 @@ from img3d_methods.compat import fail, moved_run, option_value
 from img3d_methods.training.event_writers import missing_account
 
 UNWRAPPED = 1 << 16
-"""Columns of a config.yml: no path is broken into several lines."""
+"""Maximum width of a config.yml, so that no path is wrapped."""
 
 
 @dataclass
 class RunConfig(TrainerConfig):
-    """Nerfstudio's configuration of a run, as `ns-train` calls it: `set_timestamp`, `print_to_terminal`,
-    `save_config`, then `setup`."""
+    """Nerfstudio's configuration of a run. `ns-train` calls `set_timestamp`, `print_to_terminal`, `save_config` and
+    then `setup`."""
 
     def __post_init__(self) -> None:
-        """Take --data as what it is an alias of; with one place for it in config.yml, it can be changed there."""
+        """Stores --data only in the data manager, of which it is an alias, so that config.yml has one place to
+        change it."""
         if self.data is not None:
             self.pipeline.datamanager.data, self.data = self.data, None
 
     def print_to_terminal(self) -> None:
-        """Check the run's options; print nothing but what is wrong, in one line. (Upstream: all options, 250 lines,
-        which config.yml has.)"""
+        """Checks the run's options, and prints only what is wrong, in one line. (Upstream prints all options, 250
+        lines, which are in config.yml too.)"""
         self.make_paths_absolute()
         data = self.pipeline.datamanager.data
         assert data is not None
@@ -45,11 +47,11 @@ class RunConfig(TrainerConfig):
             fail(message)
 
     def make_paths_absolute(self) -> None:
-        """Let commands that load the run work from another folder than ns-train's."""
+        """Makes paths absolute, so that commands can load the run from any working directory."""
         datamanager: Any = self.pipeline.datamanager
         parser = datamanager.dataparser
         if datamanager.data is None:
-            datamanager.data = parser.data  # where Nerfstudio's data managers look then
+            datamanager.data = parser.data  # as Nerfstudio's data managers do
         datamanager.data = absolute(datamanager.data)
         if getattr(parser, "cache_dir", None) is not None:
             parser.cache_dir = absolute(parser.cache_dir)
@@ -60,21 +62,21 @@ class RunConfig(TrainerConfig):
                 setattr(self, name, absolute(path))
 
     def set_experiment_name(self) -> None:
-        """An image's or video's own name (upstream: that of the folder it is in, as for a transforms.json)."""
+        """Names the experiment after an image or video (upstream: after the folder, as for a transforms.json)."""
         data = self.pipeline.datamanager.data
         if self.experiment_name is None and data is not None and data.is_file() and data.suffix.lower() != ".json":
             self.experiment_name = data.stem
         super().set_experiment_name()
 
     def get_base_dir(self) -> Path:
-        """The run's folder; for commands that load it, where it is now."""
+        """The run's folder; for commands that load a moved run, its current one."""
         folder = super().get_base_dir()
         if not folder.is_dir() and (moved := moved_run()) and (moved / self.relative_model_dir).is_dir():
             return moved
         return folder
 
     def save_config(self) -> None:
-        """Write config.yml, with each path on one line; without a word, and whole or not at all."""
+        """Writes config.yml, with each path on one line, silently, and whole or not at all."""
         self.make_paths_absolute()
         folder = self.get_base_dir()
         try:
@@ -86,7 +88,8 @@ class RunConfig(TrainerConfig):
 
 
 def moved_data_message(config: Any) -> str | None:
-    """What to do where a run's data are not where training found them; None if they are. Of a data manager's config."""
+    """An error message if the data of a run have been moved since training; otherwise None. Takes a data manager's
+    config."""
     data = config.data if config.data is not None else config.dataparser.data
     if data.exists():
         return None
@@ -94,17 +97,17 @@ def moved_data_message(config: Any) -> str | None:
     file = "its config.yml" if path is None else Path(path).absolute()
     if not data.is_absolute():  # written by an earlier version
         return (
-            f"this run was trained on {data}, seen from the folder that ns-train ran in: run this command there, or "
+            f"this run was trained on {data}, relative to the folder where ns-train ran: run this command there, or "
             f"write the whole path into {file} (pipeline, datamanager, data)."
         )
     return (
-        f"this run was trained on {data}, and nothing is there now: put the data back, or write where they are into "
+        f"this run was trained on {data}, which no longer exists: put the data back, or write their new path into "
         f"{file} (pipeline, datamanager, data)."
     )
 
 
 class _ConfigDumper(yaml.Dumper):
-    """Nerfstudio's form of a path is a list of its parts."""
+    """Writes a path as one string; Nerfstudio writes a list of its parts."""
 
 
 def _represent_path(dumper: yaml.Dumper, path: PurePath) -> yaml.Node:
@@ -116,14 +119,14 @@ _ConfigDumper.add_multi_representer(PurePath, _represent_path)
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root, with .. resolved, and ~, which shells leave in `--data=~/photos`."""
+    """The absolute path, with .. resolved, and ~, which shells do not expand in `--data=~/photos`."""
     if path.parts[:1] and path.parts[0].startswith("~"):
         path = path.expanduser()
     return path.resolve() if os.pardir in path.parts else path.absolute()
 
 
 def remove_empty(folder: Path, last: Path) -> None:
-    """Remove an empty folder, and those above it that are then empty, up to the last."""
+    """Removes an empty folder, and then empty parents, up to but not including `last`."""
     while folder != last and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A learning rate that decays exponentially over the whole run, as a Python float.
+"""Exponential decay of the learning rate over the whole run, as a Python float.
 
 Nerfstudio's `ExponentialDecayScheduler` returns numpy floats, which end up in the checkpoint and make
 `torch.load(..., weights_only=True)` (the default since torch 2.6) refuse it: nerfstudio #3683.
@@ -23,21 +23,21 @@ class ExponentialDecayConfig(SchedulerConfig):
     lr_final: float = 1e-6
     """Learning rate at the last step."""
     warmup_fraction: float = 0.0
-    """Part of the run over which the learning rate rises from 0 along a quarter of a sine."""
+    """Fraction of the run in which the learning rate rises from 0, along a quarter of a sine."""
     max_steps: int = 0
-    """Step at which `lr_final` is reached; 0: the run's --max-num-iterations."""
+    """Step at which `lr_final` is reached; 0: the last step (--max-num-iterations)."""
 
 
 class ExponentialDecay(Scheduler):
-    """Builds the torch scheduler for an `ExponentialDecayConfig` whose `max_steps` is set."""
+    """Creates the torch scheduler of an `ExponentialDecayConfig` whose `max_steps` is set."""
 
     config: ExponentialDecayConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:
-        """The scheduler for `optimizer`, whose learning rate starts at `lr_init`.
+        """The scheduler of `optimizer`, whose learning rate starts at `lr_init`.
 
         Raises:
-            ValueError: `max_steps` is not positive (the trainer puts the run's length there).
+            ValueError: `max_steps` is not positive (the trainer sets it to the length of the run).
         """
         config = self.config
         if config.max_steps < 1:
@@ -49,7 +49,7 @@ class ExponentialDecay(Scheduler):
 
 
 def decay_factor(step: int, max_steps: int, final_factor: float, warmup_fraction: float = 0.0) -> float:
-    """What the initial learning rate is multiplied by at `step`: 1 at the start, `final_factor` from `max_steps` on."""
+    """Factor on the initial learning rate at `step`: 1 at the start, `final_factor` from `max_steps` on."""
     warmup_steps = warmup_fraction * max_steps
     if step < warmup_steps:
         return math.sin(0.5 * math.pi * step / warmup_steps)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who uses the cores while training on a CPU: our kernels, not the small torch operations between them."""
+"""Leaves the cores to our kernels while training on a CPU, rather than to the small torch operations between them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from img3d_kernels.rendering import has_compiled_kernels
 
 
 def leave_threads_to_kernels() -> None:
-    """Let torch use one thread, and our kernels as many as torch was to use until now (the user's setting).
+    """Makes torch use one thread, and our kernels as many as torch was set to use (the user's setting).
 
-    What torch does in a step is short. Its OpenMP threads cost more to wake than they save there, and between
-    operations they spin, which takes the cores from our kernels' threads: on a busy machine with two cores that made
-    steps six times slower. The tensors of a million Gaussians would gain from threads, but those train on a GPU.
+    The torch operations of a step are short. Waking torch's OpenMP threads costs more than they save, and between
+    operations they spin and take the cores from our kernels' threads: on a busy machine with two cores, steps took
+    six times longer. The tensors of a million Gaussians would gain from threads, but those train on a GPU.
     """
     if not has_compiled_kernels():
         return

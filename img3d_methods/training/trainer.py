@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's trainer with runs that can be interrupted, resumed and trusted with a full disk.
+"""Nerfstudio's trainer with runs that can be interrupted and resumed, and that survive a full disk.
 
 `max_num_iterations` is the length of the whole run, resumed or not: learning rates, resolution and densification are
-planned for it. (Upstream trains that many steps more after resuming, with schedules that have ended.)
+planned for it. (Upstream trains that many additional steps after resuming, with schedules that have ended.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import InputError, warn
 from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, silent_console, taken_port_message
@@ -50,23 +50,24 @@ from img3d_methods.training.schedulers import ExponentialDecayConfig
 
 @dataclass
 class Img3dTrainerConfig(RunConfig):
-    """Training options; defaults suit the device that is found."""
+    """Training options; defaults depend on the device."""
 
     _target: type = field(default_factory=lambda: Img3dTrainer)
     max_num_iterations: int = 0
-    """Length of the whole run, also of a resumed one; all schedules stretch to it. 0: --pipeline.model.preset's."""
+    """Number of steps of the whole run, also of a resumed one; all schedules stretch to it. 0: as set by
+    --pipeline.model.preset."""
     machine: MachineConfig = field(
         default_factory=lambda: MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
     )
-    """The GPU where there is one (upstream's default is always CUDA)."""
+    """The GPU if there is one (upstream's default is always CUDA)."""
     logging: LoggingConfig = field(
         default_factory=lambda: LoggingConfig(steps_per_log=50, local_writer=ProgressTableConfig(), profiler="none")
     )
-    """A row of progress every 50 steps, which is every one to three seconds on a CPU."""
+    """A line of progress every 50 steps, which is every one to three seconds on a CPU."""
     viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(websocket_host=LOCALHOST))
-    """The viewer's server; reachable from this machine only unless asked otherwise."""
+    """The viewer's server; by default it is reachable from this machine only."""
     steps_per_eval_batch: int = 0
-    """Never: for splats, batches are images."""
+    """Never, because batches of splat methods are whole images."""
     steps_per_eval_image: int = 500
     """Steps between renders of one held-out photo (with --vis tensorboard or wandb)."""
     steps_per_eval_all_images: int = 5_000
@@ -75,14 +76,14 @@ class Img3dTrainerConfig(RunConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "viewer" and isinstance(value, ViewerConfig):
             local_unless_asked(value)
-            replaced = "viewer" in self.__dict__  # by ns-viewer, right before it starts the server
+            replaced = "viewer" in self.__dict__  # ns-viewer does so right before it starts the server
             if replaced and (message := taken_port_message(value)):
                 fail(message)
         super().__setattr__(name, value)
 
 
 class Img3dTrainer(Trainer, ABC):
-    """Trains a model of ours; subclasses say how long, and what a step of theirs has to do."""
+    """Trains one of our models; subclasses define the length of the run and the work of its steps."""
 
     config: Img3dTrainerConfig
     pipeline: Img3dPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -92,7 +93,7 @@ class Img3dTrainer(Trainer, ABC):
             super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Build everything; foreseeable trouble ends the program with one line and leaves no empty run behind."""
+        """Builds everything; foreseeable errors end the program with one line and leave no empty run behind."""
         self._set_run_length()
         self.curve: list[CurvePoint] = []
         try:
@@ -115,7 +116,7 @@ class Img3dTrainer(Trainer, ABC):
             raise
         self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
         action = "Training into" if self._has_steps() else "Writing the run, which is not trained, into"
-        CONSOLE.print(f"{action} {self.base_dir}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"{action} {self.base_dir}")
 
     def _has_steps(self) -> bool:
         """Whether anything is trained. If not, the run is only saved, evaluated and shown."""
@@ -135,27 +136,27 @@ class Img3dTrainer(Trainer, ABC):
         """Number of steps of a run for which the user gave none."""
 
     def _downscale_at(self, step: int) -> int:
-        """The factor by which images are reduced at a step."""
+        """The factor by which images are downscaled at a step."""
         return 1
 
     def _full_size_step(self) -> int:
-        """From which step on images have their full size."""
+        """The first step at which images have their full size."""
         return 0
 
     def _num_gaussians(self) -> int:
-        """0 for models that have none."""
+        """The current number of Gaussians; 0 for models without."""
         return 0
 
     def _work_plan(self, pixels: int) -> WorkPlan:
-        """What each step has to do, with photos of so many pixels at full size."""
+        """The work of each step, for photos of `pixels` pixels at full size."""
         return WorkPlan(np.full(self.config.max_num_iterations, pixels))
 
     def _prepare_cpu(self) -> None:
-        """Set the process up for training on a CPU."""
+        """Prepares the process for training on a CPU."""
         keep_freed_memory()
 
     def setup_optimizers(self) -> Optimizers:
-        """Optimizers whose schedules last as long as the run."""
+        """Creates the optimizers, whose schedules last as long as the run."""
         optimizers = copy.deepcopy(dict(self.config.optimizers))
         for group in optimizers.values():
             scheduler = group["scheduler"]
@@ -166,21 +167,21 @@ class Img3dTrainer(Trainer, ABC):
     # ------------------------------------------------------------------------------------------------- the loop
 
     def train(self) -> None:
-        """Train up to `max_num_iterations`; Ctrl-C saves and leaves with exit status 130, SIGTERM with 143."""
+        """Trains up to `max_num_iterations`. Ctrl-C saves and exits with status 130, SIGTERM with 143."""
         datamanager, config = self.pipeline.datamanager, self.config
         assert isinstance(datamanager, Img3dDatamanager)
         datamanager.train_dataparser_outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
         if self._start_step >= config.max_num_iterations:
             fail(
                 f"This run already has {self._start_step} of {config.max_num_iterations} steps: "
-                "give a larger --max-num-iterations to train it further."
+                "give a larger --max-num-iterations to continue it."
             )
         self.stop_training = False
         self.step = self._start_step - 1
         self._seconds_beside_training = 0.0
         self._seconds = self.curve[-1].seconds if self.curve else 0.0
         clock = TrainingClock(self._work_plan(datamanager.get_train_rays_per_batch()))
-        model: Any = self.pipeline.model  # each of ours has a view for the viewer's page
+        model: Any = self.pipeline.model  # each of our models has a view for the viewer's page
         model.live_view.progress.begin(clock)
         with InterruptRequest() as interrupt:
             try:
@@ -205,10 +206,10 @@ class Img3dTrainer(Trainer, ABC):
             self._after_train()
 
     def _step(self, step: int, clock: TrainingClock) -> None:
-        """One iteration and what is due after it: reports, evaluation, saving."""
+        """Runs one iteration, and what is due after it: logging, evaluation, saving."""
         config, began = self.config, time.perf_counter()
         with self.train_lock:
-            if not self.pipeline.model.training:  # `train()` walks through all modules
+            if not self.pipeline.model.training:  # `train()` visits all modules
                 self.pipeline.train()
             for callback in self.callbacks:
                 callback.run_callback_at_location(step, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
@@ -247,24 +248,21 @@ class Img3dTrainer(Trainer, ABC):
         self._seconds_beside_training = time.perf_counter() - began - seconds
 
     def _leave_interrupted(self, exit_status: int) -> None:
-        """Save after Ctrl-C or SIGTERM and end the program."""
+        """Saves after Ctrl-C or SIGTERM, and ends the program."""
         if self.step < 0:
             CONSOLE.print("Interrupted before the first step.", style="bold yellow")
             raise SystemExit(exit_status)
         if trouble := self._try_to_save(self.step):
             fail(f"Interrupted after step {self.step}. {trouble}.")
-        CONSOLE.print(
-            f"Interrupted: saved after step {self.step} of {self.config.max_num_iterations}. To go on, repeat the "
+        print_line(
+            f"Interrupted: saved after step {self.step} of {self.config.max_num_iterations}. To continue, repeat the "
             f"command with --load-dir {shlex.quote(str(self.checkpoint_dir))}",
-            style="bold yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            "bold yellow",
         )
         raise SystemExit(exit_status)
 
     def _after_train(self) -> None:
-        """Save, measure the held-out photos, say where everything is, and serve the viewer until Ctrl-C."""
+        """Saves, evaluates the held-out photos, prints where everything is, and serves the viewer until Ctrl-C."""
         self.training_state = "completed"
         if trouble := self._try_to_save(self.step):
             older = checkpoint_steps(self.checkpoint_dir)
@@ -290,13 +288,13 @@ class Img3dTrainer(Trainer, ABC):
                 callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
             if not self.config.viewer.quit_on_train_completion:
                 self._train_complete_viewer()
-        except KeyboardInterrupt as interrupt:  # how the viewer is left; everything is saved
+        except KeyboardInterrupt as interrupt:  # this is how users leave the viewer; everything is saved
             CONSOLE.print("Finished.")
             if isinstance(interrupt, Terminated):
                 raise SystemExit(TERMINATED) from None
 
     def _evaluated(self) -> tuple[str, bool]:
-        """What the metrics are of, and whether training saw none of it."""
+        """What the metrics are computed on, and whether training saw none of it."""
         datamanager = self.pipeline.datamanager
         assert isinstance(datamanager, Img3dDatamanager)
         photos = datamanager.eval_dataset.image_filenames
@@ -307,21 +305,21 @@ class Img3dTrainer(Trainer, ABC):
         return f"{len(photos)} {kind}, all trained on", False
 
     def _is_generated(self) -> bool:
-        """Whether what is trained on are a network's guesses from one image."""
+        """Whether the training images are a network's guesses from one image."""
         dataset = self.pipeline.datamanager.train_dataset
         return dataset is not None and "views_folder" in dataset.metadata
 
     def _guess_message(self) -> str | None:
-        """What figures of generated views say, and what they do not."""
+        """What metrics of generated views mean; None for photos."""
         if not self._is_generated():
             return None
         return (
-            "how closely the network's own guesses are matched, not how true they are: one image does not show the "
-            "object's other sides, so look at them"
+            "the metrics compare with the views that the network generated, not with the real object: one image does "
+            "not show its other sides, so check these yourself"
         )
 
     def _gap_message(self, held_out: float) -> str | None:
-        """What to say about this PSNR of held-out photos, beside that of the others."""
+        """The message about the gap between this PSNR of held-out photos and that of the training photos, if any."""
         num_photos = len(self.pipeline.datamanager.train_dataset or ())
         return gap_message(training_psnr(self.curve, self._full_size_step()), held_out, num_photos)
 
@@ -329,12 +327,12 @@ class Img3dTrainer(Trainer, ABC):
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        """Write the checkpoint of `step`, then remove older ones if only the latest is kept.
+        """Writes the checkpoint of `step`, then removes older ones if only the latest is kept.
 
-        Only the main process of several does: they share the folder.
+        Of several processes, only the main one does so: they share the folder.
 
         Raises:
-            OSError: It could not be written; earlier checkpoints are untouched.
+            OSError: The checkpoint could not be written; earlier ones are untouched.
         """
         path = checkpoint_path(self.checkpoint_dir, step)
         state = {
@@ -351,7 +349,7 @@ class Img3dTrainer(Trainer, ABC):
                     older.unlink()
 
     def _try_to_save(self, step: int) -> str | None:
-        """Save; what went wrong, in a few words, where the disk did not take it."""
+        """Saves; returns what went wrong, in a few words, if the disk refused."""
         try:
             self.save_checkpoint(step)
         except OSError as error:
@@ -361,15 +359,16 @@ class Img3dTrainer(Trainer, ABC):
 
     @check_main_thread
     def _save_curve(self) -> None:
-        """Write how the run went until now beside its config.yml; a run without it is as good."""
+        """Writes the training curve so far beside config.yml; a run is complete without it."""
         try:
             if self.curve:
                 write_curve(self.curve, self.base_dir / CURVE_FILE)
         except OSError as error:
-            warn(f"Could not save the training curve in {self.base_dir}: {error.strerror or error}; the run is whole.")
+            reason = error.strerror or error
+            warn(f"Could not save the training curve in {self.base_dir}: {reason}; the run itself is complete.")
 
     def _curve_until(self, step: int, path: Path) -> list[CurvePoint]:
-        """What a run that is continued at `step` has already; nothing where its table is absent or damaged."""
+        """The earlier part of the curve of a run that continues at `step`; empty if its table is missing or damaged."""
         try:
             return [point for point in read_curve(path) if point.step < step]
         except ValueError as error:
@@ -377,10 +376,11 @@ class Img3dTrainer(Trainer, ABC):
             return []
 
     def _load_checkpoint(self) -> None:
-        """Continue from --load-checkpoint, or from --load-dir's latest (or --load-step's) checkpoint, if given.
+        """Continues from --load-checkpoint, or from the latest (or --load-step's) checkpoint of --load-dir, if
+        given.
 
         Raises:
-            InputError: There is none, or it does not fit this configuration.
+            InputError: The checkpoint is missing, or does not fit this configuration.
         """
         config = self.config
         if config.load_checkpoint is not None:
@@ -411,10 +411,10 @@ class Img3dTrainer(Trainer, ABC):
             raise InputError(f"Cannot continue from {path} with these photos and options: {reason}") from error
         self._start_step = state["step"] + 1
         self.curve = self._curve_until(self._start_step, path.parent.parent / CURVE_FILE)
-        CONSOLE.print(f"Continuing after step {state['step']} of {path}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"Continuing after step {state['step']} of {path}")
 
     def _check_optimizer_shapes(self) -> None:
-        """torch loads optimizer states without looking at their shapes."""
+        """Compares the shapes of optimizer states with their parameters, which torch does not do."""
         for name, optimizer in self.optimizers.optimizers.items():
             for param, state in optimizer.state.items():
                 for value in state.values():
@@ -422,7 +422,7 @@ class Img3dTrainer(Trainer, ABC):
                         raise ValueError(f"optimizer state of {name} is {list(value.shape)}, not {list(param.shape)}")
 
     def _remove_empty_run(self) -> None:
-        """Take back the folder that ns-train made for this run's config.yml, if nothing else came into it."""
+        """Removes the folder that ns-train made for this run's config.yml, if it holds nothing else."""
         if not self.base_dir.is_dir() or {path.name for path in self.base_dir.iterdir()} != {"config.yml"}:
             return
         (self.base_dir / "config.yml").unlink()

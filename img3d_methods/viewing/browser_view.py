@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model shows in the viewer's pages: part of it drawn by the page itself, the rest as pictures rendered here.
+"""Base class for what a model shows in the viewer's pages: content that the page draws itself, and pictures rendered
+here.
 
-Nerfstudio streams pictures that the trainer renders. Nothing of it is patched: the viewer sets up every `ViewerControl`
-that it finds on a model, and the model asks this one before each frame. Without an open page nothing is computed or
-sent.
+Nerfstudio streams pictures that the trainer renders. This needs no patch: the viewer calls `_setup` of every
+`ViewerControl` that it finds on a model, and the model calls `frame` around each render. While no page is open,
+nothing is computed or sent.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from torch import Tensor
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_base.errors import warn
 from img3d_methods.compat import RenderThreads, leave_fixed_poses_alone
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve
@@ -44,18 +45,18 @@ if TYPE_CHECKING:
     from img3d_methods.viewing.viewed_model import ViewedModel
 
 SHARE_OF_TIME = 0.025
-"""Most of the training time that refreshing pages may take; an open page may take 5 % with all that comes with it.
-Making what is new is timed; sending it to a page happens in viser's thread and takes about as much processor time
-again (measured: 0.2 s each for 100,000 Gaussians)."""
+"""Maximum fraction of the training time for refreshing pages; in total an open page may take 5 %. Making new content
+is measured; sending it to a page happens in viser's thread and takes about as much processor time again (measured:
+0.2 s each for 100,000 Gaussians)."""
 MIN_SECONDS = 4.0
-"""Least time between two refreshes."""
+"""Minimum time between two refreshes."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
-"""Viser's own background."""
+"""Viser's own background colour."""
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What a refresh showed."""
+    """What the last refresh showed."""
 
     step: int
     shown: Any
@@ -64,16 +65,16 @@ class _Content:
 
 
 class BrowserView(ViewerControl, ABC):
-    """Decides for each frame whether the page draws it or a picture is rendered here.
+    """Decides for each frame whether the page draws it or it is rendered here.
 
     Args:
-        model: The model that it belongs to.
+        model: The model that is shown.
     """
 
     def __init__(self, model: ViewedModel) -> None:
         self.model = model
         self.panel: Any = None
-        """Its controls, a `ViewPanel`; None where there is no viewer."""
+        """Its controls, a `ViewPanel`; None without a viewer."""
         self._content: _Content | None = None
         self._refreshed_at = 0.0
         self._refresh_seconds = 0.0
@@ -85,7 +86,7 @@ class BrowserView(ViewerControl, ABC):
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
         if message := open_to_others(viewer.config):
-            CONSOLE.print(message, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+            print_line(message, "bold yellow")
         viewer.render_statemachines = RenderThreads(viewer.render_statemachines)
         camera_optimizer = getattr(self.model, "camera_optimizer", None)
         if camera_optimizer is not None:
@@ -95,7 +96,7 @@ class BrowserView(ViewerControl, ABC):
         if viewer.trainer is None:
             training_is_over(viewer, self.model.step + 1)
 
-    # ------------------------------------------------------------------------------------- what the two kinds differ in
+    # ------------------------------------------------------------------------------------- what subclasses define
 
     @abstractmethod
     def doublings(self) -> Sequence[int]:
@@ -103,36 +104,36 @@ class BrowserView(ViewerControl, ABC):
 
     @abstractmethod
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
-        """Whether this frame is the page's to draw; called before each, and shows or hides what the page draws."""
+        """Whether the page draws this frame. Called before each frame; also shows or hides what the page draws."""
 
     def _after_still(self, client: Any) -> None:
-        """A page's picture at rest has been rendered and will be sent."""
+        """Called when a page's picture at rest has been rendered and will be sent."""
 
     @abstractmethod
     def _shows(self) -> bool:
-        """Whether a page may be drawing."""
+        """Whether pages may draw the content themselves now."""
 
     @abstractmethod
     def _send(self) -> None:
-        """Give the pages new content."""
+        """Sends new content to the pages."""
 
     @abstractmethod
     def _background(self) -> Float[Tensor, "3"]:
-        """The colour behind what the page draws, in [0, 1]."""
+        """The background colour of the page's content, in [0, 1]."""
 
     # -------------------------------------------------------------------------------------------------- frames
 
     @contextmanager
     def frame(self, camera: Cameras) -> Generator[None]:
-        """Goes around each render of the model for a camera; the viewer's renders follow the panel's settings.
+        """Context around each render of the model for a camera; the viewer's renders follow the panel's settings.
 
         Args:
-            camera: While the viewer's camera moves it is changed to as many pixels as can be rendered smoothly:
-                Nerfstudio asks for 30 rows in `ns-viewer`, whatever the machine.
+            camera: The camera to render. While the viewer's camera moves, it is resized to as many pixels as can be
+                rendered smoothly: `ns-viewer` asks for 30 rows, whatever the machine.
 
         Raises:
-            IOChangeException: The viewer asked, and the page draws this itself. (So Nerfstudio's viewer learns that
-                there is no new picture.)
+            IOChangeException: The page draws this frame itself. (This tells Nerfstudio's viewer that there is no new
+                picture.)
         """
         thread = threading.current_thread()
         ours = threading.get_ident() in self._adjusting_threads
@@ -161,9 +162,10 @@ class BrowserView(ViewerControl, ABC):
                 self._after_still(thread.client)
 
     def _let_training_go_on(self, client: Any) -> None:
-        """Training need not stop while a page's camera moves, as Nerfstudio has it: frames come in between its steps.
+        """Keeps training running while a page's camera moves, where Nerfstudio would pause it: frames are rendered
+        between steps.
 
-        Comes after the viewer's own handler, which notes when the camera moved.
+        Runs after the viewer's own handler, which notes when the camera moved.
         """
 
         @client.camera.on_update
@@ -172,7 +174,7 @@ class BrowserView(ViewerControl, ABC):
 
     @contextmanager
     def adjusted(self) -> Generator[None]:
-        """What this thread renders follows the panel's settings."""
+        """Makes this thread's renders follow the panel's settings."""
         self._adjusting_threads.add(threading.get_ident())
         try:
             yield
@@ -180,7 +182,7 @@ class BrowserView(ViewerControl, ABC):
             self._adjusting_threads.discard(threading.get_ident())
 
     def page_can_draw(self) -> bool:
-        """Whether what the viewer is asked for is colours, from one ordinary camera."""
+        """Whether the viewer asks for colours from one perspective camera, which pages can draw."""
         control, preview = self.viewer.control_panel, self.viewer.render_tab_state
         return (
             control.output_render in ("rgb", "not set")
@@ -189,7 +191,8 @@ class BrowserView(ViewerControl, ABC):
         )
 
     def _send_backdrop(self, thread: RenderStateMachine) -> None:
-        """One picture of one colour, without depth, behind what the page draws: nothing more is streamed."""
+        """Sends a small picture of the background colour, without depth, behind what the page draws; nothing else is
+        streamed."""
         client = thread.client
         color = tuple((self._background() * 255).round().int().tolist())
         if self._backdrops.get(client.client_id) != color:
@@ -198,7 +201,7 @@ class BrowserView(ViewerControl, ABC):
             self.viewer.stats_markdown.content = self.viewer.make_stats_markdown(None, "the browser's")
 
     def rerender(self) -> None:
-        """Have every open page's frame made again."""
+        """Makes the frame of every open page again."""
         for client_id, client in self.viewer.viser_server.get_clients().items():
             action = RenderAction("move", self.viewer.get_camera_state(client))
             self.viewer.render_statemachines[client_id].action(action)
@@ -206,14 +209,14 @@ class BrowserView(ViewerControl, ABC):
     # ------------------------------------------------------------------------------------------------- refreshes
 
     def training_callbacks(self) -> list[TrainingCallback]:
-        """What the trainer has to call."""
+        """The callbacks for the trainer."""
         return [
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.after_step),
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self.after_training),
         ]
 
     def after_step(self, step: int) -> None:
-        """Refresh what open pages show, if it is time. The trainer holds its lock."""
+        """Refreshes open pages if it is time. The trainer holds its lock."""
         self.progress.record(step)
         if self.panel is None or not self.viewer.render_statemachines:
             return
@@ -222,7 +225,7 @@ class BrowserView(ViewerControl, ABC):
             self._refresh_if_changed()
 
     def after_training(self, step: int) -> None:
-        """Show the result."""
+        """Shows the result of training."""
         if self.panel is None:
             return
         training_is_over(self.viewer, step + 1)
@@ -236,7 +239,7 @@ class BrowserView(ViewerControl, ABC):
         self.rerender()
 
     def curve(self) -> list[CurvePoint]:
-        """How training goes, or went: of the trainer that runs, or as the run that is looked at has it on disk."""
+        """The training curve: that of the running trainer, or the one on disk for a finished run."""
         if self.viewer.trainer is not None:
             return list(getattr(self.viewer.trainer, "curve", []))  # Nerfstudio's own trainer keeps none
         try:
@@ -246,11 +249,11 @@ class BrowserView(ViewerControl, ABC):
             return []
 
     def lock(self) -> Any:
-        """What to hold while reading or rendering the model outside the training loop."""
+        """The lock to hold while reading or rendering the model outside the training loop."""
         return self.viewer.train_lock or nullcontext()
 
     def crop_box(self) -> OrientedBox | None:
-        """The viewer's crop box, if it is on."""
+        """The viewer's crop box, if enabled."""
         control = self.viewer.control_panel
         return control.crop_obb if control.crop_viewport else None
 
@@ -271,19 +274,19 @@ class BrowserView(ViewerControl, ABC):
         self._refresh_seconds = time.perf_counter() - began
 
     def page_units(self) -> float:
-        """Units of the viewer's page in one world unit."""
+        """Units of the viewer's page per world unit."""
         from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO  # its module imports models
 
         return VISER_NERFSTUDIO_SCALE_RATIO
 
     def picture(self, client: Any, height: int) -> UInt8[np.ndarray, "H W 3"]:
-        """What a page shows, rendered here `height` pixels high."""
+        """The current view of a page, rendered here `height` pixels high."""
         with self.adjusted():
             return ViewPicture(self.viewer, client, height).take()
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
-        """The model renders as it does for evaluation, and goes back to training afterwards."""
+        """Puts the model in evaluation mode, and restores its mode afterwards."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -294,25 +297,25 @@ class BrowserView(ViewerControl, ABC):
 
 
 def open_to_others(config: ViewerConfig) -> str | None:
-    """Who else can see the viewer, in one line; None if nobody on another machine can."""
+    """A message about who else can see the viewer; None if nobody on another machine can."""
     who = []
     if config.websocket_host not in ("127.0.0.1", "localhost", "::1"):
-        who.append("everybody who can reach this machine over the network")
+        who.append("everyone who can reach this machine over the network")
     if config.make_share_url:
-        who.append("everybody who knows the shared address")
+        who.append("everyone who knows the shared address")
     if not who:
         return None
     return f"The viewer is open to {' and '.join(who)}: they see the photos, and can pause training and export."
 
 
 def pose_of(client: Any) -> tuple[float, ...]:
-    """Where a page's camera is."""
+    """The pose of a page's camera."""
     return (*client.camera.position, *client.camera.wxyz)
 
 
 @contextmanager
 def _uninterrupted() -> Generator[None]:
-    """Keep Nerfstudio from breaking off a render in the midst of this, which it does from a trace function."""
+    """Keeps Nerfstudio from aborting a render in this block, which it does from a trace function."""
     trace = sys.gettrace()
     sys.settrace(None)
     try:

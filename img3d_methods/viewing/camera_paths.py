@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of a camera for videos: around what the photos' cameras look at, and through those cameras themselves.
+"""Camera paths for videos: around what the photos' cameras look at, or through these cameras.
 
-The world has z up, as Nerfstudio's has; poses are camera-to-world in OpenGL's axes (x right, y up, z back). Paths
-around something are closed: after the last frame comes the first one again.
+The world has z up, as in Nerfstudio; poses are camera-to-world with OpenGL axes (x right, y up, z back). Paths
+around an object are closed: the frame after the last one would be the first.
 """
 
 from __future__ import annotations
@@ -23,43 +23,44 @@ from img3d_methods.splat.seed_points import point_of_attention
 PathKind = Literal["turntable", "spiral", "cameras"]
 
 ROUND = math.radians(120)
-"""Cameras whose azimuths leave no wider gap are all around what they look at."""
+"""Cameras surround an object if no gap between their azimuths is wider than this."""
 MIN_SWING = math.radians(10)
-"""To either side, where all photos are taken from about the same place."""
+"""Minimum swing to either side, if all photos are taken from about the same place."""
 STEEPEST = math.radians(80)
-"""Elevation of a camera: straight above there is no left and right."""
+"""Maximum elevation of a camera: straight above the object, left and right are undefined."""
 WITHIN = 0.9
-"""Part of the photos' range of angles that a spiral keeps to: beyond the outermost photos nothing is known."""
+"""Fraction of the photos' range of angles that a spiral covers: beyond the outermost photos nothing is known."""
 MAX_KEYS = 24
-"""Poses that a path through cameras touches. Of more cameras they are means of neighbours: hand-held ones shake."""
+"""Maximum number of key poses of a path through cameras. With more cameras, keys are means of neighbours, which
+smooths the shaking of a hand-held camera."""
 DETOUR = 2.0
-"""How much longer the way through photos in their order may be than through the nearest one each time."""
+"""The photos' own order is kept if it is at most this many times longer than always going to the nearest one."""
 
 Poses = Float[np.ndarray, "F 3 4"]
 
 
 @dataclass
 class Placement:
-    """How cameras stand about a point, in spherical coordinates about the vertical."""
+    """The arrangement of cameras around a point, in spherical coordinates about the vertical."""
 
     center: Float[np.ndarray, "3"]
-    """What they look at; where they look outward, what they stand around."""
+    """What the cameras look at; if they look outward, what they surround."""
     inward: bool
     azimuths: Float[np.ndarray, "C"]
-    """Radians: of the cameras as seen from the centre, or of what they look at where they look outward."""
+    """In radians: directions of the cameras from the centre, or, if they look outward, of their views."""
     elevations: Float[np.ndarray, "C"]
     distance: float
     """The cameras' median distance from the centre."""
 
     @staticmethod
     def of(cameras: Cameras) -> Placement:
-        """How these stand, C of them."""
+        """The arrangement of C cameras."""
         poses = cameras.camera_to_worlds.cpu().double()
         origins, forward = poses[:, :, 3], -poses[:, :, 2]
         center = point_of_attention(origins, forward)
         spread = float((origins - origins.mean(dim=0)).norm(dim=1).median())
         ahead = float(((center - origins) * forward).sum(dim=1).median())
-        if abs(ahead) <= 1e-3 * spread or len(origins) == 1:  # parallel axes say nothing about a distance
+        if abs(ahead) <= 1e-3 * spread or len(origins) == 1:  # parallel axes do not determine a distance
             mean_forward = torch.nn.functional.normalize(forward.mean(dim=0), dim=0)
             ahead = 2 * spread or 1.0
             center = origins.mean(dim=0) + ahead * mean_forward
@@ -78,7 +79,7 @@ class Placement:
         )
 
     def covered(self) -> tuple[float, float]:
-        """The arc of azimuths that has all cameras: its first azimuth and its length, in radians."""
+        """The smallest arc of azimuths that contains all cameras: its first azimuth and its length, in radians."""
         azimuths = np.sort(self.azimuths)
         gaps = np.append(azimuths[1:], azimuths[0] + 2 * math.pi) - azimuths
         widest = int(gaps.argmax())
@@ -90,7 +91,7 @@ class Placement:
         return 2 * math.pi - self.covered()[1] <= ROUND
 
     def poses(self, azimuths: Float[np.ndarray, "F"], elevations: Float[np.ndarray, "F"]) -> Poses:
-        """Upright cameras at these angles and the median distance, that look at the centre (or away from it)."""
+        """Upright cameras at these angles and the median distance that look at the centre (or away from it)."""
         elevations = elevations.clip(-STEEPEST, STEEPEST)
         flat = np.cos(elevations)
         outward = np.stack([flat * np.cos(azimuths), flat * np.sin(azimuths), np.sin(elevations)], axis=1)
@@ -102,16 +103,16 @@ class Placement:
 
 
 def turntable(placement: Placement, num_frames: int) -> Poses:
-    """One full turn at the cameras' median elevation and distance, from the first one's azimuth on."""
+    """One full turn at the cameras' median elevation and distance, starting at the azimuth of the first one."""
     turn = 2 * math.pi * np.arange(num_frames) / num_frames
     elevation = float(np.median(placement.elevations))
     return placement.poses(placement.azimuths[0] + turn, np.full(num_frames, elevation))
 
 
 def spiral(placement: Placement, num_frames: int) -> Poses:
-    """Around, from the lowest cameras up to the highest and down again.
+    """A full turn that rises from the lowest cameras to the highest and comes down again.
 
-    Where the cameras are on one side only, not around but from that side's one end to its other and back.
+    If the cameras are on one side only, the path swings from one end of that side to the other and back.
     """
     phase = 2 * math.pi * np.arange(num_frames) / num_frames
     low, high = np.quantile(placement.elevations, [0.1, 0.9])
@@ -124,13 +125,14 @@ def spiral(placement: Placement, num_frames: int) -> Poses:
 
 
 def through_cameras(cameras: Cameras, num_frames: int) -> Poses:
-    """Smoothly from the first camera to the last one, at an even pace, upright where they are.
+    """A smooth path from the first camera to the last one at an even pace, with the cameras' orientations.
 
-    In the photos' order if that is how somebody walked, else from each to the nearest that is left.
+    It follows the photos' order if one could have walked that way; otherwise it goes from each camera to the nearest
+    remaining one.
 
     Args:
-        cameras: C of them.
-        num_frames: The first frame is at the first camera, the last frame at the last.
+        cameras: C cameras.
+        num_frames: The number of frames; the first is at the first camera, the last at the last.
     """
     poses = cameras.camera_to_worlds.cpu().double().numpy()
     poses = poses[walking_order(poses[:, :, 3])]
@@ -141,7 +143,7 @@ def through_cameras(cameras: Cameras, num_frames: int) -> Poses:
         return np.repeat(poses, num_frames, axis=0)
     steps = np.linalg.norm(np.diff(origins, axis=0), axis=1)
     turns = (rotations[:-1].inv() * rotations[1:]).magnitude()
-    # A camera that only turns takes its time too; without the last term, two that are the same would take none.
+    # Turning on the spot takes time too; the last term keeps times distinct for identical cameras.
     scale = float(np.linalg.norm(origins - origins.mean(axis=0), axis=1).max()) or 1.0
     times = np.concatenate([[0.0], np.cumsum(np.hypot(steps / scale, turns) + 1e-6)])
     frames = np.linspace(0, times[-1], num_frames)
@@ -150,7 +152,8 @@ def through_cameras(cameras: Cameras, num_frames: int) -> Poses:
 
 
 def walking_order(origins: Float[np.ndarray, "C 3"]) -> Int[np.ndarray, "C"]:
-    """Indices of cameras in an order in which one could walk past them: theirs, unless that jumps to and fro."""
+    """Indices of the cameras in an order in which one could walk past them: the given one, unless it jumps to and
+    fro."""
     given, nearest, left = np.arange(len(origins)), [0], list(range(1, len(origins)))
     while left:
         distances = np.linalg.norm(origins[left] - origins[nearest[-1]], axis=1)
@@ -163,12 +166,12 @@ def walking_order(origins: Float[np.ndarray, "C 3"]) -> Int[np.ndarray, "C"]:
 
 
 def path_cameras(cameras: Cameras, kind: PathKind, num_frames: int, size: tuple[int, int]) -> Cameras:
-    """Perspective cameras along a path, [num_frames], that show about as much as the photos do.
+    """Perspective cameras along a path, shape [num_frames], that show about as much as the photos do.
 
     Args:
-        cameras: The photos', shape [C].
-        kind: Which path.
-        num_frames: How many.
+        cameras: The photos' cameras, shape [C].
+        kind: The kind of path.
+        num_frames: The number of cameras.
         size: Width and height of the pictures.
     """
     placement = Placement.of(cameras)
@@ -185,24 +188,25 @@ def path_cameras(cameras: Cameras, kind: PathKind, num_frames: int, size: tuple[
 
 
 def default_path(cameras: Cameras) -> PathKind:
-    """A turn where there are cameras all around, else a spiral, which stays on the side that is known."""
+    """A turntable if there are cameras all around, otherwise a spiral, which stays on the photographed side."""
     return "turntable" if Placement.of(cameras).all_around else "spiral"
 
 
 def picture_size(cameras: Cameras, at_most: int) -> tuple[int, int]:
-    """Width and height of pictures of the photos' shape whose larger side is at most `at_most`; both even."""
+    """Width and height of pictures with the photos' aspect ratio, whose larger side is at most `at_most`; both even."""
     width, height = (float(sizes.float().median()) for sizes in (cameras.width, cameras.height))
     factor = min(1.0, at_most / max(width, height))
     return even(width * factor), even(height * factor)
 
 
 def even(length: float) -> int:
-    """The nearest even number of pixels: video in the common 4:2:0 format has no others."""
+    """The nearest even number of pixels, as video in the common 4:2:0 format requires."""
     return max(2, 2 * round(length / 2))
 
 
 def _focal_length(cameras: Cameras) -> float:
-    """The median, in units of the square root of a picture's area; of cameras of other kinds, one of 90 degrees."""
+    """The median focal length in units of the square root of the picture's area; for non-perspective cameras that of
+    a field of view of 90 degrees."""
     perspective = (cameras.camera_type == CameraType.PERSPECTIVE.value).flatten()
     if not bool(perspective.any()):
         return 0.5

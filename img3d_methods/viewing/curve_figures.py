@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curves of a run, as data URIs that a page holds."""
+"""Diagrams of training curves, as data URIs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def psnr_curve(points: Sequence[CurvePoint], held_out: float | None, doublings: 
     """Training PSNR over the steps.
 
     Args:
-        points: Of the run.
-        held_out: Mean PSNR of the held-out photos in the end, or None.
+        points: The training curve.
+        held_out: Mean PSNR of the held-out photos at the end, or None.
         doublings: Steps from which images have twice the size.
     """
     with _curve(points, [point.psnr for point in points], "PSNR, dB", doublings) as (drawn, axes):
         if held_out is not None:
             axes.axhline(held_out, color=HELD_OUT, linewidth=1.2, linestyle="--")
             axes.annotate(
-                *("held out, in the end", (0.02, held_out)),
+                *("held out, at the end", (0.02, held_out)),
                 **{"xycoords": ("axes fraction", "data"), "va": "bottom", "color": HELD_OUT},
             )
         return svg(drawn)
 
 
 def loss_curve(points: Sequence[CurvePoint], doublings: Sequence[int]) -> str:
-    """Loss over the steps, logarithmic."""
+    """Loss over the steps, on a logarithmic scale."""
     with _curve(points, [point.loss for point in points], "loss", doublings) as (drawn, axes):
         if min(point.loss for point in points) > 0:
             axes.set_yscale("log")
@@ -63,7 +63,7 @@ def gaussians_curve(points: Sequence[CurvePoint]) -> str:
 def _curve(
     points: Sequence[CurvePoint], values: Sequence[float], label: str, doublings: Sequence[int]
 ) -> Iterator[tuple[Figure, Axes]]:
-    """One photo's values, which jump, and the mean of their neighbours, which does not."""
+    """A diagram of the values, which vary from photo to photo, and of their running mean."""
     steps = np.array([point.step for point in points])
     with figure(left=0.17) as (drawn, axes):
         for step in doublings:
@@ -76,7 +76,7 @@ def _curve(
 
 
 def running_mean(values: Sequence[float]) -> Float[np.ndarray, "N"]:
-    """Means of each value and its neighbours: fewer towards the ends."""
+    """Means of each value and its neighbours; fewer neighbours towards the ends."""
     reach = max(1, len(values) // 12)
     total = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How our diagrams look, and how matplotlib's become part of a page."""
+"""The style of our diagrams, and their conversion to data URIs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 4.2, 2.4
-"""Of a figure in inches, in which its letters have their size."""
+"""Size of a figure in inches, at which its text has its nominal size."""
 TRAINING, HELD_OUT, INK, FAINT = "#2563eb", "#ea580c", "#334155", "#cbd5e1"
-"""Blue and orange, which colour-blind people can tell apart too."""
+"""Blue and orange can be distinguished by colour-blind people too."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.edgecolor": FAINT,
@@ -38,18 +38,18 @@ STYLE: dict[Any, Any] = {
 
 
 def data_uri(data: bytes, media_type: str) -> str:
-    """For a page that holds it."""
+    """The data as a URI that a page can embed."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 @contextmanager
 def figure(width: float = WIDTH, height: float = HEIGHT, left: float | None = None) -> Iterator[tuple[Figure, Axes]]:
-    """An empty diagram of this size in inches, in our style while it is drawn.
+    """An empty diagram in our style, which applies while it is drawn.
 
     Args:
         width: In inches.
         height: In inches.
-        left: Share of the width for the labels there. If None, as much as they need; finding out takes half the time.
+        left: Fraction of the width for the labels on the left; None fits them, which takes half of the drawing time.
     """
     with matplotlib.rc_context(STYLE):
         drawn = Figure(figsize=(width, height), layout="constrained" if left is None else None)
@@ -59,17 +59,17 @@ def figure(width: float = WIDTH, height: float = HEIGHT, left: float | None = No
 
 
 def svg(drawn: Figure) -> str:
-    """As a data URI."""
+    """The figure as an SVG data URI."""
     file = io.BytesIO()
     drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return data_uri(file.getvalue(), "image/svg+xml")
 
 
 def thousands() -> FuncFormatter:
-    """12,000 rather than 12000."""
+    """Formats 12,000 with a comma."""
     return FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
 def plain() -> FuncFormatter:
-    """0.01 rather than a power of ten."""
+    """Formats 0.01 as a decimal, not as a power of ten."""
     return FuncFormatter(lambda value, _: f"{value:g}" if value < 1000 else f"{value:,.0f}")

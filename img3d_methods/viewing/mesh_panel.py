@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controls of a mesh that the page draws, and its download."""
+"""Controls of a mesh in the viewer, and its download."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from img3d_methods.viewing.viewed_model import ViewedMeshModel
 
 FILE_ENDINGS = ("glb", "usdz", "ply", "stl")
-"""Of the files that can be downloaded; an OBJ is more than one file."""
+"""Endings of the downloadable formats; an OBJ consists of several files."""
 
 
 class PanelledMeshView(PanelledView, Protocol):
-    """A view of a mesh: a `MeshView` is one."""
+    """What the panel needs of the view of a mesh; `MeshView` implements it."""
 
     @property
     def model(self) -> ViewedMeshModel: ...
@@ -31,7 +31,7 @@ class MeshPanel(ViewPanel):
     """The tabs "Mesh" and "Export".
 
     Args:
-        view: The view that they control; its viewer is set up.
+        view: The view to control; its viewer is set up.
     """
 
     COMMANDS = {**ViewPanel.COMMANDS, "viewer": "page"}
@@ -42,13 +42,13 @@ class MeshPanel(ViewPanel):
 
     def _add_controls(self, gui: Any) -> Sequence[Any]:
         self._in_browser = gui.add_checkbox(
-            "Draw the mesh in the browser", True, hint="Smooth. Off: pictures rendered by the model, antialiased."
+            "Draw the mesh in the browser", True, hint="On: smooth. Off: antialiased pictures rendered by the model."
         )
         return (self._in_browser,)
 
     def _add_exports(self, gui: Any) -> None:
         self._format = gui.add_dropdown("Format", FILE_ENDINGS)
-        export = gui.add_button("Download mesh", hint="What is inside the crop box.")
+        export = gui.add_button("Download mesh", hint="The part inside the crop box.")
         export.on_click(lambda event: self._export(self._mesh, event))
 
     def _model_size(self) -> str:
@@ -64,7 +64,7 @@ class MeshPanel(ViewPanel):
         return self.draws_in_browser
 
     def _mesh(self, event: Any) -> str:
-        from img3d_assets.mesh_files import write_mesh  # late: entry points import this module, and nothing heavy
+        from img3d_assets.mesh_files import write_mesh  # late: entry points import this module
 
         mesh = self.view.cropped()
         name = f"mesh.{self._format.value}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mesh in the viewer: the page draws it itself, with its texture or its vertices' colours.
+"""Shows a mesh in the viewer: the page draws it, with its texture or vertex colours.
 
 It is sent as a GLB with an unlit material. The page's tone mapping is cancelled, so that colours are close to those of
 the model's own renders.
@@ -33,10 +33,10 @@ NODE = "/mesh_of_the_model"
 
 
 class MeshView(BrowserView):
-    """Sends a model's mesh to the viewer's pages, which then need no pictures.
+    """Sends a model's mesh to the viewer's pages, which then need no streamed pictures.
 
     Args:
-        model: The model that it belongs to.
+        model: The model that is shown.
     """
 
     model: ViewedMeshModel
@@ -54,7 +54,7 @@ class MeshView(BrowserView):
         return []
 
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
-        """A page's first picture is rendered here: it tells its menu what can be rendered."""
+        """Except a page's first picture: it fills the menu of what can be rendered."""
         shows = self._shows()
         if self._node is not None and self._node.visible != shows:
             self._node.visible = shows
@@ -79,7 +79,7 @@ class MeshView(BrowserView):
         self.panel.sent("drawn by the browser", len(contents))
 
     def cropped(self) -> Mesh:
-        """The mesh, or the faces with all corners in the viewer's crop box."""
+        """The mesh; with a crop box, only the faces with all corners in it."""
         mesh, box = self.model.asset(), self.crop_box()
         if box is None:
             return mesh

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controls of a NeRF in the viewer: the points that the page draws while its camera moves."""
+"""Controls of a radiance field in the viewer: the points that the page draws while its camera moves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from img3d_methods.viewing.view_panel import PanelledView, ViewPanel
 
 POINTS = 30_000
-"""Rays that points are made of, to begin with."""
+"""Initial number of rays that are cast for points."""
 POINT_SIZE = 0.006
-"""In world units, of which the cameras fill two."""
+"""Initial size of a point in world units; the cameras span about two."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class ShownPoints:
     """The panel's sliders."""
 
     count: int
-    """Rays that points are made of."""
+    """Number of rays that are cast for points."""
     size: float
-    """Of a point, in world units."""
+    """Size of a point, in world units."""
 
 
 class PointCloudPanel(ViewPanel):
     """The tabs "Points" and "Export".
 
     Args:
-        view: The view that they control; its viewer is set up.
+        view: The view to control; its viewer is set up.
     """
 
     def __init__(self, view: PanelledView) -> None:
@@ -39,14 +39,14 @@ class PointCloudPanel(ViewPanel):
         self._points = gui.add_checkbox(
             "Points while the camera moves",
             True,
-            hint="Smooth. Off: pictures rendered by the trainer then too, as small as it takes.",
+            hint="On: smooth. Off: pictures rendered by the trainer, as small as necessary.",
         )
         self._count = gui.add_slider("Points shown", min=1_000, max=200_000, step=1_000, initial_value=POINTS)
         self._point_size = gui.add_slider("Point size", min=0.001, max=0.03, step=0.001, initial_value=POINT_SIZE)
         return self._points, self._count, self._point_size
 
     def _add_exports(self, gui: Any) -> None:
-        """A field has no file of its own that other programs read."""
+        """A radiance field cannot be downloaded: no other program could read it."""
 
     def _model_size(self) -> str:
         return ""

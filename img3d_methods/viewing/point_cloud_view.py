@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A NeRF in the viewer: points that the page draws while its camera moves, and a rendered picture where it rests.
+"""Shows a radiance field in the viewer: the page draws points while its camera moves, and shows a rendered picture
+at rest.
 
-A page cannot draw a radiance field, and a CPU renders seconds for a picture. The points are where rays of the training
-cameras end, in the colours that are seen there.
+A page cannot draw a radiance field, and a CPU takes seconds per picture. The points are where rays of the training
+cameras end, in the colours that these see.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
     from img3d_methods.viewing.viewed_model import ViewedRayModel
 
 MIN_ACCUMULATION = 0.5
-"""Of a ray that ends somewhere."""
+"""Minimum accumulation of a ray that hits a surface."""
 BYTES_PER_POINT = 15
 """Three single-precision numbers and three bytes."""
 
 
 @dataclass
 class SeenPoints:
-    """N points of surfaces."""
+    """N points on surfaces."""
 
     positions: npt.NDArray[np.float32]
     """World coordinates `[N, 3]`."""
@@ -45,13 +46,13 @@ class SeenPoints:
 
 @torch.no_grad()
 def seen_points(model: ViewedRayModel, cameras: Cameras, num_rays: int, seed: int = 0) -> SeenPoints:
-    """Where rays through random pixels of the cameras end.
+    """The points where rays through random pixels of the cameras end.
 
     Args:
-        model: Renders "rgb", "depth" (along the ray) and "accumulation" for rays.
+        model: A model that renders "rgb", "depth" (along the ray) and "accumulation" of rays.
         cameras: Shape [C].
-        num_rays: How many; those that meet nothing give no point.
-        seed: Of the random choice: with the same, points stay where they are while the model does.
+        num_rays: The number of rays; those that hit nothing give no point.
+        seed: Random seed. With a fixed seed, points move only if the model changes.
     """
     rng = torch.Generator().manual_seed(seed)
     indices = torch.randint(len(cameras), (num_rays, 1), generator=rng)
@@ -66,7 +67,7 @@ def seen_points(model: ViewedRayModel, cameras: Cameras, num_rays: int, seed: in
 
 
 class PointNodes:
-    """The points in a viser scene: in each page a node of its own, so that they come and go with its camera."""
+    """The points in a viser scene, as one node per page, since each page shows and hides them with its camera."""
 
     NAME = "/points_of_the_model"
 
@@ -76,12 +77,12 @@ class PointNodes:
         self._handles: dict[int, tuple[int, Any]] = {}
 
     def replace(self, points: SeenPoints, point_size: float) -> None:
-        """What pages are to show from now on, in the page's units."""
+        """Sets the points to show from now on, in the page's units."""
         self._points = points, point_size
         self._version += 1
 
     def set_visible(self, client: Any, visible: bool) -> None:
-        """Show or hide them in a page."""
+        """Shows or hides the points in a page."""
         version, handle = self._handles.get(client.client_id, (0, None))
         if visible and version != self._version and self._points is not None:
             points, point_size = self._points
@@ -94,10 +95,10 @@ class PointNodes:
 
 
 class PointCloudView(BrowserView):
-    """Sends points to the viewer's pages, and spares the trainer the frames of a moving camera.
+    """Sends points to the viewer's pages, and spares the trainer the frames of moving cameras.
 
     Args:
-        model: The model that it belongs to.
+        model: The model that is shown.
     """
 
     model: ViewedRayModel
@@ -115,7 +116,7 @@ class PointCloudView(BrowserView):
         return []
 
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
-        """While the camera moves; the first picture is rendered, for the sake of the page's menu."""
+        """While the camera moves. The first picture is always rendered: it fills the menu of what can be rendered."""
         assert self.panel is not None
         if not self._shows():
             self._nodes.set_visible(thread.client, False)
@@ -128,7 +129,7 @@ class PointCloudView(BrowserView):
         super()._send_backdrop(thread)
 
     def _after_still(self, client: Any) -> None:
-        """Until now the page had its points to look at."""
+        """Hides the points, which the page showed until the picture was ready."""
         self._nodes.set_visible(client, False)
 
     def _background(self) -> Float[Tensor, "3"]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles of rays that are a pinhole camera's pixels: finding that camera, and surface normals from depth.
+"""Finds the pinhole camera of a bundle of rays, and computes surface normals from depth.
 
-`ns-export` asks NeRF models for rays. Where those are the pixels of one camera, a splat model can rasterise them, which
-is exact and many times faster than following each ray.
+`ns-export` asks models for rays. If these are the pixels of one camera, a splat model can rasterise them, which is
+exact and many times faster than following each ray.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 TOLERANCE = 1e-3
-"""Largest error of a fitted ray, as a part of the focal length. Lens distortion and fisheyes are far above it."""
+"""Maximum error of a fitted ray, as a fraction of the focal length. Lens distortion and fisheyes are far above it."""
 
 
 def pinhole_of_bundle(bundle: RayBundle) -> tuple[Float[Tensor, "3 4"], Float[Tensor, "3 3"], int, int] | None:
     """The camera whose pixel centres the rays `[H, W]` go through.
 
-    With the lengths that `Cameras.generate_rays` stores, directions are linear in the pixel: `R K^-1 (u, v, 1)` up to
-    the signs of OpenGL's axes. A least-squares fit gives the 3 x 3 matrix, its columns the parts.
+    Directions with the lengths that `Cameras.generate_rays` stores are linear in the pixel: `R K^-1 (u, v, 1)`, up
+    to the signs of OpenGL's axes. The 3 x 3 matrix is found by least squares and decomposed.
 
     Returns:
-        Camera-to-world (OpenGL), intrinsics in pixels, width, height; None where the rays are no such image.
+        Camera-to-world (OpenGL axes), intrinsics in pixels, width and height; None if the rays are not such an
+        image.
     """
     if len(bundle.shape) != 2 or min(bundle.shape) < 2 or "directions_norm" not in (bundle.metadata or {}):
         return None
@@ -41,7 +42,8 @@ def pinhole_of_bundle(bundle: RayBundle) -> tuple[Float[Tensor, "3 4"], Float[Te
         indexing="ij",
     )
     pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1).reshape(-1, 3)
-    # Normal equations about the image centre, scaled to [-1, 1]: well conditioned, and no N x 3 factorisation.
+    # Normal equations, with pixels relative to the image centre and scaled to [-1, 1], are well conditioned and avoid
+    # factorising an N x 3 matrix.
     half = pixels.new_tensor([width / 2, height / 2, 1.0])
     centered = (pixels - pixels.new_tensor([width / 2, height / 2, 0.0])) / half
     fitted = torch.linalg.solve(centered.T @ centered, centered.T @ directions)  # [3, 3]: direction = centered @ fitted
@@ -66,10 +68,10 @@ def pinhole_of_bundle(bundle: RayBundle) -> tuple[Float[Tensor, "3 4"], Float[Te
 def normals_from_distances(
     origins: Float[Tensor, "H W 3"], directions: Float[Tensor, "H W 3"], distances: Float[Tensor, "H W 1"]
 ) -> Float[Tensor, "H W 3"]:
-    """Unit normals, towards the camera, of the surface through the points at `distances` along an image's rays.
+    """Unit normals, towards the camera, of the surface at `distances` along the rays of an image.
 
-    The cross product of the differences between neighbouring points; wrong along silhouettes, where those lie on two
-    surfaces.
+    They are cross products of differences between neighbouring points, and wrong along silhouettes, where neighbours
+    lie on different surfaces.
     """
     points = origins + directions * distances
     along_u, along_v = torch.gradient(points, dim=(1, 0))

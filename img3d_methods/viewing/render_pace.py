@@ -1,31 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a picture may be while the camera moves: as large as this machine renders smoothly."""
+"""Chooses the size of pictures while the camera moves: as large as this machine renders smoothly."""
 
 from __future__ import annotations
 
 from nerfstudio.cameras.cameras import Cameras
 
 FRAMES_PER_SECOND = 20.0
-"""Aimed at while the camera moves. Rendering then holds training up for a twentieth of a second at a time."""
+"""Target while the camera moves. Each render then delays training by a twentieth of a second."""
 FIRST_PIXELS = 65_536.0
 MIN_PIXELS = 4_096.0
 MAX_CHANGE = 2.0
-"""From one picture to the next, as a factor of its pixels: one that was held up by something else tells little."""
+"""Maximum factor by which the number of pixels changes from one picture to the next, since a single picture may have
+been delayed by other work."""
 
 
 class RenderPace:
-    """Follows how long pictures of a moving camera take, and chooses the next one's size."""
+    """Measures how long pictures of a moving camera take, and chooses the size of the next one."""
 
     def __init__(self) -> None:
         self._pixels = FIRST_PIXELS
 
     def resize(self, camera: Cameras, aspect: float, max_size: int) -> None:
-        """Makes a perspective camera of the viewer take pictures of the right size.
+        """Resizes a perspective camera of the viewer.
 
         Args:
-            camera: one camera; changed in place.
-            aspect: width divided by height of what the page shows.
-            max_size: the longer side is at most this many pixels.
+            camera: A single camera; changed in place.
+            aspect: Width divided by height of what the page shows.
+            max_size: Maximum of the longer side, in pixels.
         """
         height = max(1, int(min((self._pixels / aspect) ** 0.5, max_size, max_size / aspect)))
         width = max(1, round(height * aspect))
@@ -37,6 +38,7 @@ class RenderPace:
         camera.height.fill_(height)
 
     def record(self, pixels: int, seconds: float) -> None:
-        """Learns from a picture. Part of the time does not depend on its size: the next ones correct what is left."""
+        """Updates the size from the time that a picture took. Part of that time does not depend on the size; later
+        pictures correct the rest."""
         change = 1 / FRAMES_PER_SECOND / max(seconds, 1e-4)
         self._pixels = max(MIN_PIXELS, pixels * min(max(change, 1 / MAX_CHANGE), MAX_CHANGE))

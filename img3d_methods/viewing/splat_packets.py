@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussians in the form in which viser's page draws them, and the scene node that holds them, for every viser.
+"""Gaussians in the layout that viser's page draws, and the scene node that holds them, for all versions of viser.
 
-The page takes a colour for each Gaussian, not spherical harmonics, and 32 bytes each: position, factored covariance
-in half precision, RGBA.
+The page takes one colour per Gaussian instead of spherical harmonics, and 32 bytes each: position, factored
+covariance in half precision, and RGBA.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from img3d_kernels.spherical_harmonics import sh_to_rgb
 
 BYTES_PER_SPLAT = 32
 MIN_OPACITY = 1 / 255
-"""Below it nothing is drawn: not by the page, nor by the rasteriser."""
+"""Below this opacity neither the page nor the rasteriser draws anything."""
 FLATTEST = 1e-3
-"""Least ratio of a Gaussian's smallest to its largest scale: the page factors covariances, and half precision has no
-more digits."""
+"""Minimum ratio of a Gaussian's smallest to its largest scale: the page factors covariances in half precision, which
+has no more digits."""
 
 
 @dataclass(frozen=True)
 class ShownGaussians:
-    """Which part of a model is shown, and how: the viewer's sliders."""
+    """The viewer's sliders: which Gaussians are shown, and how."""
 
     limit: int
-    """Most Gaussians to show: those with the largest opacity times area."""
+    """Maximum number of Gaussians; those with the largest opacity times area are kept."""
     size: float = 1.0
     """Factor on scales."""
     opacity: float = 1.0
@@ -46,7 +46,7 @@ class ShownGaussians:
                 "opacities" `[N, 1]` (logits), and any others `[N, ...]`.
 
         Returns:
-            The same names, for at most `limit` Gaussians in their old order.
+            The same names, for at most `limit` Gaussians in their original order.
         """
         params = dict(params)
         if len(params["means"]) > self.limit:
@@ -60,14 +60,14 @@ class ShownGaussians:
 
 
 def importance(params: dict[str, Tensor]) -> Float[Tensor, "N"]:
-    """Opacity times the area of the largest cross-section, in squared world units (and up to a constant factor)."""
+    """Opacity times the area of the largest cross-section, in squared world units, up to a constant factor."""
     log_area = params["scales"].topk(2, dim=-1).values.sum(dim=-1)
     return log_area.exp() * params["opacities"][:, 0].sigmoid()
 
 
 @dataclass(frozen=True)
 class BrowserSplats:
-    """What viser's functions for splats take."""
+    """The arguments of viser's functions for splats."""
 
     centers: npt.NDArray[np.float32]
     """`[N, 3]`, in the page's units."""
@@ -81,13 +81,13 @@ class BrowserSplats:
 
 @torch.no_grad()
 def browser_splats(params: dict[str, Tensor], sh_degree: int, units: float) -> BrowserSplats:
-    """The Gaussians that can be seen, as viser takes them.
+    """The visible Gaussians as viser's arguments.
 
     Args:
         params: splatfacto's parameters of N Gaussians: "means" `[N, 3]`, "scales" `[N, 3]` (logarithms), "quats"
             `[N, 4]` (w first, of any length), "opacities" `[N, 1]` (logits), "features_dc" `[N, 3]`.
         sh_degree: Degree of the model's spherical harmonics; at 0 features_dc are logits of colours.
-        units: Units of the page in one world unit.
+        units: Units of the page per world unit.
     """
     names = ("means", "scales", "quats", "opacities", "features_dc")
     numbers = torch.cat([params[name].detach() for name in names], dim=1)
@@ -97,7 +97,7 @@ def browser_splats(params: dict[str, Tensor], sh_degree: int, units: float) -> B
     scales = log_scales.double().exp() * units
     scales = torch.maximum(scales, FLATTEST * scales.amax(dim=1, keepdim=True))
     factor = rotation_matrices(quats.double()) * scales[:, None, :]
-    # The constant harmonic alone: the other degrees' means over all directions are 0.
+    # Only the constant harmonic: the means of the others over all directions are 0.
     rgbs = sh_to_rgb(features) if sh_degree > 0 else features.sigmoid()
     return BrowserSplats(
         centers=(means * units).numpy(),
@@ -112,16 +112,16 @@ def _to_uint8(values: Tensor) -> npt.NDArray[np.uint8]:
 
 
 class SplatNode:
-    """The one set of splats in a viser scene.
+    """The splats in a viser scene.
 
     Args:
-        server: A `viser.ViserServer`: 0.2.7, where the function is private, or 1.0 and later, where it is not.
+        server: A `viser.ViserServer`: 0.2.7, where the function is private, or from 1.0 on, where it is public.
     """
 
     def __init__(self, server: Any) -> None:
         self.server = server
         self.bytes_sent = 0
-        """Size of the last message, per page."""
+        """Size of the last message to each page."""
         self._handle: Any = None
         self._visible = False
         self._count = 0
@@ -139,16 +139,16 @@ class SplatNode:
             self._handle.visible = visible
 
     def replace(self, splats: BrowserSplats) -> None:
-        """Show these splats instead, in every page that is or will be open.
+        """Replaces the splats in every page that is or will be open.
 
-        Not within viser's `atomic()`, which would let training wait for whatever else holds its lock.
+        Does not use viser's `atomic()`, because training would then wait for anything else that holds its lock.
         """
         scene, old = self.server.scene, self._handle
         add = getattr(scene, "add_gaussian_splats", None) or scene._add_gaussian_splats
         self.bytes_sent = BYTES_PER_SPLAT * len(splats.centers)
         self._handle = None
         if len(splats.centers) > 0:
-            self._count += 1  # 0.2.7's page keeps the old splats under a name that it knows
+            self._count += 1  # 0.2.7's page would keep the old splats if the name were the same
             self._handle = add(
                 f"/gaussian_splats_{self._count}",
                 centers=splats.centers,

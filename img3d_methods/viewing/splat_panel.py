@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controls of splats that the page draws: how many, how large, how opaque; and their export."""
+"""Controls of splats in the viewer (how many, how large, how opaque), and their download."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from img3d_methods.viewing.viewed_model import ViewedSplatModel
 
 MAX_SHOWN = 200_000
-"""Gaussians that a page is asked to draw to begin with: what a laptop's graphics draw smoothly."""
+"""Initial number of Gaussians shown: what a laptop's graphics draw smoothly."""
 MIN_SHOWN = 1_000
 FILE_ENDINGS = ("ply", *sorted(ending[1:] for ending in FORMATS if ending != ".gltf"))
-"""Of the files that can be downloaded, PLY first; a glTF is more than one file."""
+"""Endings of the downloadable formats, PLY first; a glTF consists of several files."""
 
 
 class PanelledSplatView(PanelledView, Protocol):
-    """A view of Gaussians: a `LiveView` is one."""
+    """What the panel needs of the view of Gaussians; `LiveView` implements it."""
 
     @property
     def model(self) -> ViewedSplatModel: ...
@@ -40,7 +40,7 @@ class LiveViewPanel(ViewPanel):
     """The tabs "Splats" and "Export".
 
     Args:
-        view: The live view that they control; its viewer is set up.
+        view: The view to control; its viewer is set up.
     """
 
     COMMANDS = {**ViewPanel.COMMANDS, "viewer": "page", "lod": "lod"}
@@ -55,7 +55,7 @@ class LiveViewPanel(ViewPanel):
         self._in_browser = gui.add_checkbox(
             "Draw splats in the browser",
             True,
-            hint="Smooth, with one colour for each Gaussian. Off: pictures rendered by the trainer, exact.",
+            hint="On: smooth, with one colour per Gaussian. Off: exact pictures rendered by the trainer.",
         )
         self._limit = gui.add_slider(
             "Gaussians shown",
@@ -63,7 +63,7 @@ class LiveViewPanel(ViewPanel):
             max=most,
             step=MIN_SHOWN,
             initial_value=min(MAX_SHOWN, most),
-            hint="Above it, only those with the largest opacity times area.",
+            hint="If there are more, those with the largest opacity times area are shown.",
         )
         self._size = gui.add_slider("Size", min=0.05, max=2.0, step=0.05, initial_value=1.0)
         self._opacity = gui.add_slider("Opacity", min=0.05, max=1.0, step=0.05, initial_value=1.0)
@@ -71,7 +71,7 @@ class LiveViewPanel(ViewPanel):
 
     def _add_exports(self, gui: Any) -> None:
         self._format = gui.add_dropdown("Format", FILE_ENDINGS)
-        export = gui.add_button("Download splats", hint="What is trained so far, inside the crop box.")
+        export = gui.add_button("Download splats", hint="The current Gaussians inside the crop box.")
         export.on_click(lambda event: self._export(self._splats, event))
 
     def _model_size(self) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The viewer's page draws a model's splats itself, so that browsing is smooth however slow this machine renders.
+"""Shows splats in the viewer: the page draws them, so that browsing is smooth however slowly this machine renders.
 
-Pictures that the trainer renders remain for what the page cannot draw: depth, view-dependent colours.
+The trainer still renders what the page cannot draw: depth and view-dependent colours.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from img3d_methods.viewing.viewed_model import ViewedSplatModel
 
 HOLD_SECONDS = 3.0
-"""How long a refresh keeps a rendered picture behind the splats: viser's page lets new ones grow from
-nothing, and would be blank meanwhile."""
+"""How long a refresh keeps a rendered picture behind the splats: viser's page lets new splats grow from nothing, and
+would be blank meanwhile."""
 
 
 class LiveView(BrowserView):
-    """Sends a model's splats to the viewer's pages, and spares the trainer the frames that they make needless.
+    """Sends a model's splats to the viewer's pages, and spares the trainer the frames that this makes unnecessary.
 
     Args:
-        model: The model that it belongs to.
+        model: The model that is shown.
     """
 
     model: ViewedSplatModel
@@ -55,13 +55,14 @@ class LiveView(BrowserView):
         return self.model.schedule.doublings
 
     def shown(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The Gaussians to render: all, or in the viewer's frames those that its sliders leave."""
+        """The Gaussians to render: all of them, or, in the viewer's frames, those that its sliders select."""
         if self.panel is None or threading.get_ident() not in self._adjusting_threads:
             return params
         return self.panel.shown.of(params)
 
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
-        """A page's first picture is rendered here: it comes sooner, and tells its menu what can be rendered."""
+        """Except a page's first picture: it appears sooner than the splats, and fills the menu of what can be
+        rendered."""
         assert self.panel is not None
         self._splats.visible = self.panel.draws_in_browser and self.page_can_draw()
         return self._splats.visible and bool(thread.output_keys)
@@ -75,7 +76,7 @@ class LiveView(BrowserView):
             super()._send_backdrop(thread)
 
     def _hold_pictures(self) -> None:
-        """Put what each page sees behind its splats for a while."""
+        """Puts a picture of the current view behind the splats of each page for a while."""
         for thread in list(self.viewer.render_statemachines.values()):
             if thread.output_keys:
                 pose = pose_of(thread.client)
@@ -90,7 +91,7 @@ class LiveView(BrowserView):
         self._hold_timer.start()
 
     def _rendered(self, client: Any, height: int) -> UInt8[Tensor, "H W 3"]:
-        """Colours of what a page looks at."""
+        """A picture of a page's current view."""
         state = self.viewer.get_camera_state(client)
         camera = get_camera(state, height, round(height * state.aspect)).to(self.model.device)
         with self.evaluating(), self.adjusted():

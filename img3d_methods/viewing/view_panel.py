@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The viewer's tabs of a model: what its pages draw, how training goes, and what can be exported from here.
+"""The viewer's tabs of a model: what its pages draw, how training is going, and what can be exported.
 
-What is exported goes to the page's downloads: who looks at a run need not be where it is, nor may write there.
+Exports are sent to the page's downloads: the person who looks at a run may be on another machine, without write
+access to the run.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 PICTURE_HEIGHT = 1080
 SECONDS_PER_UPDATE = 1.0
 SECONDS_PER_CURVE = 5.0
-"""Least time between two drawings of the curves."""
+"""Minimum time between two drawings of the curves."""
 SHARE_OF_CURVES = 0.01
-"""Most of the training time that drawing curves may take."""
+"""Maximum fraction of the training time for drawing curves."""
 
 
 class PanelledView(Protocol):
-    """What a panel asks of the view that it controls: a `BrowserView` has it."""
+    """What a panel needs of the view that it controls; `BrowserView` implements it."""
 
     viewer: Viewer
     progress: TrainingProgress
@@ -55,15 +56,16 @@ class PanelledView(Protocol):
 
 
 class ViewPanel(ABC):
-    """Two tabs, between the viewer's step counter and its own tabs.
+    """Two tabs between the viewer's step counter and its own tabs.
 
     Args:
-        view: What they control; its viewer is set up.
-        name: Of the first tab; the second is "Export".
+        view: The view to control; its viewer is set up.
+        name: The name of the first tab; the second is "Export".
     """
 
     COMMANDS = {"mesh": "mesh.glb", "pointcloud": "points.ply", "video": "video.mp4", "report": "report.html"}
-    """What `img3d-export` makes of such a run beside what the page downloads, and an output of each."""
+    """Subcommands of `img3d-export` that suit such a run, besides the page's own downloads, with an example output
+    each."""
 
     def __init__(self, view: PanelledView, name: str) -> None:
         self._view = view
@@ -76,14 +78,16 @@ class ViewPanel(ABC):
             for control in self._add_controls(gui):
                 control.on_update(lambda _: view.rerender())
             self._numbers = gui.add_markdown("")
-            self._curves = gui.add_markdown("", image_root=Path())  # without a folder viser warns of data URIs too
+            self._curves = gui.add_markdown("", image_root=Path())  # else viser warns even about data URIs
         with tabs.add_tab("Export"):
             self._add_exports(gui)
             self._picture_height = gui.add_number(
                 "Picture height", PICTURE_HEIGHT, min=16, max=4320, step=1, hint="Pixels; the width follows the window."
             )
-            picture = gui.add_button("Picture of this view", hint="What the page shows, as sharp as the model has it.")
-            others = gui.add_button("Other files …", color="gray", hint="What commands make of this run.")
+            picture = gui.add_button("Picture of this view", hint="The current view in full detail.")
+            others = gui.add_button(
+                "Other files …", color="gray", hint="Commands that export this run to other formats."
+            )
             self._exported = gui.add_markdown("")
         picture.on_click(lambda event: self._export(self._picture, event))
         others.on_click(self._show_commands)
@@ -91,24 +95,24 @@ class ViewPanel(ABC):
 
     @abstractmethod
     def _add_controls(self, gui: Any) -> Sequence[Any]:
-        """Add what the first tab begins with, and return what changes the view."""
+        """Adds the controls at the top of the first tab, and returns those that change the view."""
 
     @abstractmethod
     def _add_exports(self, gui: Any) -> None:
-        """Add what the second tab begins with."""
+        """Adds the controls at the top of the second tab."""
 
     @abstractmethod
     def _model_size(self) -> str:
-        """How large the model is, in Markdown."""
+        """The size of the model, in Markdown."""
 
     def sent(self, what: str, num_bytes: int) -> None:
-        """Note what the last refresh sent."""
+        """Notes what the last refresh sent."""
         self._sent = f"{what} ({num_bytes / 1e6:.1f} MB)"
         self._updated_at = 0.0
         self.update()
 
     def update(self, now: bool = False) -> None:
-        """Show the current numbers, about once a second, and the curves, less often."""
+        """Shows the current numbers, about once a second, and the curves, less often."""
         began = time.monotonic()
         if not now and began < self._updated_at + SECONDS_PER_UPDATE:
             return
@@ -134,15 +138,15 @@ class ViewPanel(ABC):
     # ------------------------------------------------------------------------------------------------- exporting
 
     def _show_commands(self, event: Any) -> None:
-        """A dialogue, since they are wider than the panel."""
+        """Shows the commands in a dialogue, since they are wider than the panel."""
         with event.client.gui.add_modal("Other files") as dialogue:
-            event.client.gui.add_markdown("Commands that make files of the last checkpoint:")
+            event.client.gui.add_markdown("Commands that export the last checkpoint:")
             event.client.gui.add_markdown("\n\n".join(f"```\n{command}\n```" for command in self.commands()))
             close = event.client.gui.add_button("Close")
             close.on_click(lambda _: dialogue.close())
 
     def commands(self) -> list[str]:
-        """What makes other files of this run."""
+        """The commands that make other files of this run."""
         config = shlex.quote(str(self._view.viewer.log_filename.absolute().parent / "config.yml"))
         return [
             f"img3d-export {name} --load-config {config} --output{'' if '.' in output else '-dir'} {output}"
@@ -150,8 +154,8 @@ class ViewPanel(ABC):
         ]
 
     def _export(self, make: Callable[[Any], str], event: Any) -> None:
-        """Do what a button is for, and say what became of it."""
-        self._exported.content = "Being made …"
+        """Runs a button's action, and shows its result or error."""
+        self._exported.content = "Working …"
         try:
             self._exported.content = make(event)
         except (InputError, OSError) as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of what a viewer's page shows, at any size."""
+"""Renders the current view of a viewer's page at any size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 class ViewPicture(RenderStateMachine):
-    """Renders as Nerfstudio's threads do for their pages, with all that its panel is set to, but keeps the picture.
+    """Renders like the thread that Nerfstudio runs for each page, with all settings of its panel, but keeps the
+    picture.
 
     It never runs as a thread.
 
     Args:
-        viewer: Nerfstudio's.
-        page: Whose view it is: a viser client.
-        height: Of the picture; the width follows the page.
+        viewer: Nerfstudio's viewer.
+        page: The viser client whose view is rendered.
+        height: Height of the picture in pixels; the width follows the page's aspect ratio.
     """
 
     def __init__(self, viewer: Viewer, page: Any, height: int) -> None:
@@ -30,13 +31,13 @@ class ViewPicture(RenderStateMachine):
         self._height = height
         self._view = viewer.get_camera_state(page)
         self._picture: UInt8[np.ndarray, "H W 3"] | None = None
-        # Where the picture goes, and for what shape: a preview's would be padded to the page's.
+        # The receiver of the picture and its aspect ratio: a preview would be padded to the page's.
         self.client: Any = self
         self.scene = self.camera = self
         self.aspect = self._view.aspect
 
     def take(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture; the viewer's lock must be free."""
+        """Renders the picture; the viewer's lock must be free."""
         shown = self.viewer.stats_markdown.content
         self._send_output_to_viewer(self._render_img(self._view))
         self.viewer.stats_markdown.content = shown  # its "Resolution" is the page's, not this picture's
@@ -44,7 +45,7 @@ class ViewPicture(RenderStateMachine):
         return self._picture
 
     def set_background_image(self, image: UInt8[np.ndarray, "H W 3"], **_: Any) -> None:
-        """In the page's place."""
+        """Receives the picture instead of the page."""
         self._picture = image
 
     def _calculate_image_res(self, aspect_ratio: float) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the viewer's pages ask of a model: less than a model is, so that models know views and views know no model."""
+"""Protocols of the models that the viewer shows. They keep imports one way: models import views, and views import no
+models."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ class ViewedModel(Protocol):
     """A model of any kind that has a view."""
 
     step: int
-    """Of training, as of the last step or the checkpoint."""
+    """The last training step, or that of the checkpoint."""
     training: bool
 
     @property
@@ -35,13 +36,13 @@ class ViewedModel(Protocol):
 
 
 class ViewedRayModel(ViewedModel, Protocol):
-    """A model that renders any rays."""
+    """A model that can render arbitrary rays."""
 
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]: ...
 
 
 class ViewedSplatOptions(Protocol):
-    """Options of a splat model that say how its Gaussians are drawn."""
+    """Options of a splat model that affect how its Gaussians are drawn."""
 
     sh_degree: int
 
@@ -50,7 +51,7 @@ class ViewedSplatOptions(Protocol):
 
 
 class ViewedSplatModel(ViewedModel, Protocol):
-    """A model of Gaussians, of splatfacto's family."""
+    """A model of Gaussians of splatfacto's family."""
 
     @property
     def config(self) -> ViewedSplatOptions: ...
@@ -67,7 +68,7 @@ class ViewedSplatModel(ViewedModel, Protocol):
     """Has `doublings`: steps from which training images have twice the size."""
 
     def background(self) -> Float[Tensor, "3"]:
-        """Behind the Gaussians, in [0, 1]."""
+        """The background colour, in [0, 1]."""
         ...
 
 

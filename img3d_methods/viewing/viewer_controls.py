@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's own controls in its viewer, where they say what is not so: taken away, or put right."""
+"""Removes or corrects controls of Nerfstudio's viewer that would be wrong for our runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def put_controls_right(viewer: Viewer) -> None:
-    """No "Export" that denies what works and only spells out commands; no output that ends "Split Screen"."""
+    """Removes the "Export" tab, which says that working exports are unsupported and only prints commands, and the
+    output that breaks "Split Screen"."""
     offer_no_depth_buffer(viewer.control_panel)
     tab_of_page(viewer.viser_server, "Export").remove()
 
 
 def training_is_over(viewer: Viewer, steps: int) -> None:
-    """Nothing can be paused or slowed down any more, and the step that is shown is the run's last."""
+    """Hides the controls that pause or slow training, and shows the run's last step."""
     viewer.pause_train.visible = viewer.resume_train.visible = False
     for control in (viewer.control_panel._train_speed, viewer.control_panel._train_util):
         control.set_hidden(True)

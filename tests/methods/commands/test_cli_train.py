@@ -46,7 +46,7 @@ def test_training_learns_the_scene_and_says_how_it_goes(trained_run: TrainedRun)
     assert rows[0][1] == 2000 and 2000 < rows[-1][1] <= 4000
     assert rows[-1][2] > 22
     assert held_out_psnr(trained_run.output) > 16
-    assert trained_run.output.count("LPIPS not computed: weights not on disk") == 1
+    assert trained_run.output.count("LPIPS is not computed: its weights are not on disk") == 1
 
 
 def test_checkpoints_load_safely_and_only_the_latest_is_kept(trained_run: TrainedRun) -> None:
@@ -84,7 +84,7 @@ def test_ns_eval_agrees_with_training(trained_run: TrainedRun, tmp_path: Path) -
     ).output
     results = json.loads((tmp_path / "eval.json").read_text())["results"]
     assert results["psnr"] == pytest.approx(held_out_psnr(trained_run.output), abs=0.02)
-    assert "lpips" not in results and "LPIPS not computed: weights not on disk" in output
+    assert "lpips" not in results and "LPIPS is not computed: its weights are not on disk" in output
 
 
 def test_a_finished_run_is_trained_further_with_wandb_offline(trained_run: TrainedRun) -> None:

@@ -54,7 +54,7 @@ def test_an_option_of_the_data_parser_before_its_name(typed: str) -> None:
 
 def test_an_option_of_the_method_behind_the_data_parser() -> None:
     message = answer("img3d-splat img3d-photos --vis viewer", "--vis viewer")
-    assert message == "--vis is an option of img3d-splat, and has to stand before img3d-photos"
+    assert message == "--vis is an option of img3d-splat, and has to be given before img3d-photos"
 
 
 def test_photos_without_their_option() -> None:

@@ -43,7 +43,7 @@ def test_without_published_weights_our_own_model_makes_the_views(
     outputs = parse(image)
     assert len(outputs.image_filenames) == len(outputs.cameras) == 7
     out = capsys.readouterr().out
-    assert out.count("No published weights are here") == 1 and "img3d-weights list" in out
+    assert out.count("No published weights are installed") == 1 and "img3d-weights list" in out
 
 
 def test_the_first_view_is_the_image_seen_from_plus_x_with_z_up(image: Path) -> None:

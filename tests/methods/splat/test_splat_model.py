@@ -270,7 +270,7 @@ class TestMetrics:
             metrics, images = model.get_image_metrics_and_images(outputs, {"image": torch.rand(40, 48, 3)})
         assert set(metrics) == {"psnr", "ssim"}
         assert images["img"].shape == (40, 96, 3)
-        assert capsys.readouterr().out.count("LPIPS not computed: weights not on disk") == 1
+        assert capsys.readouterr().out.count("LPIPS is not computed: its weights are not on disk") == 1
 
     def test_a_perfect_render_has_perfect_metrics(self) -> None:
         model, camera = small_model(), pinhole_camera()
