@@ -130,7 +130,7 @@ def test_data_that_were_moved_say_which_file_to_edit(
 def test_relative_data_of_an_older_run_say_where_to_go(config: Img3dSplatTrainerConfig) -> None:
     config.pipeline.datamanager.data = Path("old/photos")
     message = moved_data_message(config.pipeline.datamanager)
-    assert message is not None and "the folder that ns-train ran in" in message
+    assert message is not None and "relative to the folder where ns-train ran" in message
 
 
 @pytest.mark.parametrize(
