@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -331,6 +332,46 @@ void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& res
   kernels().hash_grid_backward(in, v_features.data(), v_table.data());
 }
 
+// Sources: as many of quads and depths, and rows of their projections: A [9], b [3], back_A [9], back_b [3].
+void patch_match(const Floats& image, const std::optional<Array<const uint8_t>>& mask, float fx, float fy, float cx,
+                 float cy, const std::vector<Array<const int32_t>>& quads, const Floats& projections,
+                 const std::vector<Floats>& depths, float min_inverse_depth, float max_inverse_depth, int iterations,
+                 int random_iterations, uint32_t seed, const FloatsOut& planes, const FloatsOut& costs) {
+  require(image.ndim() == 2 && image.size() > 0 && image.size() < size_t(1) << 24, "image must have shape [H, W], below 2^24");
+  require(!quads.empty() && quads.size() <= MAX_SOURCES, "there must be 1 to 32 sources");
+  require(depths.empty() || depths.size() == quads.size(), "there must be a depth for each source, or none");
+  require(fx > 0 && fy > 0, "focal lengths must be positive");
+  require(0 < min_inverse_depth && min_inverse_depth < max_inverse_depth, "inverse depths must be positive and a range");
+  require_size(projections, quads.size() * 24, "projections");
+  require_size(planes, image.size() * 3, "planes");
+  require_size(costs, image.size(), "costs");
+  std::vector<StereoSource> sources(quads.size());
+  for (size_t i = 0; i < quads.size(); ++i) {
+    StereoSource& source = sources[i];
+    require(quads[i].ndim() == 2 && quads[i].size() > 0 && quads[i].size() < size_t(1) << 24,
+            "a source must have shape [H, W], below 2^24");
+    source.height = static_cast<int>(quads[i].shape(0)), source.width = static_cast<int>(quads[i].shape(1));
+    source.quads = reinterpret_cast<const uint32_t*>(quads[i].data());  // bytes, whatever the sign
+    source.depth = nullptr;
+    if (!depths.empty()) {
+      require_size(depths[i], quads[i].size(), "depth");
+      source.depth = depths[i].data();
+    }
+    const float* row = projections.data() + i * 24;
+    std::copy(row, row + 9, source.A), std::copy(row + 9, row + 12, source.b);
+    std::copy(row + 12, row + 21, source.back_A), std::copy(row + 21, row + 24, source.back_b);
+  }
+  PatchMatchInputs in{};
+  in.height = static_cast<int>(image.shape(0)), in.width = static_cast<int>(image.shape(1));
+  in.image = image.data(), in.mask = data_or_null(mask, image.size(), "mask");
+  in.fx = fx, in.fy = fy, in.cx = cx, in.cy = cy;
+  in.n_sources = sources.size(), in.sources = sources.data();
+  in.min_inverse_depth = min_inverse_depth, in.max_inverse_depth = max_inverse_depth;
+  in.iterations = iterations, in.random_iterations = random_iterations, in.seed = seed;
+  nb::gil_scoped_release release;
+  kernels().patch_match(in, planes.data(), costs.data());
+}
+
 }  // namespace
 
 NB_MODULE(_C, m) {
@@ -372,6 +413,9 @@ NB_MODULE(_C, m) {
         array("features"));
   m.def("hash_grid_backward", &hash_grid_backward, array("positions"), "resolutions"_a, array("v_features"),
         array("v_table"));
+  m.def("patch_match", &patch_match, array("image"), optional("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),
+        array("projections"), array("depths"), "min_inverse_depth"_a, "max_inverse_depth"_a, "iterations"_a,
+        "random_iterations"_a, "seed"_a, array("planes"), array("costs"));
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);

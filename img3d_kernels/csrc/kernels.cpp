@@ -8,6 +8,7 @@
 #include "splats/project.h"
 #include "splats/rasterize.h"
 #include "common/simd.h"
+#include "stereo/patch_match.h"
 
 #define IMG3D_STRING_(x) #x
 #define IMG3D_STRING(x) IMG3D_STRING_(x)
@@ -19,7 +20,7 @@ const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
     W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
-    hash_grid_forward, hash_grid_backward,
+    hash_grid_forward, hash_grid_backward, patch_match,
 };
 
 }  // namespace IMG3D_ISA

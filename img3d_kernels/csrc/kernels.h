@@ -130,6 +130,29 @@ struct HashGridInputs {
   const int32_t* resolutions;             // [L]: cells along an axis, at least 1
 };
 
+constexpr size_t MAX_SOURCES = 32;
+
+// A picture that a reference picture is compared with. Pixel centres are at whole numbers. The reference's pixel (x, y)
+// with inverse depth d is at A (x, y, 1) + b d, and the other way round with back_A and back_b; both homogeneous.
+struct StereoSource {
+  int width, height;
+  const uint32_t* quads;  // [H, W]: grey values of the pixel, and of those to its right, below, and below right
+  const float* depth;     // [H, W], 0 where unknown; or null: no geometric term
+  float A[9], b[3], back_A[9], back_b[3];
+};
+
+struct PatchMatchInputs {
+  int width, height;
+  const float* image;   // [H, W], grey values from 0 to 255
+  const uint8_t* mask;  // [H, W], 0 where there is nothing to find; or null
+  float fx, fy, cx, cy;
+  size_t n_sources;
+  const StereoSource* sources;
+  float min_inverse_depth, max_inverse_depth;
+  int iterations, random_iterations;  // in the latter, planes are tried that have nothing to do with any found before
+  uint32_t seed;
+};
+
 struct KernelTable {
   const char* isa;
   int lanes;  // floats in a vector
@@ -141,6 +164,7 @@ struct KernelTable {
   void (*adam_step)(const AdamInputs&);
   void (*hash_grid_forward)(const HashGridInputs&, const float* table, float* features);  // [L, T, 2], [N, 2 L]
   void (*hash_grid_backward)(const HashGridInputs&, const float* v_features, float* v_table);
+  void (*patch_match)(const PatchMatchInputs&, float* planes, float* costs);  // [H, W, 3], [H, W]
 };
 
 const KernelTable& kernels();

@@ -118,6 +118,28 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
     grid = {"positions": random.uniform(-0.1, 1.1, (N, 3)).astype(np.float32), "resolutions": [4, 16, 200]}
     run("hash_grid_forward", {**grid, "table": normal(3, 4096, 2)}, float_arrays(features=(N, 6)))
     run("hash_grid_backward", {**grid, "v_features": normal(N, 6)}, float_arrays(v_table=(3, 4096, 2)))
+
+    # A wall at depth 5 with a pattern, from two places.
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    picture = 127 + 60 * np.sin(0.9 * x + 0.2 * y) + 60 * np.sin(0.7 * y - 0.3 * x)
+    shifted = np.round(127 + 60 * np.sin(0.9 * (x - 2) + 0.2 * y) + 60 * np.sin(0.7 * y - 0.3 * (x - 2)))
+    quads = sum(np.roll(shifted, (-(i // 2), -(i % 2)), (0, 1)).astype(np.uint32) << (8 * i) for i in range(4)).view(
+        np.int32
+    )
+    identity = np.eye(3).flatten()
+    planes = float_arrays(planes=(HEIGHT, WIDTH, 3), costs=(HEIGHT, WIDTH))
+    planes["planes"][..., 0] = random.uniform(0.1, 0.4, (HEIGHT, WIDTH))
+    seen = {
+        "image": picture.astype(np.float32),
+        "mask": (random.uniform(0, 1, (HEIGHT, WIDTH)) > 0.1).astype(np.uint8),
+        **{"fx": 50.0, "fy": 50.0, "cx": 26.0, "cy": 18.0},
+        "quads": [quads, quads],
+        "projections": np.tile(np.float32([*identity, 10, 0, 0, *identity, -10, 0, 0]), (2, 1)),
+        "depths": [np.full((HEIGHT, WIDTH), 5, np.float32)] * 2,
+        **{"min_inverse_depth": 0.1, "max_inverse_depth": 0.4},
+        **{"iterations": 1, "random_iterations": 1, "seed": 1},
+    }
+    run("patch_match", seen, planes)
     return found
 
 

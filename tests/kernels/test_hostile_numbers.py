@@ -12,6 +12,8 @@ _C = pytest.importorskip("img3d_kernels._C", reason="the compiled kernels are no
 FLOATS = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, 0.0, -1.0]
 INTEGERS = [np.iinfo(np.int32).max, np.iinfo(np.int32).min, 0, -1]
 """Of radii, which are pixels."""
+CHANGING = {"adam_step", "patch_match"}
+"""Kernels that change what they are given."""
 
 
 @pytest.mark.parametrize("kernel", calls(_C))
@@ -19,15 +21,23 @@ def test_every_array_of_every_kernel(kernel: str) -> None:
     random = np.random.default_rng(0)
     inputs, outputs = calls(_C)[kernel]
     expected = {name: array.copy() for name, array in outputs.items() if name != "loss"}
+
+    def call_with(changed: dict[str, object]) -> None:
+        fresh = {key: array.copy() if kernel in CHANGING else np.zeros_like(array) for key, array in expected.items()}
+        call(kernel, {**inputs, **changed}, fresh)
+
     for name, value in inputs.items():
-        if not isinstance(value, np.ndarray):
+        several = isinstance(value, list) and isinstance(value[0], np.ndarray)
+        first = value[0] if several else value
+        if not isinstance(first, np.ndarray):
             continue
-        for number in INTEGERS if value.dtype == np.int32 else FLOATS:
-            some = value.copy()
+        limits = np.iinfo(first.dtype) if first.dtype.kind in "iu" else None
+        for number in FLOATS if limits is None else [each for each in INTEGERS if limits.min <= each <= limits.max]:
+            some = first.copy()
             some.flat[random.choice(some.size, max(1, some.size // 5), replace=False)] = number
-            for hostile in (some, np.full_like(value, number)):
-                call(kernel, {**inputs, name: hostile}, {key: np.zeros_like(array) for key, array in expected.items()})
-    if kernel != "adam_step":  # which changes what it is given
+            for hostile in (some, np.full_like(first, number)):
+                call_with({name: [hostile, *value[1:]] if several else hostile})
+    if kernel not in CHANGING:
         again = {key: np.zeros_like(array) for key, array in expected.items()}
         call(kernel, inputs, again)
         for key, array in expected.items():

@@ -64,6 +64,44 @@ inline vf vmin(vf a, vf b) { return a < b ? a : b; }
 inline vf vmax(vf a, vf b) { return a > b ? a : b; }
 inline vf fnma(vf a, vf b, vf c) { return c - a * b; }
 #endif
+// The next whole number towards zero.
+#if defined(__AVX512F__)
+inline vf whole(vf v) { return (vf)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+#elif defined(__AVX2__)
+inline vf whole(vf v) { return (vf)_mm256_round_ps((__m256)v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+#else
+inline vf whole(vf v) { return __builtin_convertvector(__builtin_convertvector(v, vi), vf); }
+#endif
+inline vi to_int(vf v) { return __builtin_convertvector(v, vi); }
+
+// 1 / v to within some units in the last place; not for zero, infinity and what is near to them.
+#if defined(__AVX512F__)
+inline vf reciprocal(vf v) {
+  const vf estimate = (vf)_mm512_rcp14_ps((__m512)v);
+  return estimate * fnma(v, estimate, splat(2.0f));
+}
+#elif defined(__AVX2__)
+inline vf reciprocal(vf v) {
+  const vf estimate = (vf)_mm256_rcp_ps((__m256)v);
+  return estimate * fnma(v, estimate, splat(2.0f));
+}
+#else
+inline vf reciprocal(vf v) { return 1.0f / v; }
+#endif
+
+// base[index] in each lane.
+inline vu gather(const uint32_t* base, vi index) {
+#if defined(__AVX512F__)
+  return (vu)_mm512_i32gather_epi32((__m512i)index, base, 4);
+#elif defined(__AVX2__)
+  return (vu)_mm256_i32gather_epi32(reinterpret_cast<const int*>(base), (__m256i)index, 4);
+#else
+  vu r;
+  for (int l = 0; l < W; ++l) r[l] = base[index[l]];
+  return r;
+#endif
+}
+
 inline vf vabs(vf v) { return from_bits(bits(v) & 0x7fffffff); }
 
 // U vectors that are processed together, so that their instructions overlap.
