@@ -95,7 +95,7 @@ def cleaned_splats(splats: Gaussians, load_config: Path | None) -> Gaussians:
     from img3d_assets.splat_cleaning import cleaned
 
     splats, removed = cleaned(splats, None if load_config is None else _viewpoints(load_config))
-    CONSOLE.print(str(removed), markup=False, highlight=False, soft_wrap=True)
+    print_line(str(removed))
     return splats
 
 
