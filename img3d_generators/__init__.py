@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image, views or a text → a 3D asset: networks, their cameras and weights, in plain torch. Knows no Nerfstudio."""
+"""Generators: networks that turn an image, views or a text into a 3D asset, with their cameras and weights, in plain
+torch. Independent of Nerfstudio."""
 
 from __future__ import annotations
 
@@ -22,24 +23,27 @@ def generate(
     network: str = "auto",
     seed: int = 0,
 ) -> Gaussians | Mesh | Field:
-    """An asset of what an image or a text shows.
+    """Generates an asset from an image, views or a text.
 
     Args:
-        name: Of a generator (`img3d_generators.registry.rows()` has all), or "auto" or "object": the best whose weights
-            are on this machine, which is img3d-tiny if there are none. `img3d-weights list` shows what can be fetched.
-        source: An image file of one object, best with a transparent background; views, for a network that takes these;
-            the text itself, for a generator that takes one.
-        view_generator: What makes the object's other sides, of a generator with two stages; "auto": the best here.
-        network: What makes the asset of the views; "auto": the best here that takes them.
-        seed: Of all noise; the same asset comes of the same seed.
+        name: The name of a generator (`img3d_generators.registry.rows()` lists all), or "auto" or "object" for the
+            best one whose weights are on this machine, which is img3d-tiny if there are none. `img3d-weights list`
+            shows which weights can be fetched.
+        source: An image file of one object, preferably with a transparent background; views, for a network that
+            takes views; or the text itself, for a generator that takes a text.
+        view_generator: For a generator with two stages, the stage that makes the views; "auto": the best one
+            available.
+        network: The stage that makes the asset from views; "auto": the best one available that takes them.
+        seed: Random seed; the same seed gives the same asset.
 
     Returns:
-        An asset with y up, +z towards the viewer of the image. Gaussians and meshes have `save(path)`.
+        An asset with y up and +z towards the viewer of the image. Gaussians and meshes have `save(path)`.
 
     Raises:
-        InputError: There is no such generator, the image cannot be used, weights are not here, or stages do not fit.
+        InputError: The generator is unknown, the image cannot be used, weights are missing, or the stages do not fit
+            together.
     """
-    # Imported late: whoever asks for the name only, such as an entry point, does not wait for networks.
+    # Imported late, so that importing the package, as entry points do, does not load networks.
     from img3d_base.errors import InputError
     from img3d_generators.image_preparation import prepared_image
     from img3d_generators.pairing import choose, input_of

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras of the generators: on orbits around the origin, y up, +z towards azimuth 0, OpenGL axes (looking along -z).
+"""Cameras of the generators: on orbits around the origin, with y up, +z at azimuth 0, and OpenGL axes (looking along
+-z).
 
-Elevations are positive above the object throughout (kiui's, in LGM's own code, have the opposite sign). Pictures are
-square, with the principal point in the middle.
+Positive elevations are above the object (in LGM's own code, kiui's have the opposite sign). Pictures are square,
+with the principal point at the centre.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ LGM_RADIUS = 1.5
 
 @dataclass(frozen=True)
 class Rig:
-    """Cameras that look at the origin from one distance, the same for every object."""
+    """Cameras at one distance that look at the origin, the same for every object."""
 
     azimuths: tuple[float, ...]
-    """Degrees; 0 looks at the object's +z side, 90 (the camera moved to its right) at its +x side."""
+    """In degrees; 0 looks at the object's +z side, 90 (the camera moved to its right) at its +x side."""
     elevations: tuple[float, ...]
-    """Degrees; positive is above the object."""
+    """In degrees; positive is above the object."""
     fov: float
     """Field of view in degrees, from edge to edge of a picture."""
     radius: float
@@ -45,7 +46,7 @@ ZERO123PLUS_RIGS = {
     "v1.1": Rig(
         azimuths=(30, 90, 150, 210, 270, 330),
         elevations=(30, -20, 30, -20, 30, -20),
-        fov=2 * math.degrees(math.atan(16 / 35)),  # the authors: a 35 mm lens on a 32 mm sensor
+        fov=2 * math.degrees(math.atan(16 / 35)),  # according to the authors, a 35 mm lens on a 32 mm sensor
         radius=LGM_RADIUS,  # the distance follows the input's framing; this is LGM's
     ),
     "v1.2": Rig(
@@ -55,9 +56,10 @@ ZERO123PLUS_RIGS = {
         radius=0.5 / math.tan(math.radians(15)),  # the object's bounding sphere has radius 0.5
     ),
 }
-"""The six views of Zero123++, in the order of its tiles. Azimuths are relative to the input view, elevations are not.
+"""The six views of Zero123++, in the order of its tiles. Azimuths are relative to the input view; elevations are
+absolute.
 
-InstantMesh's white-background network has v1.2's.
+InstantMesh's white-background network has the same cameras as v1.2.
 """
 
 
@@ -69,12 +71,12 @@ def orbit_camera_to_worlds(
     """Poses of cameras that look at the origin, with y up.
 
     Args:
-        azimuths: degrees; 0 is on +z, 90 on +x.
-        elevations: degrees, positive above, short of ±90.
-        radius: distance from the origin.
+        azimuths: In degrees; 0 is on +z, 90 on +x.
+        elevations: In degrees, positive above; ±90 is not allowed.
+        radius: Distance from the origin.
 
     Returns:
-        camera_to_worlds, OpenGL axes, float32.
+        Camera-to-world poses, OpenGL axes, float32.
     """
     azimuth = torch.as_tensor(azimuths, dtype=torch.float64).deg2rad()
     elevation = torch.as_tensor(elevations, dtype=torch.float64).deg2rad()
@@ -88,12 +90,12 @@ def orbit_camera_to_worlds(
 def normalised_to_first(
     camera_to_worlds: Float[Tensor, "V 3 4"],
 ) -> tuple[Float[Tensor, "V 3 4"], Float[Tensor, "4 4"]]:
-    """The same cameras in the world where the first is at [I | (0, 0, r)]: how LGM was trained.
+    """The same cameras in the world in which the first is at [I | (0, 0, r)], as in LGM's training.
 
     r is the first camera's distance from the origin.
 
     Returns:
-        The poses, and the rigid transform from the old world to the new one that gave them.
+        The poses, and the rigid transform from the old world to the new one.
     """
     poses = camera_to_worlds.double()
     transform = world_to_cameras(poses[:1])[0]
@@ -104,12 +106,13 @@ def normalised_to_first(
 
 
 def plucker_rays(camera_to_worlds: Float[Tensor, "V 3 4"], fov: float, size: int) -> Float[Tensor, "V 6 S S"]:
-    """Plücker coordinates of the ray through each pixel's centre, as LGM takes them: (origin x direction, direction).
+    """Plücker coordinates (origin x direction, direction) of the ray through the centre of each pixel, as LGM takes
+    them.
 
     Args:
         camera_to_worlds: OpenGL axes.
-        fov: field of view in degrees.
-        size: height and width of the pictures in pixels; row 0 is the top.
+        fov: Field of view in degrees.
+        size: Height and width of the pictures in pixels; row 0 is at the top.
     """
     steps = (torch.arange(size, dtype=torch.float32) - size / 2 + 0.5) / focal_length(fov, size)
     y, x = torch.meshgrid(-steps, steps, indexing="ij")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoints that are known: what they are, where they come from, under which licence. One YAML file for each."""
+"""The known checkpoints: what they are, where they come from, and their licences. Each has a YAML file."""
 
 from __future__ import annotations
 
@@ -23,51 +23,52 @@ class CheckpointFile:
     """One of a checkpoint's files."""
 
     path: str
-    """Where it lies in the checkpoint's folder."""
+    """Path in the checkpoint's folder."""
     size: int | None = None
-    """Bytes, where they are known exactly."""
+    """Size in bytes, if known exactly."""
     sha256: str = ""
-    """Checksum in hexadecimal digits: as many of the first ones as are known."""
+    """SHA-256 in hexadecimal digits, or as many of the first ones as are known."""
     repository: str | None = None
-    """On the Hugging Face hub, if not the checkpoint's own."""
+    """Repository on the Hugging Face hub, if not the checkpoint's own."""
     revision: str | None = None
-    """Its commit there."""
+    """The commit in that repository."""
     source: str | None = None
-    """Where it lies in that repository, if not at `path`."""
+    """Path in that repository, if it differs from `path`."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network that can be fetched, or comes with this package."""
+    """A trained network that can be fetched or comes with a package."""
 
     name: str
-    """As users call it; the YAML file's name."""
+    """The name for users, and of the YAML file."""
     kind: str
-    """Which network it is for: zero123plus, lgm, …"""
+    """The kind of network: zero123plus, lgm, …"""
     title: str
     """What it does, in one line."""
     licence: str
-    """Of the weights, as an SPDX identifier."""
+    """Licence of the weights, as an SPDX identifier."""
     files: tuple[CheckpointFile, ...]
-    """All that belongs to it."""
+    """All files of the checkpoint."""
     repository: str | None = None
-    """On the Hugging Face hub; None if the files come with this package, where their paths start at its folder."""
+    """Repository on the Hugging Face hub; None if the files come with this package; paths then start at its folder."""
     revision: str | None = None
     """The commit in the repository; None for the newest."""
     licence_url: str = ""
-    """Where the licence can be read."""
+    """URL of the text of the licence."""
     licence_note: str = ""
-    """What else is to be known about it."""
+    """Remarks on the licence."""
     gigabytes: float | None = None
-    """Size of all files, if not each one's is known."""
+    """Size of all files together, if the sizes of the single files are not known."""
     architecture: dict[str, Any] = field(default_factory=dict)
-    """The network's numbers, by the names of its configuration class."""
+    """Sizes of the network, by the field names of its configuration class."""
     input: dict[str, Any] = field(default_factory=dict)
-    """What its pictures must be like: background, framing, cameras."""
+    """Requirements on its input pictures: background, framing, cameras."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Of our own ones: how they were trained, on what, and how good they became."""
+    """For our own networks: how and on what they were trained, and their quality."""
     home: Path | None = None
-    """The folder that its files' paths start at if they come with another package; None: with this one. Not in YAML."""
+    """For a checkpoint that comes with another package, the folder at which its files' paths start; None: this
+    package's. Not in YAML."""
 
     @property
     def is_non_commercial(self) -> bool:
@@ -76,20 +77,20 @@ class Checkpoint:
 
     @property
     def comes_with(self) -> str | None:
-        """The package that brings its files; None if they have to be fetched."""
+        """The package that contains its files; None if they have to be fetched."""
         if self.repository is not None:
             return None
         return "img3d" if self.home is None else self.home.name
 
     @property
     def size(self) -> str:
-        """Of all files together, for people."""
+        """The size of all files together, with its unit."""
         size = sum(file.size or 0 for file in self.files) if self.gigabytes is None else 1e9 * self.gigabytes
         return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def configs_folder() -> Path:
-    """The folder of YAML files: inside the package where that is installed, beside it in a checkout."""
+    """The folder of the YAML files: inside the installed package, or beside it in a checkout."""
     installed = PACKAGE / "configs"
     return installed if installed.is_dir() else PACKAGE.parent / "configs"
 
@@ -98,8 +99,8 @@ def configs_folder() -> Path:
 def checkpoints() -> dict[str, Checkpoint]:
     """All checkpoints by name, sorted: ours, and those of packages that add generators.
 
-    Files in a folder that are about something else have no `kind`. Other packages' files that make no sense are left
-    out, with a line each.
+    YAML files without `kind` are about something else and are skipped. Invalid files of other packages are skipped
+    with a warning.
     """
     found = {path.stem: read_checkpoint(path) for path in configs_folder().glob("*.yaml") if "kind" in _content(path)}
     for folder in dict.fromkeys(row.configs for row in rows().values() if row.configs is not None):
@@ -116,7 +117,7 @@ def checkpoint(name: str) -> Checkpoint:
     """The checkpoint of this name.
 
     Raises:
-        InputError: there is none.
+        InputError: There is none.
     """
     known = checkpoints()
     if name not in known:
@@ -125,14 +126,14 @@ def checkpoint(name: str) -> Checkpoint:
 
 
 def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
-    """Reads one YAML file. What it doesn't say is taken from the file beside it that it is `like`, if it names one.
+    """Reads a YAML file. Fields that it lacks are taken from the file beside it that its field `like` names, if any.
 
     Args:
         path: The file.
-        home: The folder that the files of a checkpoint without a repository lie in; None: this package's.
+        home: The folder of the files of a checkpoint without a repository; None: this package's.
 
     Raises:
-        ValueError: it does not describe a checkpoint.
+        ValueError: The file does not describe a checkpoint.
     """
     content = _content(path)
     try:
@@ -141,7 +142,7 @@ def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a checkpoint: {error}") from error
     wrong = [
-        f"its name is {described.name}" if described.name != path.stem else "",
+        f"its name is {described.name}, unlike the file's" if described.name != path.stem else "",
         "it has no files" if not files else "",
         *(
             f"the sha256 of {file.path} is not text of hexadecimal digits"
@@ -156,7 +157,7 @@ def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists in a configuration as tuples, which classes of configurations have."""
+    """Converts lists in a configuration to tuples, as configuration classes have them."""
     if isinstance(value, dict):
         return {key: _tuples(entry) for key, entry in value.items()}
     return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
@@ -169,12 +170,12 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _made(kind: type[Described], content: dict[str, Any]) -> Described:
-    """What a part of a YAML file describes.
+    """Creates an object from a part of a YAML file.
 
     Raises:
-        TypeError: it names other fields than `kind` has, or lacks one.
+        TypeError: The content names other fields than `kind` has, or lacks one.
     """
     unknown = content.keys() - {known.name for known in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown:
-        raise TypeError(f"nobody knows what {', '.join(sorted(map(str, unknown)))} means")
+        raise TypeError(f"unknown fields: {', '.join(sorted(map(str, unknown)))}")
     return kind(**content)

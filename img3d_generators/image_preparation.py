@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What generators take: one object, cut out, in the middle of a square picture of the size that they know."""
+"""Prepares the input of generators: an object, cut out and centred in a square picture of the required size."""
 
 from __future__ import annotations
 
@@ -29,26 +29,28 @@ from img3d_pictures.photo_folders import image_files
 from img3d_pictures.reading import read_upright
 
 PREPARED_SIZE = 512
-"""Height and width in pixels of what Zero123++ is given."""
+"""Height and width in pixels of the input of Zero123++."""
 LONGEST_SIDE = 2048
-"""What larger photos are reduced to at once: objects of a quarter of their width are still large enough then."""
+"""Larger photos are reduced to this longer side at once; objects of a quarter of their width are still large enough
+then."""
 MIN_SIDE = 16
-"""Pixels that a picture, and the object in it, must have."""
+"""Minimum size in pixels of a picture, and of the object in it."""
 OPAQUE = 250
-"""Alpha, of 255, from which on pixels count as opaque: a picture that has no other ones has nothing cut out."""
+"""Pixels with at least this alpha, out of 255, count as opaque; a picture with only such pixels has no cut-out."""
 VISIBLE = 25
-"""Alpha, of 255, from which on pixels belong to the object when it is framed; what rembg leaves elsewhere does not."""
+"""Pixels with at least this alpha, out of 255, belong to the object when it is framed; this excludes the haze that
+rembg leaves."""
 
 OpenSession = Callable[[], Session]
 RGBA = npt.NDArray[np.uint8]
-"""`[H, W, 4]`, not premultiplied."""
+"""`[H, W, 4]`, straight alpha."""
 
 
 def single_images(path: Path) -> list[Path]:
-    """The image files that a path names: itself, or those in a folder, sorted as people number them.
+    """The image files at a path: the file itself, or those in a folder in natural order.
 
     Raises:
-        InputError: there is nothing, or no image.
+        InputError: There is nothing at the path, or no image.
     """
     if path.is_dir():
         images = image_files(path)
@@ -63,30 +65,30 @@ def single_images(path: Path) -> list[Path]:
 def prepared_image(
     path: Path, border_ratio: float = 0.2, size: int = PREPARED_SIZE, open_session: OpenSession = open_object_finder
 ) -> Float[Tensor, "4 S S"]:
-    """Reads an image, cuts its object out and puts that in the middle of a square.
+    """Reads an image, cuts out its object and centres it in a square.
 
     Args:
-        path: any image file; one with transparency says itself what the object is. Otherwise a plain background is
-            recognised, and before another the object is looked for.
-        border_ratio: share of the square's width that stays free, half of it on each side.
-        size: height and width of the square in pixels.
-        open_session: gives what finds the object before backgrounds that are not plain.
+        path: An image file. Its transparency, if any, defines the object; otherwise a plain background is
+            recognised, and in front of any other background the object is segmented.
+        border_ratio: Fraction of the square's width that stays free, half of it on each side.
+        size: Height and width of the square in pixels.
+        open_session: Returns the segmentation model for backgrounds that are not plain.
 
     Returns:
-        RGBA in [0, 1], not premultiplied.
+        RGBA in [0, 1], straight alpha.
 
     Raises:
-        InputError: it is no image, too small, or has nothing in it.
+        InputError: The file is not an image, is too small, or shows nothing.
     """
     pixels = recentred(cut_out(path, open_session), border_ratio, size, path)
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def cut_out(path: Path, open_session: OpenSession = open_object_finder) -> RGBA:
-    """An image, upright and not too large, with the object's coverage of each pixel as its alpha.
+    """Reads an image, upright and limited in size, with the object's coverage of each pixel as alpha.
 
     Raises:
-        InputError: as `prepared_image`.
+        InputError: As in `prepared_image`.
     """
     pixels = read_upright(path, LONGEST_SIDE)
     height, width = pixels.shape[:2]
@@ -103,7 +105,7 @@ def cut_out(path: Path, open_session: OpenSession = open_object_finder) -> RGBA:
         warn(
             f"{path} has no transparent or plain background: its object is guessed from its colours (GrabCut). Look at "
             "input.png beside the views; a PNG with a transparent background, or pip install 'img3d[background]', "
-            "makes sure"
+            "is more reliable"
         )
         return cut_by_grabcut(rgb)
     mask = session.predict(Image.fromarray(rgb))[0].convert("L").resize((width, height))
@@ -111,18 +113,18 @@ def cut_out(path: Path, open_session: OpenSession = open_object_finder) -> RGBA:
 
 
 def recentred(pixels: RGBA, border_ratio: float, size: int, name: Path) -> RGBA:
-    """The object in the middle of a square, as large as the border permits, as LGM and Zero123++ frame it.
+    """Centres the object in a square, as large as the border permits, in the framing of LGM and Zero123++.
 
-    Specks far from it, which removing a background often leaves, do not count.
+    Distant specks, which removing a background often leaves, are ignored.
 
     Args:
-        pixels: an image with alpha.
-        border_ratio: share of the square's width that stays free.
-        size: height and width of the square.
-        name: of the image, for messages.
+        pixels: The image, with alpha.
+        border_ratio: Fraction of the square's width that stays free.
+        size: Height and width of the square in pixels.
+        name: The image's name, for messages.
 
     Raises:
-        InputError: nothing is visible, or almost nothing.
+        InputError: Nothing, or almost nothing, is visible.
     """
     is_object = without_specks(pixels[..., 3] >= VISIBLE)
     rows, columns = (np.flatnonzero(is_object.any(axis=axis)) for axis in (1, 0))
@@ -131,28 +133,28 @@ def recentred(pixels: RGBA, border_ratio: float, size: int, name: Path) -> RGBA:
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     longest = max(bottom - top, right - left)
     if longest < MIN_SIDE:
-        raise InputError(f"the object in {name} is only {longest} pixels large; give a picture closer to it")
+        raise InputError(f"the object in {name} has only {longest} pixels; give a larger picture of it")
     scale = size * (1 - border_ratio) / longest
     width, height = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))
     cropped = Image.fromarray(pixels[top:bottom, left:right])
     square = Image.new("RGBA", (size, size))
-    resized = cropped.resize((width, height), Image.Resampling.BICUBIC)  # premultiplies: edges keep their colour
+    resized = cropped.resize((width, height), Image.Resampling.BICUBIC)  # on premultiplied colours: clean edges
     square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return np.array(square)
 
 
 def to_pil(image: Float[Tensor, "4 S S"]) -> Image.Image:
-    """A prepared image as Pillow has it."""
+    """A prepared image as a Pillow image."""
     return Image.fromarray((255 * image).round().byte().permute(1, 2, 0).numpy())
 
 
 def matted(views: PosedViews, background: int, session: Session) -> PosedViews:
-    """Views painted on grey, on white instead, and with their alpha.
+    """Replaces the grey background of views by white, and adds their alpha.
 
     Args:
-        views: as Zero123++ paints them.
-        background: the grey value, of 255; it is known, so that mixtures with it at the edges can be undone.
-        session: finds the object.
+        views: Views generated by Zero123++.
+        background: The grey value, out of 255. Since it is known, it can be subtracted from mixed pixels at edges.
+        session: The segmentation model.
     """
     grey = background / 255
     alphas = []

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LGM (Tang et al. 2024, arXiv 2402.05054): a few posed views of an object → Gaussians, in one pass of a U-Net.
+"""LGM (Tang et al. 2024, arXiv 2402.05054): turns a few posed views of an object into Gaussians in one pass of a
+U-Net.
 
-Every pixel of every view becomes one Gaussian; the views see each other through attention in the U-Net's coarse levels.
-Nothing in the network depends on how many views there are: the published weights were trained on 4, and take 6.
+Every pixel of every view becomes one Gaussian; attention in the U-Net's coarse levels connects the views. The
+network does not depend on the number of views: the published weights were trained on 4 and also accept 6.
 """
 
 from __future__ import annotations
@@ -26,37 +27,38 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NUM_HEADS = 16
 RESIDUAL_SCALE = math.sqrt(0.5)
-"""Keeps the variance of the sum of two branches that of one."""
+"""Keeps the variance of a sum of two branches equal to that of one."""
 VALUES_PER_GAUSSIAN = 14
-"""Position 3, opacity 1, scale 3, rotation 4 (w, x, y, z), rgb 3: the order of the network's output channels."""
+"""The order of the network's output channels: position 3, opacity 1, scale 3, rotation 4 (w, x, y, z), rgb 3."""
 
 PRE_FIX_NAMES = ("model.safetensors", "model_fp16.safetensors")
-"""Published before a fix of how rotations are normalised; the same keys, shapes and size as the files that replaced
-them, so that their names are all that tells them apart."""
+"""Files that were published before a fix of the normalisation of rotations. Keys, shapes and sizes are the same as
+in the files that replaced them; only the names differ."""
 FIXED_SHA256 = ("744d6324", "186631d0")
-"""How the checksums of the files that replaced them begin: model_fp16_fixrot and model_fixrot.safetensors."""
+"""First digits of the SHA-256 of the replacements, model_fp16_fixrot.safetensors and model_fixrot.safetensors."""
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The shape of a U-Net; the default values are those of the published LGM, 'big'."""
+    """The architecture of a U-Net; the defaults are those of the published LGM, "big"."""
 
     in_channels: int = 9
-    """Of the input: 3 of colour, 6 of Plücker rays."""
+    """Channels of the input: 3 of colour, 6 of Plücker rays."""
     out_channels: int = VALUES_PER_GAUSSIAN
-    """Of the output."""
+    """Channels of the output."""
     down_channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 1024)
-    """Of each level on the way down; every level halves height and width."""
+    """Channels of each level of the encoder; every level halves height and width."""
     down_attention: tuple[bool, ...] = (False, False, False, True, True, True)
-    """Which of these levels look at all views at once."""
+    """Which of these levels have attention over all views."""
     up_channels: tuple[int, ...] = (1024, 1024, 512, 256, 128)
-    """Of each level on the way up, the coarsest first. With one level less than down, the output is half as large."""
+    """Channels of each level of the decoder, the coarsest first. With one level less than the encoder, the output is
+    half as large."""
     up_attention: tuple[bool, ...] = (True, True, True, False, False)
-    """Which of these levels look at all views at once."""
+    """Which of these levels have attention over all views."""
     layers_per_block: int = 2
-    """Residual blocks in each level on the way down; on the way up there is one more."""
+    """Residual blocks in each level of the encoder; the decoder has one more per level."""
     num_groups: int = 32
-    """Of the group normalisations."""
+    """Number of groups of the group normalisations."""
 
 
 LGM_INPUT_SIZE = 256
@@ -70,11 +72,12 @@ LGM_CONFIGS = {
         up_attention=(True, False, False),
     ),
 }
-"""The authors' three sizes. Inputs are 256 x 256; outputs 128 x 128 per view for 'big', 64 x 64 for the other two."""
+"""The authors' three sizes. Inputs are 256 x 256; outputs per view are 128 x 128 for "big" and 64 x 64 for the other
+two."""
 
 
 class LGM(nn.Module):
-    """The network. `forward` gives its raw output, `generate` the Gaussians of one object."""
+    """The network. `forward` returns its raw output, `generate` the Gaussians of one object."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -82,16 +85,17 @@ class LGM(nn.Module):
         self.conv = nn.Conv2d(config.out_channels, config.out_channels, 1)
 
     def forward(self, views: Float[Tensor, "B V C H W"]) -> Float[Tensor, "B V D h w"]:
-        """The channels of every pixel's Gaussian, before their activations."""
+        """The channels of each pixel's Gaussian, before the activations."""
         raw = self.conv(self.unet(views.flatten(0, 1), num_views=views.shape[1]))
         return raw.unflatten(0, views.shape[:2])
 
     @torch.no_grad()
     def generate(self, views: Float[Tensor, "V 9 S S"]) -> ActivatedGaussians:
-        """The Gaussians that `views` show, in the world of their rays, one per output pixel: view by view, row by row.
+        """Generates the Gaussians of `views`, in the world of their rays, one per output pixel: view by view, row by
+        row.
 
         Args:
-            views: as `network_input` makes them; the first one's pose should be [I | (0, 0, 1.5)].
+            views: The output of `network_input`; the first pose should be [I | (0, 0, 1.5)].
         """
         raw = self(views.to(self.conv.weight)[None])[0]
         return activated(raw.float().permute(0, 2, 3, 1).reshape(-1, VALUES_PER_GAUSSIAN))
@@ -100,13 +104,13 @@ class LGM(nn.Module):
 def network_input(
     images: Float[Tensor, "V 3 H W"], camera_to_worlds: Float[Tensor, "V 3 4"], fov: float, size: int = LGM_INPUT_SIZE
 ) -> Float[Tensor, "V 9 S S"]:
-    """What LGM takes: ImageNet-normalised colours and the rays through the pixels.
+    """LGM's input: ImageNet-normalised colours, and the rays through the pixels.
 
     Args:
-        images: square pictures on white, in [0, 1].
+        images: Square pictures on white, in [0, 1].
         camera_to_worlds: OpenGL axes, at distance 1.5 from the origin.
-        fov: field of view of the pictures in degrees.
-        size: what height and width are resized to.
+        fov: Field of view of the pictures in degrees.
+        size: Height and width to which the pictures are resized.
     """
     mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     images = interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
@@ -114,7 +118,7 @@ def network_input(
 
 
 def activated(raw: Float[Tensor, "N 14"]) -> ActivatedGaussians:
-    """LGM's activations: positions within [-1, 1], scales around 0.07."""
+    """Applies LGM's activations: positions within [-1, 1], scales around 0.07."""
     position, opacity, scale, rotation, rgb = raw.split([3, 1, 3, 4, 3], dim=-1)
     return ActivatedGaussians(
         means=position.clamp(-1, 1),
@@ -126,20 +130,20 @@ def activated(raw: Float[Tensor, "N 14"]) -> ActivatedGaussians:
 
 
 def load_lgm(path: Path, config: UNetConfig = LGM_CONFIGS["big"], dtype: torch.dtype = torch.float32) -> LGM:
-    """The network with the weights of a safetensors file, ready to generate.
+    """Loads the network with the weights of a safetensors file, ready to generate.
 
     Args:
-        path: the file, in float32 or float16.
-        config: the architecture that the weights are for.
-        dtype: what to compute in: float32, bfloat16 or float16.
+        path: The file, in float32 or float16.
+        config: The architecture of the weights.
+        dtype: Data type of the computation: float32, bfloat16 or float16.
 
     Raises:
-        InputError: the file is missing, damaged, for another network, or from before the fix of rotations.
+        InputError: The file is missing, damaged, for another network, or from before the fix of rotations.
     """
     if path.name in PRE_FIX_NAMES and path.is_file() and not sha256_of(path).startswith(FIXED_SHA256):
         raise InputError(
-            f"{path} is LGM from before its rotations were fixed, and would give wrong Gaussians: use "
-            "model_fp16_fixrot.safetensors of the same repository (or rename the file if it is a training of your own)"
+            f"{path} is from before a fix of LGM's rotations, and would give wrong Gaussians: use "
+            "model_fp16_fixrot.safetensors of the same repository (or rename the file if you trained it yourself)"
         )
     with torch.device("meta"):
         model = LGM(config)
@@ -148,13 +152,14 @@ def load_lgm(path: Path, config: UNetConfig = LGM_CONFIGS["big"], dtype: torch.d
 
 
 class UNet(nn.Module):
-    """LGM's U-Net: residual blocks, attention over all views in the coarse levels, skips from every block."""
+    """LGM's U-Net: residual blocks, attention over all views in the coarse levels, and skip connections from every
+    block."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         channels, groups, layers = config.down_channels[0], config.num_groups, config.layers_per_block
         self.conv_in = nn.Conv2d(config.in_channels, channels, 3, padding=1)
-        skips = [channels]  # channels of what the way down leaves for the way up
+        skips = [channels]  # channels of the skip connections
 
         self.down_blocks = nn.ModuleList()
         for level, (out_channels, attention) in enumerate(
@@ -179,7 +184,7 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(channels, config.out_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "BV C H W"], num_views: int) -> Float[Tensor, "BV D h w"]:
-        """Height and width must be divisible by 2 once for every level but the last."""
+        """Height and width have to be divisible by 2 for each level but the last."""
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
@@ -191,7 +196,7 @@ class UNet(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """One level on the way down; adds what it makes to `skips`."""
+    """One level of the encoder; appends its outputs to `skips`."""
 
     def __init__(
         self, in_channels: Sequence[int], out_channels: int, attention: bool, downsample: bool, groups: int
@@ -223,7 +228,7 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level on the way up; takes from `skips` what the way down left last."""
+    """One level of the decoder; pops the encoder's outputs from `skips`."""
 
     def __init__(
         self, in_channels: Sequence[int], out_channels: int, attention: bool, upsample: bool, groups: int
@@ -241,7 +246,7 @@ class UpBlock(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Two normalised convolutions beside a shortcut."""
+    """Two convolutions with group normalisation and a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
         super().__init__()
@@ -258,7 +263,7 @@ class ResnetBlock(nn.Module):
 
 
 class MVAttention(nn.Module):
-    """Self-attention over the pixels of all views of an object together, with no notion of which view they are of."""
+    """Self-attention over the pixels of all views of an object together, without an encoding of the view."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -286,7 +291,7 @@ class Attention(nn.Module):
 
 
 class NoAttention(nn.Module):
-    """Stands where a level has no attention."""
+    """Placeholder for levels without attention."""
 
     def forward(self, x: Tensor, num_views: int) -> Tensor:
         return x

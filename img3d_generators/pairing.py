@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which stages go together, and which generator is used: the best whose weights are here, or the one that was named.
+"""Chooses a generator and its stages: the named one, or the best one whose weights are installed. Checks that stages
+fit together.
 
-A network takes views of the cameras and the framing that it was trained on. A generator that makes Gaussians of an
-image at once stands for both stages: its views are renders, which nothing else takes.
+A network takes views with the cameras and framing that it was trained on. A generator that makes Gaussians from an
+image in one step serves as both stages: its views are renders, which no other network takes.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from img3d_generators.weights import available
 
 @dataclass(frozen=True)
 class Choice:
-    """A generator and its stages; one without stages has its own name for both."""
+    """A generator and its stages; a generator without stages is named for both."""
 
     generator: Generator
-    """What the user asked for, or the best one."""
+    """The generator that the user named, or the best one."""
     view_generator: str
-    """What makes the views."""
+    """The stage that makes the views."""
     network: str
-    """What makes the asset."""
+    """The stage that makes the asset."""
 
     @property
     def has_stages(self) -> bool:
-        """Whether views are made on the way."""
+        """Whether views are made first."""
         return self.view_generator != self.network
 
     @property
@@ -41,16 +42,16 @@ class Choice:
 
 
 def choose(name: str, view_generator: str = "auto", network: str = "auto", gives: Gives | None = None) -> Choice:
-    """The generator of this name with its best stages whose weights are here.
+    """The named generator with the best stages whose weights are installed.
 
     Args:
-        name: A row's, or "auto" or "object" for the best whose weights are here.
+        name: The name of a row, or "auto" or "object" for the best one whose weights are installed.
         view_generator: The stage that makes views, or "auto".
         network: The stage that makes the asset, or "auto".
-        gives: Only generators that make this.
+        gives: Consider only generators of this kind of asset.
 
     Raises:
-        InputError: There is none of this name, stages do not fit, or weights are not here.
+        InputError: The name is unknown, the stages do not fit together, or weights are missing.
     """
     choices = _choices(name, view_generator, network, gives)
     here = next((choice for choice in choices if not choice.missing), None)
@@ -61,38 +62,38 @@ def choose(name: str, view_generator: str = "auto", network: str = "auto", gives
 
 
 def better_than(choice: Choice) -> Choice | None:
-    """What would make the same kind of asset better, if its weights were here; None if nothing would."""
+    """The best generator of the same kind of asset, if it is better than the chosen one; None otherwise."""
     better = [row for row in generators(choice.generator.gives) if row.rank > choice.generator.rank]
     return _choices(better[0].name, "auto", "auto", None)[0] if better else None
 
 
 def about(choice: Choice) -> str:
-    """One line: what is used, and what would be better and how to have it."""
+    """One line that says what is used, what would be better, and how to get it."""
     stages = f" ({choice.view_generator}, then {choice.network})" if choice.has_stages else ""
     line = f"Generator: {choice.generator.name}{stages}: {title_of(choice.generator)}."
     better = better_than(choice)
     if better is None:
         return line
-    return f"{line} Better: {better.generator.name}, with its weights: {how_to_fetch(better.missing)}"
+    return f"{line} Better: {better.generator.name}, whose weights are missing: {how_to_fetch(better.missing)}"
 
 
 def how_to_fetch(names: Sequence[str]) -> str:
-    """What to run to have these checkpoints, in one line."""
+    """The commands that fetch these checkpoints, in one line."""
     return ", and ".join(_how_to_fetch(name) for name in names)
 
 
 def best_view_generator() -> str:
-    """The best of what makes views whose weights are on this machine."""
+    """The best view generator whose weights are on this machine."""
     return next(name for name in view_generators() if not missing_checkpoints(row(name).checkpoints))
 
 
 def view_generators() -> list[str]:
-    """All that make views, best ones first."""
+    """All view generators, best ones first."""
     return [row.name for row in _by_rank() if row.gives == "views" or _renders_views(row)]
 
 
 def network_for(view_generator: str) -> str:
-    """The network that takes a view generator's views.
+    """The best network for the views of a view generator.
 
     Raises:
         InputError: There is no such view generator.
@@ -101,7 +102,7 @@ def network_for(view_generator: str) -> str:
 
 
 def networks_for(view_generator: str) -> list[str]:
-    """All networks that take a view generator's views, best ones first.
+    """All networks for the views of a view generator, best ones first.
 
     Raises:
         InputError: There is no such view generator.
@@ -115,29 +116,29 @@ def networks_for(view_generator: str) -> list[str]:
 
 
 def check_pair(view_generator: str, network: str) -> None:
-    """Check that a network was made for the cameras and the framing of a view generator.
+    """Checks that a network was trained on the cameras and framing of a view generator.
 
     Raises:
-        InputError: It was not; the message names those that were.
+        InputError: It was not; the message names networks that were.
     """
     fitting = networks_for(view_generator)
     if row(network).name not in fitting:
         raise InputError(
             f"{network} does not take the views of {view_generator}: it was trained on other cameras and another "
-            f"framing. For these views --pipeline.network may be {' or '.join(fitting)}; or leave it out"
+            f"framing. For these views set --pipeline.network to {' or '.join(fitting)}, or leave it out"
         )
 
 
 def missing_checkpoints(names: Sequence[str] | dict[str, None]) -> list[str]:
-    """Those that are not on this machine, or not known."""
+    """The names of checkpoints that are not on this machine, or unknown."""
     return [name for name in names if name not in checkpoints() or available(name) is None]
 
 
 def input_of(generator: Generator) -> InputView:
-    """Framing and camera of a generator's image.
+    """Framing and camera of a generator's input image.
 
     Raises:
-        InputError: Neither its row nor its checkpoint says what they are.
+        InputError: Neither the row nor the checkpoint specifies them.
     """
     if generator.input is not None:
         return generator.input
@@ -149,12 +150,12 @@ def input_of(generator: Generator) -> InputView:
 
 
 def title_of(generator: Generator) -> str:
-    """What a row does, in one line."""
+    """The description of a row, in one line."""
     return generator.title or checkpoint(generator.checkpoints[0]).title
 
 
 def _choices(name: str, view_generator: str, network: str, gives: Gives | None) -> list[Choice]:
-    """All that a user may have meant, best ones first; at least one."""
+    """All choices that match the request, best ones first; at least one."""
     if view_generator != "auto" and network != "auto":
         check_pair(view_generator, network)
     of_name = generators(gives) if name in AUTO else [row(name)]
@@ -167,13 +168,13 @@ def _choices(name: str, view_generator: str, network: str, gives: Gives | None) 
     if choices:
         return choices
     if name not in AUTO and of_name[0].gives == "views":
-        raise InputError(f"{name} makes views, which networks take: give it as the view generator")
+        raise InputError(f"{name} makes views, not an asset: give it as the view generator")
     asked = [row(stage).name for stage in (view_generator, network) if stage != "auto"]
     raise InputError(f"{'no generator' if name in AUTO else name} has {' and '.join(asked)} for a stage")
 
 
 def _pairs(generator: Generator) -> list[tuple[str, str]]:
-    """The stages of a generator: what makes views, what makes the asset; best ones first."""
+    """Pairs (view generator, network) for a generator, best ones first."""
     if generator.is_whole and generator.load:
         return [(generator.name, generator.name)]
     networks = generator.networks or (generator.name,) * (generator.takes == "views")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simple textured objects, made from a seed: what img3d-tiny was trained on and is measured with.
+"""Simple textured objects generated from a seed: the training and test data of img3d-tiny.
 
-An object stands upright; it is one solid or a few that touch. Each solid is a profile swept around an axis, which gives
-ellipsoids, boxes, cylinders, superquadrics, cones, pyramids, capsules, rings and vases; each has a solid texture of a
-few colours; one soft light from above is baked in. The surface is covered with flat Gaussians, so that our own kernels
-render it.
+An object stands upright and consists of one solid or a few that touch. Each solid is a profile swept around an axis,
+which gives ellipsoids, boxes, cylinders, superquadrics, cones, pyramids, capsules, rings and vases; each has a
+procedural texture of a few colours. One soft light from above is baked in. The surface is covered with flat
+Gaussians, so that our own kernels can render it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from img3d_assets.color_values import without_white
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
 
 GRID = 48
-"""Quadrilaterals along and around a solid, from which surface points are drawn."""
+"""Number of quadrilaterals along and around a solid, from which surface points are drawn."""
 NUM_GAUSSIANS = 10_000
 NUM_COLOURS = 4
-"""Of an object; its solids share them."""
+"""Colours of an object, shared by its solids."""
 MAX_RADIUS = 0.5
-"""Nothing of an object is farther from the origin."""
+"""Maximum distance of any point of an object from the origin."""
 
 Split = Literal["train", "held-out"]
 Array = np.ndarray
 
 
 def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
-    """The object of a seed; the same one on every machine.
+    """Generates the object of a seed, the same one on every machine.
 
     Args:
-        seed: any number from 0.
-        split: objects to train on, or others that no training sees.
+        seed: A number from 0.
+        split: Objects for training, or others that are never trained on.
     """
     rng = _generator(seed, split)
     palette = np.stack([_random_colour(rng) for _ in range(NUM_COLOURS)])
@@ -53,7 +53,7 @@ def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
     size = np.linalg.norm(corners - middle, axis=1).max()
     grids = (grids - middle) * (rng.uniform(0.8, 1.0) * MAX_RADIUS / size)
 
-    # Equal numbers of points per area over all parts: one Gaussian covers the same area everywhere.
+    # The number of points per area is the same for all parts, so that every Gaussian covers the same area.
     cross = np.cross(grids[:, 1:, :-1] - grids[:, :-1, 1:], grids[:, 1:, 1:] - grids[:, :-1, :-1])  # outward
     areas = np.linalg.norm(cross, axis=-1) / 2
     evenly = (np.arange(NUM_GAUSSIANS) + rng.random(NUM_GAUSSIANS)) / NUM_GAUSSIANS
@@ -71,7 +71,8 @@ def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
     light /= np.linalg.norm(light)
     shade = 0.78 + 0.22 * (normals @ light)
     spacing = np.sqrt(areas.sum() / NUM_GAUSSIANS)
-    # The shortest rotation that takes +z to the normal; from -z every one is, so that the sum needs a little help.
+    # The shortest rotation that takes +z to the normal. For -z it is not unique; the small summand avoids dividing by
+    # 0.
     quats = np.stack([1 + normals[:, 2] + 1e-6, -normals[:, 1], normals[:, 0], np.zeros(NUM_GAUSSIANS)], axis=1)
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
     return ActivatedGaussians(
@@ -85,39 +86,39 @@ def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
 
 @dataclass
 class ObjectViews:
-    """Pictures of one object from all around."""
+    """Views of one object from all around."""
 
     rgb: Float[Tensor, "V 3 S S"]
     """On white, in [0, 1]."""
     alpha: Float[Tensor, "V 1 S S"]
     camera_to_worlds: Float[Tensor, "V 3 4"]
-    """Look at the origin from LGM's distance with LGM's field of view; y up."""
+    """Poses that look at the origin from LGM's distance with LGM's field of view; y up."""
     surface: Float[Tensor, "N 3"]
-    """Points all over the object."""
+    """Points on the object's surface."""
 
     def rgba(self, view: int) -> Float[Tensor, "4 S S"]:
-        """A view with its background transparent, not premultiplied."""
+        """A view with a transparent background, straight alpha."""
         return torch.cat([without_white(self.rgb[view], self.alpha[view]), self.alpha[view]])
 
     def psnr(self, pictures: Float[Tensor, "M 3 S S"], views: Sequence[int]) -> Float[Tensor, "M"]:
-        """Of pictures that should be these views."""
+        """PSNR in dB of pictures that should be these views."""
         error = (pictures.clamp(0, 1) - self.rgb[list(views)].to(pictures)).square().mean(dim=(1, 2, 3))
         return -10 * error.log10()
 
 
 @torch.no_grad()
 def object_views(seed: int, split: Split, num_inputs: int, num_novel: int, size: int = 128) -> ObjectViews:
-    """First the views that may be given to a network, then those it should predict.
+    """Renders views that may be given to a network, followed by views that it should predict.
 
-    Inputs are from every azimuth, at eye level or a little above (-5° to 25°). Novel views are spread evenly around
-    the object, at elevations of -20° to 45°.
+    Input views have any azimuth and an elevation at eye level or a little above (-5° to 25°). Novel views are spread
+    evenly around the object, at elevations of -20° to 45°.
 
     Args:
-        seed: the object.
-        split: which set it is of.
-        num_inputs: number of input views.
-        num_novel: number of novel views.
-        size: height and width in pixels.
+        seed: The object's seed.
+        split: The set to which the object belongs.
+        num_inputs: Number of input views.
+        num_novel: Number of novel views.
+        size: Height and width in pixels.
     """
     rng = _generator(seed, split, stream=1)
     around = rng.uniform(0, 360) + (np.arange(num_novel) + rng.random(num_novel)) * 360 / max(num_novel, 1)
@@ -134,9 +135,9 @@ class _Part:
     """One solid."""
 
     local: Float[Array, "G H 3"]
-    """Grid of surface points about as large as the unit sphere, where the texture lives."""
+    """Grid of surface points, about the size of the unit sphere, on which the texture is defined."""
     grid: Float[Array, "G H 3"]
-    """The same points stretched and turned."""
+    """The same points, stretched and rotated."""
     texture: str
     colours: Float[Array, "4 3"]
     axis: Float[Array, "3"]
@@ -174,7 +175,7 @@ class _Part:
 def _random_part(rng: np.random.Generator, index: int, palette: Float[Array, "4 3"]) -> _Part:
     local = _swept(*_random_profile(rng))
     width, height, flatness = rng.uniform(0.45, 1.0, 3)
-    depth = width * flatness if rng.random() < 0.1 else width  # most things are as deep as they are wide
+    depth = width * flatness if rng.random() < 0.1 else width  # most objects are as deep as they are wide
     stretch = np.array([width, height, depth]) * (1.0 if index == 0 else rng.uniform(0.4, 0.9))
     turn = _random_rotation(rng) if index and rng.random() < 0.25 else Rotation.identity()
     texture = rng.choice(
@@ -194,8 +195,8 @@ def _random_part(rng: np.random.Generator, index: int, palette: Float[Array, "4 
 
 
 def _random_profile(rng: np.random.Generator) -> tuple[Float[Array, "G 2"], float]:
-    """A curve (distance from the axis, height), counterclockwise around the solid, and how the sweep is shaped: 1 is
-    round, 0 square."""
+    """A random profile: a curve (distance from the axis, height), counterclockwise around the solid, and the
+    exponent of the cross-section: 1 is round, 0 square."""
     t = np.linspace(0, 1, GRID + 1)
     arc = np.pi * (t - 0.5)
     kind = rng.choice(
@@ -239,7 +240,7 @@ def _swept(profile: Float[Array, "G 2"], exponent: float) -> Float[Array, "G H 3
 
 
 def _attached(grids: list[Float[Array, "G H 3"]], rng: np.random.Generator) -> Float[Array, "P G H 3"]:
-    """The first grid, and the others moved so that their middle is on its surface: on top, or anywhere."""
+    """Attaches grids to the first one: they are moved so that their centres are on its surface, on top or anywhere."""
     moved = [grids[0]]
     for grid in grids[1:]:
         corners = grids[0].reshape(-1, 3)
@@ -252,7 +253,7 @@ def _attached(grids: list[Float[Array, "G H 3"]], rng: np.random.Generator) -> F
 def _between(
     grids: Float[Array, "P G H 3"], part: Array, row: Array, column: Array, along: Array, around: Array
 ) -> Float[Array, "N 3"]:
-    """Points inside quadrilaterals, bilinearly."""
+    """Points inside quadrilaterals, by bilinear interpolation."""
     low = grids[part, row, column] * (1 - around) + grids[part, row, column + 1] * around
     high = grids[part, row + 1, column] * (1 - around) + grids[part, row + 1, column + 1] * around
     return low * (1 - along) + high * along
@@ -272,7 +273,7 @@ def _power(values: Array, exponent: float) -> Array:
 
 
 def _step(values: Array) -> Array:
-    """0 below 0, 1 above, with a soft edge that does not alias at 128 pixels."""
+    """A step from 0 to 1 at 0, with a soft edge that does not alias at 128 pixels."""
     return np.clip(0.5 + 4 * values, 0, 1)
 
 

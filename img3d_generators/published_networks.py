@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published networks together: an image → six views (Zero123++) → Gaussians (LGM)."""
+"""The published networks combined: an image → six views (Zero123++) → Gaussians (LGM)."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def image_to_views(
     """Six views of the object in an image, by Zero123++.
 
     Args:
-        path: an image file of one object.
-        name: of the checkpoint: zero123plus-v1.1, zero123plus-v1.2 or instantmesh-zero123plus-white.
-        num_steps: of denoising: 28, or up to 75 for fine detail.
-        guidance: how far to go beyond the unguided prediction.
-        seed: of all noise; the same views come of the same seed, on a CPU or a GPU.
-        dtype: what to compute in; None is `default_dtype`.
-        device: where; None is CUDA if there is a device.
-        open_session: gives what finds objects in images without transparency, and in views painted on grey.
-        progress: goes around the denoising steps.
+        path: An image file of one object.
+        name: The checkpoint: zero123plus-v1.1, zero123plus-v1.2 or instantmesh-zero123plus-white.
+        num_steps: Number of denoising steps: 28, or up to 75 for fine detail.
+        guidance: Scale of classifier-free guidance.
+        seed: Random seed; the same seed gives the same views on a CPU and a GPU.
+        dtype: Data type of the computation; None is `default_dtype`.
+        device: Device of the computation; None is CUDA if available.
+        open_session: Returns the segmentation model for images without transparency and for views on grey.
+        progress: Wraps the range of denoising steps.
 
     Returns:
-        The views, on white, and the image as it was given to the network.
+        The views, on white, and the prepared input image.
 
     Raises:
-        InputError: the weights are not here, or the image cannot be used.
+        InputError: The weights are missing, or the image cannot be used.
     """
     from img3d_generators.zero123plus.files import load_zero123plus
 
@@ -69,7 +69,7 @@ def image_to_views(
     open_once = cache(open_session)
     image = prepared_image(path, known.input["border_ratio"], open_session=open_once)
     background = known.input["background"]
-    session = open_once() if background != WHITE else None  # before what takes long
+    session = open_once() if background != WHITE else None  # before the slow part
     where = default_device() if device is None else torch.device(device)
     with CONSOLE.status(f"Loading {name}"):
         model = load_zero123plus(folder, background, dtype or default_dtype(where), where)
@@ -85,12 +85,12 @@ def published_lgm(
     """LGM with its published weights.
 
     Args:
-        name: of the checkpoint: lgm-big or lgm-big-fp32.
-        dtype: what to compute in; None is `default_dtype`.
-        device: where; None is CUDA if there is a device.
+        name: The checkpoint: lgm-big or lgm-big-fp32.
+        dtype: Data type of the computation; None is `default_dtype`.
+        device: Device of the computation; None is CUDA if available.
 
     Raises:
-        InputError: the weights are not here, or damaged.
+        InputError: The weights are missing or damaged.
     """
     known = checkpoint(name)
     where = default_device() if device is None else torch.device(device)
@@ -101,16 +101,16 @@ def published_lgm(
 def views_to_gaussians(
     views: PosedViews, network: LGM, mode: BridgeMode = "rescale", indices: Sequence[int] = DEFAULT_VIEWS
 ) -> ActivatedGaussians:
-    """Gaussians of the object that Zero123++'s six views show, by LGM from four of them.
+    """Generates Gaussians by LGM from four of Zero123++'s six views.
 
     Args:
-        views: all six.
-        network: ready to generate.
-        mode: how views of another lens than LGM's are brought to it: see `bridge`.
-        indices: which views LGM is given; the first one becomes its front.
+        views: All six views.
+        network: The network, ready to generate.
+        mode: How views are adapted to LGM's field of view: see `bridge`.
+        indices: The views that LGM gets; the first one becomes its front.
 
     Returns:
-        Those that can be seen, on the CPU, in the views' world: +z faces the viewer of the input image.
+        The visible Gaussians, on the CPU, in the views' world: +z faces the viewer of the input image.
     """
     bridged = bridge(views.pick(indices), mode)
     gaussians = network.generate(bridged.network_input())
@@ -118,7 +118,7 @@ def views_to_gaussians(
 
 
 def zero123plus_views(name: str) -> Callable[..., tuple[PosedViews, Tensor]]:
-    """What a row calls: a Zero123++ that makes views. It is loaded once the image has turned out to be usable."""
+    """Loader of rows: a Zero123++ that makes views. The network is loaded only after the image has been prepared."""
 
     def views(
         path: Path, seed: int = 0, num_steps: int = 28, guidance: float = 4.0
@@ -129,7 +129,7 @@ def zero123plus_views(name: str) -> Callable[..., tuple[PosedViews, Tensor]]:
 
 
 def lgm_gaussians(name: str) -> Callable[..., Gaussians]:
-    """What a row calls: an LGM that makes Gaussians of Zero123++'s views."""
+    """Loader of rows: an LGM that makes Gaussians from Zero123++'s views."""
     network = published_lgm(name)
 
     def gaussians(views: PosedViews, bridge: BridgeMode = "rescale") -> Gaussians:
@@ -139,13 +139,13 @@ def lgm_gaussians(name: str) -> Callable[..., Gaussians]:
 
 
 def default_device() -> torch.device:
-    """CUDA if there is a device, else the CPU."""
+    """CUDA if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """float16 on CUDA; on a CPU bfloat16 if it has instructions for it, else float32."""
+    """float16 on CUDA; on a CPU bfloat16 if it has instructions for it, otherwise float32."""
     if device.type == "cuda":
         return torch.float16
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older versions of torch
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions of torch
     return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every generator and every stage of one, a row each; other packages add theirs through an entry-point group.
+"""The registry of generators and their stages, one row each. Other packages add rows through an entry-point group.
 
-A row is data: what it names is imported when it is used. `ns-train img3d-NAME`, `img3d_generators.generate`,
-`img3d-weights list` and the table in docs/one-image.md are made from the rows.
+A row is data; the modules that it names are imported when they are used. `ns-train img3d-NAME`,
+`img3d_generators.generate`, `img3d-weights list` and the table in docs/one-image.md are made from the rows.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Literal
 from img3d_base.errors import InputError, warn
 
 GROUP = "img3d.generators"
-"""Entry points of this group are a `Generator` or a sequence of them."""
+"""An entry point of this group is a `Generator` or a sequence of them."""
 OUR_PACKAGE = "img3d_generators"
 AUTO = ("auto", "object")
-"""Names that stand for the best generator whose weights are here."""
+"""Names that stand for the best generator whose weights are installed."""
 
 Takes = Literal["image", "views", "text"]
 Gives = Literal["Gaussians", "Mesh", "Field", "views"]
@@ -29,13 +29,13 @@ Gives = Literal["Gaussians", "Mesh", "Field", "views"]
 
 @dataclass(frozen=True)
 class InputView:
-    """How a generator's input shows the object: framing, and the camera in the world of what comes out.
+    """How a generator's input shows the object: framing, and camera in the world of the output.
 
-    That world has y up; the camera stands on +z and looks at the origin.
+    This world has y up; the camera is on +z and looks at the origin.
     """
 
     border_ratio: float
-    """Share of the square picture's width that stays free beside the object."""
+    """Fraction of the square picture's width that stays free beside the object."""
     fov: float
     """Field of view in degrees, from edge to edge."""
     radius: float
@@ -44,34 +44,36 @@ class InputView:
 
 @dataclass(frozen=True)
 class Generator:
-    """What makes one thing of another: a whole generator, or a stage that others can stand for.
+    """A whole generator, or a stage of generators.
 
-    A generator of two stages has `networks`, and no `load` of its own: one of these makes its asset from views, and any
-    stage that gives such views makes them.
+    A generator with two stages has `networks` instead of `load`: one of these networks makes the asset from views,
+    and any stage that makes such views can precede it.
     """
 
     name: str
-    """As users call it; `ns-train img3d-NAME`."""
+    """The name for users; the method is `ns-train img3d-NAME`."""
     takes: Takes
-    """What goes in."""
+    """The kind of input."""
     gives: Gives
-    """Which asset comes out, or "views" of a stage that makes these."""
+    """The kind of asset that it makes; "views" for a stage that makes views."""
     title: str = ""
-    """What it does, in one line; empty: as the first checkpoint's YAML says."""
+    """A description in one line; if empty, that of the first checkpoint's YAML file."""
     load: str = ""
-    """`module:function`, called with this row's name; what it returns is called as `loaded` says."""
+    """`module:function`. The function is called with the name of this row; what it returns is called as documented
+    in `loaded`."""
     networks: tuple[str, ...] = ()
-    """Names of the rows that make the asset from views, preferred ones first."""
+    """Names of the rows that make the asset from views, in order of preference."""
     checkpoints: tuple[str, ...] = ()
-    """Names of the YAML files of all weights that it needs."""
+    """Names of the checkpoints that it needs (and of their YAML files)."""
     views: tuple[str, ...] = ()
-    """Of stages: the kind of views that it gives, or the kinds that it takes. A kind means cameras and framing."""
+    """For stages, the kind of views that it makes, or the kinds that it takes. A kind means cameras and framing."""
     rank: int = 0
-    """Of those whose weights are here, the one of the highest rank is the best."""
+    """The available generator with the highest rank is the best."""
     input: InputView | None = None
-    """Framing and camera of the image; None: those of the first checkpoint's YAML."""
+    """Framing and camera of the input image; None: those of the first checkpoint's YAML file."""
     configs: Path | None = None
-    """The folder of the checkpoints' YAML files, in whose package files without a repository lie; None: img3d's own."""
+    """The folder of the checkpoints' YAML files, inside the package that contains the files of checkpoints without a
+    repository; None: img3d's own."""
 
     def __post_init__(self) -> None:
         stage = "views" in (self.takes, self.gives)
@@ -89,23 +91,23 @@ class Generator:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it makes an asset from what a user has."""
+        """Whether it makes an asset from a user's input, without other stages."""
         return self.takes != "views" and self.gives != "views"
 
     def loaded(self) -> Callable[..., Any]:
-        """What does the work, with its weights.
+        """Loads the generator with its weights.
 
-        It is called, by what the row takes and gives:
+        The arguments of the returned function depend on what the row takes and gives:
 
         - image → asset: `(image, seed)`; image is `Float[Tensor, "4 S S"]`, RGBA in [0, 1], framed as `input` says.
         - text → asset: `(text, seed)`.
         - image → views: `(path, seed, num_steps=…, guidance=…)`, gives `PosedViews` and the prepared image.
         - views → asset: `(views, bridge=…)`; `bridge` is a `BridgeMode`, for cameras other than the network's own.
 
-        Assets have y up and say so, +z faces the viewer of the image.
+        Assets have y up (and their `up` says so); +z faces the viewer of the image.
 
         Raises:
-            InputError: Weights are not here, or the package that adds the row is broken.
+            InputError: Weights are missing, or the package that adds the row is broken.
         """
         module, function = self.load.split(":")
         try:
@@ -119,7 +121,7 @@ class Generator:
 
 @cache
 def rows() -> dict[str, Generator]:
-    """All rows by name, our own first; what cannot be had of other packages is left out, with one line each."""
+    """All rows by name, our own first. Broken rows of other packages are skipped, with a warning each."""
     found: dict[str, Generator] = {}
     entries = sorted(entry_points(group=GROUP), key=lambda entry: (not _is_ours(entry), entry.name, entry.value))
     for entry in entries:
@@ -130,10 +132,10 @@ def rows() -> dict[str, Generator]:
 
 
 def row(name: str) -> Generator:
-    """The row of this name.
+    """Finds a row by its name.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such row.
     """
     if name not in rows():
         raise InputError(f"There is no generator {name}; there are: {', '.join(rows())}")
@@ -141,10 +143,10 @@ def row(name: str) -> Generator:
 
 
 def generators(gives: Gives | None = None) -> list[Generator]:
-    """Those that make an asset from an image or a text, best ones first.
+    """All generators that make an asset from an image or a text, best ones first.
 
     Args:
-        gives: Only those that make this.
+        gives: Only generators of this kind of asset.
     """
     whole = [row for row in rows().values() if row.is_whole and gives in (None, row.gives)]
     return sorted(whole, key=lambda row: -row.rank)
@@ -155,12 +157,12 @@ def _rows_of(entry: EntryPoint) -> list[Generator]:
         loaded = entry.load()
         found = [loaded] if isinstance(loaded, Generator) else list(loaded)
         strangers = [row for row in found if not isinstance(row, Generator)]
-    except Exception as error:  # whatever somebody else's module raises
+    except Exception as error:  # another package's module can raise anything
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         warn(f"the generators of {_package(entry)} ({entry.value}) are left out: {reason}")
         return []
     if strangers:
-        warn(f"the generators of {_package(entry)} ({entry.value}) are left out: {strangers[0]!r} is no Generator")
+        warn(f"the generators of {_package(entry)} ({entry.value}) are left out: {strangers[0]!r} is not a Generator")
         return []
     return found
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views by a generator that makes Gaussians of an image at once: the image itself, and renders of its Gaussians."""
+"""Views from a generator that makes Gaussians from an image in one step: the image itself, and renders of the
+Gaussians."""
 
 from __future__ import annotations
 
@@ -18,25 +19,25 @@ from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
 
 VIEW_SIZE = 320
-"""Pixels of a view, as many as Zero123++'s have."""
+"""Height and width of a view in pixels, as in Zero123++."""
 
 
 def rendered_views(
     name: str, path: Path, seed: int = 0, size: int = VIEW_SIZE
 ) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
-    """Seven views of the object in an image: the image itself, and its Gaussians from Zero123++ v1.1's directions.
+    """Makes seven views of the object in an image: the image itself, and renders from Zero123++ v1.1's directions.
 
     Args:
-        name: Of a generator that makes Gaussians of an image.
+        name: The name of a generator that makes Gaussians from an image.
         path: An image file of one object.
-        seed: Of the generator's noise.
+        seed: Random seed of the generator.
         size: Height and width of the views in pixels.
 
     Returns:
-        The views, on white with their alpha, and the image as it was given to the generator.
+        The views, on white and with alpha, and the prepared input image.
 
     Raises:
-        InputError: The image cannot be used, or weights are not here.
+        InputError: The image cannot be used, or weights are missing.
     """
     generator = row(name)
     camera = input_of(generator)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our own generators. A new one is a file with the network, a YAML file in configs/, and a row here."""
+"""Our own generators. A new one consists of a file with the network, a YAML file in configs/, and a row here."""
 
 from __future__ import annotations
 
 from img3d_generators.registry import Generator
 
 OWN_GENERATOR = "img3d-tiny"
-"""Whose weights come with img3d."""
+"""The generator whose weights come with img3d."""
 ROWS = (
     # Whole generators.
     Generator(

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights from files, safely: no code in them is run, and what does not fit a network is refused in one line."""
+"""Reads weights from files safely: no code in them is executed, and mismatches are reported in one line."""
 
 from __future__ import annotations
 
 import hashlib
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from img3d_base.errors import InputError, some_names
+from img3d_base.foreign_files import reason
 
 
 def sha256_of(path: Path) -> str:
-    """A file's checksum in hexadecimal digits."""
+    """A file's SHA-256 in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 24):
@@ -23,18 +26,18 @@ def sha256_of(path: Path) -> str:
 
 
 def git_blob_sha1_of(path: Path) -> str:
-    """The name that git gives a file's contents: hexadecimal digits of the SHA-1 of a short header and the contents."""
+    """Git's hash of a file's content, in hexadecimal digits: the SHA-1 of a short header and the content."""
     contents = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(contents) + contents, usedforsecurity=False).hexdigest()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors file or in one of torch's own (.bin, .pt, .ckpt), by their names.
+    """Reads the tensors in a .safetensors file or in one of torch's own (.bin, .pt, .ckpt), by name.
 
-    They stay in the file until they are used, where its format allows.
+    They are memory-mapped if the format allows.
 
     Raises:
-        InputError: there is no such file, it is damaged, or it holds something else than tensors.
+        InputError: The file is missing or damaged, or holds something other than tensors.
     """
     if not path.is_file():
         raise InputError(f"There is no {path}.")
@@ -43,33 +46,36 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # pickle, zip and safetensors have no common one
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path} is damaged or holds no plain weights ({reason}); fetch it again.") from None
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:  # its message recommends running the code in the file
+        raise InputError(
+            f"{path} is damaged or holds Python objects, which could run code, not plain weights; fetch it again."
+        ) from None
+    except Exception as error:  # zip, pickle and safetensors have no common error
+        raise InputError(f"{path} is damaged or has no plain weights ({reason(error)}); fetch it again.") from None
     if isinstance(content, Mapping):
         content = content.get("state_dict", content)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path} holds something else than weights.")
+        raise InputError(f"{path} holds something other than weights.")
     return dict(content)
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path, dtype: torch.dtype) -> None:
-    """Gives a network, which may be on torch's "meta" device, its weights; it is for inference from then on.
+    """Loads weights into a network for inference. The network may be on torch's "meta" device.
 
     Args:
-        module: the network.
-        weights: its whole state dict, by the network's own names.
-        source: where they come from, for messages.
-        dtype: what they are converted to.
+        module: The network.
+        weights: The complete state dict, with the network's own names.
+        source: The file that they come from, for messages.
+        dtype: The data type to which they are converted.
 
     Raises:
-        InputError: they belong to another network.
+        InputError: The weights belong to another network.
     """
     expected = module.state_dict()
     wrong = [
         *(f"{key} is missing" for key in expected if key not in weights),
-        *(f"{key} is too many" for key in weights if key not in expected),
+        *(f"{key} is unexpected" for key in weights if key not in expected),
         *(
             f"{key} is {list(weights[key].shape)}, not {list(value.shape)}"
             for key, value in expected.items()
@@ -77,10 +83,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path,
         ),
     ]
     if wrong:
-        raise InputError(
-            f"{source} has other weights than {type(module).__name__} takes, in {len(wrong)} places: "
-            f"{some_names(wrong)}"
-        )
+        raise InputError(f"{source} does not fit {type(module).__name__}, in {len(wrong)} places: {some_names(wrong)}")
     converted = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
     module.load_state_dict(converted, assign=True)
     module.eval().requires_grad_(False)

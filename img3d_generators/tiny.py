@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""img3d-tiny: one picture with alpha → Gaussians, by a small U-Net of LGM's kind whose weights come with img3d.
+"""img3d-tiny: makes Gaussians from one picture with alpha, by a small U-Net of LGM's kind whose weights come with
+img3d.
 
-The picture's pixels are spread over a few layers in depth, and the network says how each of these anchor Gaussians
-moves and changes. It knows simple objects (`procedural_objects`) and nothing else.
+The pixels of the picture are spread over a few layers in depth as anchor Gaussians, and the network predicts how
+each of these moves and changes. It handles simple objects (`procedural_objects`) only.
 """
 
 from __future__ import annotations
@@ -19,47 +20,40 @@ from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.color_values import without_white
 from img3d_assets.gaussians import Gaussians
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, plucker_rays
+from img3d_generators.checkpoints import checkpoint
 from img3d_generators.lgm import VALUES_PER_GAUSSIAN, UNet, UNetConfig, activated
+from img3d_generators.rows import OWN_GENERATOR
 from img3d_generators.state_dicts import load_weights, read_state_dict
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny_weights.safetensors")
 TINY_INPUT_SIZE = 128
-TINY_BORDER_RATIO = 0.4
-"""Share of the picture's width that is free beside the object, as in training, where it is 0.25 to 0.55."""
 CELL = 4
-"""Height and width in pixels of what one of the U-Net's pixels sees."""
+"""Height and width in pixels of the cell that one pixel of the U-Net covers."""
 SPLIT = 2
-"""Each of the U-Net's pixels gives SPLIT x SPLIT columns of Gaussians."""
+"""Each pixel of the U-Net gives SPLIT x SPLIT columns of Gaussians."""
 NUM_LAYERS = 4
-"""Gaussians in a column: the first on the object's front, the last on its back, the others at equal steps between."""
+"""Number of Gaussians in a column: the first on the object's front, the last on its back, the others evenly spaced
+between."""
 ANCHOR_DEPTH = 0.25
-"""How far before and behind the middle the front's and the back's anchors are."""
+"""Distance of the front and back anchors from the middle."""
 OFFSET_UNIT = 0.25
-"""World units that an output of 1 moves a Gaussian by."""
+"""World units by which an output of 1 moves a Gaussian."""
 ANCHOR_OPACITY = 2.0
-"""Logit."""
+"""Initial opacity, as a logit."""
 ANCHOR_SCALE = -1.5
-"""Before LGM's activation, which makes 0.02 of it: about the distance between columns."""
-TINY_CONFIG = UNetConfig(
-    in_channels=4 * CELL**2 + 6,
-    out_channels=48,
-    down_channels=(24, 48, 128, 192),
-    down_attention=(False, False, False, True),
-    up_channels=(192, 128, 48, 24),
-    up_attention=(True, False, False, False),
-    layers_per_block=1,
-    num_groups=8,
-)
+"""Initial scale before LGM's activation, which maps it to 0.02, about the distance between columns."""
 
 
 class TinyLGM(nn.Module):
-    """The network; its camera is LGM's: at (0, 0, 1.5), looking at the origin."""
+    """The network, as configs/img3d-tiny.yaml describes it. Its camera is LGM's: at (0, 0, 1.5), looking at the
+    origin."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.unet = UNet(TINY_CONFIG)
-        self.conv = nn.Conv2d(TINY_CONFIG.out_channels, SPLIT**2 * NUM_LAYERS * VALUES_PER_GAUSSIAN, 1)
-        nn.init.zeros_(self.conv.weight)  # training starts from the anchors as they are
+        config = UNetConfig(**checkpoint(OWN_GENERATOR).architecture)
+        self.unet = UNet(config)
+        self.conv = nn.Conv2d(config.out_channels, SPLIT**2 * NUM_LAYERS * VALUES_PER_GAUSSIAN, 1)
+        nn.init.zeros_(self.conv.weight)  # training starts from the unchanged anchors
         nn.init.zeros_(self.conv.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(
@@ -68,8 +62,8 @@ class TinyLGM(nn.Module):
         """Gaussians before LGM's activations, layer by layer, and which of them belong to pixels of the object.
 
         Args:
-            rgb: pictures on white, `TINY_INPUT_SIZE` square, in [0, 1].
-            alpha: the object's coverage of each pixel.
+            rgb: Pictures on white, `TINY_INPUT_SIZE` square, in [0, 1].
+            alpha: The object's coverage of each pixel.
         """
         batch, device = len(rgb), rgb.device
         pose = torch.eye(4, device=device)[None, :3]
@@ -105,12 +99,13 @@ class TinyLGM(nn.Module):
 
     @torch.no_grad()
     def generate(self, image: Float[Tensor, "4 S S"]) -> ActivatedGaussians:
-        """The object's Gaussians, with +z towards the viewer of the picture and y up in it.
+        """Generates the object's Gaussians, with +z towards the viewer of the picture and y up in it.
 
-        An upright object that was looked down at leans towards the viewer, therefore, by that angle.
+        An upright object photographed from above therefore leans towards the viewer, by the camera's elevation.
 
         Args:
-            image: RGBA in [0, 1], not premultiplied, of any size, framed as `TINY_BORDER_RATIO` says.
+            image: RGBA in [0, 1], straight alpha, of any size, with the checkpoint's border ratio (0.25 to 0.55 in
+                training).
         """
         alpha = image[3:]
         on_white = torch.cat([image[:3] * alpha + 1 - alpha, alpha])[None].to(self.conv.weight)
@@ -121,10 +116,10 @@ class TinyLGM(nn.Module):
 
 
 def load_tiny(path: Path = TINY_WEIGHTS) -> TinyLGM:
-    """The network with its weights, in float32.
+    """Loads the network with its weights, in float32.
 
     Raises:
-        InputError: the file is missing, damaged or for another network.
+        InputError: The file is missing, damaged or for another network.
     """
     model = TinyLGM()
     load_weights(model, read_state_dict(path), path, torch.float32)
@@ -132,6 +127,6 @@ def load_tiny(path: Path = TINY_WEIGHTS) -> TinyLGM:
 
 
 def tiny_gaussians(name: str) -> Callable[[Tensor, int], Gaussians]:
-    """What a row calls: the network as a generator; `name` is the checkpoint's, of which there is one."""
+    """Loader of rows; `name` is the only checkpoint's."""
     network = load_tiny()
     return lambda image, seed: network.generate(image).asset(up="y")

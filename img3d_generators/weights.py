@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the weights of checkpoints are on this machine, and how they get there. Nothing is downloaded unasked.
+"""Finds, fetches and verifies the weights of checkpoints. Nothing is downloaded without being asked for.
 
-Each checkpoint has a folder, `$IMG3D_WEIGHTS/NAME` or `~/.cache/img3d/weights/NAME`, laid out as its repository. What
-is fetched lies in the Hugging Face hub's own cache, what a user has lies where it is: the folder holds links to it.
+Each checkpoint has a folder, `$IMG3D_WEIGHTS/NAME` or `~/.cache/img3d/weights/NAME`, laid out as its repository. The
+folder holds links: fetched files are in the Hugging Face hub's own cache, and a user's own files stay where they
+are.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ SHA1_DIGITS, SHA256_DIGITS = 40, 64
 
 
 def weights_folder() -> Path:
-    """The folder of all checkpoints' folders: IMG3D_WEIGHTS, or one among the user's caches."""
+    """The folder of all checkpoints' folders: IMG3D_WEIGHTS, or a folder in the user's cache."""
     return Path(os.environ.get("IMG3D_WEIGHTS") or user_cache() / "weights")
 
 
 def available(name: str) -> Path | None:
-    """The folder with all files of a checkpoint, if they are on this machine; nothing is downloaded.
+    """The folder with all files of a checkpoint; None if some are not on this machine. Downloads nothing.
 
     Raises:
-        InputError: there is no such checkpoint.
+        InputError: There is no such checkpoint.
     """
     known = checkpoint(name)
     missing = missing_files(known)
@@ -40,16 +41,16 @@ def available(name: str) -> Path | None:
     try:
         for file in missing:
             _link(cached[file.path], folder_of(known) / file.path)
-    except OSError:  # a folder that cannot be written
+    except OSError:  # the folder is not writable
         return None
     return folder_of(known)
 
 
 def to_use(name: str) -> Path:
-    """The folder with all files of a checkpoint; says at the first use that a licence is not for commercial purposes.
+    """The folder with all files of a checkpoint; at the first use, warns if the licence is non-commercial.
 
     Raises:
-        InputError: they are not on this machine.
+        InputError: The files are not on this machine.
     """
     folder = available(name)
     if folder is None:
@@ -60,13 +61,13 @@ def to_use(name: str) -> Path:
         warn(f"the weights of {name} are under {known.licence}: not for commercial purposes ({known.licence_url})")
         try:
             said.touch()
-        except OSError:  # then it is said every time
+        except OSError:  # then the warning is repeated each time
             pass
     return folder
 
 
 def how_to_get(name: str) -> str:
-    """What to run to have a checkpoint, in at most two lines."""
+    """The commands that install a checkpoint, in at most two lines."""
     known = checkpoint(name)
     if known.repository is None:
         return f"{name} comes with {known.comes_with}: install {known.comes_with} again"
@@ -78,26 +79,26 @@ def how_to_get(name: str) -> str:
 
 
 def folder_of(known: Checkpoint) -> Path:
-    """Where a checkpoint's files are, or would be."""
+    """The folder where a checkpoint's files are or would be."""
     return (known.home or PACKAGE) if known.repository is None else weights_folder() / known.name
 
 
 def missing_files(known: Checkpoint) -> list[CheckpointFile]:
-    """Files that are not in the checkpoint's folder, or not of their known size."""
+    """Files that are missing from the checkpoint's folder or do not have their known size."""
     folder = folder_of(known)
     return [file for file in known.files if not _has_size(folder / file.path, file)]
 
 
 def fetch(name: str) -> Path:
-    """Downloads what is missing of a checkpoint into the hub's cache, goes on where that stopped, and verifies it.
+    """Downloads missing files of a checkpoint into the hub's cache, resuming earlier downloads, and verifies them.
 
-    Every file is compared with a checksum: the published one where it is known, and the one that the hub gives.
+    Every file is compared with its published checksum, if known, and with the one that the hub gives.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        InputError: the hub cannot be reached, the disk is full, or a file is not what was published.
+        InputError: The hub cannot be reached, the disk is full, or a file is not the published one.
     """
     known = checkpoint(name)
     for file in missing_files(known):
@@ -106,17 +107,17 @@ def fetch(name: str) -> Path:
 
 
 def register(name: str, path: Path) -> list[CheckpointFile]:
-    """Takes files that the user has for a checkpoint, after verifying them. They stay where they are.
+    """Registers a user's own files for a checkpoint, after verifying them. They stay where they are.
 
     Args:
-        name: of the checkpoint.
-        path: one of its files, or a folder that has them where its repository has them.
+        name: The checkpoint's name.
+        path: One of its files, or a folder laid out as its repository.
 
     Returns:
-        The files that were found.
+        The files that were registered.
 
     Raises:
-        InputError: there is no such path, or a file is another one.
+        InputError: There is no such path, or a file is not the checkpoint's.
     """
     known = checkpoint(name)
     if known.repository is None:
@@ -156,15 +157,15 @@ def _files_in(known: Checkpoint, path: Path) -> list[tuple[CheckpointFile, Path]
 
 
 def problems_of(known: Checkpoint) -> list[str]:
-    """What is wrong with a checkpoint's files, each in one line; those that are not there are left out."""
+    """Problems of a checkpoint's files, each in one line; missing files are skipped."""
     paths = [(file, folder_of(known) / file.path) for file in known.files]
     return [problem for file, path in paths if path.is_file() and (problem := problem_of(file, path))]
 
 
 def problem_of(file: CheckpointFile, path: Path) -> str | None:
-    """What shows that a file is not the published one, or is cut short; None if nothing does.
+    """Why a file is not the published one or is truncated; None if nothing indicates that.
 
-    Size and checksum where they are known; files in the hub's cache are named by the hub's own checksum.
+    Checks size and checksum if they are known; files in the hub's cache are named by the hub's own checksum.
     """
     size = path.stat().st_size
     if file.size is not None and size != file.size:
@@ -176,9 +177,9 @@ def problem_of(file: CheckpointFile, path: Path) -> str | None:
             with safe_open(path, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            return f"{path} is cut short or no safetensors file ({error})"
+            return f"{path} is cut short or not a safetensors file ({error})"
     if path.suffix == ".bin" and not zipfile.is_zipfile(path):
-        return f"{path} is cut short or no weights file"
+        return f"{path} is cut short or not a weights file"
     for expected in filter(None, (file.sha256, _hub_checksum(path))):
         actual = git_blob_sha1_of(path) if len(expected) == SHA1_DIGITS else sha256_of(path)
         if not actual.startswith(expected):
@@ -187,7 +188,7 @@ def problem_of(file: CheckpointFile, path: Path) -> str | None:
 
 
 def _hub_checksum(path: Path) -> str:
-    """The checksum that the hub gave a file of its cache, or nothing for other files.
+    """The hub's checksum of a file in its cache; empty for other files.
 
     The cache names files by their ETags: a SHA-256 for large files, a git blob's SHA-1 for small ones.
     """
@@ -211,13 +212,13 @@ def _in_hub_cache(known: Checkpoint, file: CheckpointFile) -> Path | None:
 
 
 def _download(known: Checkpoint, file: CheckpointFile) -> Path:
-    """Gets one file into the hub's cache."""
+    """Downloads one file into the hub's cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
     from huggingface_hub.utils.logging import set_verbosity_error
 
-    set_verbosity_error()  # it would report every attempt to reach the hub
+    set_verbosity_error()  # otherwise it reports every attempt to reach the hub
     repository, source = file.repository or known.repository, file.source or file.path
     if repository is None:
         raise InputError(
@@ -233,7 +234,7 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
         raise InputError(f"The Hugging Face hub cannot be reached; {manual}") from None
     except GatedRepoError:
         raise InputError(
-            f"huggingface.co/{repository} wants its terms accepted: do so in a browser, then `hf auth login`"
+            f"huggingface.co/{repository} requires accepting its terms: do so in a browser, then run `hf auth login`"
         ) from None
     except (EntryNotFoundError, OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
@@ -243,7 +244,7 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
     if problem is None and not (file.sha256 or _hub_checksum(path)):
         problem = f"{path} cannot be verified: no checksum of it was published, and the hub gave none"
     if problem is not None:
-        path.resolve().unlink()  # the next fetch starts anew
+        path.resolve().unlink()  # the next fetch starts over
         path.unlink(missing_ok=True)
         raise InputError(f"{problem}; it was removed: fetch it again")
     return path
@@ -255,7 +256,7 @@ def _reason(error: Exception) -> str:
 
 
 def _link(source: Path, path: Path) -> None:
-    """Makes `path` a link to `source`, or a copy where the system has no links."""
+    """Links `path` to `source`, or copies it if the system has no symbolic links."""
     if path.is_file() and path.samefile(source):
         return
     with write_atomically(path) as temporary:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `img3d-weights`: the weights of published generators, fetched only when asked for."""
+"""The command `img3d-weights`: manages the weights of published generators, which are fetched only on request."""
 
 from __future__ import annotations
 
@@ -31,65 +31,67 @@ Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 
 @app.command(name="list")
 def list_command() -> None:
-    """Lists the weights of all generators: size, licence, and whether they are here."""
+    """Lists the weights of all generators, with size, licence, and whether they are installed."""
     lines = [(known.name, known.size, known.licence, _state(known), known.title) for known in checkpoints().values()]
     lines += [(row.name, "", "", "needs no weights", title_of(row)) for row in rows().values() if _needs_none(row)]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     for *cells, state, title in lines:
-        _say("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), state]))
-        _say(f"    {title}")
+        print_line("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), state]))
+        print_line(f"    {title}")
     if any(known.is_non_commercial for known in checkpoints().values()):
-        _say("Licences with NC (non-commercial) forbid commercial use of the weights.")
-    _say(f"Folder: {weights_folder()} (the environment variable IMG3D_WEIGHTS names another)")
+        print_line("Licences with NC (non-commercial) forbid commercial use of the weights.")
+    print_line(f"Folder: {weights_folder()} (the environment variable IMG3D_WEIGHTS names another)")
 
 
 @app.command(name="fetch")
 def fetch_command(name: Name, yes: bool = False) -> None:
-    """Downloads a checkpoint from the Hugging Face hub, after showing its size and licence and asking.
+    """Downloads a checkpoint from the Hugging Face hub, after showing its size and licence and asking for
+    confirmation.
 
     Args:
-        name: Which one; `img3d-weights list` shows all.
-        yes: Do not ask.
+        name: The checkpoint; `img3d-weights list` shows all.
+        yes: Do not ask for confirmation.
     """
     known = checkpoint(name)
     if available(name) is not None:
-        _say(f"{name} is here already: {folder_of(known)}")
+        print_line(f"{name} is here already: {folder_of(known)}")
         return
     _describe(known)
     if not yes and not _agreed():
-        _say("Nothing was downloaded.")
+        print_line("Nothing was downloaded.")
         return
-    _say(f"{name} is here: {fetch(name)}")
+    print_line(f"{name} is here: {fetch(name)}")
 
 
 @app.command(name="path")
 def path_command(name: Name, file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]) -> None:
-    """Takes weights that are on this machine already: verifies them and remembers where they are.
+    """Registers weights that are already on this machine: verifies them and remembers where they are.
 
     Args:
-        name: Of the checkpoint that they are; `img3d-weights list` shows all.
+        name: The checkpoint to which they belong; `img3d-weights list` shows all.
         file: One of its files, or a folder with all of them, such as a clone of its repository.
     """
     with CONSOLE.status("Verifying"):
         found = register(name, file)
     known = checkpoint(name)
     for taken in found:
-        _say(f"{taken.path}: {'verified' if taken.sha256 else 'whole, as far as can be told without a known checksum'}")
+        unverified = "complete, as far as can be told without a known checksum"
+        print_line(f"{taken.path}: {'verified' if taken.sha256 else unverified}")
     missing = missing_files(known)
     if missing:
-        _say(f"{name} still lacks {', '.join(entry.path for entry in missing)}")
+        print_line(f"{name} still lacks {', '.join(entry.path for entry in missing)}")
     else:
-        _say(f"{name} is complete.")
+        print_line(f"{name} is complete.")
     if known.is_non_commercial:
-        _say(_licence(known))
+        print_line(_licence(known))
 
 
 @app.command(name="verify")
 def verify_command(name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None) -> None:
-    """Checks sizes and checksums of what is here; ends with status 1 if something is wrong.
+    """Checks sizes and checksums of installed weights; exits with status 1 if something is wrong.
 
     Args:
-        name: Which checkpoint; default: all that are here.
+        name: The checkpoint; default: all that are installed.
     """
     if name is not None and available(name) is None:
         lacking = ", ".join(file.path for file in missing_files(checkpoint(name)))
@@ -99,14 +101,14 @@ def verify_command(name: Annotated[str | None, tyro.conf.Positional, tyro.conf.a
     for known in here:
         with CONSOLE.status(f"Verifying {known.name}"):
             problems = problems_of(known)
-        _say(f"{known.name}: {'all right' if not problems else 'damaged'}")
+        print_line(f"{known.name}: {'ok' if not problems else 'damaged'}")
         for problem in problems:
-            _say(f"  {problem}")
+            print_line(f"  {problem}")
         wrong += len(problems)
     if not here:
-        _say("No weights are here; img3d-weights list shows what there is.")
+        print_line("No weights are installed; img3d-weights list shows what is available.")
     if wrong:
-        raise InputError(f"{wrong} files are wrong: remove them, then img3d-weights fetch")
+        raise InputError(f"{wrong} files are wrong: remove them, then run img3d-weights fetch")
 
 
 def _state(known: Checkpoint) -> str:
@@ -123,7 +125,7 @@ def _needs_none(row: Generator) -> bool:
 
 
 def _origin(path: Path) -> str:
-    """Where the file behind a link comes from."""
+    """Describes where the file behind a link comes from."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     where = path.readlink() if path.is_symlink() else path
@@ -132,10 +134,10 @@ def _origin(path: Path) -> str:
 
 def _describe(known: Checkpoint) -> None:
     repositories = dict.fromkeys([known.repository, *(file.repository for file in known.files if file.repository)])
-    _say(f"{known.name}: {known.title}")
-    _say(f"From:    {', '.join(f'huggingface.co/{repository}' for repository in repositories)}")
-    _say(f"Size:    {known.size}")
-    _say(_licence(known))
+    print_line(f"{known.name}: {known.title}")
+    print_line(f"From:    {', '.join(f'huggingface.co/{repository}' for repository in repositories)}")
+    print_line(f"Size:    {known.size}")
+    print_line(_licence(known))
 
 
 def _licence(known: Checkpoint) -> str:
@@ -147,20 +149,16 @@ def _licence(known: Checkpoint) -> str:
 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
-        raise InputError("Nobody is there to agree to the download: say --yes if you do.")
+        raise InputError("Cannot ask for confirmation without a terminal: give --yes to agree to the download.")
     try:
         return CONSOLE.input("Download it? \\[y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
 
-def _say(line: str) -> None:
-    print_line(line)
-
-
 def main() -> None:
     """Entry point of `img3d-weights`."""
-    with exits_with_one_line("Interrupted; what was downloaded is kept, and fetch goes on from there."):
+    with exits_with_one_line("Interrupted; what was downloaded is kept, and the next fetch resumes."):
         app.cli(prog="img3d-weights", description="Weights of published generators, fetched only when asked for.")
 
 

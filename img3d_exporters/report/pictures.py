@@ -67,7 +67,7 @@ class Comparison:
     photo: Picture
     render: Picture
     error: Picture
-    """How much they differ where, in the colours of `report_figures.error_map`."""
+    """How much they differ where, in the colours of `report.figures.error_map`."""
 
 
 @dataclass

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zero123++ from its repository: folders of configurations and weights as diffusers and transformers lay them out."""
+"""Loads Zero123++ from its repository: folders of configurations and weights in the layout of diffusers and
+transformers."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ WEIGHTS_NAMES = (
     "diffusion_pytorch_model.bin",
     "pytorch_model.bin",
 )
-"""What the weights in a network's folder may be called, the first one there counts."""
+"""Possible file names of the weights in a network's folder, in order of preference."""
 
 Config = dict[str, Any]
 
@@ -33,15 +34,15 @@ def load_zero123plus(
     """Reads a repository such as sudo-ai/zero123plus-v1.2.
 
     Args:
-        folder: holds model_index.json, unet/, vae/, text_encoder/, vision_encoder/, scheduler/, tokenizer/ and
-            feature_extractor_vae/ and _clip/.
-        background: the grey value behind the object that these weights were trained with.
-        dtype: what to compute in: float32, bfloat16 or float16. The VAE stays in float32 where its configuration
-            asks for that.
-        device: where to.
+        folder: Contains model_index.json, unet/, vae/, text_encoder/, vision_encoder/, scheduler/, tokenizer/,
+            feature_extractor_vae/ and feature_extractor_clip/.
+        background: The grey value behind the object in the training pictures of these weights.
+        dtype: Data type of the computation: float32, bfloat16 or float16. The VAE stays in float32 if its
+            configuration asks for that.
+        device: Device of the networks.
 
     Raises:
-        InputError: a file is missing, damaged, or of another model.
+        InputError: A file is missing, damaged, or of another model.
     """
     from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -79,7 +80,7 @@ def load_zero123plus(
 
 
 def _network(folder: Path, build: Callable[[Config], Any], dtype: torch.dtype, device: torch.device | str) -> Any:
-    """A network with its weights; it is built without any memory, so that it never holds them twice."""
+    """Loads a network. It is built on the "meta" device, so that memory never holds the weights twice."""
     with torch.device("meta"):
         network = build(_json(folder / "config.json"))
     path = next((folder / name for name in WEIGHTS_NAMES if (folder / name).is_file()), None)
@@ -87,17 +88,17 @@ def _network(folder: Path, build: Callable[[Config], Any], dtype: torch.dtype, d
         raise InputError(f"There are no weights in {folder}: {', '.join(WEIGHTS_NAMES)}")
     load_weights(network, in_names_of(network, read_state_dict(path)), path, dtype)
     for name, buffer in network.named_buffers():
-        if buffer.is_meta:  # counts that no file holds
+        if buffer.is_meta:  # position numbers, which no file holds
             assert name.endswith("embeddings.position_ids")
             network.get_submodule(name.rpartition(".")[0]).position_ids = torch.arange(buffer.shape[-1])[None]
     return network.to(device)
 
 
 def in_names_of(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names that this network has in the installed version of its library.
+    """Renames weights to the names in the installed version of the network's library.
 
-    transformers 5 dropped the "text_model." of CLIP's text encoder, and 4.31 the positions' numbers, kept with the
-    weights before that; diffusers 0.18 renamed the VAE's attention.
+    transformers 5 dropped the prefix "text_model." of CLIP's text encoder, transformers 4.31 dropped the stored
+    position numbers, and diffusers 0.18 renamed the VAE's attention layers.
     """
     expected = network.state_dict().keys()
     renamed = {}

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zero123++ (Shi et al. 2023, arXiv 2310.15110): one picture of an object → six views of it at known cameras.
+"""Zero123++ (Shi et al. 2023, arXiv 2310.15110): turns one picture of an object into six views of it with known
+cameras.
 
-A latent diffusion that paints all six as the tiles of one picture, 3 rows of 2. The input conditions it twice: its CLIP
-embedding is added to the empty prompt's tokens, by a ramp that was trained; and its latents, noised like the sample's,
-are seen by the self-attention (see `reference_attention`).
+A latent diffusion model that generates all six views as tiles of one picture, in 3 rows of 2. The input conditions
+it in two ways: its CLIP embedding is added to the tokens of the empty prompt with trained weights (the ramp), and
+its latents, with the same amount of noise as the sample, enter the self-attention (see `reference_attention`).
 """
 
 from __future__ import annotations
@@ -26,23 +27,24 @@ if TYPE_CHECKING:
 
 TILE_ROWS, TILE_COLUMNS = 3, 2
 GRID_SIZE = (960, 640)
-"""Height and width of the picture with all tiles, which are 320 x 320."""
+"""Height and width of the picture with all tiles of 320 x 320."""
 LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
 """The network's latents are (VAE latents - shift) * scale."""
 PIXEL_SCALE = 0.5 / 0.8
-"""What the network's VAE knows as pictures has this much of the contrast of real ones."""
+"""The contrast of the VAE's pictures, relative to real ones."""
 
 Noise = Callable[[str, tuple[int, ...]], Tensor]
-"""Gives standard normal noise of a shape. Its first argument says what for: "vae_cond" and "vae_negative" (the latents
-of the input and of nothing), "init" (where the sample starts), "cond0", "ancestral0", "cond1", … (added to the input's
-latents and to the sample in each step)."""
+"""Returns standard normal noise of a shape. The first argument says what it is for: "vae_cond" and "vae_negative"
+(the latents of the input and of an empty picture), "init" (the initial sample), "cond0", "ancestral0", "cond1", …
+(added to the input's latents and to the sample in each step)."""
 Progress = Callable[[range], Iterable[int]]
 """Wraps the range of denoising steps to show progress, as tqdm does."""
 
 
 @dataclass(frozen=True)
 class ClipPreprocessing:
-    """What a `preprocessor_config.json` of transformers' CLIPImageProcessor asks for, done with Pillow as it was then.
+    """The preprocessing that a `preprocessor_config.json` of transformers' CLIPImageProcessor describes, done with
+    Pillow as in the original.
 
     Later versions of that class resize with torchvision, whose results differ by 0.015.
     """
@@ -50,14 +52,14 @@ class ClipPreprocessing:
     size: int
     """Height and width of the result."""
     resample: Image.Resampling
-    """How it is resized, shorter side first."""
+    """Resampling filter; the shorter side becomes `size`."""
     mean: tuple[float, ...]
-    """Subtracted from colours in [0, 1]: one number or three."""
+    """Subtracted from colours in [0, 1]; one number or three."""
     std: tuple[float, ...]
-    """What they are divided by then."""
+    """Divides the colours afterwards."""
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "1 3 S S"]:
-        """The normalised middle square of an RGB picture."""
+        """The normalised central square of an RGB picture."""
         width, height = image.size
         shorter = min(width, height)
         width, height = self.size * width // shorter, self.size * height // shorter
@@ -69,9 +71,9 @@ class ClipPreprocessing:
 
 @dataclass
 class Zero123Plus:
-    """The published networks and constants, and a sampler of our own. `zero123plus_files.load` reads them from files.
+    """The published networks and constants, with our own sampler. `zero123plus.files.load_zero123plus` reads them.
 
-    The networks may be in float32, bfloat16 or float16 and on any device; what happens between them is in float32.
+    The networks may be in float32, bfloat16 or float16 and on any device; everything between them is in float32.
     """
 
     unet: UNet2DConditionModel
@@ -79,15 +81,15 @@ class Zero123Plus:
     text_encoder: CLIPTextModel
     vision_encoder: CLIPVisionModelWithProjection
     scheduler: EulerAncestralDiscreteScheduler
-    """Predicts v, with trailing timesteps."""
+    """Predicts v, with trailing timestep spacing."""
     ramp: Float[Tensor, "T"]
-    """How much of the picture's embedding is added to each token of the prompt."""
+    """Weight of the picture's embedding in each token of the prompt."""
     empty_prompt: Int[Tensor, "1 T"]
-    """The tokens of "", the only prompt there is."""
+    """The tokens of "", the only prompt."""
     vae_preprocessing: ClipPreprocessing
     clip_preprocessing: ClipPreprocessing
     background: int = 127
-    """The grey value that the training pictures had behind the object: 127, or 255 for InstantMesh's network."""
+    """The grey value behind the object in the training pictures: 127, or 255 for InstantMesh's network."""
 
     def __post_init__(self) -> None:
         self._reference_unet = ReferenceUNet(self.unet)
@@ -102,19 +104,20 @@ class Zero123Plus:
         size: tuple[int, int] | None = None,
         progress: Progress = iter,
     ) -> Float[Tensor, "3 H W"]:
-        """Paints the six views of what a picture shows.
+        """Generates the six views of a picture's object.
 
         Args:
-            image: RGB, or RGBA to have the background replaced; best square, with the object in the middle.
-            num_steps: of denoising; the authors use 28, and 75 for fine detail.
-            guidance: how far to go beyond the unguided prediction; 1 needs half the time.
-            noise: where all randomness comes from; None for `seeded_noise(0)`. (The authors' code draws the noise on
-                the input's latents from torch's global generator even if it is given another.)
-            size: height and width of the picture with all tiles, multiples of 64; None is `GRID_SIZE`, the trained one.
-            progress: goes around the denoising steps.
+            image: RGB, or RGBA to have the background replaced; preferably square, with the object centred.
+            num_steps: Number of denoising steps; the authors use 28, and 75 for fine detail.
+            guidance: Scale of classifier-free guidance; 1 takes half the time.
+            noise: The source of all randomness; None for `seeded_noise(0)`. (The authors' code draws the noise on
+                the input's latents from torch's global generator even if it is given another one.)
+            size: Height and width of the picture with all tiles, multiples of 64; None is `GRID_SIZE`, as in
+                training.
+            progress: Wraps the range of denoising steps.
 
         Returns:
-            sRGB in [0, 1] on the CPU; `split_tiles` takes it apart.
+            sRGB in [0, 1] on the CPU; `split_tiles` separates the views.
         """
         noise, size = noise or seeded_noise(0), size or GRID_SIZE
         picture = on_background(image, self.background)
@@ -147,7 +150,8 @@ class Zero123Plus:
         return noise(name, shape).to(self.unet.device, torch.float32)
 
     def _embeds(self, picture: Image.Image, guided: bool) -> Float[Tensor, "B T D"]:
-        """Tokens for cross-attention: the empty prompt's if guided, then those with the picture's embedding added."""
+        """Tokens for cross-attention: those of the empty prompt if guided, then those with the picture's embedding
+        added."""
         text = self.text_encoder(self.empty_prompt.to(self.text_encoder.device)).last_hidden_state.float()
         pixels = self.clip_preprocessing(picture).to(self.vision_encoder.device, self.vision_encoder.dtype)
         seen = self.vision_encoder(pixels).image_embeds.float()
@@ -155,7 +159,7 @@ class Zero123Plus:
         return (torch.cat([text, prompt]) if guided else prompt).to(self.unet.dtype)
 
     def _condition_latents(self, picture: Image.Image, guided: bool, noise: Noise) -> Float[Tensor, "B 4 h w"]:
-        """The VAE's latents, sampled and not scaled: of an all-zero picture if guided, then of the picture."""
+        """The VAE's latents, sampled and unscaled: of an all-zero picture if guided, then of the picture."""
         pixels = self.vae_preprocessing(picture).to(self.vae.device, self.vae.dtype)
         latents = [self._encode(pixels, "vae_cond", noise)]
         if guided:
@@ -179,16 +183,16 @@ class Zero123Plus:
 def ancestral_step(
     prediction: Tensor, latents: Tensor, sigma: float, next_sigma: float, noise: Tensor
 ) -> Float[Tensor, "1 4 h w"]:
-    """One step of the ancestral Euler sampler (Karras et al. 2022, arXiv 2206.00364, as k-diffusion has it).
+    """One step of the ancestral Euler sampler (Karras et al. 2022, arXiv 2206.00364, as in k-diffusion).
 
-    The same as diffusers' `EulerAncestralDiscreteScheduler.step`, which draws the noise itself.
+    Equivalent to diffusers' `EulerAncestralDiscreteScheduler.step`, which draws the noise itself.
 
     Args:
-        prediction: v, of latents scaled by 1/sqrt(sigma² + 1).
-        latents: at noise level `sigma`.
-        sigma: where they are.
-        next_sigma: where they go.
-        noise: standard normal.
+        prediction: The predicted v, for latents scaled by 1/sqrt(sigma² + 1).
+        latents: Latents at noise level `sigma`.
+        sigma: The current noise level.
+        next_sigma: The next noise level.
+        noise: Standard normal noise.
     """
     denoised = latents / (sigma**2 + 1) - prediction * sigma / (sigma**2 + 1) ** 0.5
     added = next_sigma * (1 - (next_sigma / sigma) ** 2) ** 0.5
@@ -197,13 +201,13 @@ def ancestral_step(
 
 
 def seeded_noise(seed: int | torch.Generator) -> Noise:
-    """Noise from a generator, drawn on its device: from a seed, the same for networks on the CPU and on a GPU."""
+    """Noise from a generator, drawn on its device; with a seed it is the same for networks on a CPU and on a GPU."""
     generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
     return lambda _, shape: torch.randn(shape, generator=generator, device=generator.device)
 
 
 def on_background(image: Image.Image, grey: int) -> Image.Image:
-    """A picture's visible part on grey; pictures without alpha stay as they are."""
+    """Composites a picture with alpha over grey; pictures without alpha stay as they are."""
     if image.mode != "RGBA":
         return image.convert("RGB")
     backdrop = Image.new("RGB", image.size, (grey, grey, grey))
@@ -212,7 +216,8 @@ def on_background(image: Image.Image, grey: int) -> Image.Image:
 
 
 def split_tiles(grid: Float[Tensor, "3 H W"]) -> Float[Tensor, "6 3 S S"]:
-    """The six views in the order of their cameras: azimuths 30, 90, 150, 210, 270 and 330 degrees."""
+    """Splits the picture into six views in the order of their cameras: azimuths 30, 90, 150, 210, 270 and 330
+    degrees."""
     channels, height, width = grid.shape
     tiles = grid.view(channels, TILE_ROWS, height // TILE_ROWS, TILE_COLUMNS, width // TILE_COLUMNS)
     return tiles.permute(1, 3, 0, 2, 4).flatten(0, 1)

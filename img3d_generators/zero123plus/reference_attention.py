@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference attention: a UNet that copies looks from a picture by letting its self-attention see that picture, too.
+"""Reference attention: a UNet that copies the appearance of a picture, because its self-attention also sees that
+picture.
 
-As in Zero123++ (Shi et al. 2023, arXiv 2310.15110): the network runs once on the noised picture, keeps what enters each
-self-attention layer, and runs again on the sample with those tokens beside its own.
+As in Zero123++ (Shi et al. 2023, arXiv 2310.15110), the network runs once on the noised reference and keeps the
+input of each self-attention layer, then runs on the sample with those tokens added to its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ReferenceUNet:
-    """Runs a diffusers UNet with reference attention, through the attention processors that diffusers lets one set."""
+    """Runs a diffusers UNet with reference attention, by replacing its attention processors through diffusers' API."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.unet = unet
@@ -39,13 +40,13 @@ class ReferenceUNet:
         timestep: Tensor,
         embeds: Float[Tensor, "B T D"],
     ) -> Float[Tensor, "B C H W"]:
-        """The network's output for the sample, with an eye on the reference; in the UNet's dtype.
+        """The network's output for the sample, conditioned on the reference, in the UNet's dtype.
 
         Args:
-            sample: noisy latents.
-            reference: latents of the reference pictures, as noisy; their size may be another.
-            timestep: of the diffusion.
-            embeds: tokens for cross-attention.
+            sample: Noisy latents.
+            reference: Latents of the reference pictures, with the same amount of noise; their size may differ.
+            timestep: The diffusion timestep.
+            embeds: Tokens for cross-attention.
         """
         self._is_reference = True
         self.unet(reference, timestep, encoder_hidden_states=embeds, return_dict=False)
@@ -60,7 +61,7 @@ class ReferenceUNet:
 
 
 class _SelfAttention(AttnProcessor2_0):
-    """diffusers' scaled-dot-product attention with the reference's tokens among the keys and values."""
+    """diffusers' scaled dot-product attention with the reference's tokens among keys and values."""
 
     def __init__(self, owner: ReferenceUNet, name: str) -> None:
         super().__init__()

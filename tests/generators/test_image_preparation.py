@@ -193,7 +193,7 @@ class TestRefusals:
         [
             (np.zeros((64, 64, 4)), r"a\.png shows nothing: all of it is transparent"),
             (np.zeros((2, 2, 4)), r"a\.png is only 2 x 2 pixels; give one of at least 16"),
-            (object_picture(64, 64, (3, 7, 3, 6)), r"the object in .*a\.png is only 4 pixels large"),
+            (object_picture(64, 64, (3, 7, 3, 6)), r"the object in .*a\.png has only 4 pixels"),
         ],
     )
     def test_pictures_with_nothing_to_see(self, tmp_path: Path, pixels: npt.NDArray[np.float64], message: str) -> None:

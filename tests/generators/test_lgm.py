@@ -144,12 +144,12 @@ def test_files_from_before_the_fix_of_rotations_are_refused(
     name: str, small_weights: Path, small_config: UNetConfig
 ) -> None:
     small_weights.rename(small_weights.with_name(name))
-    with pytest.raises(InputError, match="before its rotations were fixed.*model_fp16_fixrot"):
+    with pytest.raises(InputError, match="before a fix of LGM's rotations.*model_fp16_fixrot"):
         load_lgm(small_weights.with_name(name), small_config)
 
 
 def test_weights_of_another_network_are_refused_by_name(small_weights: Path) -> None:
-    with pytest.raises(InputError, match="has other weights than LGM takes, .*unet"):
+    with pytest.raises(InputError, match="does not fit LGM, .*unet"):
         load_lgm(small_weights)
 
 

@@ -29,7 +29,7 @@ def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_pairs_that_do_not_fit_are_refused_with_those_that_do(view_generator: str, network: str, fitting: str) -> None:
-    with pytest.raises(InputError, match=f"{network} does not take the views of {view_generator}: .* {fitting};"):
+    with pytest.raises(InputError, match=f"{network} does not take the views of {view_generator}: .* {fitting}, or"):
         check_pair(view_generator, network)
 
 

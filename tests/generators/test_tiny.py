@@ -12,12 +12,10 @@ from tiny_model import from_mean, from_model, from_plane, scores
 
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
 from img3d_generators.checkpoints import PACKAGE, checkpoint
-from img3d_generators.lgm import UNetConfig
 from img3d_generators.procedural_objects import object_views
 from img3d_generators.rendered_views import rendered_views
 from img3d_generators.tiny import (
-    TINY_BORDER_RATIO,
-    TINY_CONFIG,
+    CELL,
     TINY_INPUT_SIZE,
     TINY_WEIGHTS,
     TinyLGM,
@@ -40,8 +38,8 @@ def test_the_description_in_configs_is_of_these_weights() -> None:
     assert described.licence == "Apache-2.0"
     assert [PACKAGE / file.path for file in described.files] == [TINY_WEIGHTS]
     assert described.files[0].size == TINY_WEIGHTS.stat().st_size
-    assert UNetConfig(**described.architecture) == TINY_CONFIG
-    assert described.input["border_ratio"] == TINY_BORDER_RATIO
+    assert described.architecture["in_channels"] == 4 * CELL**2 + 6
+    assert described.input["size"] == TINY_INPUT_SIZE
 
 
 def test_novel_views_of_held_out_objects_are_much_better_than_simple_guesses(shipped: TinyLGM) -> None:

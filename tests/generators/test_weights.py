@@ -160,7 +160,7 @@ class TestFetch:
 
     def test_a_gated_repository(self, hub: FakeHub) -> None:
         hub.gated.add("somebody/small")
-        with pytest.raises(InputError, match="wants its terms accepted: do so in a browser"):
+        with pytest.raises(InputError, match="requires accepting its terms: do so in a browser"):
             fetch("small-one")
 
     def test_a_file_that_is_not_there(self, hub: FakeHub) -> None:
@@ -238,7 +238,7 @@ class TestPath:
 
     def test_refuses_weights_that_are_cut_short_though_nothing_is_known_of_them(self, tmp_path: Path) -> None:
         (tmp_path / "weights.bin").write_bytes(PICKLED[:-100])
-        with pytest.raises(InputError, match=r"weights\.bin is cut short or no weights file"):
+        with pytest.raises(InputError, match=r"weights\.bin is cut short or not a weights file"):
             register("two-sources", tmp_path / "weights.bin")
 
     def test_nothing_there(self, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ class TestCommand:
     def test_fetch_shows_size_and_licence_first_and_downloads_nothing_unasked(
         self, command: Command, hub: FakeHub, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(InputError, match="say --yes"):
+        with pytest.raises(InputError, match="give --yes"):
             command("fetch", "two-sources")
         printed = capsys.readouterr().out
         assert "Size:    500 MB" in printed
@@ -330,7 +330,7 @@ class TestCommand:
     def test_path_says_what_is_still_missing(self, command: Command, tmp_path: Path) -> None:
         (tmp_path / "weights.bin").write_bytes(PICKLED)
         printed = command("path", "two-sources", str(tmp_path / "weights.bin"))
-        assert "unet/weights.bin: whole, as far as can be told" in printed
+        assert "unet/weights.bin: complete, as far as can be told" in printed
         assert "still lacks unet/config.json, vae/config.json, vae/weights.bin" in printed
         assert "CC-BY-NC-4.0" in printed
         (tmp_path / "mine").write_bytes(WEIGHTS)
@@ -340,17 +340,17 @@ class TestCommand:
     def test_verify_finds_what_changed_since(
         self, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert "No weights are here" in command("verify")
+        assert "No weights are installed" in command("verify")
         mine = tmp_path / "mine"
         mine.write_bytes(WEIGHTS)
         register("small-one", mine)
         fetch("two-sources")
-        assert command("verify") == "small-one: all right\ntwo-sources: all right\n"
+        assert command("verify") == "small-one: ok\ntwo-sources: ok\n"
         mine.write_bytes(WEIGHTS[:-4] + b"\0\0\0\0")
         with pytest.raises(InputError, match="1 files are wrong"):
             command("verify")
         assert "small-one: damaged" in capsys.readouterr().out
-        assert command("verify", "two-sources") == "two-sources: all right\n"
+        assert command("verify", "two-sources") == "two-sources: ok\n"
 
     def test_verify_checks_downloads_by_the_hub_s_checksums(
         self, command: Command, capsys: pytest.CaptureFixture[str]
@@ -370,7 +370,7 @@ class TestCommand:
         [
             (["fetch", "nothing"], 1, "Error: There is no checkpoint nothing; there are: small-one, two-sources"),
             (["path", "small-one", "gone"], 1, "Error: There is no gone"),
-            (["fetch", "small-one", "--yes"], 130, "Interrupted; what was downloaded is kept, and fetch goes on from"),
+            (["fetch", "small-one", "--yes"], 130, "Interrupted; what was downloaded is kept"),
         ],
     )
     def test_ends_with_one_line_and_a_status(
@@ -412,7 +412,7 @@ class TestCommand:
         status, printed = run("fetch", "lgm-big")
         assert (status, printed.splitlines()[-1]) == (
             1,
-            "Error: Nobody is there to agree to the download: say --yes if you do.",
+            "Error: Cannot ask for confirmation without a terminal: give --yes to agree to the download.",
         )
         hub.files["ashawkey/LGM/model_fp16_fixrot.safetensors"] = WEIGHTS
         status, printed = run("fetch", "lgm-big", "--yes")
