@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COLMAP's dense workspace: straight photos, cameras, depth and normal maps; written so that its users go on with it.
+
+    images/NAME                                the photos
+    sparse/                                    cameras, poses, and points that say which photos overlap
+    stereo/depth_maps/NAME.geometric.bin       along the camera's axis, 0 where unknown
+    stereo/normal_maps/NAME.geometric.bin      in camera axes (x right, y down, z forward), towards the camera
+    stereo/fusion.cfg, stereo/patch-match.cfg  which photos are fused, and what each was compared with
+
+https://colmap.github.io/format.html#dense-reconstruction
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from img3d_assets.point_cloud import PointCloud
+from img3d_base.errors import InputError
+from img3d_base.ply_tables import read_ply
+from img3d_dataparsers.sfm.colmap_library import pycolmap
+from img3d_kernels.stereo.source_views import points_in_view
+from img3d_kernels.stereo.views import DepthMap, StereoView, rays
+
+TIE_POINTS = 300
+"""Points of each photo's depth map that tell COLMAP which photos overlap."""
+MIN_PHOTOS = 3
+"""Photos that must see a point of the fused cloud."""
+
+
+@dataclass(frozen=True)
+class DensePhoto:
+    """A photo without lens distortion and what stereo found for it."""
+
+    name: str
+    """Of its file, unique among the photos; with folders, if any."""
+    rgb: UInt8[np.ndarray, "H W 3"]
+    """sRGB."""
+    view: StereoView
+    """Its camera, and its mask."""
+    found: DepthMap
+    """For all pixels of `rgb`."""
+
+
+def write_workspace(folder: Path, photos: Sequence[DensePhoto], sources: Sequence[Sequence[int]]) -> None:
+    """Write all files of a workspace; those that are there are replaced.
+
+    Args:
+        folder: Made where it is missing.
+        photos: At least one has a depth somewhere.
+        sources: For each photo the indices of those that it was compared with.
+
+    Raises:
+        InputError: No photo has any depth.
+    """
+    if not any((photo.found.depth > 0).any() for photo in photos):
+        raise InputError("The photos have no depth in common: nothing to make a surface of.")
+    maps = folder / "stereo"
+    for photo in photos:
+        for path in (folder / "images", maps / "depth_maps", maps / "normal_maps"):
+            (path / photo.name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo.rgb).save(folder / "images" / photo.name)
+        write_map(maps / "depth_maps" / f"{photo.name}.geometric.bin", photo.found.depth.numpy()[..., None])
+        write_map(maps / "normal_maps" / f"{photo.name}.geometric.bin", photo.found.normals.numpy())
+    (maps / "fusion.cfg").write_text("".join(f"{photo.name}\n" for photo in photos))
+    compared = (", ".join(photos[j].name for j in row) for row in sources)
+    (maps / "patch-match.cfg").write_text(
+        "".join(f"{photo.name}\n{others}\n" for photo, others in zip(photos, compared, strict=True))
+    )
+    (folder / "sparse").mkdir(exist_ok=True)
+    _sparse_model(photos, sources).write(folder / "sparse")
+
+
+def write_map(path: Path, values: Float32[np.ndarray, "H W C"]) -> None:
+    """Write a depth map (C = 1) or a normal map (C = 3) as COLMAP does: its size as text, then channel by channel.
+
+    Not by pycolmap 4.2, whose NormalMap.from_array takes the three numbers of a pixel for those of three pixels.
+    """
+    height, width, channels = values.shape
+    data = np.ascontiguousarray(np.moveaxis(values, -1, 0), dtype="<f4")
+    path.write_bytes(f"{width}&{height}&{channels}&".encode() + data.tobytes())
+
+
+def fused_cloud(folder: Path, min_photos: int = MIN_PHOTOS) -> PointCloud:
+    """What COLMAP fuses the depth maps of a workspace to: a point where several photos have the same place and normal.
+
+    Args:
+        folder: As `write_workspace` and COLMAP write it; `fused.ply` is written there.
+        min_photos: That must see a point.
+
+    Raises:
+        InputError: Nothing is seen by so many.
+    """
+    options = pycolmap.StereoFusionOptions(min_num_pixels=min_photos)
+    path = folder / "fused.ply"
+    with _quiet():
+        pycolmap.stereo_fusion(path, folder, input_type="geometric", options=options, output_type="PLY")
+    table = read_ply(path, ["vertex"]).tables.get("vertex")
+    if table is None or len(table) == 0:
+        raise InputError(f"No point is seen by {min_photos} photos: they have too little in common.")
+    points, normals, colors = (
+        np.stack([table[name] for name in names], axis=-1)
+        for names in (("x", "y", "z"), ("nx", "ny", "nz"), ("red", "green", "blue"))
+    )
+    return PointCloud(points.astype(np.float64), colors.astype(np.float32) / 255, normals.astype(np.float32))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """COLMAP says nothing but what goes wrong."""
+    before = pycolmap.logging.minloglevel
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.WARNING.value
+    try:
+        yield
+    finally:
+        pycolmap.logging.minloglevel = before
+
+
+def _sparse_model(photos: Sequence[DensePhoto], sources: Sequence[Sequence[int]]) -> pycolmap.Reconstruction:
+    """Cameras and poses, and points of the depth maps, each seen in the photo that it is from and in its sources."""
+    generator = torch.Generator().manual_seed(0)
+    pixels: list[list[list[float]]] = [[] for _ in photos]
+    points: list[tuple[list[float], list[tuple[int, int]]]] = []
+    for i, photo in enumerate(photos):
+        known = (photo.found.depth > 0).nonzero()
+        rows, columns = known[torch.randperm(len(known), generator=generator)[:TIE_POINTS]].unbind(dim=1)
+        in_camera = rays(photo.view.K, *photo.view.size)[rows, columns] * photo.found.depth[rows, columns, None]
+        pose = torch.linalg.inv(photo.view.viewmat.double())
+        world = in_camera.double() @ pose[:3, :3].T + pose[:3, 3]
+        seen = {j: points_in_view(photos[j].view, world)[0].tolist() for j in (i, *sources[i])}
+        for k, xyz in enumerate(world.tolist()):
+            track = []
+            for j in seen:
+                if seen[j][k]:
+                    track.append((j + 1, len(pixels[j])))
+                    pixels[j].append(_pixel(photos[j].view, xyz))
+            if len(track) > 1:
+                points.append((xyz, track))
+    model = pycolmap.Reconstruction()
+    for i, photo in enumerate(photos):
+        height, width = photo.view.size
+        K = photo.view.K.double()
+        camera = pycolmap.Camera(
+            camera_id=i + 1,
+            model="PINHOLE",
+            width=width,
+            height=height,
+            params=[float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])],
+        )
+        model.add_camera_with_trivial_rig(camera)
+        keypoints = np.array(pixels[i], dtype=np.float64).reshape(-1, 2)
+        image = pycolmap.Image(name=photo.name, keypoints=keypoints, camera_id=i + 1, image_id=i + 1)
+        viewmat = photo.view.viewmat.double().numpy()
+        model.add_image_with_trivial_frame(
+            image, pycolmap.Rigid3d(pycolmap.Rotation3d(viewmat[:3, :3]), viewmat[:3, 3])
+        )
+    for xyz, track in points:
+        elements = [pycolmap.TrackElement(image, index) for image, index in track]
+        model.add_point3D(np.array(xyz), pycolmap.Track(elements=elements))
+    return model
+
+
+def _pixel(view: StereoView, xyz: list[float]) -> list[float]:
+    viewmat, K = view.viewmat.double(), view.K.double()
+    seen = K @ (viewmat[:3, :3] @ torch.tensor(xyz, dtype=torch.float64) + viewmat[:3, 3])
+    return (seen[:2] / seen[2]).tolist()
