@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that people use elsewhere, from any run."""
+"""Exports any run to files for other programs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `img3d-export`: files that people use elsewhere, from a run's config.yml or from a splat file."""
+"""The command `img3d-export`: exports a run, given by its config.yml, or a splat file to formats of other programs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from img3d_exporters.commands.video import video
 from img3d_exporters.commands.viewer import viewer
 from img3d_methods.training.threads import leave_threads_to_kernels
 
-DESCRIPTION = """Writes what a run made, in formats used elsewhere. A run's config.yml can run code when it is loaded,
-as with all of Nerfstudio's commands: take only those of people you trust."""
+DESCRIPTION = """Exports runs to the formats of other programs. A run's config.yml can run code when it is loaded,
+as with all of Nerfstudio's commands: load only files from people you trust."""
 
 app = tyro.extras.SubcommandApp()
 for subcommand in (viewer, splat, mesh, pointcloud, lod, video, report):
@@ -27,7 +27,7 @@ for subcommand in (viewer, splat, mesh, pointcloud, lod, video, report):
 def main() -> None:
     """Entry point of `img3d-export`."""
     silence_upstream_warnings()
-    leave_threads_to_kernels()  # on a busy machine torch's threads make palettes take a minute instead of seconds
+    leave_threads_to_kernels()  # torch's threads would slow down palettes on a busy machine, from seconds to a minute
     with exits_with_one_line("Interrupted; nothing was written."):
         app.cli(prog="img3d-export", description=DESCRIPTION)
 

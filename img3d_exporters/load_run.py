@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A finished run, from its config.yml, as `ns-export` loads it; and its mistakes in one line."""
+"""Loads a finished run from its config.yml, as `ns-export` does, and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
     from img3d_methods.representation import Representation
 
 NUMPY_FLOATS = [np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]
-"""What torch's safe loader has to know for checkpoints of Nerfstudio's own methods: their schedulers leave NumPy's
-floats in the optimizers' states, and since torch 2.6 Nerfstudio itself cannot read them (its issue 3683)."""
+"""Globals that torch's safe loader needs for checkpoints of Nerfstudio's own methods: their schedulers leave NumPy
+floats in the optimizers' states, which Nerfstudio itself cannot read since torch 2.6 (its issue 3683)."""
 
 
 @dataclass
 class Run:
-    """What exporters need of a run."""
+    """A loaded run, as exporters need it."""
 
     name: str
-    """Its experiment's name."""
+    """The name of the experiment."""
     model: Model
-    """Trained, in evaluation mode."""
+    """The trained model, in evaluation mode."""
     cameras: Cameras
-    """Of the training photos, shape [C], OpenGL camera-to-world, in the model's world (z up)."""
+    """Cameras of the training photos, shape [C], OpenGL camera-to-world, in the model's world (z up)."""
     dataparser_transform: Float[np.ndarray, "3 4"]
-    """From the world of the original capture to the model's, but for the scale."""
+    """From the world of the original capture to the model's, without the scale."""
     dataparser_scale: float
     """Applied after the transform."""
     config: TrainerConfig
-    """What its config.yml holds."""
+    """The content of config.yml."""
     datamanager: DataManager
-    """Its photos."""
+    """The data manager, with the photos."""
     step: int
-    """Of the checkpoint that was loaded."""
+    """The step of the loaded checkpoint."""
 
     @property
     def representation(self) -> Representation:
-        """What the model is: what to ask before anything is made of it."""
+        """The protocol through which the model is queried."""
         from img3d_methods.representation import representation_of  # late: it loads Nerfstudio's models
 
         return representation_of(self.model)
@@ -60,11 +60,11 @@ class Run:
 def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "inference") -> Run:
     """Loads the latest checkpoint of a run.
 
-    The file is a pickle of sorts: loading it can run code, so load only your own (as with every `ns-…` command).
+    Like a pickle, the file can run code when it is loaded, so load only your own (as with every `ns-…` command).
 
     Args:
-        config_path: Its config.yml, or the folder that has it.
-        test_mode: Nerfstudio's: "test" to render held-out photos, at the size that they were trained at.
+        config_path: The run's config.yml, or its folder.
+        test_mode: Nerfstudio's test mode: "test" also loads held-out photos, at the size used in training.
 
     Raises:
         InputError: There is no such run, or its checkpoint or data cannot be read.
@@ -97,35 +97,36 @@ def load_run(config_path: Path, test_mode: Literal["inference", "test"] = "infer
 
 
 def config_file(path: Path) -> Path:
-    """A run's config.yml, of which that or its folder is given.
+    """Finds a run's config.yml, given the file or its folder.
 
     Raises:
-        InputError: It is not there.
+        InputError: The file does not exist.
     """
     if path.is_dir():
         path = path / "config.yml"
     if not path.is_file():
-        raise InputError(f"There is no run at {path}: --load-config wants the config.yml that ns-train wrote.")
+        raise InputError(f"There is no run at {path}: --load-config takes the config.yml that ns-train wrote.")
     return path
 
 
 def latest_checkpoint(config: TrainerConfig) -> Path:
-    """The one of a run that was written last.
+    """The latest checkpoint of a run.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no checkpoint.
     """
     folder = config.get_checkpoint_dir()
     steps = checkpoint_steps(folder)
     if not steps:
         raise InputError(
             f"There are no checkpoints in {folder}: let the run train until it saves one; or, if it was moved, write "
-            "where it is now into its config.yml (output_dir)."
+            "its new place into its config.yml (output_dir)."
         )
     return checkpoint_path(folder, steps[-1])
 
 
 def _with_a_checkpoint(config: TrainerConfig) -> TrainerConfig:
-    """Refuses a run without one, before its data are read; Nerfstudio would exit with a message of several lines."""
+    """Refuses a run without a checkpoint before its data are read; Nerfstudio would exit with a message of several
+    lines."""
     latest_checkpoint(config)
     return config

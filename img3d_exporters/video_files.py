@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures one after the other, in a file that plays everywhere: H.264 in an MP4, or a GIF."""
+"""Writes pictures as a video: H.264 in an MP4, or a GIF."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ from img3d_base.output_files import written_whole
 Picture = UInt8[np.ndarray, "H W 3"]
 
 QUALITY = "18"
-"""x264's constant rate factor: hardly to be told from the original."""
+"""Constant rate factor of x264: visually almost lossless."""
 BT709, LIMITED_RANGE = 1, 1
-"""HD video's colours and range of values, in the numbers of ITU-T H.273; where a file does not say, players guess."""
+"""Colour space and range of HD video, as numbered in ITU-T H.273; if a file does not specify them, players guess."""
 FASTEST_GIF = 50
-"""Pictures per second: browsers slow down those that say more."""
+"""Maximum frames per second of a GIF: browsers slow down faster ones."""
 
 
 def check_output(path: Path, fps: int, force: bool) -> None:
-    """Raises InputError where the file may not be written, before anything that takes long."""
+    """Checks the output before any slow work.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     output_files.check_output(path, (".mp4", ".gif"), "a video", force)
     if path.suffix.lower() == ".gif" and fps > FASTEST_GIF:
-        raise InputError(f"--fps is {fps}: GIFs play at most {FASTEST_GIF} pictures a second.")
+        raise InputError(f"--fps is {fps}: GIFs play at most {FASTEST_GIF} frames per second.")
 
 
 def write_video(pictures: Iterable[Picture], num_pictures: int, path: Path, fps: int) -> None:
-    """Writes the file whole, or not at all, in the format of its ending.
+    """Writes the file, whole or not at all, in the format of its ending.
 
     Args:
-        pictures: sRGB, all of one size; for an MP4 both its sides are even.
-        num_pictures: How many, at least one.
-        path: Its folder is made.
-        fps: Pictures per second.
+        pictures: sRGB, all of one size, with even sides for an MP4.
+        num_pictures: Their number, at least one.
+        path: The output file; its folder is made.
+        fps: Frames per second.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: The file cannot be written.
     """
     with written_whole(path) as temporary:
         if path.suffix.lower() == ".gif":
@@ -51,10 +55,10 @@ def write_video(pictures: Iterable[Picture], num_pictures: int, path: Path, fps:
 
 
 def _write_mp4(pictures: Iterable[Picture], path: Path, fps: int) -> None:
-    import av  # here, because a broken one must not take the other subcommands down
+    import av  # here, so that a broken installation does not break other subcommands
     from av.video.reformatter import ColorRange, Colorspace
 
-    # With its index in front the video begins to play before all of it is there.
+    # With the index at the front, the video starts to play before it is completely loaded.
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as file:
         stream = file.add_stream("libx264", rate=fps, options={"crf": QUALITY})
         stream.pix_fmt = "yuv420p"  # what hardware and browsers decode
@@ -72,13 +76,13 @@ def _write_mp4(pictures: Iterable[Picture], path: Path, fps: int) -> None:
 
 def _write_gif(pictures: Iterable[Picture], num_pictures: int, path: Path, fps: int) -> None:
     frames = _with_palettes(pictures)
-    ends = np.round(100 * np.arange(1, num_pictures + 1) / fps).astype(int)  # the format counts in hundredths
+    ends = np.round(100 * np.arange(1, num_pictures + 1) / fps).astype(int)  # the format counts hundredths of a second
     milliseconds = (10 * np.diff(ends, prepend=0)).tolist()
     next(frames).save(path, "GIF", save_all=True, append_images=frames, duration=milliseconds, loop=0, optimize=False)
 
 
 def _with_palettes(pictures: Iterable[Picture]) -> Iterator[Image.Image]:
-    """Each with 256 colours of its own, dithered."""
+    """The pictures with 256 colours of their own each, dithered."""
     for picture in map(Image.fromarray, pictures):
         palette = picture.quantize(256, Image.Quantize.FASTOCTREE)
         yield picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)

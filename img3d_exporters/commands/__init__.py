@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subcommands of `img3d-export`, one in each file."""
+"""The subcommands of `img3d-export`, one per file."""

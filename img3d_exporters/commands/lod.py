@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export lod`: splats in levels of detail."""
+"""`img3d-export lod`: exports splats with levels of detail."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def lod(
     input: Path | None = None,
     sh_degree: int | None = None,
 ) -> None:
-    """Writes the splats as a streamed SOG: a pyramid of levels of detail in pieces, for web viewers that load what they
-    need, such as PlayCanvas's and Babylon.js. Put the folder on a web server and give them its lod-meta.json.
+    """Writes the splats as a streamed SOG: a pyramid of levels of detail in pieces, for web viewers that load what
+    they need, such as those of PlayCanvas and Babylon.js. Put the folder on a web server and give the viewer its
+    lod-meta.json.
 
     Args:
-        output_dir: Folder to write; there must be nothing of its name.
+        output_dir: Folder to write; it must not exist.
         load_config: The run's config.yml.
         input: A splat file instead of a run.
-        sh_degree: Highest degree of spherical harmonics to keep: 0 leaves one colour for all directions.
+        sh_degree: Highest degree of spherical harmonics to keep; 0 keeps one colour for all directions.
     """
     from img3d_assets.selection import select
     from img3d_assets.splat_files import in_3dgs_axes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export mesh`: the surface, as textured triangles."""
+"""`img3d-export mesh`: exports the surface as textured triangles."""
 
 from __future__ import annotations
 
@@ -45,29 +45,31 @@ def mesh(
     force: bool = False,
 ) -> None:
     """Writes the surface as a textured triangle mesh: .glb, .obj (with its .mtl and .png), .usdz, .fbx; .ply with
-    colours at its vertices; .stl. Of a run of any method that renders depth; a mesh is converted as it is.
+    vertex colours; .stl. Takes a run of any method that renders depth; a run of a mesh, or a mesh file, is
+    converted.
 
     Args:
-        output: The file to write; its ending says the format.
+        output: The file to write; its ending determines the format.
         load_config: The run's config.yml.
         input: A file instead of a run: a mesh (.obj, .glb, .gltf, .ply, .stl, .usdz, .fbx), which is converted; or
-            splats, which are looked at from outside, as an object: of a whole scene, crop one.
-        surface: How depth becomes a surface: averaged signed distances (tsdf), exact where pictures see enough; or
-            a smooth one through that (poisson), which bridges gaps.
-        resolution: Voxels along the longest side of what is in the mesh.
-        faces: How many triangles at most.
-        watertight: Close all holes, so that the mesh bounds a solid, as for 3D printing; what is too open for that
+            splats, which are viewed from outside, as an object. Crop an object from a whole scene.
+        surface: How a surface is made from depth: tsdf averages signed distances and is exact where enough pictures
+            see the surface; poisson fits a smooth surface through that, which bridges gaps.
+        resolution: Voxels along the longest side of the meshed region.
+        faces: Maximum number of triangles.
+        watertight: Close all holes, so that the mesh bounds a solid, as for 3D printing. A surface that is too open
             becomes a thick sheet.
-        texture: What to paint it with: the training photos, pictures of the model, or nothing but a colour at each
-            vertex. Default: photos of a run, renders of a splat file.
+        texture: Source of the colours: the training photos, renders of the model, or none, which leaves only vertex
+            colours. Default: photos for a run, renders for a splat file.
         texture_size: Width and height of the texture in pixels.
-        lods: Levels of detail: beside the file also name_lod1, name_lod2 …, each with a quarter of the faces of the
-            one before and a texture of half its size.
-        crop_min: Leave out what is below this corner, in the axes of the run or file (or, with --original-frame, in
-            those). Default: what the cameras surround, if they look inward, else everything but a few outliers.
-        crop_max: Leave out what is beyond this corner.
-        original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
-        force: Replace files that are there.
+        lods: Levels of detail. Further files name_lod1, name_lod2 … are written beside the first, each with a
+            quarter of the faces and half the texture size of the one before.
+        crop_min: Remove everything below this corner, in the axes of the run or file (with --original-frame, of the
+            original frame). Default: the region that inward-looking cameras surround, otherwise everything except a
+            few outliers.
+        crop_max: Remove everything beyond this corner.
+        original_frame: Use the axes and units of the photos' own poses instead of the normalised ones of training.
+        force: Replace existing files.
     """
     from img3d_assets.mesh import Mesh
     from img3d_assets.mesh_files import check_output, holds_texture, is_mesh, read_mesh
@@ -84,7 +86,7 @@ def mesh(
     check_texture_size(texture_size)
     if input is not None and is_mesh(input):
         if original_frame or texture is not None or options != MeshOptions():
-            raise InputError(f"{input} is a mesh, which is converted as it is: only --output and --force apply.")
+            raise InputError(f"{input} is a mesh, which is only converted: give no options but --output and --force.")
         mesh, up = read_mesh(input)
         _write([mesh], up, [output])
         return
@@ -95,8 +97,8 @@ def mesh(
         if isinstance(asset, Mesh):
             if texture is not None or options != MeshOptions():
                 raise InputError(
-                    f"{load_config} holds a mesh, which is written as it is: only --output, --original-frame and "
-                    "--force apply."
+                    f"{load_config} holds a mesh, which is only converted: give no options but --output, "
+                    "--original-frame and --force."
                 )
             if original_frame:
                 asset = in_frame(asset, run.dataparser_transform, run.dataparser_scale)
@@ -114,7 +116,7 @@ def mesh(
 
 
 def _write(levels: list[Mesh], up: UpAxis | None, paths: Sequence[Path]) -> None:
-    """Levels of detail of one mesh, relative to one origin."""
+    """Writes the levels of detail of one mesh, relative to one origin."""
     from img3d_assets.mesh_files import write_mesh
     from img3d_assets.precision import nearby_origin
 
@@ -128,7 +130,7 @@ def _write(levels: list[Mesh], up: UpAxis | None, paths: Sequence[Path]) -> None
 def _pictures_of_run(
     run: Run, load_config: Path, texture: TextureSource, original_frame: bool
 ) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis | None]:
-    """What a mesh is made of, what it is painted with, and which axis points up."""
+    """The views for the surface, those for the texture, and the axis that points up."""
     from img3d_assets.gaussians import Gaussians
     from img3d_exporters.meshes.surface_views import model_renderer, photographed, rendered_for, splat_renderer
 
@@ -151,7 +153,7 @@ def _pictures_of_run(
 def _pictures_of_file(
     path: Path, texture: TextureSource, crop_min: Point | None, crop_max: Point | None
 ) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis]:
-    """As `_pictures_of_run`."""
+    """As `_pictures_of_run`, for a splat file."""
     from img3d_assets.selection import select
     from img3d_exporters.meshes.surface_views import cameras_around, rendered_for, splat_renderer
 

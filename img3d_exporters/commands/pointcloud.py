@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export pointcloud`: points with colours and normals."""
+"""`img3d-export pointcloud`: exports points with colours and normals."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def pointcloud(
     """Writes points with colours and normals: .ply, .pcd, .xyz (text) or .las.
 
     Args:
-        output: The file to write; its ending says the format.
+        output: The file to write; its ending determines the format.
         load_config: The run's config.yml.
         input: A splat or mesh file instead of a run.
-        num_points: How many points.
-        source: What they are drawn from: the Gaussians, as many on each as is seen of it (if there are any, this is
-            what happens; of a mesh, its surface is sampled evenly); or the depth that the model renders for its
-            training cameras, which works for any method.
-        original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
-        force: Replace the file if it is there.
+        num_points: Number of points.
+        source: "gaussians" draws points from the Gaussians, in proportion to how much of each is visible (the
+            default if there are any; a mesh is sampled evenly instead); "depth" uses the depth that the model
+            renders for its training cameras, which works for any method.
+        original_frame: Use the axes and units of the photos' own poses instead of the normalised ones of training.
+        force: Replace an existing file.
     """
     from img3d_assets.gaussians import Gaussians
     from img3d_assets.mesh import Mesh

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export report`: a run on one page."""
+"""`img3d-export report`: a report about a run on one page."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from img3d_exporters.commands.sources import print_written
 
 
 def report(output: Path, load_config: Path, force: bool = False) -> None:
-    """Writes one page that shows a run, whatever its method: renders beside held-out photos, where cameras and points
-    are, how training went, what the Gaussians are like, how large files get. It opens anywhere, offline.
+    """Writes a report about a run of any method as one page: renders beside held-out photos, positions of cameras
+    and points, training curves, statistics of the Gaussians, and sizes of files. The page opens in any browser,
+    offline.
 
     Args:
-        output: The page to write, an .html.
+        output: The .html file to write.
         load_config: The run's config.yml.
-        force: Replace the file if it is there.
+        force: Replace an existing file.
     """
     from img3d_exporters.load_run import load_run
     from img3d_exporters.report.report import check_output, write_report

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What subcommands take: a run or a splat file; and how they say what they wrote."""
+"""The sources of subcommands (a run or a splat file), and their messages about what was written."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ def print_written(what: str, path: Path) -> None:
 def splats_of(
     load_config: Path | None, input: Path | None, original_frame: bool, clean: bool = False
 ) -> tuple[Gaussians, UpAxis | None]:
-    """Those of a run or a file, and which axis points up; with `original_frame`, nobody knows.
+    """The Gaussians of a run or a file, and the axis that points up; None with `original_frame`, where it is
+    unknown.
 
     Args:
         load_config: A run's config.yml.
-        input: A splat file, if it is no run.
-        original_frame: In the axes and units of the photos' own poses.
-        clean: Without floaters and needles; says how many there were.
+        input: A splat file instead of a run.
+        original_frame: Return them in the axes and units of the photos' own poses.
+        clean: Remove floaters and needles, and print how many there were.
     """
     if load_config is None:
         assert input is not None
@@ -73,10 +74,10 @@ def splats_of_file(path: Path) -> tuple[Gaussians, UpAxis]:
 
 
 def splats_of_asset(asset: Asset | None, run: Run, load_config: Path) -> Gaussians:
-    """Those of what a run's model holds that can be seen.
+    """The visible Gaussians of a run's asset.
 
     Raises:
-        InputError: Its model is of another kind.
+        InputError: The asset is not Gaussians, or none is visible.
     """
     from img3d_exporters.splats.run_splats import no_splats
 
@@ -86,11 +87,11 @@ def splats_of_asset(asset: Asset | None, run: Run, load_config: Path) -> Gaussia
 
 
 def cleaned_splats(splats: Gaussians, load_config: Path | None) -> Gaussians:
-    """Without floaters and needles; says how many there were.
+    """Removes floaters and needles, and prints how many there were.
 
     Args:
-        splats: All visible; of a run in its own frame.
-        load_config: The run, whose cameras say what was looked at; None: nobody knows.
+        splats: Visible Gaussians; of a run in its own frame.
+        load_config: The run, whose cameras tell what was photographed; None if there is none.
     """
     from img3d_assets.splat_cleaning import cleaned
 
@@ -100,7 +101,7 @@ def cleaned_splats(splats: Gaussians, load_config: Path | None) -> Gaussians:
 
 
 def _viewpoints(load_config: Path) -> Viewpoints | None:
-    """Where a run's photos were taken; None, with a warning, if its data are gone."""
+    """The viewpoints of a run's photos; None, with a warning, if its data are gone."""
     from img3d_exporters.load_run import config_file, load_run
     from img3d_exporters.splats.run_splats import read_config
     from img3d_methods.training.run_config import moved_data_message
@@ -108,25 +109,25 @@ def _viewpoints(load_config: Path) -> Viewpoints | None:
 
     config = read_config(config_file(load_config))
     if message := moved_data_message(config.pipeline.datamanager):
-        warn(f"What its cameras look at does not count in cleaning: {message}")
+        warn(f"Cleaning ignores what the cameras look at: {message}")
         return None
     return viewpoints_of(load_run(load_config).cameras)
 
 
 def drawable(splats: Gaussians, source: Path) -> Gaussians:
-    """Those that can be seen; says what is left out as damaged, and where the others are."""
+    """The visible Gaussians; warns about damaged ones."""
     visible = splats.visible()
     if len(visible) == 0:
-        raise InputError(f"{source} holds no Gaussian that can be seen ({len(splats)} in all).")
+        raise InputError(f"{source} holds no visible Gaussian ({len(splats)} in all).")
     damaged = len(splats) - int(splats.finite().usable().sum())
     if damaged:
         them = f"{damaged:,} of {len(splats):,} Gaussians in {source}"
-        warn(f"{them} are left out: their numbers are not finite, or all zero.")
+        warn(f"{them} are left out: their values are not finite, or all zero.")
     return visible
 
 
 def say_origin(origin: tuple[float, float, float]) -> None:
-    """Says what positions count from, where coordinates are too large for single precision."""
+    """Prints what positions are relative to, if coordinates are too large for single precision."""
     if any(origin):
         x, y, z = (f"{value:.0f}" for value in origin)
         warn(

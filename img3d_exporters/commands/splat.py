@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export splat`: splats in the formats of other programs."""
+"""`img3d-export splat`: exports splats to the formats of other programs."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ def splat(
     clean: bool = False,
     force: bool = False,
 ) -> None:
-    """Writes the splats in a format of other programs: .ply (3DGS), .compressed.ply and .sog (PlayCanvas), .spz
-    (Niantic), .splat (antimatter15), .glb and .gltf (Khronos). Reads all of them too, and .ksplat, by what is in a
-    file, whatever its name.
+    """Writes the splats in a format of another program: .ply (3DGS), .compressed.ply and .sog (PlayCanvas), .spz
+    (Niantic), .splat (antimatter15), .glb and .gltf (Khronos). Reads all of these and .ksplat; the format is
+    recognised by the content, whatever the file name.
 
     Args:
-        output: The file to write; its ending says the format.
+        output: The file to write; its ending determines the format.
         load_config: The run's config.yml.
-        input: A splat file instead of a run; also a SOG that is a folder.
-        sh_degree: Highest degree of spherical harmonics to keep: 0 leaves one colour for all directions.
-        crop_min: Leave out what has its centre below this corner, in the axes of the run or file (or, with
-            --original-frame, in those).
-        crop_max: Leave out what has its centre beyond this corner.
-        min_opacity: Leave out what is less opaque, from 0 to 1.
-        max_splats: Keep so many at most: those that may cover most of a picture.
-        original_frame: In the axes and units of the photos' own poses instead of the normalised ones of training.
-        clean: Leave out floaters (alone in empty space, before a camera, seen by no camera), needles, and what is far
-            outside of what the cameras look at. Of a run its cameras are used; its photos have to be there for that.
-        force: Replace the file if it is there.
+        input: A splat file instead of a run; a SOG may also be a folder.
+        sh_degree: Highest degree of spherical harmonics to keep; 0 keeps one colour for all directions.
+        crop_min: Remove Gaussians whose centre is below this corner, in the axes of the run or file (with
+            --original-frame, of the original frame).
+        crop_max: Remove Gaussians whose centre is beyond this corner.
+        min_opacity: Remove Gaussians with a lower opacity (0 to 1).
+        max_splats: Maximum number of Gaussians: those that cover most of a picture are kept.
+        original_frame: Use the axes and units of the photos' own poses instead of the normalised ones of training.
+        clean: Remove floaters (alone in empty space, close to a camera, or seen by no camera), needles, and
+            everything far outside of what the cameras look at. For a run this uses its cameras, so its photos have
+            to be there.
+        force: Replace an existing file.
     """
     from img3d_assets.selection import select
     from img3d_assets.splat_files import check_output, write_splats

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export video`: a flight around what a run shows."""
+"""`img3d-export video`: renders a camera path as a video."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from img3d_exporters.video_files import Picture
 
 LARGEST, MAX_GIF, MAX_OF_RAYS = 1280, 640, 480
-"""Pixels of the larger side where none are asked for: of a video, of a GIF, and of a model that follows rays, for which
-a CPU takes seconds a picture."""
+"""Default size of the larger side in pixels: of a video, of a GIF, and for models that march rays, which take a CPU
+seconds per picture."""
 MIN_SIZE, MAX_SIZE = 16, 4096
-"""Pixels of a side; H.264 decoders in hardware take no more."""
+"""Limits of a side in pixels; hardware decoders of H.264 take no more."""
 MAX_FPS = 120
 
 
@@ -34,19 +34,20 @@ def video(
     resolution: tuple[int, int] | None = None,
     force: bool = False,
 ) -> None:
-    """Writes a video of a run, whatever its method: .mp4 (H.264, plays everywhere) or .gif.
+    """Writes a video of a run of any method: .mp4 (H.264, plays everywhere) or .gif.
 
     Args:
-        output: The file to write; its ending says the format.
+        output: The file to write; its ending determines the format.
         load_config: The run's config.yml.
-        path: How the camera moves: one full turn around what the photos look at (turntable); around and up and down,
-            or, where the photos are from one side, over that side and back (spiral); or from photo to photo (cameras).
-            The first two are loops. Default: turntable where the photos are from all sides, else spiral.
-        seconds: How long.
-        fps: Pictures per second. Default: 30; of a GIF 15.
-        resolution: Width and height in pixels; those of an .mp4 are made even. Default: the photos' shape, its larger
-            side at most 1280 (of a GIF 640, of a radiance field 480).
-        force: Replace the file if it is there.
+        path: How the camera moves: one full turn around what the photos look at (turntable); around while rising and
+            falling, or, for photos from one side, to and fro over that side (spiral); or from photo to photo
+            (cameras). The first two are loops. Default: turntable if the photos are from all sides, otherwise
+            spiral.
+        seconds: Duration of the video.
+        fps: Frames per second. Default: 30; 15 for a GIF.
+        resolution: Width and height in pixels; rounded to even numbers for an .mp4. Default: the photos' aspect
+            ratio, with a larger side of at most 1280 (640 for a GIF, 480 for a radiance field).
+        force: Replace an existing file.
     """
     from img3d_exporters.load_run import load_run
     from img3d_exporters.video_files import check_output, write_video
@@ -56,7 +57,7 @@ def video(
     num_frames = _num_frames(seconds, fps)
     if resolution is not None and not all(MIN_SIZE <= length <= MAX_SIZE for length in resolution):
         raise InputError(
-            f"--resolution is {resolution[0]} {resolution[1]}: both can be {MIN_SIZE} to {MAX_SIZE} pixels."
+            f"--resolution is {resolution[0]} {resolution[1]}: both have to be {MIN_SIZE} to {MAX_SIZE} pixels."
         )
     check_output(output, fps, force)
     run = load_run(load_config)
@@ -70,9 +71,9 @@ def video(
 
 def _num_frames(seconds: float, fps: int) -> int:
     if not 1 <= fps <= MAX_FPS:
-        raise InputError(f"--fps is {fps}: it can be 1 to {MAX_FPS}.")
+        raise InputError(f"--fps is {fps}: it has to be 1 to {MAX_FPS}.")
     if not 0 < seconds <= 3600:
-        raise InputError(f"--seconds is {seconds}: it must be above 0, and an hour at most.")
+        raise InputError(f"--seconds is {seconds}: it has to be above 0 and at most 3600.")
     return max(2, round(seconds * fps))
 
 
@@ -84,7 +85,7 @@ def _size(is_rasterised: bool, cameras: Cameras, output: Path) -> tuple[int, int
 
 
 def _rendered(model: Model, cameras: Cameras) -> Iterator[Picture]:
-    """The pictures, with a progress bar; each is made when it is asked for."""
+    """The rendered pictures, made one by one when they are needed, with a progress bar."""
     import torch
 
     from img3d_base.progress import with_progress

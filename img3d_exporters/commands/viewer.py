@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export viewer`: a page that shows splats."""
+"""`img3d-export viewer`: exports a page that shows splats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_exporters.commands.sources import (
     check_one_source,
     say_origin,
@@ -28,21 +28,24 @@ def viewer(
     single_file: bool = False,
     up_axis: UpAxis | None = None,
 ) -> None:
-    """Writes a page that shows the splats in any current browser, offline: open its index.html, or send it to somebody.
+    """Writes a page that shows the splats in any current browser, offline: open its index.html, or send it to
+    someone.
 
     Args:
-        output_dir: Folder to write; replaced if it is such a page already.
-        load_config: The run's config.yml. Of a mesh, splats on its surface are shown, and the mesh by a button.
+        output_dir: Folder to write; an existing viewer page is replaced.
+        load_config: The run's config.yml. For a mesh, the page shows splats on its surface, and a button shows the
+            mesh.
         input: A splat file of any format that `img3d-export splat` reads, instead of a run.
-        mesh: A .glb of the same scene, as `img3d-export mesh` writes it without --original-frame; a button shows it.
-        single_file: Everything in one index.html.
-        up_axis: Which axis points up. Default: z for a run; for a file what it says, else -y, as 3DGS has it.
+        mesh: A .glb of the same scene, written by `img3d-export mesh` without --original-frame; a button shows it.
+        single_file: Put everything into one index.html.
+        up_axis: The axis that points up. Default: z for a run; for a file, what it specifies, otherwise -y, as in
+            3DGS.
     """
     from img3d_assets.selection import without_outliers
     from img3d_exporters.page.viewer_page import check_assets, check_replaceable, read_glb, write_page
 
     check_one_source(load_config, input)
-    check_assets()  # before what takes long
+    check_assets()  # before the slow part
     check_replaceable(output_dir)
     glb = None if mesh is None else read_glb(mesh)
     if load_config is not None:
@@ -54,12 +57,7 @@ def viewer(
     scene.splats = without_outliers(scene.splats)
     files = write_page(scene, output_dir, single_file)
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    CONSOLE.print(
-        f"{len(scene.splats):,} Gaussians, {megabytes:.1f} MB. Open it: {output_dir / 'index.html'}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_line(f"{len(scene.splats):,} Gaussians, {megabytes:.1f} MB. Open {output_dir / 'index.html'}")
 
 
 def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a fused surface a mesh to work with: no crumbs, no defects, few holes or none, as many faces as wanted."""
+"""Turns a fused surface into a usable mesh: without small fragments and defects, with few or no holes, and with a
+limited number of faces."""
 
 from __future__ import annotations
 
@@ -13,22 +14,23 @@ from scipy.sparse.csgraph import connected_components
 from img3d_base.errors import InputError
 
 MeshSet = Any
-"""pymeshlab's, which has no types."""
+"""pymeshlab's class, which has no type annotations."""
 MIN_PART = 0.02
-"""A separate part with fewer faces than this share of the largest part's is removed."""
+"""Separate parts with fewer faces than this fraction of the largest part's are removed."""
 SMALL_HOLE = 60
-"""Holes with at most this many edges are always closed: no picture saw what is there. Larger ones are openings."""
+"""Holes with at most this many edges are always closed: no picture showed what is there. Larger ones are openings."""
 SMOOTHING = 10
-"""Steps of Taubin smoothing (1995), which removes roughness and keeps the volume."""
+"""Steps of Taubin smoothing (1995), which removes roughness and preserves volume."""
 ATTEMPTS = 5
-"""Rounds of repairs at most: one repair can undo a part of another."""
+"""Maximum number of rounds of repairs, since one repair can partly undo another."""
 
-Vertices = Float[np.ndarray, "_ 3"]  # a result has other numbers of them than its argument
+Vertices = Float[np.ndarray, "_ 3"]  # numbers differ between arguments and results
 Faces = Int[np.ndarray, "_ 3"]
 
 
 def cleaned(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
-    """Without small separate parts, defective faces and non-manifold places; small holes closed, roughness smoothed."""
+    """Removes small separate parts, defective faces and non-manifold geometry, closes small holes and smooths
+    roughness."""
     vertices, faces = without_crumbs(vertices, faces)
     meshes = _meshlab(vertices, faces)
     _repair(meshes)
@@ -38,7 +40,7 @@ def cleaned(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
 
 
 def without_crumbs(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
-    """Parts that hang together and are not much smaller than the largest."""
+    """Keeps connected parts that are not much smaller than the largest."""
     edges = np.concatenate([faces[:, :2], faces[:, 1:]])
     graph = coo_matrix((np.ones(len(edges), bool), edges.T), shape=(len(vertices), len(vertices)))
     _, part_of_vertex = connected_components(graph, directed=False)
@@ -48,13 +50,14 @@ def without_crumbs(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
 
 
 def compacted(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
-    """Without vertices that no face has."""
+    """Removes vertices without faces."""
     used, renumbered = np.unique(faces, return_inverse=True)
     return vertices[used], renumbered.reshape(-1, 3)
 
 
 def decimated(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces]:
-    """So many faces at most, by collapsing the edges whose loss is seen least (Garland and Heckbert 1997)."""
+    """Reduces the mesh to at most `target` faces, by collapsing edges with the least quadric error (Garland and
+    Heckbert 1997)."""
     if len(faces) <= target:
         return vertices, faces
     meshes = _meshlab(vertices, faces)
@@ -62,7 +65,7 @@ def decimated(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, 
         targetfacenum=target, preserveboundary=True, preservenormal=True, preservetopology=True, planarquadric=True
     )
     vertices, faces = _current(meshes)
-    if len(faces) > target:  # what is to be preserved stands in the way: holes, many parts
+    if len(faces) > target:  # the preserved features prevent it: holes, many parts
         import open3d as o3d
 
         mesh = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(faces))
@@ -72,19 +75,19 @@ def decimated(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, 
 
 
 def watertight(vertices: Vertices, faces: Faces, target: int, detail: float) -> tuple[Vertices, Faces]:
-    """At most so many faces, without any hole, doubled edge or face that cuts another.
+    """Makes the mesh watertight: at most `target` faces, without holes, duplicate edges or self-intersections.
 
-    Holes are closed. Where that cannot be, as of a scene open at the back, the surface is wrapped from all sides
-    (Portaneri et al. 2022, "Alpha Wrapping with an Offset"): it becomes a sheet with a thickness.
+    Holes are closed. If that is impossible, as for a scene that is open at the back, the surface is wrapped from all
+    sides (Portaneri et al. 2022, "Alpha Wrapping with an Offset") and becomes a sheet with a thickness.
 
     Args:
-        vertices: Of a surface.
+        vertices: The surface's vertices.
         faces: Counter-clockwise as seen from outside.
-        target: How many faces at most.
-        detail: Length of what need not be kept: gaps twice as wide are not entered when wrapping.
+        target: Maximum number of faces.
+        detail: Length of details that may be lost: wrapping does not enter gaps narrower than twice this.
 
     Raises:
-        InputError: It could not be had.
+        InputError: The mesh could not be made watertight.
     """
     found = _watertight_by_repair(vertices, faces, target)
     if found is None:
@@ -111,7 +114,7 @@ def _watertight_by_repair(vertices: Vertices, faces: Faces, target: int) -> tupl
 
 
 def is_watertight(vertices: Vertices, faces: Faces) -> bool:
-    """Whether it bounds a solid: closed, manifold, faces all turned outward alike, none cutting another."""
+    """Whether the mesh bounds a solid: closed, manifold, consistently oriented, without self-intersections."""
     import trimesh
 
     if not trimesh.Trimesh(vertices, faces, process=False).is_watertight:
@@ -130,7 +133,7 @@ def _cutting_others_selected(vertices: Vertices, faces: Faces) -> MeshSet:
 
 
 def _without_cutting_others(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
-    """Holes where faces cut others, and around."""
+    """Removes self-intersecting faces and their neighbours, which leaves holes."""
     meshes = _cutting_others_selected(vertices, faces)
     meshes.apply_selection_dilatation()
     meshes.meshing_remove_selected_faces()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One surface from many pictures with depth: a truncated signed distance, averaged over the pictures, is zero there.
+"""Fuses many pictures with depth into one surface: the zero level of a truncated signed distance, averaged over the
+pictures.
 
-Curless and Levoy 1996, in Open3D's sparse blocks of voxels. Every picture has its say in every block that any picture
-sees a surface in, and where nothing is in a picture's way, space is empty: what only a few see in mid-air vanishes.
+Follows Curless and Levoy (1996), in Open3D's sparse blocks of voxels. Every picture contributes to every block in
+which any picture sees a surface. Free space in front of a surface counts too, so that floaters seen by few pictures
+vanish.
 """
 
 from __future__ import annotations
@@ -22,52 +24,50 @@ from img3d_exporters.meshes.surface_views import SurfaceView
 from img3d_methods.splat.seed_points import point_of_attention
 
 BLOCK = 8
-"""Voxels along the edge of a block; and those in front of a surface and behind it that a picture has an exact say in.
-The latter by measurement: with half of it noise is let through, with twice as many thin parts grow thick."""
+"""Voxels along the edge of a block, and the truncation distance in voxels on both sides of a surface. Measured: half
+of this distance lets noise through, twice as much thickens thin parts."""
 MIN_WEIGHT = 1.0
-"""Pictures that must have seen a voxel for it to bound a surface."""
+"""Minimum number of pictures that have seen a voxel of the surface."""
 PIXELS_PER_BLOCK = 2
-"""Every how many pixels a picture says where blocks are needed."""
+"""Stride in pixels with which a picture determines the blocks that are needed."""
 FREE = 1e6
-"""Depth in voxels of what is infinitely far away."""
+"""Depth in voxels that stands for infinity."""
 SAMPLES = 20_000
-"""Points of each picture that tell where the surface is, about."""
+"""Approximate number of points per picture that determine the region."""
 OUTLIERS = 0.005
-"""Share of points at either end of each axis that may be far from the rest."""
+"""Fraction of points at either end of each axis that may be outliers."""
 REACH = 0.1
-"""How much the region extends beyond the rest, if there are points, relative to its longest side."""
-
-
+"""Extension of the region beyond the inliers, where there are points, relative to its longest side."""
 MARGIN = 0.03
-"""Around the surfaces, relative to the same: else the outermost would lie on the border."""
+"""Margin around the surfaces, relative to the same: otherwise the outermost would lie on the border."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """The box that a mesh is made of what is in."""
+    """The box that is meshed."""
 
     low: Float[np.ndarray, "3"]
     high: Float[np.ndarray, "3"]
 
     @property
     def size(self) -> float:
-        """Of the longest side."""
+        """Length of the longest side."""
         return float((self.high - self.low).max())
 
 
 def region_of(views: Sequence[SurfaceView], crop_min: Point | None, crop_max: Point | None) -> Region:
-    """What is given, and as far as nothing is, where the surfaces are.
+    """The region to mesh: the given bounds and, where none are given, the extent of the surfaces.
 
-    Cameras that look inward, at an object, mean what is within their own distance of what they look at, and not what
-    is behind it. A few points far from the others don't count.
+    If cameras look inward, at an object, only points that are no farther from what they look at than the cameras
+    count, not the background. Outliers are ignored.
 
     Args:
-        views: With the depth of surfaces.
-        crop_min: Its lowest corner.
-        crop_max: Its highest corner.
+        views: Pictures with depth.
+        crop_min: The lowest corner, if given.
+        crop_max: The highest corner, if given.
 
     Raises:
-        InputError: There is nothing in view, or nothing in that box.
+        InputError: The cameras see no surface, or none in that box.
     """
     points = _points_in_view(views)
     if len(points) == 0:
@@ -93,17 +93,17 @@ def region_of(views: Sequence[SurfaceView], crop_min: Point | None, crop_max: Po
 def fused(
     views: Sequence[SurfaceView], extent: Float[np.ndarray, "3"]
 ) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "F 3"]]:
-    """The surface in the box from the origin to `extent`. Lengths are in voxels.
+    """The surface in the box from the origin to `extent`, with lengths in voxels.
 
     Args:
-        views: With the depth of surfaces.
-        extent: The box's upper corner. The surface is cut there, within a voxel.
+        views: Pictures with depth.
+        extent: The upper corner of the box. The surface is cut there, with an accuracy of a voxel.
 
     Returns:
         Vertices; faces, counter-clockwise as seen from outside.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no surface.
     """
     import open3d as o3d
 
@@ -132,14 +132,15 @@ def fused(
 
 
 def surface_depth(view: SurfaceView) -> Float32[np.ndarray, "H W"]:
-    """Its depth, unknown (0) also where a neighbour sees another surface: what is rendered there is between the two."""
+    """The depth of a picture, set to unknown (0) at depth discontinuities, where rendered depth lies between two
+    surfaces."""
     with np.errstate(invalid="ignore"):
         kept = is_continuous(view.depth) | np.isinf(view.depth)
     return np.where(kept, view.depth, np.float32(0))
 
 
 def _points_in_view(views: Sequence[SurfaceView]) -> Float[np.ndarray, "M 3"]:
-    """About SAMPLES of each."""
+    """About `SAMPLES` points of each picture."""
     parts = []
     for view in views:
         stride = max(1, round((view.depth.size / SAMPLES) ** 0.5))
@@ -148,7 +149,7 @@ def _points_in_view(views: Sequence[SurfaceView]) -> Float[np.ndarray, "M 3"]:
 
 
 def _points(view: SurfaceView, depth: Float[np.ndarray, "H W"], stride: int) -> Float[np.ndarray, "M 3"]:
-    """World coordinates of what every so many pixels' finite depth is that of."""
+    """World coordinates of the pixels with finite depth on a grid with this stride."""
     depth = depth[stride // 2 :: stride, stride // 2 :: stride]
     rows, columns = np.nonzero((depth > 0) & np.isfinite(depth))
     first = stride // 2 + 0.5
@@ -158,7 +159,7 @@ def _points(view: SurfaceView, depth: Float[np.ndarray, "H W"], stride: int) -> 
 
 
 def _within_cameras(points: Float[np.ndarray, "M 3"], views: Sequence[SurfaceView]) -> Bool[np.ndarray, "M"]:
-    """Which are as near to what the cameras look at as those are; all, if they don't look inward."""
+    """Which points are no farther from what the cameras look at than the cameras; all, if cameras look outward."""
     rotations = np.stack([view.viewmat[:3, :3] for view in views])
     forward = rotations[:, 2]
     translations = np.stack([view.viewmat[:3, 3] for view in views])
@@ -174,7 +175,7 @@ def _within_cameras(points: Float[np.ndarray, "M 3"], views: Sequence[SurfaceVie
 def _blocks_at_surfaces(
     views: Sequence[SurfaceView], depths: Sequence[Float[np.ndarray, "_ _"]], extent: Float[np.ndarray, "3"]
 ) -> Int32[np.ndarray, "B 3"]:
-    """Coordinates of the blocks that a surface is in, and of those around them; lengths in voxels."""
+    """Coordinates of the blocks that contain a surface and of their neighbours; lengths in voxels."""
     base = int(extent.max()) // BLOCK + 3
     numbers = np.zeros(0, np.int64)
     for view, depth in zip(views, depths, strict=True):

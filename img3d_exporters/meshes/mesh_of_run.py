@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From pictures with depth to meshes: one surface, and of it as many levels of detail as wanted, each painted."""
+"""Makes meshes from pictures with depth: one surface, in any number of levels of detail, each with its own texture."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from img3d_exporters.meshes.texture_baking import MIN_TEXTURE, baked
 from img3d_exporters.meshes.vertex_colors import colored
 
 LOD_FACES, LOD_TEXTURE = 4, 2
-"""How many times fewer faces, and how many times narrower a texture, a level of detail has than the one before."""
+"""Factors by which each level of detail has fewer faces and a narrower texture than the one before."""
 MAX_LODS = 6
 RESOLUTIONS = range(16, 2049)
 COLOR_TOLERANCE = 3.0
-"""Voxels between a vertex and the depth at which a picture shows it."""
+"""Maximum distance in voxels of a vertex from the depth of a picture that colours it."""
 
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """What a mesh is to be like; names and meaning are those of `img3d-export mesh`."""
+    """Options of a mesh, named as in `img3d-export mesh`."""
 
     surface: Literal["tsdf", "poisson"] = "tsdf"
     resolution: int = 192
@@ -42,29 +42,29 @@ class MeshOptions:
     crop_max: Point | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for values that make no sense."""
+        """Checks the values; raises InputError."""
         if self.resolution not in RESOLUTIONS:
             raise InputError(
-                f"--resolution is {self.resolution}: it can be {RESOLUTIONS.start} to {RESOLUTIONS.stop - 1}."
+                f"--resolution is {self.resolution}: it has to be {RESOLUTIONS.start} to {RESOLUTIONS.stop - 1}."
             )
         if not 1 <= self.lods <= MAX_LODS:
-            raise InputError(f"--lods is {self.lods}: it can be 1 to {MAX_LODS}.")
+            raise InputError(f"--lods is {self.lods}: it has to be 1 to {MAX_LODS}.")
         if self.faces < 4 * LOD_FACES ** (self.lods - 1):
             raise InputError(f"--faces is {self.faces}: too few for {self.lods} levels of detail.")
 
 
 def level_paths(output: Path, lods: int) -> list[Path]:
-    """chair.glb, chair_lod1.glb, chair_lod2.glb, …"""
+    """Paths of the levels of detail: chair.glb, chair_lod1.glb, chair_lod2.glb, …"""
     return [output, *(output.with_name(f"{output.stem}_lod{level}{output.suffix}") for level in range(1, lods))]
 
 
 def levels_of_detail(views: SurfaceViews, paint: SurfaceViews | None, options: MeshOptions) -> Iterator[Mesh]:
-    """The finest mesh first.
+    """Makes the levels of detail, the finest one first.
 
     Args:
-        views: Their depth makes the surface and their colours those of its vertices.
-        paint: Make the texture; None for none.
-        options: All of them in the views' world.
+        views: Pictures whose depth determines the surface and whose colours those of the vertices.
+        paint: Pictures for the texture; None for no texture.
+        options: Crop corners are in the views' world.
 
     Raises:
         InputError: There is no surface, or it could not be made watertight.
@@ -72,7 +72,8 @@ def levels_of_detail(views: SurfaceViews, paint: SurfaceViews | None, options: M
     pictures = list(views)
     region = region_of(pictures, options.crop_min, options.crop_max)
     voxel = (region.high - region.low).max() / options.resolution
-    # From here on lengths are in voxels from the region's corner: single precision would not do far from the origin.
+    # From here on lengths are in voxels from the corner of the region, since single precision is too coarse far from
+    # the origin.
     shift = np.column_stack([np.eye(3), region.low / voxel])
     pictures = [picture.in_frame(shift, voxel) for picture in pictures]
     vertices, faces = cleaned(*fused(pictures, (region.high - region.low) / voxel))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A smooth surface through another one that has holes and noise: screened Poisson (Kazhdan and Hoppe 2013)."""
+"""Fits a smooth surface through one with holes and noise: screened Poisson reconstruction (Kazhdan and Hoppe 2013)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
 SUPPORT = 3.0
-"""Units from the given surface beyond which there is no evidence for the new one."""
+"""Maximum distance from the given surface, in its units, at which the new surface is supported by data."""
 WIDER = 1.25
 """Side of the octree's bounding cube, relative to the points' extent: surface that bridges a hole needs the margin."""
 
@@ -18,13 +18,13 @@ WIDER = 1.25
 def poisson_surface(
     vertices: Float[np.ndarray, "N 3"], faces: Int[np.ndarray, "F 3"], closed: bool
 ) -> tuple[Float[np.ndarray, "M 3"], Int[np.ndarray, "G 3"]]:
-    """The surface whose inside is on the inner side of all given vertices.
+    """Fits a surface whose inside is on the inner side of all given vertices.
 
     Args:
-        vertices: In units of the details that there are; each of a face.
+        vertices: Vertices in units of the smallest detail; each belongs to a face.
         faces: Counter-clockwise as seen from outside.
-        closed: Keep what bridges large holes; else it is left out again. The largest are not bridged: what would do
-            that bulges out of the cube around all vertices.
+        closed: Keep the surface that bridges large holes; otherwise it is removed again. The largest holes are not
+            bridged, since the surface would bulge out of the octree's cube.
     """
     import open3d as o3d
 
@@ -34,7 +34,7 @@ def poisson_surface(
     cloud.normals = given.vertex_normals
     extent = WIDER * float(np.ptp(vertices, axis=0).max())
     depth = max(math.ceil(math.log2(extent)), 4)
-    # Its threads wait for each other so busily that two take five times as long as one.
+    # With several threads it spends its time on waiting: two take five times as long as one.
     found, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth, scale=WIDER, n_threads=1)
     surface, triangles = np.asarray(found.vertices), np.asarray(found.triangles).astype(np.int64)
     if not closed:

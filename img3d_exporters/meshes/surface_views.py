@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with depth of what is to become a mesh: what fusing them and baking a texture from them have in common."""
+"""Pictures with depth, from which surfaces are fused and textures baked."""
 
 from __future__ import annotations
 
@@ -27,40 +27,41 @@ from img3d_kernels.poses import focal_length, viewmats
 from img3d_methods.representation import representation_of
 
 MIN_ALPHA = 0.5
-"""Accumulation from which on a pixel has the depth of a surface; below it, nothing is in the way. By measurement: where
-what is between 0.1 and 0.5 is taken for unknown, surfaces grow."""
+"""Minimum accumulation of a pixel whose depth is that of a surface; below it, the pixel is free space. Measured: if
+values between 0.1 and 0.5 count as unknown, surfaces grow."""
 STANDARD_DEVIATIONS = 3.0
-"""From a Gaussian's centre to where it is taken to begin."""
+"""Distance from a Gaussian's centre to its front, in standard deviations."""
 MAX_VIEWS = 150
-"""Evenly chosen of more cameras, so that time and memory stay bounded."""
+"""Maximum number of views, chosen evenly, which bounds time and memory."""
 DEPTH_SIZE, PAINT_SIZE = 512, 1024
-"""Pixels of the larger side of pictures that a surface is made of, and of those that it is painted with."""
+"""Larger side in pixels of pictures for surfaces, and of those for textures."""
 NUM_AROUND, FOV_AROUND = 96, 40.0
-"""Cameras around what has none of its own, and their field of view in degrees."""
+"""Number of cameras around splats without cameras, and their field of view in degrees."""
 MARGIN_AROUND = 1.3
-"""How much farther away they are than to have nine tenths of the Gaussians in view."""
+"""Their distance, relative to the one at which nine tenths of the Gaussians are in view."""
 
 
 @dataclass
 class SurfaceView:
-    """A perspective picture and how far away each pixel's surface is."""
+    """A perspective picture with the depth of each pixel's surface."""
 
     rgb: Float32[np.ndarray, "H W 3"]
     """sRGB in [0, 1]."""
     depth: Float32[np.ndarray, "H W"]
-    """Along the optical axis, in world units; 0 where it is not known, infinite where nothing is in the way."""
+    """Along the optical axis, in world units; 0 is unknown, infinite is free space."""
     viewmat: Float[np.ndarray, "4 4"]
     """World to camera, OpenCV axes: x right, y down, z forward."""
     K: Float[np.ndarray, "3 3"]
     """Intrinsics in pixels of this picture; the centre of the upper left pixel is (0.5, 0.5)."""
 
     def in_frame(self, transform: Float[np.ndarray, "3 4"], scale: float) -> SurfaceView:
-        """The same picture in another world.
+        """The same picture in the coordinates of another world.
 
         Args:
-            transform: From that world to the present one, but for the scale, as Nerfstudio's dataparser_transform; its
-                left part is orthogonal.
-            scale: Applied after the transform, as Nerfstudio's dataparser_scale. The depth is in the new units.
+            transform: From that world to the present one, without the scale, as Nerfstudio's dataparser_transform;
+                its left part is orthogonal.
+            scale: Applied after the transform, as Nerfstudio's dataparser_scale. Depth is converted to the new
+                units.
         """
         viewmat = np.eye(4)
         viewmat[:3] = self.viewmat[:3, :3] @ transform.astype(np.float64)
@@ -69,16 +70,16 @@ class SurfaceView:
 
 
 Renderer = Callable[[Cameras], SurfaceView]
-"""Makes the picture of a pinhole camera of shape [1]."""
+"""Renders a pinhole camera of shape [1]."""
 
 
 class SurfaceViews:
-    """Pictures that are made when their turn comes, with a progress bar: only one is in memory at a time.
+    """Pictures that are made one by one when needed, with a progress bar, so that only one is in memory.
 
     Args:
-        cameras: Shape [C], pinhole cameras.
-        look: Makes the picture of a camera of shape [1], which is the one of that index.
-        task: What the progress bar says.
+        cameras: Pinhole cameras, shape [C].
+        look: Makes the picture of a camera of shape [1] with the given index.
+        task: Description in the progress bar.
     """
 
     def __init__(self, cameras: Cameras, look: Callable[[Cameras, int], SurfaceView], task: str) -> None:
@@ -92,18 +93,18 @@ class SurfaceViews:
             yield self.look(self.cameras[i : i + 1], i)
 
     def in_frame(self, transform: Float[np.ndarray, "3 4"], scale: float) -> SurfaceViews:
-        """As `SurfaceView.in_frame`, of all."""
+        """All pictures in another world, as `SurfaceView.in_frame`."""
         look = self.look
         return SurfaceViews(self.cameras, lambda camera, i: look(camera, i).in_frame(transform, scale), self.task)
 
 
 def rendered_for(render: Renderer, cameras: Cameras, textured: bool) -> tuple[SurfaceViews, SurfaceViews | None]:
-    """Small pictures to make a surface of, and large ones to paint it with, if wanted.
+    """Small pictures for a surface, and large ones for its texture, if wanted.
 
     Args:
-        render: Makes them.
+        render: Renders the pictures.
         cameras: Shape [C], of any kind.
-        textured: Whether the large ones are wanted.
+        textured: Whether large pictures are wanted.
     """
     small, large = (chosen(cameras, MAX_VIEWS, size) for size in (DEPTH_SIZE, PAINT_SIZE))
     views = SurfaceViews(small, lambda camera, _: render(camera), "Depth of each view")
@@ -112,14 +113,14 @@ def rendered_for(render: Renderer, cameras: Cameras, textured: bool) -> tuple[Su
 
 
 def photographed(render: Renderer, dataset: InputDataset, model: Model) -> SurfaceViews:
-    """The photos that a model was trained on, with the depth that is rendered for them.
+    """A model's training photos, with depth rendered by the model.
 
-    Where a mask leaves a photo out, depth is unknown; where the photo itself is transparent, nothing is in the way.
+    Depth is unknown where a mask excludes a photo's pixels, and infinite where the photo is transparent.
 
     Args:
-        render: Renders that model.
-        dataset: The photos; lens distortion is removed.
-        model: Poses that it has refined are used.
+        render: Renders the model.
+        dataset: The photos, which are undistorted.
+        model: The model; its refined poses are used, if any.
     """
     if not isinstance(dataset, Img3dImageDataset):
         dataset = Img3dImageDataset(dataset._dataparser_outputs, dataset.scale_factor)
@@ -143,13 +144,13 @@ def photographed(render: Renderer, dataset: InputDataset, model: Model) -> Surfa
 
 
 def chosen(cameras: Cameras, at_most: int, size: int) -> Cameras:
-    """Some of the cameras, evenly, as pinhole cameras of pictures whose sides are at most `size` pixels.
+    """Chooses cameras evenly and converts them to pinhole cameras whose sides are at most `size` pixels.
 
     Args:
-        cameras: Shape [C], of any kind. Lens distortion is left out; other kinds than perspective ones keep no more
-            than the 90 degrees of the larger side.
-        at_most: How many.
-        size: In pixels.
+        cameras: Cameras of any kind, shape [C]. Lens distortion is ignored; from other than perspective cameras, at
+            most 90 degrees of the larger side are kept.
+        at_most: Maximum number of cameras.
+        size: Maximum side in pixels.
     """
     index = np.unique(np.linspace(0, len(cameras) - 1, min(len(cameras), at_most)).astype(int))
     some = cameras[torch.from_numpy(index)].to("cpu")
@@ -168,14 +169,14 @@ def chosen(cameras: Cameras, at_most: int, size: int) -> Cameras:
 
 
 def cameras_around(splats: Gaussians) -> Cameras:
-    """Cameras on a sphere that look at most of the Gaussians from outside, as one takes pictures of an object."""
+    """Cameras on a sphere that look at most of the Gaussians from outside, as photos of an object do."""
     view = view_of_everything(splats, "y")
     distance = (
         MARGIN_AROUND
         * float(np.linalg.norm(view.position - view.target))
         * (math.sin(math.radians(view.fov / 2)) / math.sin(math.radians(FOV_AROUND / 2)))
     )
-    # Points of a Fibonacci lattice: evenly spread (Gonzalez 2010).
+    # Points of a Fibonacci lattice are evenly distributed (González 2010).
     steps = np.arange(NUM_AROUND)
     elevations = np.degrees(np.arcsin(1 - (2 * steps + 1) / NUM_AROUND))
     azimuths = steps * 180 * (3 - math.sqrt(5))
@@ -187,7 +188,7 @@ def cameras_around(splats: Gaussians) -> Cameras:
 
 
 def model_renderer(model: Model) -> Renderer:
-    """For a model of any kind that renders "rgb", "depth" and "accumulation"."""
+    """A renderer of any model that renders "rgb", "depth" and "accumulation"."""
     along_ray = representation_of(model).depth_along == "ray"
 
     @torch.no_grad()
@@ -201,10 +202,10 @@ def model_renderer(model: Model) -> Renderer:
 
 
 def splat_renderer(splats: Gaussians) -> Renderer:
-    """For Gaussians, all finite; without a background.
+    """A renderer of Gaussians, all finite, without a background.
 
-    Depth is that of the Gaussians in front: what shines through between them from behind, such as an object's far side,
-    would move the mean of all to where nothing is.
+    Depth is computed from the front Gaussians only: the far side of an object, which shines through between them,
+    would move the mean depth to where there is nothing.
     """
     means, scales = torch.from_numpy(splats.means), torch.from_numpy(splats.log_scales).exp()
     quats, opacities = torch.from_numpy(splats.quats), torch.from_numpy(splats.opacities).sigmoid()
@@ -246,7 +247,8 @@ def _surface_view(
     rgb: Float[Tensor, "H W 3"], depth: Float[Tensor, "H W 1"], alpha: Float[Tensor, "H W 1"], camera: Cameras
 ) -> SurfaceView:
     depth = torch.where(depth.isfinite(), depth, 0.0)
-    # A rotation in double precision, too: rounded, it would move what is far from the origin of the original frame.
+    # The rotation is made orthogonal in double precision; its rounding errors would move points that are far from the
+    # origin of the original frame.
     pose = camera.camera_to_worlds.double()
     u, _, vh = torch.linalg.svd(pose[..., :3])
     return SurfaceView(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A surface's texture from pictures of it: each texel takes the pictures that see it best, and that agree.
+"""Bakes a texture from pictures: each texel blends the pictures that show it best and agree with each other.
 
-Which pictures those are follows Waechter, Moehrle and Goesele (ECCV 2014, "Let There Be Color!"): how many pixels a
-picture has for the place, and whether its colour there is near to what the others show, so that what stood in front of
-a camera does not end up on the surface. Texels are blended from the best few pictures instead of cut between them, and
-where exposure or white balance changed from photo to photo, they are brought together first: by one factor for each
-photo and channel, as Brown and Lowe (IJCV 2007) do for panoramas.
+The choice of pictures follows Waechter, Moehrle and Goesele (ECCV 2014, "Let There Be Color!"): by how many pixels a
+picture has for a place, and by how close its colour is to the others', so that occluders in front of a camera do not
+end up on the surface. Texels are blended from the best few pictures instead of cut between them. Changes of exposure
+and white balance between photos are compensated first, by a gain per photo and channel, as in panoramas (Brown and
+Lowe, IJCV 2007).
 """
 
 from __future__ import annotations
@@ -26,39 +26,41 @@ from img3d_exporters.meshes.uv_atlas import texels_of, unwrapped, with_gutters
 
 MIN_TEXTURE, MAX_TEXTURE = 64, 8192
 KEPT = 4
-"""Pictures that a texel remembers."""
+"""Number of pictures kept for each texel."""
 MIN_FACING = 0.15
-"""Cosine of the angle between the normal and the direction to the camera, below which a picture says nothing."""
+"""Minimum cosine of the angle between the normal and the direction to the camera of a picture that is used."""
 FEATHER = 0.02
-"""Over this part of a picture's longer side its weight falls to nothing: at its border and where depth jumps."""
+"""Fraction of a picture's longer side over which its weight falls to zero towards its border and depth
+discontinuities."""
 STEP = 8.0
-"""Depth jumps where it changes by more than so many times what a pixel covers: flat surfaces do at 83 degrees."""
+"""A depth discontinuity is a change by more than this many times the size of a pixel on the surface; flat surfaces
+reach it at 83 degrees."""
 PLACES = 256
-"""Along the side of the texture, about: how finely pictures are compared. Much finer, and those that lie beside each
-other by a pixel would seem to disagree wherever there is detail."""
+"""Approximate number of places along the side of the texture at which pictures are compared. If places were much
+smaller, pictures with an offset of a pixel would seem to disagree wherever there is detail."""
 DISAGREEMENT = 0.1
-"""Difference of colours that makes a picture count for little."""
+"""Difference of colours at which a picture's weight becomes small."""
 MIN_AGREEMENT = 1e-3
 GAIN_PLACES = 4096
-"""Places by which pictures' brightness is compared."""
+"""Maximum number of places at which the brightness of pictures is compared."""
 MIN_GAIN_PLACES = 30
-"""Of these, that a picture has in common with others; with fewer it is taken as it is."""
+"""Minimum number of places that a picture shares with others; with fewer, it gets no gain."""
 GAIN_ROUNDS = 6
 MAX_GAIN = 2.5
 DARKEST, BRIGHTEST = 12, 243
-"""Of 255: beyond, a picture's colour says little of its exposure."""
+"""Range of values, out of 255, that tell something about a picture's exposure."""
 BLOCK = 8192
-"""Places whose pictures are compared at once."""
+"""Number of places processed at once."""
 
 
 @dataclass
 class _Points:
-    """Points of the surface, in the coordinates of rays: about the middle of the mesh."""
+    """Points on the surface, relative to the centre of the mesh."""
 
     positions: Float32[np.ndarray, "M 3"]
     normals: Float32[np.ndarray, "M 3"]
     spacing: float
-    """Between neighbours, in world units."""
+    """Distance between neighbours, in world units."""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -69,16 +71,16 @@ class _Points:
 
 @dataclass
 class _Seen:
-    """What a picture shows of some points."""
+    """The points that a picture shows, with their colours."""
 
     points: Int64[np.ndarray, "K"]
     colors: Float32[np.ndarray, "K 3"]
     qualities: Float32[np.ndarray, "K"]
-    """In (0, 1]: larger where it shows more detail and is less in doubt."""
+    """In (0, 1]: higher for more detail and more certainty."""
 
 
 def check_texture_size(texture_size: int) -> None:
-    """Raises InputError."""
+    """Raises InputError if the size is not supported."""
     if not MIN_TEXTURE <= texture_size <= MAX_TEXTURE:
         raise InputError(
             f"A texture of {texture_size} pixels cannot be made: choose from {MIN_TEXTURE} to {MAX_TEXTURE}."
@@ -86,18 +88,18 @@ def check_texture_size(texture_size: int) -> None:
 
 
 def baked(mesh: Mesh, views: Iterable[SurfaceView], texture_size: int) -> Mesh:
-    """The mesh with texture coordinates and a texture; its vertices are doubled along the seams.
+    """The mesh with texture coordinates and a texture; vertices are duplicated along seams.
 
-    Texels that no picture sees have the colours of the vertices around them.
+    Texels that no picture shows get the interpolated vertex colours.
 
     Args:
-        mesh: Without a texture.
-        views: Pictures of it, gone through once. Where a depth is 0 or infinite, the picture does not show the surface;
-            otherwise the depth is not used: what hides what is up to the mesh.
-        texture_size: Pixels along a side.
+        mesh: A mesh without a texture.
+        views: Pictures of it, iterated once. Where depth is 0 or infinite, a picture does not show the surface;
+            otherwise its depth is ignored: occlusion is computed from the mesh.
+        texture_size: Width and height in pixels.
 
     Raises:
-        InputError: There is no mesh, or the texture is too small or too large.
+        InputError: The mesh is empty, or the texture size is not supported.
     """
     check_texture_size(texture_size)
     check_mesh(mesh)
@@ -130,16 +132,16 @@ def baked(mesh: Mesh, views: Iterable[SurfaceView], texture_size: int) -> Mesh:
 
 
 def _moved(viewmat: Float[np.ndarray, "4 4"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
-    """The same camera in a world whose origin is at `origin` of the other."""
+    """The same camera in a world whose origin is at `origin` of the old one."""
     moved = viewmat.astype(np.float64)
     moved[:3, 3] += moved[:3, :3] @ origin
     return moved
 
 
 def _places(points: _Points, size: float) -> tuple[Int64[np.ndarray, "M"], _Points]:
-    """For each point the place that it belongs to, and one point of each place.
+    """Groups points into places: returns the place of each point, and one point of each place.
 
-    A place is what of the surface is in a cube of that size and faces the same of six directions.
+    A place is the part of the surface in a cube of side `size` that faces the same of six directions.
     """
     cells = np.floor((points.positions - points.positions.min(axis=0)) / size).astype(np.int64)
     main = np.abs(points.normals).argmax(axis=1)
@@ -151,7 +153,7 @@ def _places(points: _Points, size: float) -> tuple[Int64[np.ndarray, "M"], _Poin
 
 
 class _Cameras:
-    """Finds what pictures show of a surface."""
+    """Finds which points of a surface pictures show."""
 
     def __init__(self, vertices: Float32[np.ndarray, "N 3"], faces: Int64[np.ndarray, "F 3"]) -> None:
         import open3d
@@ -161,7 +163,7 @@ class _Cameras:
         self.scene.add_triangles(vertices, faces.astype(np.uint32))
 
     def seen(self, view: SurfaceView, points: _Points) -> _Seen:
-        """Colours of the points that the picture shows, looked up where it has about one pixel for each."""
+        """The colours of the points that a picture shows, sampled at about one pixel per point."""
         rotation, translation = view.viewmat[:3, :3].astype(np.float32), view.viewmat[:3, 3].astype(np.float32)
         towards = -(translation @ rotation) - points.positions
         facing = (towards * points.normals).sum(axis=1) / np.maximum(np.linalg.norm(towards, axis=1), 1e-12)
@@ -177,7 +179,7 @@ class _Cameras:
         candidates, pixels, depths = candidates[inside], pixels[inside], depths[inside]
 
         focal = float(np.sqrt(view.K[0, 0] * view.K[1, 1]))
-        resolutions = focal * points.spacing / depths  # pixels from one point to the next, seen from in front
+        resolutions = focal * points.spacing / depths  # pixels between neighbouring points, seen frontally
         picture, scale = self._planes(view, float(np.percentile(resolutions, 75)))
         grid = torch.from_numpy(pixels / [width, height] * 2 - 1).float()
         sampled = torch.nn.functional.grid_sample(
@@ -190,7 +192,7 @@ class _Cameras:
         return _Seen(candidates[shown], np.ascontiguousarray(colors[shown]), qualities[shown])
 
     def _planes(self, view: SurfaceView, resolution: float) -> tuple[Float32[torch.Tensor, "5 h w"], float]:
-        """The picture with what it can be trusted and the surface's inverse depth, and how much smaller it is."""
+        """The picture, its trust and the surface's inverse depth as 5 planes, and their scale."""
         import open3d
 
         height, width = view.depth.shape
@@ -200,7 +202,7 @@ class _Cameras:
         rays = open3d.t.geometry.RaycastingScene.create_rays_pinhole(
             open3d.core.Tensor(K), open3d.core.Tensor(view.viewmat), *size
         )
-        inverse_depth = 1 / self.scene.cast_rays(rays)["t_hit"].numpy()  # along the optical axis; 0 where there is none
+        inverse_depth = 1 / self.scene.cast_rays(rays)["t_hit"].numpy()  # along the optical axis; 0 for misses
         shown = (np.isfinite(view.depth) & (view.depth > 0)).astype(np.float32)
         rgb, shown = (
             each if scale == 1 else cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (view.rgb, shown)
@@ -213,7 +215,7 @@ class _Cameras:
 
 
 def _jumps(inverse_depth: Float32[np.ndarray, "h w"], focal: float) -> Bool[np.ndarray, "h w"]:
-    """Pixels beside which depth is another surface's: across a plane, the inverse changes by the same in each step."""
+    """Pixels at depth discontinuities. Across a plane, inverse depth is linear in pixels."""
     jumps = np.zeros(inverse_depth.shape, bool)
     for values, found in ((inverse_depth, jumps), (inverse_depth.T, jumps.T)):
         bend = np.abs(values[2:] + values[:-2] - 2 * values[1:-1])
@@ -228,7 +230,7 @@ class _Best:
 
     num: int
     qualities: Float32[np.ndarray, "T S"] = field(init=False)
-    """0 where there are not so many."""
+    """0 in unused slots."""
     colors: UInt8[np.ndarray, "T S 3"] = field(init=False)
     views: Int64[np.ndarray, "T S"] = field(init=False)
 
@@ -238,7 +240,7 @@ class _Best:
         self.views = np.zeros((self.num, KEPT), np.uint16)
 
     def add(self, seen: _Seen, view: int) -> None:
-        """Puts a picture in the place of the worst where it is better."""
+        """Replaces the worst picture of each texel where this one is better."""
         worst = self.qualities[seen.points].argmin(axis=1)
         better = np.flatnonzero(seen.qualities > self.qualities[seen.points, worst])
         where = (seen.points[better], worst[better])
@@ -252,14 +254,14 @@ class _Best:
         place_of: Int64[np.ndarray, "T"],
         gains: Float32[np.ndarray, "V 3"],
     ) -> tuple[Float32[np.ndarray, "T 3"], Bool[np.ndarray, "T"]]:
-        """The texels' colours, and which are known.
+        """The texels' colours, and which of them are known.
 
         Args:
-            agreement: Of each picture at each place with the others.
-            place_of: Of each texel.
-            gains: To multiply each picture with.
+            agreement: The agreement of each picture with the others at each place.
+            place_of: The place of each texel.
+            gains: The gain of each picture and channel.
         """
-        # The worst kept picture gets nearly no weight: where another one replaces it, the colour does not jump.
+        # The worst kept picture gets almost no weight, so that colours do not jump where another one replaces it.
         weights = self.qualities - 0.99 * self.qualities.min(axis=1, keepdims=True)
         weights *= agreement[place_of[:, None], self.views]
         total = weights.sum(axis=1)
@@ -272,11 +274,11 @@ class _Best:
 
 @dataclass
 class _Comparison:
-    """What V pictures show of P places."""
+    """The colours of V pictures at P places."""
 
     colors: UInt8[np.ndarray, "V P 3"]
     weights: Float32[np.ndarray, "V P"]
-    """0 where a picture does not show a place."""
+    """0 if a picture does not show a place."""
 
     @staticmethod
     def of(shown: list[_Seen], num_places: int) -> _Comparison:
@@ -289,7 +291,7 @@ class _Comparison:
         return _Comparison(colors, weights)
 
     def gains(self) -> Float32[np.ndarray, "V 3"]:
-        """What to multiply each picture's channels with, so that they agree; 1 on (geometric) average."""
+        """Gains of each picture's channels that make pictures agree; their geometric mean is 1."""
         gains = np.ones((len(self.weights), 3))
         common = np.flatnonzero((self.weights > 0).sum(axis=0) > 1)
         if len(common) > GAIN_PLACES:
@@ -308,7 +310,7 @@ class _Comparison:
         return gains.astype(np.float32)
 
     def agreement(self, gains: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "P V"]:
-        """From near 0, where a picture shows another colour than the median of all, to 1."""
+        """The agreement of each picture with the weighted median, from near 0 to 1."""
         num_views, num_places = self.weights.shape
         agreement = np.ones((num_places, num_views), np.float32)
         for start in range(0, num_places, BLOCK):
@@ -326,7 +328,7 @@ def _multiplied(colors: UInt8[np.ndarray, "V P 3"], gains: Float[np.ndarray, "V 
 def _weighted_median(
     values: UInt8[np.ndarray, "V P 3"], weights: Float32[np.ndarray, "V P"]
 ) -> Float32[np.ndarray, "P 3"]:
-    """Of each channel, over the pictures."""
+    """The weighted median over the pictures, for each channel."""
     order = values.argsort(axis=0, kind="stable")
     above = np.take_along_axis(np.broadcast_to(weights[..., None], values.shape), order, axis=0).cumsum(axis=0)
     middle = (above >= above[-1:] / 2).argmax(axis=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a surface lies in its texture: charts laid out by xatlas, and the point of the surface under each texel."""
+"""UV mapping: charts packed by xatlas, and the surface point under each texel."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from jaxtyping import Float32, Int64, Num, Shaped
 from img3d_assets.mesh import Mesh
 
 PACKED_AT = 1024
-"""Texels along the side, at most, where charts are packed; for larger textures the same places are taken, which saves
-much time, and leaves them wider gutters, as their smaller copies (mip maps) need."""
+"""Maximum resolution at which charts are packed. Larger textures use the same layout, which saves time and gives
+them wider gutters, as mip maps need."""
 PADDING = 2
-"""Of those texels, between charts."""
+"""Gap between charts, in those texels."""
 PIECE = 4096
-"""Faces from which xatlas makes charts at once: it takes five times as long for 100,000 together, in as many charts."""
+"""Faces for which xatlas makes charts at once: 100,000 together take five times as long, and give as many charts."""
 ROWS = 512
-"""Of the texture looked up at once."""
+"""Rows of the texture processed at once."""
 
 
 @dataclass
 class Texels:
-    """T texels that lie on the surface."""
+    """T texels on the surface."""
 
     pixels: Int64[np.ndarray, "T"]
     """Indices in the flattened texture, ascending."""
@@ -35,7 +35,7 @@ class Texels:
         return len(self.pixels)
 
     def interpolated(self, values: Shaped[np.ndarray, "N D"], mesh: Mesh) -> Float32[np.ndarray, "T D"]:
-        """Values of vertices, as they are in between."""
+        """Interpolates vertex values at the texels."""
         corners = mesh.faces[self.faces]
         values = values.astype(np.float32)
         result = self.weights[:, :1] * values[corners[:, 0]]
@@ -48,15 +48,15 @@ class Texels:
 
 
 def unwrapped(mesh: Mesh, texture_size: int) -> Mesh:
-    """The mesh with texture coordinates; its vertices are doubled along seams, its faces stay in their order.
+    """The mesh with texture coordinates; vertices are duplicated along seams, and faces keep their order.
 
     Args:
-        mesh: F faces, at least one. 100,000 take ten seconds.
-        texture_size: Texels along a side.
+        mesh: F faces, at least one; 100,000 take ten seconds.
+        texture_size: Width and height of the texture.
     """
     import xatlas
 
-    low = mesh.vertices.min(axis=0)  # of a mesh far from the origin, 32 bits would leave nothing
+    low = mesh.vertices.min(axis=0)  # single precision would be too coarse far from the origin
     vertices = (mesh.vertices - low).astype(np.float32)
     pieces = _pieces(vertices[mesh.faces].mean(axis=1), np.arange(len(mesh.faces)))
     atlas = xatlas.Atlas()
@@ -78,7 +78,7 @@ def unwrapped(mesh: Mesh, texture_size: int) -> Mesh:
         uvs.append(coordinates)
         count += len(copies)
     chosen = np.concatenate(of_vertex)
-    # The atlas is seldom square, the texture is.
+    # The atlas is rarely square, but the texture is.
     stretch = np.array([atlas.width, atlas.height]) / max(atlas.width, atlas.height)
     return replace(
         mesh,
@@ -90,7 +90,7 @@ def unwrapped(mesh: Mesh, texture_size: int) -> Mesh:
 
 
 def _pieces(centers: Float32[np.ndarray, "F 3"], faces: Int64[np.ndarray, "M"]) -> list[Int64[np.ndarray, "_"]]:
-    """The faces in boxes of space, at most PIECE in each."""
+    """Divides the faces by space into pieces of at most `PIECE`."""
     if len(faces) <= PIECE:
         return [faces]
     along = centers[faces][:, np.ptp(centers[faces], axis=0).argmax()]
@@ -100,16 +100,16 @@ def _pieces(centers: Float32[np.ndarray, "F 3"], faces: Int64[np.ndarray, "M"]) 
 
 
 def texels_of(mesh: Mesh, texture_size: int) -> Texels:
-    """The texels whose centres the faces cover.
+    """The texels whose centres are covered by faces.
 
     Args:
-        mesh: With texture coordinates.
-        texture_size: Texels along a side.
+        mesh: A mesh with texture coordinates.
+        texture_size: Width and height of the texture.
     """
     import open3d
 
     assert mesh.uvs is not None
-    # As columns and rows of the picture, faces are seen from above: a ray down at each texel's centre finds its face.
+    # The faces are laid flat in the coordinates of the picture; a ray down at the centre of each texel finds its face.
     flat = np.zeros((len(mesh.uvs), 3), np.float32)
     flat[:, 0], flat[:, 1] = mesh.uvs[:, 0] * texture_size, (1 - mesh.uvs[:, 1]) * texture_size
     scene = open3d.t.geometry.RaycastingScene()
@@ -130,7 +130,8 @@ def texels_of(mesh: Mesh, texture_size: int) -> Texels:
 
 
 def with_gutters(texture: Num[np.ndarray, "H W 3"], filled: Int64[np.ndarray, "T"]) -> Num[np.ndarray, "H W 3"]:
-    """The texture, all but some texels in the colour of the nearest of those: filtering finds nothing else."""
+    """Fills the rest of the texture with the colour of the nearest filled texel, so that filtering at charts' edges
+    finds no other colours."""
     import cv2
 
     height, width = texture.shape[:2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The colour of each vertex: what the pictures show that it is in front in, the more squarely the more it counts."""
+"""Colours vertices from the pictures in which they are visible, weighted by how frontal the view is."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from img3d_assets.mesh_geometry import vertex_normals
 from img3d_exporters.meshes.surface_views import SurfaceView
 
 MIN_FACING = 0.1
-"""Cosine of the angle between a normal and the way to the camera."""
+"""Minimum cosine of the angle between the normal and the direction to the camera."""
 
 
 def colored(mesh: Mesh, views: Iterable[SurfaceView], tolerance: float) -> Mesh:
-    """The mesh with the pictures' colours; vertices that no picture shows have the nearest shown one's, or stay.
+    """The mesh with colours from the pictures. Vertices that no picture shows get the nearest visible vertex's
+    colour; if none is visible, the mesh is unchanged.
 
     Args:
-        mesh: In the views' world.
+        mesh: A mesh in the views' world.
         views: Pictures with depth.
-        tolerance: How far from its picture's depth a vertex may be.
+        tolerance: Maximum difference between a vertex's depth and the picture's.
     """
     vertices, normals = mesh.vertices, vertex_normals(mesh)
     colors, weights = np.zeros((len(vertices), 3)), np.zeros(len(vertices))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flat Gaussians on the surface of a mesh, for programs and pages that draw splats."""
+"""Flat Gaussians on the surface of a mesh, for programs and pages that only draw splats."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ ALPHA = 0.95
 WIDTH = 1.0
 """Standard deviation of a disc, in mean distances between neighbours."""
 FLATNESS = 0.05
-"""Thickness of a disc, in its width."""
+"""Thickness of a disc, relative to its width."""
 
 
 def splats_on_mesh(mesh: Mesh, count: int = NUM_SPLATS) -> Gaussians:
-    """Discs that lie in the surface, evenly spread over it, in its colours.
+    """Places discs in the surface, evenly distributed, with its colours.
 
     Raises:
-        InputError: No face has an area.
+        InputError: The mesh has no area.
     """
     cloud = points_on_mesh(mesh, count)
     width = WIDTH * np.sqrt(np.linalg.norm(area_normals(mesh), axis=1).sum() / count)
-    # The shortest rotation from z to the normal; straight down, half a turn about x.
+    # The shortest rotation from z to the normal; for -z, half a turn about x.
     x, y, z = cloud.normals.astype(np.float64).T
     quats = np.stack([1 + z, -y, x, np.zeros_like(x)], axis=1)
     quats[z < -1 + 1e-9] = [0, 1, 0, 0]

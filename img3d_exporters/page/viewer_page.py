@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page that shows Gaussians in any current browser: opened from a disk or any web server, alone, offline.
+"""A page that shows Gaussians in any current browser, from a disk or any web server, self-contained and offline.
 
-The renderer is PlayCanvas's SuperSplat viewer (`@playcanvas/supersplat-viewer` and `playcanvas`, MIT, from npm at the
-versions in `web/package.json`). Looked at in November 2026, all MIT:
+The renderer is PlayCanvas's SuperSplat viewer (`@playcanvas/supersplat-viewer` and `playcanvas`, MIT, from npm at
+the versions in `web/package.json`). Compared in November 2026, all MIT:
 
-- it is the only one that is a whole viewer: orbit and fly with mouse, keyboard, touch and gamepad, on-screen help, a
-  progress bar, nine languages; the others are libraries to write those around. It takes spherical harmonics up to
-  degree 3, reads compressed PLY, sorts several splat objects together (which is how parts can join a scene already
-  shown), and its sorter is plain JavaScript in a worker made from a blob: nothing to fetch, so file:// works. 2.0 MB
-  with the engine (0.5 MB gzipped); releases every few weeks.
-- Spark (`@sparkjsdev/spark`): as well kept, and renders as well; 2.7 MB before three.js, and its controls are bare.
-- `@mkkellogg/gaussian-splats-3d`: its author points to Spark for new projects; wants SharedArrayBuffer, which a page
-  from file:// does not have, for its better sorter.
+- SuperSplat is the only complete viewer: orbit and fly with mouse, keyboard, touch and gamepad, on-screen help, a
+  progress bar, nine languages; the others are libraries. It supports spherical harmonics up to degree 3, reads
+  compressed PLY, sorts several splat objects together (so that parts can join a scene already shown), and its sorter is
+  plain JavaScript in a worker made from a blob: nothing is fetched, so file:// works. 2.0 MB with the engine (0.5 MB
+  gzipped); releases every few weeks.
+- Spark (`@sparkjsdev/spark`): equally well maintained, with the same quality; 2.7 MB without three.js, and minimal
+  controls.
+- `@mkkellogg/gaussian-splats-3d`: its author recommends Spark for new projects; its better sorter needs
+  SharedArrayBuffer, which pages from file:// do not have.
 
-It is drawn with WebGL 2, which every current browser has, on file:// too. A Content-Security-Policy in the page forbids
-it to fetch anything from elsewhere.
+The page uses WebGL 2, which every current browser supports, also on file://. A Content-Security-Policy forbids it to
+load anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -44,30 +45,30 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
 
 ASSETS = Path(__file__).parents[1] / "viewer_assets"
-"""What `make viewer-page` (or the wheel's build) makes of `web/`: viewer.js, viewer.css, LICENSES.txt."""
+"""Output of `make viewer-page` (or of building the wheel) from `web/`: viewer.js, viewer.css, LICENSES.txt."""
 TEMPLATE = Path(__file__).parents[1] / "web" / "index.html"
 OURS = '<meta name="generator" content="img3d-export viewer" />'
-"""What tells a page of ours, which may be replaced, from somebody's own folder."""
+"""Marks our own pages, which may be replaced, unlike other folders."""
 FIRST_PART, PART = 32_768, 131_072
-"""Gaussians in the part that is shown first (1.2 MB at most), and in each of the others."""
+"""Number of Gaussians in the part that is shown first (1.2 MB at most), and in each of the others."""
 EULER: dict[UpAxis, tuple[int, int, int]] = {"z": (-90, 0, 0), "y": (0, 0, 0), "-y": (0, 0, 180)}
-"""TO_Y_UP in the renderer's terms: degrees about x, y, z."""
+"""TO_Y_UP as the renderer takes it: degrees about x, y, z."""
 
 
 @dataclass
 class InitialView:
-    """Where the page's camera starts, world coordinates."""
+    """Initial pose of the page's camera, in world coordinates."""
 
     position: Float[np.ndarray, "3"]
     target: Float[np.ndarray, "3"]
-    """What it looks at, and circles around."""
+    """The point that it looks at and orbits."""
     fov: float
-    """Field of view along the longer side of the window, degrees."""
+    """Field of view along the longer side of the window, in degrees."""
 
 
 @dataclass
 class PageScene:
-    """All that a page shows."""
+    """The content of a page."""
 
     title: str
     splats: Gaussians
@@ -78,20 +79,21 @@ class PageScene:
     antialiased: bool = False
     """Whether the Gaussians were trained with gsplat's rasterize_mode "antialiased" (Mip-Splatting's 2D filter)."""
     mesh: bytes | None = None
-    """A GLB of the same scene, y up, for the page's button to show instead."""
+    """A GLB of the same scene, with y up, which a button of the page shows instead."""
 
 
 def view_of_photo(cameras: Cameras, index: int = 0) -> InitialView:
-    """The view of a training photo, whose optical axis the page's camera circles at what all photos look at.
+    """The view of a training photo. The page's camera orbits the point on its optical axis at the distance of what
+    all photos look at.
 
     Args:
         cameras: Nerfstudio cameras of shape [C].
-        index: Which photo.
+        index: Index of the photo.
     """
     poses = cameras.camera_to_worlds.cpu().double()
     origins, forward = poses[:, :, 3], -poses[:, :, 2]
     distance = float((point_of_attention(origins, forward) - origins[index]) @ forward[index])
-    if distance <= 0:  # photos taken outward, as of a room: turn around a point near the camera
+    if distance <= 0:  # photos look outward, as in a room: orbit a point near the camera
         distance = max(0.5 * float((origins - origins.mean(0)).norm(dim=-1).median()), 0.1)
     half_tangents = (float(cameras.width[index] / cameras.fx[index]), float(cameras.height[index] / cameras.fy[index]))
     return InitialView(
@@ -102,7 +104,7 @@ def view_of_photo(cameras: Cameras, index: int = 0) -> InitialView:
 
 
 def view_of_everything(splats: Gaussians, up: UpAxis) -> InitialView:
-    """From the front and a little above, far enough to have most of the Gaussians in view."""
+    """A view from the front and slightly above, from which most Gaussians are visible."""
     fov = 50.0
     center = np.median(splats.means, axis=0).astype(np.float64)
     radius = max(float(np.quantile(np.linalg.norm(splats.means - center, axis=1), 0.9)), 1e-3)
@@ -111,10 +113,10 @@ def view_of_everything(splats: Gaussians, up: UpAxis) -> InitialView:
 
 
 def split_by_importance(splats: Gaussians) -> list[Int64[np.ndarray, "_"]]:
-    """Indices of the Gaussians of each part, each once, those that matter most first.
+    """Indices of the Gaussians of each part, each once, the most important first.
 
-    The first part also has the outermost ones: the renderer takes the scene's extent, and with it the camera's
-    clipping planes, from what it loads first.
+    The first part also contains the outermost ones, since the renderer takes the scene's extent, and thus the
+    camera's clipping planes, from what it loads first.
     """
     reach = 3 * np.exp(np.minimum(splats.log_scales.max(axis=1), 20))[:, None]
     outermost = np.unique([(splats.means - reach).argmin(axis=0), (splats.means + reach).argmax(axis=0)])
@@ -125,15 +127,15 @@ def split_by_importance(splats: Gaussians) -> list[Int64[np.ndarray, "_"]]:
 
 
 def write_page(scene: PageScene, output_dir: Path, single_file: bool) -> list[Path]:
-    """Writes the page as a whole, or not at all.
+    """Writes the page, whole or not at all.
 
     Args:
-        scene: What it shows; at least one Gaussian, all finite.
-        output_dir: Made, or replaced if it is a page of ours.
+        scene: The content; at least one Gaussian, all finite.
+        output_dir: The folder; made, or replaced if it is one of our pages.
         single_file: Put everything into index.html.
 
     Returns:
-        The files.
+        The written files.
 
     Raises:
         InputError: The renderer is not built, or the folder holds something else or cannot be written.
@@ -157,7 +159,7 @@ def write_page(scene: PageScene, output_dir: Path, single_file: bool) -> list[Pa
 
 
 def check_assets() -> None:
-    """Raises InputError where the renderer was not built, with the command that builds it."""
+    """Raises InputError if the renderer is not built, with the command that builds it."""
     if not all((ASSETS / name).is_file() for name in ("viewer.js", "viewer.css", "LICENSES.txt")):
         raise InputError(
             "The viewer page's renderer is not built (img3d was installed without Node or without network): run "
@@ -166,13 +168,13 @@ def check_assets() -> None:
 
 
 def check_replaceable(output_dir: Path) -> None:
-    """Raises InputError if the folder holds anything but a page of ours."""
+    """Raises InputError if the folder holds anything but one of our pages."""
     if not output_dir.exists():
         return
     if not output_dir.is_dir():
         raise InputError(f"{output_dir} is a file: give --output-dir a folder.")
     if output_dir.resolve() == Path.cwd():
-        raise InputError("--output-dir is the current folder: give a new one, which the page replaces as a whole.")
+        raise InputError("--output-dir is the current folder: give a new one, which the page replaces completely.")
     names = sorted(path.name for path in output_dir.iterdir())
     index = output_dir / "index.html"
     ours = index.is_file() and OURS in index.read_text(errors="replace")[:2000]
@@ -185,10 +187,10 @@ def check_replaceable(output_dir: Path) -> None:
 
 
 def read_glb(path: Path) -> bytes:
-    """The contents of a binary glTF file.
+    """Reads a binary glTF file.
 
     Raises:
-        InputError: It cannot be read, or is something else.
+        InputError: The file cannot be read or is not a complete GLB.
     """
     try:
         contents = path.read_bytes()
@@ -197,14 +199,14 @@ def read_glb(path: Path) -> bytes:
     # https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html#binary-header
     if contents[:4] != b"glTF" or int.from_bytes(contents[8:12], "little") != len(contents):
         raise InputError(
-            f"{path} is not a whole .glb file, which is what the page can show: write one with "
+            f"{path} is not a complete .glb file, the only format that the page can show: write one with "
             "`img3d-export mesh --output NAME.glb`."
         )
     return contents
 
 
 def page_files(scene: PageScene, single_file: bool) -> dict[str, bytes]:
-    """Contents by file name."""
+    """The contents of the page's files, by name."""
     parts = [
         gzip.compress(compressed_ply(scene.splats[part]), 4, mtime=0) for part in split_by_importance(scene.splats)
     ]
@@ -238,7 +240,8 @@ def page_files(scene: PageScene, single_file: bool) -> dict[str, bytes]:
 
 
 def _fill(slots: dict[str, bytes]) -> bytes:
-    """The template with `<!--name-->` replaced; all at once, as what goes in may look like a slot itself."""
+    """The template with each `<!--name-->` replaced; all at once, since the inserted text may look like a
+    placeholder."""
     return re.sub(rb"<!--(\w+)-->", lambda match: slots[match[1].decode()], TEMPLATE.read_bytes())
 
 
@@ -252,7 +255,7 @@ def view_settings(view: InitialView, up: UpAxis, background: tuple[float, float,
     }
     return {
         "version": 2,
-        "tonemapping": "none",  # the Gaussians' colours are the photos'
+        "tonemapping": "none",  # the Gaussians have the photos' colours
         "highPrecisionRendering": False,
         "background": {"color": list(background)},
         "postEffectSettings": {
@@ -280,5 +283,5 @@ def _description(scene: PageScene, parts: list[bytes]) -> dict[str, object]:
 
 
 def _json(value: object) -> str:
-    """For a script inside a page: no `</script>` can come about."""
+    """JSON for a script inside a page, without any `</script>`."""
     return json.dumps(value).replace("<", "\\u003c")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points with colours and normals: drawn from the Gaussians themselves, or from what the training cameras see."""
+"""Samples points with colours and normals from Gaussians, or from the depth that training cameras see."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from img3d_kernels.spherical_harmonics import sh_basis
 from img3d_methods.representation import representation_of
 
 MIN_ALPHA = 0.2
-"""Of Gaussians that points are drawn from: fainter ones are haze rather than surface."""
+"""Minimum opacity of sampled Gaussians; fainter ones are haze rather than surface."""
 REACH = 1.5
-"""Standard deviations from a Gaussian's centre to its farthest points."""
+"""Maximum distance of a point from its Gaussian's centre, in standard deviations."""
 SEEN_FROM, SEEN_SIZE = 32, 400
-"""Pictures that tell what is seen, and the larger of their sides."""
+"""Number of pictures for visibility, and their larger side in pixels."""
 MIN_ACCUMULATION = 0.8
-"""Of pixels that points are made of."""
+"""Minimum accumulation of pixels that become points."""
 MAX_STEP = 0.05
-"""Between the depths of neighbouring pixels, relative to them, on one surface."""
+"""Maximum relative difference of depth between neighbouring pixels on one surface."""
 
 
 def points_on_gaussians(
     splats: Gaussians, num_points: int, cameras: Cameras | None = None, seed: int = 0
 ) -> PointCloud:
-    """Points on the Gaussians, as many on each as is seen of it.
+    """Samples points from Gaussians, in proportion to how much of each is visible.
 
     Args:
         splats: At least one, all finite.
-        num_points: How many.
-        cameras: Shape [C]; those that it was seen from: for what is seen, for colours as from the nearest, and to turn
-            normals towards it. None: as if all of each were seen from outside, colours without what depends
-            on the view, normals away from the middle.
-        seed: Of the random choice.
+        num_points: Number of points.
+        cameras: The training cameras, shape [C]. They determine visibility, colours (as from the nearest camera),
+            and the side of the normals (towards it). None: visibility as from outside, colours without view
+            dependence, normals away from the centre.
+        seed: Random seed.
 
     Raises:
-        InputError: All Gaussians are too faint, or none is seen.
+        InputError: All Gaussians are too faint, or none is visible.
     """
     outward = splats.means - np.median(splats.means, axis=0)
     distances = np.linalg.norm(outward, axis=1)
@@ -58,7 +58,7 @@ def points_on_gaussians(
         seen = _seen(splats, cameras)
     seen[splats.alphas() < MIN_ALPHA] = 0
     if not seen.any():
-        raise InputError(f"No Gaussian that is in view is more opaque than {MIN_ALPHA}: there is no surface.")
+        raise InputError(f"No visible Gaussian is more opaque than {MIN_ALPHA}: there is no surface.")
     axes = rotation_matrices(torch.from_numpy(splats.quats)).numpy()
     normals = np.take_along_axis(axes, splats.log_scales.argmin(axis=1)[:, None, None], axis=2)[..., 0]
     colors = splats.colors()
@@ -83,9 +83,9 @@ def points_on_gaussians(
 
 
 def _seen(splats: Gaussians, cameras: Cameras) -> Float[np.ndarray, "N"]:
-    """How many pixels each Gaussian makes up, in small pictures of some of the cameras.
+    """The number of pixels that each Gaussian contributes to small pictures of some cameras.
 
-    A picture is linear in the colours, so the derivative of the sum of its pixels by a Gaussian's colour is that.
+    A picture is linear in the colours, so this is the derivative of the sum of its pixels by a Gaussian's colour.
     """
     views = np.unique(np.linspace(0, len(cameras) - 1, SEEN_FROM).astype(int))
     chosen = cameras[torch.from_numpy(views)]
@@ -93,7 +93,7 @@ def _seen(splats: Gaussians, cameras: Cameras) -> Float[np.ndarray, "N"]:
     Ks = chosen.get_intrinsics_matrices().cpu()
     Ks[:, :2] *= scale
     colors = torch.zeros(len(splats), 3, requires_grad=True)
-    for i in with_progress(range(len(views)), "What is seen", len(views)):
+    for i in with_progress(range(len(views)), "Finding visible Gaussians", len(views)):
         picture, _, _ = rasterization(
             means=torch.from_numpy(splats.means),
             quats=torch.from_numpy(splats.quats),
@@ -111,7 +111,7 @@ def _seen(splats: Gaussians, cameras: Cameras) -> Float[np.ndarray, "N"]:
 
 
 def _within_reach(rng: np.random.Generator, count: int) -> Float[np.ndarray, "N 3"]:
-    """Normally distributed, what is too far out drawn again."""
+    """Normally distributed offsets, truncated at `REACH` by rejection."""
     offsets = rng.standard_normal((count, 3))
     while (far := np.linalg.norm(offsets, axis=1) > REACH).any():
         offsets[far] = rng.standard_normal((int(far.sum()), 3))
@@ -120,13 +120,13 @@ def _within_reach(rng: np.random.Generator, count: int) -> Float[np.ndarray, "N 
 
 @torch.no_grad()
 def points_of_depth(model: Model, cameras: Cameras, num_points: int, seed: int = 0) -> PointCloud:
-    """Points where the pixels of the cameras' pictures end, at the depth that the model renders.
+    """Samples points at the depth that a model renders for the cameras' pixels.
 
     Args:
-        model: Of any kind that renders "rgb", "depth" and "accumulation".
+        model: A model that renders "rgb", "depth" and "accumulation".
         cameras: Shape [C].
-        num_points: How many, if the pictures have as many pixels with something in them.
-        seed: Of the random choice among them.
+        num_points: Number of points; fewer if the pictures have fewer usable pixels.
+        seed: Random seed.
 
     Raises:
         InputError: The pictures show nothing.
@@ -141,7 +141,7 @@ def points_of_depth(model: Model, cameras: Cameras, num_points: int, seed: int =
         *(np.concatenate([getattr(each, field.name) for each in clouds]) for field in fields(PointCloud))
     )
     if len(cloud) == 0:
-        raise InputError("The training cameras see no surface in what the model renders.")
+        raise InputError("The model renders no surface for the training cameras.")
     return cloud[np.sort(rng.permutation(len(cloud))[:num_points])]
 
 
@@ -166,6 +166,6 @@ def _points_of_picture(model: Model, camera: Cameras, at_most: int, rng: np.rand
 
 
 def _step(values: Tensor, axis: int) -> Tensor:
-    """From each pixel to the next; at the end, from the one before."""
+    """The difference from each pixel to the next; at the end, from the previous one."""
     step = torch.diff(values, dim=axis)
     return torch.cat([step, step.narrow(axis, step.shape[axis] - 1, 1)], dim=axis)

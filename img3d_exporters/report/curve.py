@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a run went, from whatever it left: its own table, or Tensorboard's events."""
+"""Reads a run's training curve from our own table or from Tensorboard's events."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from img3d_base.errors import warn
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve
 
 LOSS, PSNR, GAUSSIANS = "Train Loss", "Train Metrics Dict/psnr", "Train Metrics Dict/gaussian_count"
-"""What Nerfstudio's trainer and its models call them."""
+"""Tags of Nerfstudio's trainer and models."""
 
 
 def training_curve(folder: Path) -> list[CurvePoint]:
-    """The points of the run in this folder; none where it kept none, as with Nerfstudio's viewer alone."""
+    """The training curve of the run in this folder; empty if it kept none, as with Nerfstudio's viewer alone."""
     try:
         points = read_curve(folder / CURVE_FILE)
     except ValueError as error:

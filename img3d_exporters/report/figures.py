@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The diagrams of a run's report, drawn by matplotlib: where cameras are, how large the Gaussians are.
+"""The diagrams of a run's report, drawn by matplotlib: positions of cameras, and statistics of the Gaussians.
 
-All are narrow, so that a page can put three beside each other on a screen, and one below the other on a phone with
-letters that remain readable. They are data URIs, which a page holds.
+All are narrow, so that three fit side by side on a screen, and one on a phone with readable text. They are data
+URIs, which a page can embed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 SCENE_WIDTH = 5.2
 MAX_ERROR = 0.2
-"""The brightest colour of an error map stands for this and all that is more, where white minus black is 1."""
+"""Error that the brightest colour of an error map stands for, and everything above; white minus black is 1."""
 FRUSTUM = 0.035
-"""Length of a drawn camera, in longest sides of the scene."""
+"""Length of a drawn camera, relative to the longest side of the scene."""
 
 
 def error_map(error: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture of differences in [0, 1]: black where there is none."""
+    """A picture of differences in [0, 1]; black is no difference."""
     colors = matplotlib.colormaps["inferno"](np.clip(error / MAX_ERROR, 0, 1))
     return np.round(255 * colors[..., :3]).astype(np.uint8)
 
 
 def error_scale(num: int = 9) -> list[tuple[int, ...]]:
-    """Colours of an error map from no error to the largest, RGB of 255."""
+    """Colours of an error map from no error to the largest, as RGB in 0 to 255."""
     return [tuple(color) for color in error_map(np.linspace(0, MAX_ERROR, num)[None])[0].tolist()]
 
 
@@ -45,13 +45,13 @@ def error_scale(num: int = 9) -> list[tuple[int, ...]]:
 
 
 def scene_view(side: Side, scene: Plan, training: Cameras, held_out: Cameras | None) -> str:
-    """Where the cameras are in the scene.
+    """Draws the cameras in the scene.
 
     Args:
-        side: Where it is looked at from.
-        scene: From that side.
-        training: Shape [C], Nerfstudio's poses; blue.
-        held_out: Orange; None if there are none but the training cameras.
+        side: The side from which the scene is seen.
+        scene: The scene as seen from that side.
+        training: Training cameras, shape [C], with Nerfstudio's poses; blue.
+        held_out: Held-out cameras; orange. None if there are none.
     """
     right, up = AXES[side]
     size = scene.high - scene.low
@@ -74,7 +74,7 @@ def scene_view(side: Side, scene: Plan, training: Cameras, held_out: Cameras | N
 
 
 def _frusta(cameras: Cameras, length: float) -> Float[np.ndarray, "C 12 3"]:
-    """The edges of each camera's field of view up to this distance, as one line."""
+    """The edges of each camera's viewing frustum up to a distance, as one line."""
     poses = cameras.camera_to_worlds[:, :3].cpu().double().numpy()
     half_width, half_height = (
         (size.cpu().double() / focal.cpu().double() / 2).reshape(-1).numpy().clip(0.05, 2)
@@ -99,12 +99,13 @@ def _frusta(cameras: Cameras, length: float) -> Float[np.ndarray, "C 12 3"]:
 
 
 def histogram(values: Float[np.ndarray, "N"], label: str, logarithmic: bool) -> str:
-    """How many Gaussians have which value.
+    """Draws a histogram of a value of the Gaussians.
 
     Args:
-        values: At least one; positive if logarithmic, else in [0, 1]. Outliers, one in a thousand, are not shown.
-        label: Of the axis.
-        logarithmic: Whether that axis is.
+        values: At least one; positive if logarithmic, otherwise in [0, 1]. Outliers (one in a thousand) are not
+            shown.
+        label: The label of the axis.
+        logarithmic: Whether the axis is logarithmic.
     """
     if logarithmic:
         low, high = np.quantile(values, (0.001, 0.999))
@@ -128,7 +129,7 @@ def histogram(values: Float[np.ndarray, "N"], label: str, logarithmic: bool) -> 
 
 
 def _jpeg(drawn: Figure) -> str:
-    """As a data URI, where there is a picture in it: a twentieth of the SVG's size."""
+    """The figure as a JPEG data URI: with pictures in it, a twentieth of the SVG's size."""
     file = io.BytesIO()
     drawn.savefig(file, format="jpeg", dpi=220, bbox_inches="tight", pad_inches=0.03, pil_kwargs={"quality": 88})
     return data_uri(file.getvalue(), "image/jpeg")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run's report as one HTML page that holds its pictures and asks nobody for anything."""
+"""Renders a report as one self-contained HTML page, which loads nothing."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ class Figure:
 
 @dataclass
 class SizeTable:
-    """How large files are."""
+    """A table of file sizes."""
 
     title: str
     sizes: Mapping[str, int | None]
-    """Bytes by name; None where that was not tried."""
+    """Bytes by name; None if not measured."""
     caption: str
 
 
 @dataclass
 class Report:
-    """What a page tells of a run. Where a list is empty, its part of the page is left out."""
+    """The content of a report. Sections with empty lists are omitted."""
 
     title: str
     method: str
     data: str
-    """Name of the data's folder or file; empty if nobody knows."""
+    """Name of the data's folder or file; empty if unknown."""
     finished: datetime
     """When the checkpoint was saved."""
     facts: dict[str, str]
-    """Numbers by what they are."""
+    """Formatted values by name."""
     comparisons: Comparisons
     gap: str | None
-    """What to say about held-out photos that are much worse than those trained on."""
+    """The message about a large gap between held-out and training photos, if any."""
     scene: list[Figure]
     curve: list[Figure]
     without_curve: str
-    """What to say where there is none."""
+    """The message if there is no curve."""
     gaussians: list[Figure]
     sizes: list[SizeTable]
     thumbnails: list[Picture]
     num_photos: tuple[int, int]
-    """For training, and held out."""
+    """Numbers of training and held-out photos."""
     versions: dict[str, str]
-    """Of the programs that made the page, by name."""
+    """Versions of the programs that made the page, by name."""
 
 
 def page(report: Report) -> str:
-    """The whole of it."""
+    """The HTML of the page."""
     parts = [
         _header(report),
         _comparisons(report.comparisons, report.gap),
@@ -130,16 +130,16 @@ def _means(comparisons: Comparisons) -> dict[str, str]:
 def _comparisons(comparisons: Comparisons, gap: str | None) -> str:
     shown, measured = comparisons.shown(), comparisons.measured
     total, noun = comparisons.num_photos, comparisons.noun
-    beside = "beside what the model renders from the same place"
+    beside = "beside the model's renders from the same viewpoint"
     text = _count(len(shown), total, noun)
     if comparisons.held_out:
         text += f" that training never saw, {beside}."
     elif comparisons.generated:
-        text += f" that a network made of one image, {beside}. How well it matches them is what the numbers tell."
+        text += f" that a network generated from one image, {beside}. The metrics tell how closely it matches them."
     else:
-        text += f" that training saw, {beside}: none was held out, and from elsewhere renders may be worse."
+        text += f" that training saw, {beside}: none was held out, and from other viewpoints renders may be worse."
     if len(measured) < total:
-        text += f" Rendering takes long here: {len(measured)} were measured."
+        text += f" Since rendering is slow here, only {len(measured)} were measured."
     rows = "".join(_comparison(comparison, noun) for comparison in shown)
     note = "" if gap is None else f"<p><strong>{escape(gap)}</strong></p>"
     return _section(f"Renders beside {noun}s", f"<p>{text}</p>{note}{_error_legend()}{rows}{_table(measured, noun)}")
@@ -228,7 +228,7 @@ def _size_table(table: SizeTable) -> str:
 
 def _readable(size: int | None) -> str:
     if size is None:
-        return "not tried"
+        return "not measured"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
@@ -236,7 +236,7 @@ def _thumbnails(report: Report) -> str:
     pictures = "".join(_image(picture, picture.name) for picture in report.thumbnails)
     total = sum(report.num_photos)
     if report.comparisons.generated:
-        text = f"First the image. {_count(len(report.thumbnails) - 1, total, 'view')} that a network made of it."
+        text = f"First the image. {_count(len(report.thumbnails) - 1, total, 'view')} that a network generated from it."
     else:
         text = f"{_count(len(report.thumbnails), total, 'photo')}."
     return _section("Input", f'<p>{text}</p><div class="thumbnails">{pictures}</div>')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of a run's report: what it was made from, and what it renders beside photos that it was not shown."""
+"""The pictures of a run's report: its input, and its renders beside held-out photos."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ THUMBNAIL, COMPARISON = 160, 480
 """Longer sides, in pixels."""
 MAX_THUMBNAILS, MAX_COMPARISONS = 24, 8
 SECONDS_TO_RENDER = 90.0
-"""If all held-out photos take longer than about this, fewer are rendered."""
+"""If rendering all held-out photos would take longer than this, fewer are rendered."""
 MIN_RENDERS = 2
-"""Photos that are rendered even if that takes longer than `SECONDS_TO_RENDER`."""
+"""Minimum number of rendered photos, however long they take."""
 METRICS = ("psnr", "ssim", "lpips")
-"""What models measure, as they call it; the last only where its weights are on disk."""
+"""Names of the models' metrics; the last one only if its weights are on disk."""
 
 
 @dataclass
@@ -67,46 +67,46 @@ class Comparison:
     photo: Picture
     render: Picture
     error: Picture
-    """How much they differ where, in the colours of `report.figures.error_map`."""
+    """The difference, in the colours of `report.figures.error_map`."""
 
 
 @dataclass
 class Comparisons:
-    """Those of a run."""
+    """The comparisons of a run."""
 
     measured: list[Comparison]
     num_photos: int
-    """Out of which they were chosen, evenly."""
+    """The number of photos from which they were chosen evenly."""
     held_out: bool
     """Whether training saw none of them."""
     generated: bool
-    """Whether they are no photos, but were generated of one image."""
+    """Whether they are views generated from one image rather than photos."""
 
     @property
     def noun(self) -> str:
-        """What one of them is called."""
+        """The word for one of them."""
         return "view" if self.generated else "photo"
 
     def mean(self, metric: str) -> float | None:
-        """Over what was measured; None if it was not."""
+        """The mean of a metric; None if it was not measured."""
         values = [comparison.metrics[metric] for comparison in self.measured if metric in comparison.metrics]
         return sum(values) / len(values) if values else None
 
     def shown(self) -> list[Comparison]:
-        """As many as one wants to look at."""
+        """The comparisons to show, at most `MAX_COMPARISONS`."""
         return [self.measured[i] for i in evenly(len(self.measured), MAX_COMPARISONS)]
 
 
 def evenly(count: int, at_most: int) -> list[int]:
-    """Indices of up to so many of `count` things, in even distances, the first and the last among them."""
+    """Indices of at most `at_most` of `count` items, evenly spaced, including the first and last."""
     return sorted(set(np.linspace(0, count - 1, min(count, at_most)).round().astype(int).tolist()))
 
 
-# ------------------------------------------------------------------------------------------------ what it was made from
+# ------------------------------------------------------------------------------------------------ input
 
 
 def thumbnails(run: Run) -> list[Picture]:
-    """Some of the run's photos, evenly chosen; of a generated object, first the image that it was made from.
+    """Thumbnails of some of the run's photos, chosen evenly; for a generated object, first the input image.
 
     Raises:
         InputError: A photo cannot be read.
@@ -133,7 +133,7 @@ def _picture(pixels: UInt8[np.ndarray, "H W 3"], name: str, longest_side: int) -
 
 
 def _fitting(pixels: np.ndarray, longest_side: int) -> tuple[int, int]:
-    """Width and height of the picture when it is no larger than that."""
+    """Width and height of the picture, reduced to this longer side if larger."""
     height, width = pixels.shape[:2]
     scale = min(1.0, longest_side / max(width, height))
     return max(1, round(scale * width)), max(1, round(scale * height))
@@ -144,9 +144,9 @@ def _fitting(pixels: np.ndarray, longest_side: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def compare(run: Run) -> Comparisons:
-    """Renders the held-out photos' cameras, or, if nothing was held out, those of training photos.
+    """Compares the held-out photos, or, if there are none, training photos with the model's renders.
 
-    The photos and the numbers are those of `ns-eval`, which asks the model for both.
+    Photos and metrics are those of `ns-eval`, which asks the model for both.
 
     Raises:
         InputError: A photo cannot be read.
@@ -167,8 +167,8 @@ def compare(run: Run) -> Comparisons:
 
 
 def _views(datamanager: DataManager, dataset: InputDataset) -> Callable[[int], tuple[Cameras, dict[str, Any]]]:
-    """What gives the camera `[1]` and the photo of an index, as the method is evaluated on them."""
-    if isinstance(datamanager, FullImageDatamanager):  # straightens photos and their cameras when it reads them
+    """A function that returns the camera `[1]` and the photo of an index, as used for evaluating the method."""
+    if isinstance(datamanager, FullImageDatamanager):  # undistorts photos and their cameras when reading them
         photos = datamanager.cached_eval if dataset is datamanager.eval_dataset else datamanager.cached_train
         return lambda index: (dataset.cameras[index : index + 1].to(datamanager.device), photos[index])
     return FixedIndicesEvalDataloader(dataset, device=cast(Any, datamanager.device)).get_camera
@@ -178,7 +178,7 @@ def _compare(model: Model, view: tuple[Cameras, dict[str, Any]], path: Path) -> 
     camera, batch = view
     outputs = model.get_outputs_for_camera(camera)
     metrics, images = model.get_image_metrics_and_images(outputs, batch)
-    # Nerfstudio's models put the photo, on their background, left of what they render, the best render last.
+    # Nerfstudio's models return the photo, on their background, beside their renders, with the best render last.
     side_by_side = images["img"].cpu()
     width = outputs["rgb"].shape[1]
     photo, render = side_by_side[:, :width].clamp(0, 1), side_by_side[:, -width:].clamp(0, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-export report`: everything that a run has to show, gathered for one page."""
+"""`img3d-export report`: collects the content of a run's report."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ from img3d_methods.viewing.curve_figures import gaussians_curve, loss_curve, psn
 
 ENDINGS = (".html", ".htm")
 THINNEST = 1000
-"""Ratio of axes, beyond which there is no difference to see."""
-WITHOUT_CURVE = "This run left no record of it: neither a training_curve.csv nor Tensorboard's events."
-WITHOUT_TRAINING = "It was not trained: it is shown as it was generated or read."
+"""Ratio of axes above which differences are invisible."""
+WITHOUT_CURVE = "This run has no record of it: neither a training_curve.csv nor Tensorboard events."
+WITHOUT_TRAINING = "This run was not trained: it is shown as generated or read."
 SLOW, MAX_FOR_SLOW = ".sog", 300_000
-"""A format whose palettes take half a minute for so many Gaussians, and are not made of more just to be measured."""
+"""A format whose palettes take half a minute for this many Gaussians; it is not written for more just to be
+measured."""
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Raises InputError where the report may not be written, before anything that takes long."""
+    """Raises InputError if the report may not be written, before any slow work."""
     output_files.check_output(path, ENDINGS, "a report", force)
 
 
 def write_report(run: Run, path: Path) -> None:
-    """Writes the page whole, or not at all; it needs no other file and no network.
+    """Writes the page, whole or not at all; it needs no other file and no network.
 
     Raises:
-        InputError: A photo of the run cannot be read, or the page not be written.
+        InputError: A photo of the run cannot be read, or the page cannot be written.
     """
     contents = page(report_of(run)).encode()
     with written_whole(path) as temporary:
@@ -58,10 +59,10 @@ def write_report(run: Run, path: Path) -> None:
 
 
 def report_of(run: Run) -> Report:
-    """All that goes into the page.
+    """Collects the content of the page.
 
     Args:
-        run: Loaded with test_mode "test".
+        run: The run, loaded with test_mode "test".
 
     Raises:
         InputError: A photo of the run cannot be read.
@@ -99,7 +100,7 @@ def report_of(run: Run) -> Report:
 
 
 def _splats(run: Run) -> Gaussians | None:
-    """The Gaussians that can be seen; None for other methods."""
+    """The visible Gaussians; None for other methods."""
     asset = run.representation.asset()
     if not isinstance(asset, Gaussians):
         return None
@@ -108,7 +109,7 @@ def _splats(run: Run) -> Gaussians | None:
 
 
 def _facts(run: Run, splats: Gaussians | None, curve: Sequence[CurvePoint]) -> dict[str, str]:
-    """Numbers that say what the run was, by what they are."""
+    """Key figures of the run, by name."""
     facts = {}
     if splats is not None:
         facts["Gaussians"] = f"{len(splats):,}"
@@ -121,7 +122,7 @@ def _facts(run: Run, splats: Gaussians | None, curve: Sequence[CurvePoint]) -> d
 def _num_steps(run: Run) -> int:
     if isinstance(run.config, Img3dMeshTrainerConfig):
         return 0
-    if isinstance(run.config, Img3dGeneratedTrainerConfig):  # an object as generated has one step, which did nothing
+    if isinstance(run.config, Img3dGeneratedTrainerConfig):  # an unrefined object has one step, which did nothing
         return min(run.step + 1, run.config.max_num_iterations)
     return run.step + 1
 
@@ -139,22 +140,22 @@ def _scene_figures(run: Run, splats: Gaussians | None, held_out: bool) -> list[F
         drawn, shown = splats, "The Gaussians, and the cameras"
     else:
         drawn = _seed_points(train.metadata)
-        shown = "The cameras" if drawn is None else "The points that the data came with, and the cameras"
+        shown = "The cameras" if drawn is None else "The seed points of the data, and the cameras"
 
     def view(title: str, side: Side, caption: str, nearest: str) -> Figure:
         scene = plan(side, drawn, centers)
-        cut = f" What is {nearest} is cut away." if scene.cut else ""
+        cut = f" Everything {nearest} is cut away." if scene.cut else ""
         return Figure(title, scene_view(side, scene, train.cameras, other_cameras), f"{caption}{cut}")
 
     units = f"A unit of the axes is {1 / run.dataparser_scale:.3g} of the original poses'."
     return [
-        view("From above", "above", f"{shown}, which look where their pyramids open. {units}", "above all cameras"),
-        view("From the side", "side", "The same from −y, with z up; not what is far away.", "in front of all cameras"),
+        view("From above", "above", f"{shown}; pyramids open in the viewing direction. {units}", "above all cameras"),
+        view("From the side", "side", "The same from −y, with z up, without distant parts.", "in front of all cameras"),
     ]
 
 
 def _seed_points(metadata: dict[str, Any]) -> Gaussians | None:
-    """What structure from motion found, where the data parser read it."""
+    """The points of structure from motion, if the data parser read them."""
     positions, colors = metadata.get("points3D_xyz"), metadata.get("points3D_rgb")
     if positions is None or colors is None or len(positions) == 0:
         return None
@@ -166,14 +167,16 @@ def _curve_figures(run: Run, curve: Sequence[CurvePoint], comparisons: Compariso
         return []
     doublings = [step for step in _doublings(run) if step <= curve[-1].step]
     held_out = comparisons.mean("psnr") if comparisons.held_out else None
-    dotted = " Dotted: from here on, training sees the photos at twice the size." if doublings else ""
+    dotted = " Dotted: steps from which training images have twice the size." if doublings else ""
     figures = [
         Figure(
             "Training PSNR",
             psnr_curve(curve, held_out, doublings),
-            f"Higher is better. Each dot is one training photo at its turn, the line their running mean.{dotted}",
+            f"Higher is better. Dots: single training photos; line: their running mean.{dotted}",
         ),
-        Figure("Loss", loss_curve(curve, doublings), "What training makes smaller; dots and line as with PSNR."),
+        Figure(
+            "Loss", loss_curve(curve, doublings), "The quantity that training minimises; dots and line as for PSNR."
+        ),
     ]
     if any(point.gaussians for point in curve):
         figures.append(
@@ -191,7 +194,7 @@ def _gaussian_figures(splats: Gaussians) -> list[Figure]:
     scales = np.exp(splats.log_scales.astype(np.float64))
     sizes, alphas = np.exp(splats.log_scales.astype(np.float64).mean(axis=1)), splats.alphas()
     thinness = scales.max(axis=1) / np.maximum(scales.min(axis=1), scales.max(axis=1) / THINNEST)
-    rest = f" In the last bar are all from {THINNEST:,}." if thinness.max() > 0.99 * THINNEST else ""
+    rest = f" The last bar contains everything from {THINNEST:,} up." if thinness.max() > 0.99 * THINNEST else ""
     return [
         Figure(
             "Size",
@@ -201,13 +204,12 @@ def _gaussian_figures(splats: Gaussians) -> list[Figure]:
         Figure(
             "Opacity",
             histogram(alphas, "opacity", logarithmic=False),
-            f"0 is clear, 1 is solid; dashed: the median, {np.median(alphas):.2f}. Those that cannot be seen are left "
-            "out.",
+            f"0 is transparent, 1 is opaque; dashed: the median, {np.median(alphas):.2f}. Invisible ones are omitted.",
         ),
         Figure(
             "Shape",
             histogram(thinness, "longest axis ÷ shortest", logarithmic=True),
-            f"1 is a ball, much more a disc or a needle; dashed: the median, {np.median(thinness):.1f}.{rest}",
+            f"1 is a ball, a large value a disc or needle; dashed: the median, {np.median(thinness):.1f}.{rest}",
         ),
     ]
 
@@ -216,7 +218,7 @@ def _gaussian_figures(splats: Gaussians) -> list[Figure]:
 
 
 def _files(folder: Path) -> SizeTable:
-    """What lies in the run's folder; of folders, all that is in them."""
+    """Sizes of the files and folders in the run's folder."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     sizes = {
         f"{path.name}/" if path.is_dir() else path.name: sum(
@@ -224,11 +226,13 @@ def _files(folder: Path) -> SizeTable:
         )
         for path in entries
     }
-    return SizeTable("In the run's folder", sizes, "To train on or to export, keep config.yml and nerfstudio_models/.")
+    return SizeTable(
+        "In the run's folder", sizes, "To continue or export the run, keep config.yml and nerfstudio_models/."
+    )
 
 
 def _exports(splats: Gaussians) -> SizeTable:
-    """The splats in each format that we write."""
+    """Sizes of the splats in each format."""
     endings = [PLY, *FORMATS]
     tried = [ending for ending in endings if ending != SLOW or len(splats) <= MAX_FOR_SLOW]
     sizes: dict[str, int | None] = dict.fromkeys(endings)
@@ -239,11 +243,11 @@ def _exports(splats: Gaussians) -> SizeTable:
             sizes[ending] = path.stat().st_size
             path.unlink()
     caption = (
-        f"The {len(splats):,} Gaussians that can be seen, with spherical harmonics of degree {splats.sh_degree}; "
-        "written for this page, to measure them, and not kept."
+        f"The {len(splats):,} visible Gaussians, with spherical harmonics of degree {splats.sh_degree}. These files "
+        "were written only to be measured, and not kept."
     )
     if len(tried) < len(endings):
-        caption += f" A {SLOW} of so many takes minutes, and was left out."
+        caption += f" A {SLOW} of so many takes minutes and was not measured."
     return SizeTable("As img3d-export splat writes them", dict(sorted(sizes.items(), key=_by_size)), caption)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scene from above and from the side, in parallel projection as in plans, cut open where it would hide its inside."""
+"""Orthographic pictures of a scene from above and from the side, cut open where its outside would hide its inside."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 Side = Literal["above", "side"]
 AXES: dict[Side, tuple[int, int]] = {"above": (0, 1), "side": (0, 2)}
-"""Which of x, y and z points to the right, and which up."""
+"""The axes that point to the right and up."""
 REACH = 1.5
-"""How far from the middle of the cameras is drawn, in distances of the farthest camera."""
+"""Radius of the drawn region around the centre of the cameras, relative to the farthest camera."""
 MARGIN = 0.06
-"""Around what is drawn, in its longest sides."""
+"""Margin around the drawn region, relative to its longest side."""
 PIXELS = 900
-"""Longer side of a picture."""
+"""Longer side of a picture, in pixels."""
 DISTANCE = 100.0
-"""From where it is looked at, in longest sides: so far that the projection is as good as parallel."""
+"""Viewing distance, relative to the longest side: so large that the projection is practically parallel."""
 POINT_SIZE = 0.002
-"""Standard deviation of a bare point, in longest sides."""
+"""Standard deviation of a point without size, relative to the longest side."""
 
 
 @dataclass
@@ -36,20 +36,20 @@ class Plan:
     picture: UInt8[np.ndarray, "H W 3"]
     """On white."""
     low: Float[np.ndarray, "3"]
-    """World coordinates of the lower left corner, and of what is farthest below or behind."""
+    """World coordinates of the lower left corner, at the far end."""
     high: Float[np.ndarray, "3"]
-    """Of the upper right corner, and of what is nearest."""
+    """World coordinates of the upper right corner, at the near end."""
     cut: bool
-    """Whether something is cut away, for what is behind it to be seen."""
+    """Whether the scene is cut open."""
 
 
 def plan(side: Side, splats: Gaussians | None, cameras: Float[np.ndarray, "C 3"]) -> Plan:
-    """What is around the cameras, seen from one side.
+    """Draws the surroundings of the cameras, seen from one side.
 
     Args:
-        side: From above, x to the right and y up; or from -y, x to the right and z up.
-        splats: World coordinates, z up; None to leave the picture white.
-        cameras: Their centres.
+        side: "above": x to the right and y up; "side": seen from -y, x to the right and z up.
+        splats: The Gaussians in world coordinates, z up; None leaves the picture white.
+        cameras: Centres of the cameras.
     """
     low, high = _extent(splats, cameras)
     right, up = AXES[side]
@@ -61,7 +61,7 @@ def plan(side: Side, splats: Gaussians | None, cameras: Float[np.ndarray, "C 3"]
         return Plan(white, low, high, cut=False)
     near, far = low.copy(), high.copy()
     cut = _surround(splats, cameras)
-    if cut:  # a ceiling would hide the room, and a wall too
+    if cut:  # a ceiling or wall would hide the room
         if side == "above":
             far[2] = min(far[2], cameras[:, 2].max() + MARGIN * size.max() / 2)
         else:
@@ -73,7 +73,7 @@ def plan(side: Side, splats: Gaussians | None, cameras: Float[np.ndarray, "C 3"]
 
 
 def splats_of_points(positions: Float[np.ndarray, "N 3"], colors: Float[np.ndarray, "N 3"]) -> Gaussians:
-    """Small opaque balls at these places.
+    """Small opaque balls at these positions.
 
     Args:
         positions: World coordinates, at least one.
@@ -91,7 +91,7 @@ def splats_of_points(positions: Float[np.ndarray, "N 3"], colors: Float[np.ndarr
 
 
 def _extent(splats: Gaussians | None, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of a box that has all cameras in it and nearly all of the splats, except those far away."""
+    """Corners of a box around all cameras and almost all splats, except distant ones."""
     low, high = cameras.min(axis=0).astype(np.float64), cameras.max(axis=0).astype(np.float64)
     if splats is not None:
         center = np.median(cameras, axis=0)
@@ -103,7 +103,7 @@ def _extent(splats: Gaussians | None, cameras: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _surround(splats: Gaussians, cameras: np.ndarray) -> bool:
-    """Whether a good part of the scene is farther out than the cameras, as in a room; else it is an object."""
+    """Whether a large part of the scene is outside the ring of cameras, as in a room; otherwise it is an object."""
     center = np.median(cameras[:, :2], axis=0)
     ring = np.median(np.linalg.norm(cameras[:, :2] - center, axis=1))
     return float(np.mean(np.linalg.norm(splats.means[:, :2] - center, axis=1) > ring)) > 0.1

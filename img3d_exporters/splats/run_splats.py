@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run's Gaussians, from its checkpoint alone: its photos may be gone, and poses need not be solved again."""
+"""Reads a run's Gaussians from its checkpoint alone: the photos may be missing, and poses are not computed again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
 
 PARAMETERS = "_model.gauss_params."
-"""What splatfacto's family calls them in a pipeline's state."""
+"""Prefix of the parameters of splatfacto's family in a pipeline's state."""
 
 
 def read_run_splats(config_path: Path) -> Gaussians:
@@ -29,10 +29,10 @@ def read_run_splats(config_path: Path) -> Gaussians:
     Loading config.yml can run code, as with `load_run`.
 
     Args:
-        config_path: Its config.yml, or the folder that has it.
+        config_path: The run's config.yml, or its folder.
 
     Raises:
-        InputError: There is no such run, its checkpoint cannot be read, or it is of a model without Gaussians.
+        InputError: There is no such run, its checkpoint cannot be read, or its model has no Gaussians.
     """
     path = config_file(config_path)
     config = read_config(path)
@@ -47,17 +47,17 @@ def read_run_splats(config_path: Path) -> Gaussians:
         splats = gaussians_of_parameters(params, model.sh_degree)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{config_path} cannot be loaded, its checkpoint is damaged: {reason}.") from error
+        raise InputError(f"{config_path} cannot be loaded: its checkpoint is damaged: {reason}.") from error
     splats.antialiased = model.rasterize_mode == "antialiased"
     return splats
 
 
 def read_original_frame(config_path: Path) -> tuple[Float[np.ndarray, "3 4"], float]:
-    """What training kept beside a run's config.yml: from the photos' own frame to that of training, and the scale that
-    is applied after it.
+    """The transform from the photos' own frame to that of training, and the scale applied after it, which training
+    stored beside config.yml.
 
     Raises:
-        InputError: It is not there, or damaged.
+        InputError: The file is missing or damaged.
     """
     path = config_file(config_path).with_name("dataparser_transforms.json")
     try:
@@ -67,7 +67,7 @@ def read_original_frame(config_path: Path) -> tuple[Float[np.ndarray, "3 4"], fl
             raise ValueError("it holds no transform")
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror}), and --original-frame needs what training wrote there."
+            f"{path} cannot be read ({error.strerror}), which --original-frame needs; training wrote it."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error}.") from error
@@ -75,21 +75,21 @@ def read_original_frame(config_path: Path) -> tuple[Float[np.ndarray, "3 4"], fl
 
 
 def no_splats(source: Path, model: str) -> str:
-    """The line about a run of a model without Gaussians, where they are wanted."""
+    """The message about a run without Gaussians where these are needed."""
     return (
-        f"{source} holds a {model}: only Gaussian splats can be written so. img3d-export mesh, pointcloud and video "
-        "take any method."
+        f"{source} holds a {model}: this needs Gaussian splats. img3d-export mesh, pointcloud and video take any "
+        "method."
     )
 
 
 def read_config(path: Path) -> TrainerConfig:
-    """What a config.yml holds. Loading it can run code.
+    """Reads a config.yml. Loading it can run code.
 
     Raises:
-        InputError: It is none.
+        InputError: The file is not a run's configuration.
     """
     import yaml
-    from nerfstudio.engine.trainer import TrainerConfig  # seconds, and not for those who only want --help
+    from nerfstudio.engine.trainer import TrainerConfig  # takes seconds, which --help should not
 
     try:
         config = yaml.load(path.read_text("utf8"), Loader=yaml.Loader)

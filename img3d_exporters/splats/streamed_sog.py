@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PlayCanvas's streamed SOG: a pyramid of ever fewer Gaussians, in pieces that a web viewer loads as it needs them.
+"""Writes PlayCanvas's streamed SOG: a pyramid of levels of detail in pieces that a web viewer loads on demand.
 
-The format, version 1: https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/streamed-sog/. A binary
-tree divides space; a viewer chooses for each of its leaves one level. The coarsest level is in one small file, which
-shows the whole scene within the first few hundred kilobytes.
+Format, version 1: https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/streamed-sog/. A binary
+tree divides space; for each leaf, a viewer chooses one level. The coarsest level is in one small file, which shows
+the whole scene after a few hundred kilobytes.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ from img3d_base.progress import with_progress
 
 INDEX = "lod-meta.json"
 COARSEST, SHRINK = 16_384, 4
-"""Gaussians in the coarsest level, at most; and how many become one from level to level."""
+"""Maximum number of Gaussians in the coarsest level, and the ratio of numbers between levels."""
 LEAF, CHUNK = 32_768, 131_072
-"""Gaussians of the finest level in a leaf of the tree, at most; and of any level in a file, about."""
+"""Maximum number of Gaussians of the finest level in a leaf, and approximate number of Gaussians in a file."""
 COARSE_PALETTE = 1024
-"""Entries for harmonics in files of all levels but the finest."""
+"""Palette entries for harmonics in files of all levels but the finest."""
 
 
 @dataclass(eq=False)
 class Chunk:
-    """One file's Gaussians, of one level."""
+    """The Gaussians of one file, all of one level."""
 
     level: int
     runs: list[Int64[np.ndarray, "_"]] = field(default_factory=list)
-    """Of each leaf, which of the level's Gaussians."""
+    """For each leaf, the indices of its Gaussians in the level."""
 
     def __len__(self) -> int:
         return sum(map(len, self.runs))
 
 
 def levels_of(splats: Gaussians) -> list[Gaussians]:
-    """All of them; a quarter as many; and so on until they are few."""
+    """The levels of detail: all Gaussians, a quarter as many, and so on down to `COARSEST`."""
     sizes = []
     while (sizes[-1] if sizes else len(splats)) > COARSEST:
         sizes.append(max(COARSEST, (sizes[-1] if sizes else len(splats)) // SHRINK))
     levels = [splats]
-    for size in with_progress(sizes, "Levels of detail", len(sizes)):
+    for size in with_progress(sizes, "Making levels of detail", len(sizes)):
         levels.append(merged(levels[-1], size))
     return levels
 
 
 def write_streamed_sog(splats: Gaussians, folder: Path) -> list[Gaussians]:
-    """Writes the folder whole, or not at all.
+    """Writes the folder, whole or not at all.
 
     Args:
         splats: At least one Gaussian, all finite, in the axes of 3DGS.
-        folder: Made; there must be nothing of its name.
+        folder: The output folder; it must not exist.
 
     Returns:
-        The levels, the finest first.
+        The levels, the finest one first.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: The folder cannot be written.
     """
     levels = levels_of(without_outliers(splats))
     chunks: list[Chunk] = []
@@ -86,7 +86,7 @@ def write_streamed_sog(splats: Gaussians, folder: Path) -> list[Gaussians]:
         temporary.mkdir()
         (temporary / INDEX).write_text(json.dumps(index))
         work = list(zip(names, chunks, strict=True))
-        for name, chunk in with_progress(work, "Files", len(work)):
+        for name, chunk in with_progress(work, "Writing files", len(work)):
             (temporary / name).mkdir()
             part = levels[chunk.level][np.concatenate(chunk.runs)]
             palette = COARSE_PALETTE if chunk.level else None
@@ -96,7 +96,7 @@ def write_streamed_sog(splats: Gaussians, folder: Path) -> list[Gaussians]:
 
 
 def _node(levels: list[Gaussians], members: list[Int64[np.ndarray, "_"]], chunks: list[Chunk]) -> dict[str, Any]:
-    """A node of the tree, whose Gaussians are these of each level; puts those of leaves into chunks."""
+    """Builds the node of the tree for these members of each level, and appends the Gaussians of leaves to chunks."""
     finest = levels[0].means[members[0]]
     axis = int(np.ptp(finest, axis=0).argmax()) if len(finest) else 0
     middle = float(np.median(finest[:, axis])) if len(finest) else 0.0

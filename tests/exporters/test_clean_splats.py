@@ -67,7 +67,7 @@ def test_a_run_is_cleaned_by_its_cameras_or_without(
     command += ["--original-frame"] if original else []
     both = {"monkeypatch": monkeypatch, "capsys": capsys}
     said = " ".join(run_export(*command, **both).split())
-    assert "does not count in cleaning: this run was trained on" in said and "Cleaned away" in said
+    assert "ignores what the cameras look at: this run was trained on" in said and "Cleaned away" in said
     (tmp_path / "gone").mkdir()
     cameras = photographed()[:1]
     monkeypatch.setattr(load_run, "load_run", lambda path: SimpleNamespace(cameras=cameras))

@@ -96,7 +96,7 @@ def test_what_no_camera_sees_gets_no_points() -> None:
     assert (np.linalg.norm(cloud.points, axis=1) < 0.9).mean() < 0.01
     behind = cameras_at((0, 0, 4))
     behind.camera_to_worlds[..., 3] *= -1  # looks away from the origin
-    with pytest.raises(InputError, match="in view"):
+    with pytest.raises(InputError, match="No visible Gaussian"):
         points_on_gaussians(inside, 100, behind)
 
 
@@ -142,7 +142,7 @@ def test_nothing_in_view_is_one_line() -> None:
             "accumulation": torch.zeros(48, 64, 1),
         },
     )
-    with pytest.raises(InputError, match="see no surface"):
+    with pytest.raises(InputError, match="renders no surface"):
         points_of_depth(nothing, cameras_that_look_along_y(2), 10)  # pyright: ignore[reportArgumentType]
 
 

@@ -160,7 +160,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "reason"),
         [
-            (("--output", "a.avi"), "writes .mp4, .gif"),
+            (("--output", "a.avi"), "has to end in one of .mp4, .gif"),
             (("--output", "a.mp4", "--seconds", "0"), "--seconds is 0.0"),
             (("--output", "a.mp4", "--seconds", "nan"), "--seconds is nan"),
             (("--output", "a.mp4", "--fps", "0"), "--fps is 0"),

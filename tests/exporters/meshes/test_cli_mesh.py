@@ -127,4 +127,4 @@ def test_splats_that_cannot_be_seen_cost_one_line(
     getattr(splats, name)[:] = value
     write_splats(splats, Path("broken.ply"), "z")
     arguments = ("mesh", "--input", "broken.ply", "--output", "a.glb")
-    assert "no Gaussian that can be seen" in failing_export(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+    assert "no visible Gaussian" in failing_export(*arguments, monkeypatch=monkeypatch, capsys=capsys)
