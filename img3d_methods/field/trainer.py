@@ -30,7 +30,7 @@ def nerf_optimizers() -> dict[str, Any]:
 
 @dataclass
 class Img3dNerfTrainerConfig(Img3dTrainerConfig):
-    """Training options of a radiance field; defaults suit the device that is found."""
+    """Training options of a radiance field; defaults depend on the device."""
 
     _target: type = field(default_factory=lambda: Img3dNerfTrainer)
     optimizers: dict[str, Any] = field(default_factory=nerf_optimizers)

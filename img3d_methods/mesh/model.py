@@ -27,9 +27,8 @@ from img3d_kernels.mesh_rendering import MeshScene
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.viewing.mesh_view import MeshView
+from img3d_methods.viewing.ray_bundles import FAR
 
-FAR = 1e10
-"""Depth of rays that hit nothing: everything up to there is free space, which `ns-export tsdf` carves."""
 BUFFERS = ("vertices", "faces", "colors", "uvs", "texture")
 """The buffers in a checkpoint, as in `Mesh`; uvs and texture are empty if there is no texture."""
 RAYS_AT_A_TIME = 1 << 19

@@ -16,7 +16,7 @@ from img3d_kernels.rendering import default_backend
 
 @dataclass
 class BudgetedDefaultStrategy(DefaultStrategy):
-    """Grows only where the gradient is highest once the budget `cap_max` would be exceeded.
+    """Grows only where the gradient is highest if growing everywhere would exceed the limit `cap_max`.
 
     Args:
         cap_max: Maximum number of Gaussians.
@@ -27,9 +27,9 @@ class BudgetedDefaultStrategy(DefaultStrategy):
     def step_post_backward(
         self, params: Any, optimizers: Any, state: dict[str, Any], step: int, info: dict[str, Any], packed: bool = False
     ) -> None:
-        """Gather statistics; every `refine_every` steps, grow and prune; every `reset_every`, lower opacities.
+        """Gathers statistics, grows and prunes every `refine_every` steps, and resets opacities every `reset_every`.
 
-        Upstream lowers them at step 0 too, and so overrules the opacity that Gaussians are meant to start with.
+        Upstream also resets opacities at step 0, which overrides the initial opacity.
         """
         if step > 0:
             super().step_post_backward(params, optimizers, state, step, info, packed)
@@ -37,9 +37,9 @@ class BudgetedDefaultStrategy(DefaultStrategy):
             self._update_state(params, state, info, packed=packed)
 
     def grad_stats(self, means: Tensor, state: dict[str, Any], step: int) -> GradStats | None:
-        """The state's statistics, for the backward pass of this step's `rasterization` to add to.
+        """The statistics to which the backward pass of this step's `rasterization` adds.
 
-        None where there is nothing to add: densification is over, or gsplat renders, after which upstream adds.
+        None if densification is over, or if gsplat renders, for which upstream accumulates the statistics.
         """
         if step >= self.refine_stop_iter or default_backend(means) == "gsplat":
             return None
@@ -49,7 +49,7 @@ class BudgetedDefaultStrategy(DefaultStrategy):
         return GradStats(state["grad2d"], state["count"], state.get("radii"), self.absgrad)
 
     def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
-        """Only what the backward pass has not added up already."""
+        """Only for gsplat: our backward pass has already accumulated the statistics."""
         if default_backend(params["means"]) == "gsplat":
             super()._update_state(params, state, info, packed)
 
@@ -65,8 +65,8 @@ class BudgetedDefaultStrategy(DefaultStrategy):
             candidates |= state["radii"] > self.grow_scale2d
         if int(candidates.sum()) <= room:
             return unlimited._grow_gs(params, optimizers, state, step)
-        # Each Gaussian that is duplicated or split adds one: let the `room` steepest through. Splitting by size on
-        # screen has no order to choose by and is left out.
+        # Each duplicated or split Gaussian adds one, so only the `room` highest gradients are let through. Splitting by
+        # size on screen is skipped, since it defines no order.
         threshold = grads.topk(min(room + 1, grads.numel())).values[-1].item()
         limited = replace(unlimited, grow_grad2d=max(threshold, self.grow_grad2d), refine_scale2d_stop_iter=0)
         return limited._grow_gs(params, optimizers, state, step)

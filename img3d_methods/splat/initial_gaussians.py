@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussian parameters for a cloud of coloured points, as 3DGS starts from one (arXiv 2308.04079, section 5)."""
+"""Initial Gaussian parameters for a coloured point cloud, as in 3DGS (arXiv 2308.04079, section 5)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def initial_gaussians(
     max_gaussians: int,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """One round Gaussian per point, as wide as the mean distance to its three nearest neighbours.
+    """Makes one isotropic Gaussian per point, as wide as the mean distance to its three nearest neighbours.
 
     Args:
         points: World coordinates; at least one.
-        colors: In [0, 1].
-        sh_degree: Degree of spherical harmonics to make room for; 0 stores colours through a sigmoid, as splatfacto.
+        colors: Colours in [0, 1].
+        sh_degree: Degree of spherical harmonics to allocate; 0 stores colours as logits, as splatfacto does.
         opacity: Initial opacity, in (0, 1).
-        relative_scale: Multiplies the width.
-        max_gaussians: A random choice of this many is kept where there are more points.
-        seed: Makes the choice and the rotations repeatable.
+        relative_scale: Factor on the width.
+        max_gaussians: If there are more points, this many are chosen at random.
+        seed: Random seed.
 
     Returns:
-        Splatfacto's parameters before their activations: means `[N, 3]`, scales `[N, 3]` (log), quats `[N, 4]` wxyz,
+        Splatfacto's parameters before activation: means `[N, 3]`, scales `[N, 3]` (log), quats `[N, 4]` (wxyz),
         features_dc `[N, 3]`, features_rest `[N, K - 1, 3]`, opacities `[N, 1]` (logit).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -57,7 +57,8 @@ def initial_gaussians(
 
 
 def _mean_neighbor_distance(points: Float[Tensor, "N 3"], num_neighbors: int = 3) -> Float[Tensor, "N"]:
-    """Mean distance to the nearest neighbours, never 0: points that coincide get a thousandth of the usual width."""
+    """Mean distance to the nearest neighbours, at least a thousandth of the median, so that coincident points do not
+    get 0."""
     from scipy.spatial import KDTree
 
     k = min(num_neighbors, len(points) - 1)

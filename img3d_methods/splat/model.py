@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-splat`: splatfacto's Gaussian splatting on a CPU or a GPU, renderable for cameras and for rays.
+"""`img3d-splat`: splatfacto's Gaussian splatting on a CPU or a GPU, for cameras and for rays.
 
-A subclass because `ns-export gaussian-splat` and the viewer ask for a `SplatfactoModel`. What differs is what
-splatfacto needs CUDA or the network for, resuming, the hard limit on Gaussians, and rays.
+It is a subclass because `ns-export gaussian-splat` and the viewer ask for a `SplatfactoModel`. It overrides what
+needs CUDA or the network in splatfacto, and adds resuming, a hard limit on the number of Gaussians, and rendering of
+rays.
 """
 
 from __future__ import annotations
@@ -38,51 +39,50 @@ from img3d_methods.splat.schedule import TrainingSchedule
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import PresetName, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
-from img3d_methods.viewing.ray_bundles import normals_from_distances, pinhole_of_bundle
+from img3d_methods.viewing.ray_bundles import FAR, normals_from_distances, pinhole_of_bundle
 from img3d_methods.viewing.splat_view import LiveView
 
 GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
-FAR = 1e10
-"""Distance along a ray that meets nothing: everything up to there is free space (`ns-export tsdf` carves it)."""
 
 
 @dataclass
 class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
-    """Splatfacto's options and ours. A schedule option at 0 follows the run's length (--max-num-iterations)."""
+    """Splatfacto's options and ours. Schedule options that are 0 follow the run's length (--max-num-iterations)."""
 
     _target: type = field(default_factory=lambda: Img3dSplatModel)
     preset: PresetName = "balanced"
-    """How much time to spend: sets the run's length (--max-num-iterations) and the number of Gaussians (max_gaussians)
-    where those are left at 0. benchmarks/RESULTS.md shows what each one gives."""
+    """How much time to spend: sets the run's length (--max-num-iterations) and the limit of Gaussians
+    (max_gaussians) where these are 0. benchmarks/RESULTS.md lists the quality of each preset."""
     strategy: Literal["mcmc", "default"] = "default"
-    """Densification: "default" is 3DGS's splitting and pruning, within the budget; "mcmc" moves idle Gaussians to where
-    they are needed (arXiv 2404.09591). By measurement: splitting was ahead on fox and chair, in less time
-    (benchmarks/RESULTS.md); mcmc on a toy scene of a dozen tiny photos."""
+    """Densification: "default" is 3DGS's splitting and pruning, within the limit; "mcmc" moves idle Gaussians to
+    where they are needed (arXiv 2404.09591). In benchmarks/RESULTS.md "default" was better on fox and chair, in less
+    time; "mcmc" was better on a tiny scene of a dozen small photos."""
     max_gaussians: int = 0
-    """Hard limit on the number of Gaussians; 0: the preset's. Time and memory of a step grow with it."""
+    """Hard limit of the number of Gaussians; 0: the preset's. Time and memory of a step grow with it."""
     num_random: int = field(default_factory=lambda: 100_000 if torch.cuda.is_available() else 20_000)
-    """Gaussians to start with where the data has no seed points, spread over what the cameras see."""
+    """Number of initial Gaussians if the data has no seed points; they are spread over what the cameras see."""
     init_opacity: float = 0.5
-    """Opacity of triangulated points to start with: MCMC's authors' value. On fox, 3DGS's 0.1 ended half a decibel
-    lower."""
+    """Initial opacity of Gaussians at seed points: the value of MCMC's authors. With 3DGS's 0.1, fox ended half a
+    decibel lower."""
     random_init_opacity: float = 0.01
-    """Opacity of random points to start with. Most are misplaced, and must not hide those that are not: on chair, 0.5
-    ended four decibels lower. ("mcmc" moves them, and starts from `init_opacity`.)"""
+    """Initial opacity of random Gaussians. Most are misplaced and must not hide the others: with 0.5, chair ended
+    four decibels lower. ("mcmc" moves them, and starts from `init_opacity`.)"""
     init_scale: float = 0.5
-    """Width to start with, in mean distances to the nearest neighbours. 1 would overlap at opacity 0.5."""
+    """Initial width, relative to the mean distance to the nearest neighbours. At opacity 0.5, a width of 1 would
+    overlap too much."""
     full_resolution_at: float = field(default_factory=lambda: 0.2 if torch.cuda.is_available() else 0.5)
-    """Part of the run after which images have full size. Small images are what makes early steps cheap on a CPU;
-    0.2 is splatfacto's."""
+    """Fraction of the run after which images have full size. Small images make early steps cheap on a CPU; 0.2 is
+    splatfacto's value."""
     resolution_schedule: int = 0
-    """Steps between doublings of the resolution; 0: spread over `full_resolution_at` of the run."""
+    """Steps between doublings of the resolution; 0: evenly until `full_resolution_at`."""
     sh_degree_interval: int = 0
-    """Steps between increases of the spherical harmonics' degree; 0: a thirtieth of the run, as splatfacto's."""
+    """Steps between increases of the degree of spherical harmonics; 0: a thirtieth of the run, as in splatfacto."""
     warmup_length: int = 0
-    """Steps before densification starts; 0: a thirtieth of the run, at most splatfacto's 500."""
+    """Steps before densification starts; 0: a thirtieth of the run, but at most 500, as in splatfacto."""
     stop_split_at: int = 0
     """Step at which densification stops; 0: five sixths of the run for "mcmc", half for "default"."""
     cull_alpha_thresh: float = 0.005
-    """Opacity under which a Gaussian is moved (mcmc) or removed (default): gsplat's and 3DGS's value."""
+    """Opacity below which a Gaussian is moved (mcmc) or removed (default): the value of gsplat and 3DGS."""
     opacity_reg: float = 0.01
     """Weight of the mean opacity in the loss; "mcmc" needs it to find idle Gaussians (its authors' value)."""
     scale_reg: float = 0.01
@@ -95,8 +95,8 @@ class Img3dSplatModel(SplatfactoModel):
     """Gaussian splatting through `img3d_kernels.rasterization`.
 
     Args:
-        config: The method's options.
-        seed_points: World coordinates `[N, 3]` and colours `[N, 3]` in [0, 255] to start from.
+        config: Options of the method.
+        seed_points: World coordinates `[N, 3]` and colours `[N, 3]` in [0, 255] of the initial Gaussians.
     """
 
     config: Img3dSplatModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -138,32 +138,32 @@ class Img3dSplatModel(SplatfactoModel):
         return initial_gaussians(points, colors, config.sh_degree, opacity, config.init_scale, self.max_gaussians)
 
     def place_random_points(self, points: Float[Tensor, "N 3"]) -> None:
-        """Start from these points (world coordinates), in grey, instead. Before training only."""
+        """Replaces the initial Gaussians by grey ones at these points (world coordinates). Before training only."""
         config = self.config
         opacity = config.init_opacity if config.strategy == "mcmc" else config.random_init_opacity
         self.place_gaussians(self._initial_gaussians(points, torch.full_like(points, 0.5), opacity))
 
     def place_gaussians(self, params: dict[str, Tensor]) -> None:
-        """Start from these parameters (as `initial_gaussians` returns them) instead. Before training only."""
+        """Replaces the initial Gaussians by these parameters (as `initial_gaussians` returns them). Before training
+        only."""
         for name, value in params.items():
             self.gauss_params[name].data = value.to(self.device)
 
     def _prepare_schedule(self, max_steps: int) -> None:
-        """Fit the schedule and the densification strategy to a run of `max_steps`."""
+        """Adapts the schedule and the densification strategy to a run of `max_steps`."""
         config = self.config
         self.schedule = schedule = TrainingSchedule.for_run(config, max_steps)
+        limits: dict[str, Any] = {
+            "cap_max": self.max_gaussians,
+            "refine_start_iter": schedule.refine_start,
+            "refine_stop_iter": schedule.refine_stop,
+            "refine_every": schedule.refine_every,
+        }
         if config.strategy == "mcmc":
-            self.strategy = MCMCStrategy(
-                cap_max=self.max_gaussians,
-                noise_lr=config.noise_lr,
-                refine_start_iter=schedule.refine_start,
-                refine_stop_iter=schedule.refine_stop,
-                refine_every=schedule.refine_every,
-                min_opacity=config.cull_alpha_thresh,
-            )
+            self.strategy = MCMCStrategy(noise_lr=config.noise_lr, min_opacity=config.cull_alpha_thresh, **limits)
         else:
             self.strategy = BudgetedDefaultStrategy(
-                cap_max=self.max_gaussians,
+                **limits,
                 prune_opa=config.cull_alpha_thresh,
                 grow_grad2d=config.densify_grad_thresh,
                 grow_scale3d=config.densify_size_thresh,
@@ -171,10 +171,7 @@ class Img3dSplatModel(SplatfactoModel):
                 prune_scale3d=config.cull_scale_thresh,
                 prune_scale2d=config.cull_screen_size,
                 refine_scale2d_stop_iter=config.stop_screen_size_at,
-                refine_start_iter=schedule.refine_start,
-                refine_stop_iter=schedule.refine_stop,
                 reset_every=config.reset_alpha_every * config.refine_every,
-                refine_every=config.refine_every,
                 pause_refine_after_reset=self.num_train_data + config.refine_every,
                 absgrad=config.use_absgrad,
             )
@@ -190,30 +187,22 @@ class Img3dSplatModel(SplatfactoModel):
         return callbacks
 
     def step_post_backward(self, step: int) -> None:
-        """Densify, after the optimizers' step."""
-        if isinstance(self.strategy, MCMCStrategy):
-            self.strategy.step_post_backward(
-                params=self.gauss_params,
-                optimizers=self.optimizers,
-                state=self.strategy_state,
-                step=step,
-                info=self.info,
-                lr=self.optimizers["means"].param_groups[0]["lr"],
-            )
-        else:
-            self.strategy.step_post_backward(
-                params=self.gauss_params,
-                optimizers=self.optimizers,
-                state=self.strategy_state,
-                step=step,
-                info=self.info,
-                packed=False,
-            )
+        """Densifies after the optimizers' step."""
+        is_mcmc = isinstance(self.strategy, MCMCStrategy)
+        own: dict[str, Any] = {"lr": self.optimizers["means"].param_groups[0]["lr"]} if is_mcmc else {"packed": False}
+        self.strategy.step_post_backward(
+            params=self.gauss_params,
+            optimizers=self.optimizers,
+            state=self.strategy_state,
+            step=step,
+            info=self.info,
+            **own,
+        )
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What the strategy has gathered, so that a resumed run densifies as the uninterrupted one would."""
+        """The state of the strategy, so that a resumed run densifies as an uninterrupted one would."""
         return {"strategy": self.config.strategy, "strategy_state": self.strategy_state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -224,14 +213,14 @@ class Img3dSplatModel(SplatfactoModel):
             }
 
     def update_to_step(self, step: int) -> None:
-        """The checkpoint being loaded was written after this step."""
+        """Notes that the checkpoint being loaded was written after this step."""
         self.step = step
 
     def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
-        """Load, with as many Gaussians as the checkpoint has.
+        """Loads a checkpoint, whatever its number of Gaussians.
 
-        The parameters are resized in place: splatfacto makes new ones, and the optimizers, built before, keep training
-        the old ones (nerfstudio #3554).
+        The parameters are resized in place: splatfacto creates new ones, while the optimizers, created before, keep
+        training the old ones (nerfstudio #3554).
         """
         num_gaussians = len(state_dict["gauss_params.means"])
         for param in self.gauss_params.values():
@@ -241,24 +230,26 @@ class Img3dSplatModel(SplatfactoModel):
     # ---------------------------------------------------------------------------------- see representation.py
 
     def asset(self) -> Gaussians:
-        """All Gaussians, those included that cannot be seen."""
+        """All Gaussians, including invisible ones."""
         return gaussians_of_model(self)
 
     def background(self) -> Float[Tensor, "3"]:
-        """Behind the Gaussians, in [0, 1]."""
+        """The background colour, in [0, 1]."""
         return self._get_background_color()
 
     def resolution_doublings(self, max_steps: int) -> list[int]:
-        """Steps of a run of this length (0: the preset's) from which training images have twice the size."""
+        """Steps from which the training images have twice the size, in a run of `max_steps` steps (0: the preset's
+        length)."""
         max_steps = max_steps or preset(self.config.preset).max_num_iterations
         return TrainingSchedule.for_run(self.config, max_steps).doublings
 
     # ------------------------------------------------------------------------------------------------ rendering
 
     def _get_background_color(self) -> Float[Tensor, "3"]:
-        """The colour that the data set puts behind its objects, if it does (NeRF-synthetic: white), else the option's.
+        """The colour that the data set puts behind its objects, if any (white for NeRF-synthetic); otherwise that of
+        the option.
 
-        A random one would have to be hidden behind Gaussians of that colour.
+        With a random background, transparent parts would have to be covered by Gaussians of the data set's colour.
         """
         behind_objects = (self.kwargs.get("metadata") or {}).get("alpha_color")
         if behind_objects is not None:
@@ -275,15 +266,15 @@ class Img3dSplatModel(SplatfactoModel):
         return F.avg_pool2d(image.permute(2, 0, 1).float(), factor).permute(1, 2, 0)
 
     def get_outputs(self, camera: Cameras | RayBundle) -> dict[str, Tensor]:  # pyright: ignore
-        """Render.
+        """Renders a camera or rays.
 
         Args:
             camera: One camera (shape [1] or []), or rays of any shape.
 
         Returns:
-            rgb `[H, W, 3]`, accumulation `[H, W, 1]`, background (`[3]` in training, else `[H, W, 3]`), and, except
-            in training without `output_depth_during_training`, depth `[H, W, 1]`: the expected depth along the
-            camera's z axis for a camera, the distance along the ray for rays. For rays also normals.
+            rgb `[H, W, 3]`, accumulation `[H, W, 1]`, background (`[3]` in training, otherwise `[H, W, 3]`), and,
+            except in training without `output_depth_during_training`, depth `[H, W, 1]`: the expected depth along
+            the z axis for a camera, the distance along the ray for rays. For rays also normals.
         """
         if isinstance(camera, RayBundle):
             return self._outputs_for_rays(camera)
@@ -308,7 +299,7 @@ class Img3dSplatModel(SplatfactoModel):
     def _rasterize(
         self, camera_to_worlds: Float[Tensor, "1 3 4"], K: Float[Tensor, "1 3 3"], width: int, height: int
     ) -> dict[str, Tensor]:
-        """Render for a pinhole camera (Nerfstudio's OpenGL pose) into `get_outputs`' dictionary."""
+        """Renders a pinhole camera (Nerfstudio's OpenGL pose); returns the outputs of `get_outputs`."""
         config = self.config
         params = {name: self.gauss_params[name] for name in GAUSSIAN_PARAMETERS}
         if self.crop_box is not None and not self.training:
@@ -320,7 +311,7 @@ class Img3dSplatModel(SplatfactoModel):
         with_depth = config.output_depth_during_training or not self.training
         if config.sh_degree > 0:
             colors = (params["features_dc"][:, None], params["features_rest"])
-            # Coefficients of degrees not yet trained are 0: a trained model needs no step to be shown right.
+            # Coefficients of degrees that are not trained yet are 0, so a trained model is rendered with all of them.
             sh_degree = self.schedule.sh_degree(self.step, config.sh_degree) if self.training else config.sh_degree
         else:
             colors, sh_degree = torch.sigmoid(params["features_dc"]), None
@@ -360,7 +351,7 @@ class Img3dSplatModel(SplatfactoModel):
         return outputs
 
     def _grad_stats(self) -> GradStats | None:
-        """What the backward pass is to add up for densification."""
+        """The statistics for densification that the backward pass accumulates."""
         if not self.training or not isinstance(self.strategy, BudgetedDefaultStrategy):
             return None
         return self.strategy.grad_stats(self.means, self.strategy_state, self.step)
@@ -373,9 +364,9 @@ class Img3dSplatModel(SplatfactoModel):
 
     @torch.no_grad()
     def _outputs_for_rays(self, bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays; through the rasteriser where they are those of a pinhole camera.
+        """Renders rays; uses the rasteriser if they are the pixels of a pinhole camera.
 
-        Depth is along the ray. There are also normals, mapped from [-1, 1] to [0, 1] as ns-export expects them.
+        Depth is the distance along the ray. Normals are mapped from [-1, 1] to [0, 1], as ns-export expects them.
         """
         bundle = bundle.to(self.device)
         pinhole = pinhole_of_bundle(bundle)
@@ -391,7 +382,7 @@ class Img3dSplatModel(SplatfactoModel):
         return outputs
 
     def _composite(self, bundle: RayBundle) -> dict[str, Tensor]:
-        """Follow each ray of a bundle of any shape."""
+        """Composites along each ray of a bundle of any shape."""
         config, shape = self.config, bundle.shape
         if config.sh_degree > 0:
             colors, sh_degree = torch.cat([self.features_dc[:, None], self.features_rest], dim=1), config.sh_degree
@@ -401,7 +392,7 @@ class Img3dSplatModel(SplatfactoModel):
             self.means, self.quats, self.scales.exp(), self.opacities[:, 0].sigmoid(), colors, sh_degree
         )
         background = self._get_background_color()
-        # A pixel is small; Nerfstudio's texture baking passes areas of 1 that mean nothing.
+        # Areas of 1, which Nerfstudio's texture baking passes, are placeholders; real pixels are small.
         pitch = bundle.pixel_area.flatten().sqrt()
         seen = composite_rays(
             gaussians,
@@ -421,17 +412,17 @@ class Img3dSplatModel(SplatfactoModel):
         }
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Render inside the box; for the viewer only what it needs, by its sliders."""
+        """Renders inside the box; for the viewer, only what its page does not draw itself, with its sliders applied."""
         with self.live_view.frame(camera):
             return super().get_outputs_for_camera(camera, obb_box)
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays of any shape; outputs have the rays' shape. Depth is the distance along the ray."""
+        """Renders rays of any shape; the outputs have the rays' shape. Depth is the distance along the ray."""
         return self.get_outputs(camera_ray_bundle)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Colour without the background, and opacity: `[..., 4]`."""
+        """Straight colour, without the background, and opacity: `[..., 4]`."""
         rgb, alpha = outputs[output_name], outputs["accumulation"]
         foreground = (rgb - (1 - alpha) * outputs["background"]) / alpha.clamp_min(1e-6)
         return torch.cat([foreground.clamp(0, 1), alpha], dim=-1)
@@ -441,7 +432,7 @@ class Img3dSplatModel(SplatfactoModel):
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """L1 and SSIM, where the mask allows, and the regularisers in use."""
+        """L1 and SSIM where the mask allows, and the active regularisation losses."""
         config = self.config
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         mask = None
@@ -464,7 +455,7 @@ class Img3dSplatModel(SplatfactoModel):
 
     @torch.no_grad()
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
-        """PSNR of a training view, the number of Gaussians, and how far poses have moved."""
+        """PSNR of a training view, the number of Gaussians, and the mean change of poses."""
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         rgb = outputs["rgb"].clamp(0, 1)
         metrics: dict[str, Any] = {"psnr": self.image_metrics.psnr(rgb, target), "gaussian_count": self.num_points}
@@ -477,7 +468,7 @@ class Img3dSplatModel(SplatfactoModel):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a held-out view, and photo and render side by side."""
+        """Metrics of a held-out view, and the photo and render side by side."""
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         rgb = outputs["rgb"]
         metrics = self.image_metrics.all(rgb, target)

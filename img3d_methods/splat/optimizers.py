@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimizers of a splat model, and their rates."""
+"""The optimizers of a splat model, and their learning rates."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from img3d_methods.training.schedulers import ExponentialDecayConfig
 
 
 def splat_optimizers() -> dict[str, Any]:
-    """An optimizer for each group of a splat model's parameters, as Nerfstudio has them.
+    """An optimizer for each parameter group of a splat model, in Nerfstudio's format.
 
-    The rates are splatfacto's, which are for poses scaled into [-1, 1]. Positions and sizes move twice as fast: a CPU
-    run is several times shorter than 30 000 steps (sizes: half a decibel on fox, benchmarks/NOTES.md).
+    The learning rates are splatfacto's, for poses scaled to [-1, 1], but doubled for positions and scales: a CPU run
+    is several times shorter than 30 000 steps (for scales +0.5 dB on fox, benchmarks/NOTES.md).
     """
 
     def gaussians(lr: float, scheduler: ExponentialDecayConfig | None = None) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline of Gaussian splats: where the data has no seed points, they come from its cameras."""
+"""The pipeline of Gaussian splats: if the data has no seed points, they are placed in what the cameras see."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Img3dSplatPipelineConfig(Img3dPipelineConfig):
 
 
 class Img3dSplatPipeline(Img3dPipeline):
-    """Brings photos to an `Img3dSplatModel`."""
+    """Connects photos and an `Img3dSplatModel`."""
 
     _model: Img3dSplatModel
 
     @property
     def model(self) -> Img3dSplatModel:
-        """The model itself: of several processes each renders with its own."""
+        """The model itself, also in one of several processes."""
         return cast(Img3dSplatModel, super().model)
 
     def __init__(self, config: Img3dSplatPipelineConfig, *args: Any, **kwargs: Any) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussians seen along arbitrary rays: texels of a mesh, single pixels, panoramas.
+"""Renders Gaussians along arbitrary rays, such as those of mesh texels, single pixels and panoramas.
 
-A ray's response to a Gaussian is its maximum along the ray, which is exactly the projected 2D Gaussian at the ray (the
-quadratic form minimised over one coordinate is the marginal's). It is composited front to back with the rasteriser's
-rules (smallest and largest alpha, transmittance stop). Rays are sorted into packets of neighbours, and every packet
-looks only at the Gaussians whose 3-sigma sphere reaches its bounding cone, so no rays x Gaussians table is ever made.
+The response of a ray to a Gaussian is the maximum along the ray, which equals the projected 2D Gaussian at the ray
+(minimising the quadratic form over one coordinate gives the marginal's form). Responses are composited front to back
+with the rasteriser's rules (minimum and maximum alpha, minimum transmittance). Rays are sorted into packets of
+neighbours, and each packet considers only Gaussians whose 3-sigma sphere reaches its bounding cone, so that no table
+of rays x Gaussians is needed.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from img3d_kernels.torch_backend import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 
 RAYS_PER_PACKET = 256
 GAUSSIANS_PER_BLOCK = 1024
-"""Depth-sorted Gaussians composited at a time: bounds memory, and lets opaque packets stop early."""
+"""Number of depth-sorted Gaussians composited at a time: it bounds memory and lets opaque packets stop early."""
 SCREEN_DILATION = 0.3
 """The rasteriser's eps2d, in pixels squared."""
 
 
 class RayRender(NamedTuple):
-    """What rays see."""
+    """The result of rendering R rays."""
 
     rgb: Float[Tensor, "R 3"]
     alpha: Float[Tensor, "R 1"]
     distance: Float[Tensor, "R 1"]
     """Expected distance along the ray."""
     normals: Float[Tensor, "R 3"]
-    """Mean of the Gaussians' shortest axes, turned towards the origin; unit length, or 0 where nothing is."""
+    """Mean of the Gaussians' shortest axes, turned towards the origin; unit length, or 0 for rays without a hit."""
 
 
 def composite_rays(
@@ -48,17 +49,18 @@ def composite_rays(
     fars: Float[Tensor, "R"] | None = None,
     pixel_pitch: Float[Tensor, "R"] | None = None,
 ) -> RayRender:
-    """Colour, opacity, expected distance and surface normal of each ray.
+    """Renders colour, opacity, expected distance and surface normal of each ray.
 
     Args:
-        gaussians: What is seen.
+        gaussians: The Gaussians to render.
         origins: Ray origins.
         directions: Unit directions.
         background: Colour behind everything.
-        nears: Gaussians whose centre is nearer along the ray are left out (default 0.01, the rasteriser's near plane).
-        fars: Gaussians whose centre is farther along the ray are left out (default: none are).
-        pixel_pitch: Distance of neighbouring pixels' rays at distance 1, for the rasteriser's 0.3 pixel dilation;
-            None or 0 leaves it out.
+        nears: Gaussians whose centre is nearer along the ray are skipped (default: 0.01, the rasteriser's near
+            plane).
+        fars: Gaussians whose centre is farther along the ray are skipped (default: none).
+        pixel_pitch: Distance between the rays of neighbouring pixels at distance 1, for the rasteriser's dilation of
+            0.3 pixels; None or 0: no dilation.
     """
     num_rays, device = len(origins), origins.device
     nears = torch.full((num_rays,), 0.01, device=device) if nears is None else nears
@@ -97,7 +99,8 @@ def composite_rays(
 
 
 def _neighbouring_rays(origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Int[Tensor, "R"]:
-    """An order in which consecutive rays are close in origin and direction: along a Morton curve in all six."""
+    """An order in which consecutive rays have similar origins and directions: a Morton curve over all six
+    coordinates."""
     extent = (origins.amax(dim=0) - origins.amin(dim=0)).amax().clamp_min(1e-12)
     position = (origins - origins.amin(dim=0)) / extent  # in [0, 1]; all 0 for a common origin up to rounding
     cells = (torch.cat([position, 0.5 * directions + 0.5], dim=-1).clamp(0, 1) * 1023).long()
@@ -119,7 +122,7 @@ def _gaussians_near(
     far: Float[Tensor, ""],
     pixel_pitch: Float[Tensor, "R"],
 ) -> Int[Tensor, "M"]:
-    """Gaussians that some ray of the packet may meet, nearest first along the packet's axis."""
+    """Gaussians that rays of the packet may meet, nearest first along the packet's axis."""
     center = 0.5 * (origins.amin(dim=0) + origins.amax(dim=0))
     origin_radius = (origins - center).norm(dim=-1).amax()
     axis = directions.sum(dim=0)
@@ -147,7 +150,7 @@ def _composite_packet(
     fars: Float[Tensor, "R"],
     pixel_pitch: Float[Tensor, "R"],
 ) -> RayRender:
-    """Blend the Gaussians `ids`, in this order, along each ray of a packet."""
+    """Composites the Gaussians `ids`, in this order, along each ray of a packet."""
     num_rays = len(origins)
     basis = None if gaussians.sh_degree is None else sh_basis(gaussians.sh_degree, directions)
     transmittance = torch.ones(num_rays, 1, device=origins.device)
@@ -159,7 +162,7 @@ def _composite_packet(
         offset = gaussians.means[block] - origins[:, None]  # [R, M, 3]
         along = (offset * directions[:, None]).sum(dim=-1)  # [R, M]
         variance = gaussians.scales[block] ** 2 + SCREEN_DILATION * (pixel_pitch[:, None, None] * along[..., None]) ** 2
-        # In each Gaussian's own axes; the minimum of the quadratic form along the ray.
+        # In each Gaussian's local axes: the minimum of the quadratic form along the ray.
         local_offset = torch.einsum("rmi,mij->rmj", offset, rotations[block])
         local_direction = torch.einsum("ri,mij->rmj", directions, rotations[block])
         peak = (local_offset * local_direction / variance).sum(-1) / (local_direction**2 / variance).sum(-1)
@@ -181,7 +184,8 @@ def _composite_packet(
         shortest = gaussians.scales[block].argmin(dim=-1)
         axes = rotations[block].gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
         normals -= (weights * torch.sign(directions @ axes.T)) @ axes
-        # As in the rasteriser, the Gaussian that would take transmittance to the minimum is left out and ends the ray.
+        # As in the rasteriser, the Gaussian that would take transmittance below the minimum is skipped and ends the
+        # ray.
         transmittance = (transmittance - weights.sum(dim=1, keepdim=True)).clamp_min(0)
         going_on = going_on & (passing[:, -1:] > MIN_TRANSMITTANCE)
         if not bool(going_on.any()):

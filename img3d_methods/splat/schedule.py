@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When things happen during a run: resolution, spherical harmonics, densification, all in proportion to its length.
+"""The schedule of a run (resolution, spherical harmonics, densification), in proportion to its length.
 
-Splatfacto's numbers are written for 30 000 steps. A run on a CPU is several times shorter, and `--max-num-iterations`
-must be enough to ask for a shorter or longer one.
+Splatfacto's numbers are for 30 000 steps. A run on a CPU is several times shorter, and `--max-num-iterations` alone
+has to be enough to ask for a shorter or longer one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from img3d_methods.training.clock import WorkPlan
 
 
 class ScheduleOptions(Protocol):
-    """What the schedule takes of a model's configuration; what is 0 follows the run's length."""
+    """The options that the schedule uses; those that are 0 follow the run's length."""
 
     @property
     def strategy(self) -> str: ...
@@ -47,7 +47,7 @@ class TrainingSchedule:
 
     @classmethod
     def for_run(cls, config: ScheduleOptions, max_steps: int) -> TrainingSchedule:
-        """The schedule of a run of `max_steps`: what `config` sets, and for what it leaves at 0 a part of the run."""
+        """The schedule of a run of `max_steps`: options of `config`, and fractions of the run for those that are 0."""
         full_resolution_step = config.full_resolution_at * max_steps
         refine_until = 0.83 if config.strategy == "mcmc" else 0.5  # 25 000 and 15 000 of 30 000, as their papers
         return cls(
@@ -62,7 +62,7 @@ class TrainingSchedule:
         )
 
     def downscale_factor(self, step: int) -> int:
-        """By how much images are reduced at `step`: a power of two."""
+        """The factor by which images are downscaled at `step`: a power of two."""
         return 2 ** max(0, self.num_downscales - step // self.resolution_every)
 
     @property
@@ -71,12 +71,12 @@ class TrainingSchedule:
         return [i * self.resolution_every for i in range(1, self.num_downscales + 1)]
 
     def work_plan(self, pixels: int, max_gaussians: int, growth: float | None) -> WorkPlan:
-        """What each step has to do, for a clock.
+        """The work of each step, for a `TrainingClock`.
 
         Args:
-            pixels: Of a photo at full size.
-            max_gaussians: Their limit.
-            growth: Factor by which each refinement multiplies their number; None where that depends on the scene.
+            pixels: Number of pixels of a photo at full size.
+            max_gaussians: The limit of the number of Gaussians.
+            growth: Factor by which each refinement multiplies their number; None if it depends on the scene.
         """
         factors = np.array([self.downscale_factor(step) for step in range(self.max_steps)])
         factor = None if growth is None else growth ** (1 / self.refine_every)

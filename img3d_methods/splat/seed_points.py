@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Gaussians start when there is no sparse reconstruction: at random in what the cameras see."""
+"""Random seed points in what the cameras see, for data without a sparse reconstruction."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NEAREST, FARTHEST = 0.2, 2.0
 
 
 def point_of_attention(origins: Float[Tensor, "C 3"], forward: Float[Tensor, "C 3"]) -> Float[Tensor, "3"]:
-    """The point with the least sum of squared distances to all optical axes.
+    """The point with the smallest sum of squared distances to all optical axes.
 
-    Of several such points (parallel axes) it is the one nearest to the mean of the camera centres.
+    If it is not unique (parallel axes), the one nearest to the mean of the camera centres.
 
     Args:
         origins: Camera centres.
@@ -29,14 +29,14 @@ def point_of_attention(origins: Float[Tensor, "C 3"], forward: Float[Tensor, "C 
 
 
 def random_points_in_frusta(cameras: Cameras, num_points: int, seed: int = 0) -> Float[Tensor, "N 3"]:
-    """Points seen by the cameras: each through a random pixel of a random camera, at a random depth.
+    """Random points seen by the cameras: each is on the ray of a random pixel of a random camera, at a random depth.
 
-    Splatfacto scatters them in a cube ten times as wide as the cameras' extent, where most are never seen.
+    Splatfacto scatters them in a cube ten times as wide as the cameras' extent, most of which is never seen.
 
     Args:
         cameras: Nerfstudio cameras of shape [C] (OpenGL camera-to-world); lens distortion is ignored.
         num_points: Number of points.
-        seed: Makes the choice repeatable.
+        seed: Random seed.
 
     Returns:
         World coordinates.
@@ -45,7 +45,7 @@ def random_points_in_frusta(cameras: Cameras, num_points: int, seed: int = 0) ->
     camera_to_worlds = cameras.camera_to_worlds.cpu().double()
     origins, forward = camera_to_worlds[:, :, 3], -camera_to_worlds[:, :, 2]
     distance = (point_of_attention(origins, forward) - origins).norm(dim=-1).median().item()
-    if distance < 1e-6:  # all cameras in one place: no scale to go by
+    if distance < 1e-6:  # all cameras in one place: the scale is undefined
         distance = 1.0
 
     index = torch.randint(len(cameras), (num_points,), generator=generator)

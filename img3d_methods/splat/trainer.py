@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer of Gaussian splats: its run has a schedule of resolutions and of densification."""
+"""The trainer of Gaussian splats, whose runs have schedules of resolution and densification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 @dataclass
 class Img3dSplatTrainerConfig(Img3dTrainerConfig):
-    """Training options of Gaussian splats; defaults suit the device that is found."""
+    """Training options of Gaussian splats; defaults depend on the device."""
 
     _target: type = field(default_factory=lambda: Img3dSplatTrainer)
     optimizers: dict[str, Any] = field(default_factory=splat_optimizers)

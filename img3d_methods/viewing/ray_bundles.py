@@ -12,6 +12,8 @@ from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
+FAR = 1e10
+"""Depth of rays that hit nothing: everything up to there is free space, which `ns-export tsdf` carves."""
 TOLERANCE = 1e-3
 """Maximum error of a fitted ray, as a fraction of the focal length. Lens distortion and fisheyes are far above it."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cleaning asks of Nerfstudio's cameras: where they are, and how far to each side they see."""
+"""Converts Nerfstudio's cameras to the viewpoints that cleaning uses: positions and angles of view."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def viewpoints_of(cameras: Cameras) -> Viewpoints:
-    """Those of cameras of shape [C]; lenses that bend the edges of their pictures count as seeing all around."""
-    from nerfstudio.cameras.cameras import CameraType  # late: it takes seconds, and views of files need no cameras
+    """The viewpoints of cameras of shape [C]; cameras other than perspective ones count as seeing in all directions."""
+    from nerfstudio.cameras.cameras import CameraType  # imported late: it takes seconds, and files need no cameras
 
     poses = cameras.camera_to_worlds.cpu().double()
     fx, fy, cx, cy, width, height = (

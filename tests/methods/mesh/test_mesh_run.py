@@ -21,7 +21,8 @@ from img3d_assets.mesh_geometry import in_frame
 from img3d_assets.mesh_sampling import points_on_mesh
 from img3d_base.errors import InputError
 from img3d_methods.mesh.dataparser import RADIUS, Img3dMeshDataParserConfig, in_world
-from img3d_methods.mesh.model import FAR, Img3dMeshModel, Img3dMeshModelConfig
+from img3d_methods.mesh.model import Img3dMeshModel, Img3dMeshModelConfig
+from img3d_methods.viewing.ray_bundles import FAR
 
 SIZE = 40
 BOX = trimesh.creation.box((1.0, 2.0, 3.0)).apply_translation((10.0, 0, 0))
