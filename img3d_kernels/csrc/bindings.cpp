@@ -335,10 +335,11 @@ void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& res
 // Sources: as many of quads and depths, and rows of their projections: A [9], b [3], back_A [9], back_b [3].
 void patch_match(const Floats& image, const std::optional<Array<const uint8_t>>& mask, float fx, float fy, float cx,
                  float cy, const std::vector<Array<const int32_t>>& quads, const Floats& projections,
-                 const std::vector<Floats>& depths, float min_inverse_depth, float max_inverse_depth, int iterations,
+                 const std::vector<Array<const uint8_t>>& masks, const std::vector<Floats>& depths, float min_inverse_depth, float max_inverse_depth, int iterations,
                  int random_iterations, uint32_t seed, const FloatsOut& planes, const FloatsOut& costs) {
   require(image.ndim() == 2 && image.size() > 0 && image.size() < size_t(1) << 24, "image must have shape [H, W], below 2^24");
   require(!quads.empty() && quads.size() <= MAX_SOURCES, "there must be 1 to 32 sources");
+  require(masks.empty() || masks.size() == quads.size(), "there must be a mask for each source, or none");
   require(depths.empty() || depths.size() == quads.size(), "there must be a depth for each source, or none");
   require(fx > 0 && fy > 0, "focal lengths must be positive");
   require(0 < min_inverse_depth && min_inverse_depth < max_inverse_depth, "inverse depths must be positive and a range");
@@ -352,7 +353,11 @@ void patch_match(const Floats& image, const std::optional<Array<const uint8_t>>&
             "a source must have shape [H, W], below 2^24");
     source.height = static_cast<int>(quads[i].shape(0)), source.width = static_cast<int>(quads[i].shape(1));
     source.quads = reinterpret_cast<const uint32_t*>(quads[i].data());  // bytes, whatever the sign
-    source.depth = nullptr;
+    source.mask = nullptr, source.depth = nullptr;
+    if (!masks.empty()) {
+      require_size(masks[i], quads[i].size(), "mask");
+      source.mask = masks[i].data();
+    }
     if (!depths.empty()) {
       require_size(depths[i], quads[i].size(), "depth");
       source.depth = depths[i].data();
@@ -414,7 +419,7 @@ NB_MODULE(_C, m) {
   m.def("hash_grid_backward", &hash_grid_backward, array("positions"), "resolutions"_a, array("v_features"),
         array("v_table"));
   m.def("patch_match", &patch_match, array("image"), optional("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),
-        array("projections"), array("depths"), "min_inverse_depth"_a, "max_inverse_depth"_a, "iterations"_a,
+        array("projections"), array("masks"), array("depths"), "min_inverse_depth"_a, "max_inverse_depth"_a, "iterations"_a,
         "random_iterations"_a, "seed"_a, array("planes"), array("costs"));
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);

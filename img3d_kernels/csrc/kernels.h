@@ -137,6 +137,7 @@ constexpr size_t MAX_SOURCES = 32;
 struct StereoSource {
   int width, height;
   const uint32_t* quads;  // [H, W]: grey values of the pixel, and of those to its right, below, and below right
+  const uint8_t* mask;    // [H, W], 0 where there is nothing to compare with; or null
   const float* depth;     // [H, W], 0 where unknown; or null: no geometric term
   float A[9], b[3], back_A[9], back_b[3];
 };

@@ -22,9 +22,9 @@ MAX_DISAGREEMENT = 0.5
 """Of the geometric term, 0.2 a pixel, where there is no texture: above it, nothing speaks for a plane."""
 COARSE_ITERATIONS, FINE_ITERATIONS = 5, 3
 """Over the checkerboard, at the coarsest size and at each finer one."""
-MIN_SIDE = 100
+MIN_SIDE = 30
 """Pixels of the shorter side below which pictures are not halved again."""
-LEVELS = 3
+LEVELS = 4
 """Sizes of the pictures, each half of the next, at most."""
 
 
@@ -39,11 +39,11 @@ def patch_match(
 ) -> DepthMap:
     """Depth and normals of a picture by what other pictures show of the same.
 
-    Random planes become surfaces in pictures of a quarter of the size; larger ones begin with what the smaller found.
+    Random planes become surfaces in small pictures; larger ones begin with what the smaller found.
 
     Args:
         reference: Its mask says where to look.
-        sources: 1 to 32 others that show the same from elsewhere.
+        sources: 1 to 32 others that show the same from elsewhere. What their masks leave out is compared with nothing.
         nearest: The least depth that is looked for, along the reference's axis.
         farthest: The greatest.
         levels: Sizes, each half of the next, as far as pictures are large enough.
@@ -155,6 +155,10 @@ def sweep(
     if not 0 < nearest < farthest:
         raise ValueError(f"depths must be 0 < nearest < farthest, got {nearest} and {farthest}")
     costs = torch.empty(reference.size)
+    masks = []
+    if any(source.mask is not None for source in sources):
+        everything = (torch.ones(source.size) if source.mask is None else source.mask for source in sources)
+        masks = [mask.to(torch.uint8).contiguous() for mask in everything]
     K = reference.K.double()
     _C.patch_match(
         reference.grey.float().contiguous(),
@@ -162,6 +166,7 @@ def sweep(
         *(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]) - 0.5, float(K[1, 2]) - 0.5),
         [quads_of(source.grey) for source in sources],
         torch.stack([projection(reference, source) for source in sources]).float().contiguous(),
+        masks,
         [depth.float().contiguous() for depth in source_depths],
         *(1 / farthest, 1 / nearest),
         *(iterations, random_iterations, seed & 0xFFFFFFFF),

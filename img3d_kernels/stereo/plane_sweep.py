@@ -52,7 +52,9 @@ def plane_costs(
     columns = (x[..., None] + offsets[:, 0]).clamp(0, width - 1)
     patches = grey[rows, columns]
     near = -(offsets.to(dtype) ** 2).sum(dim=1) / (2 * SIGMA_SPACE**2)
-    weights = torch.softmax(near - (patches - grey[..., None]) ** 2 / (2 * SIGMA_COLOR**2), dim=-1)
+    if reference.mask is not None:
+        near = torch.where(reference.mask[rows, columns], near, -torch.inf)
+    weights = torch.softmax(near - (patches - grey[..., None]) ** 2 / (2 * SIGMA_COLOR**2), dim=-1).nan_to_num(0.0)
     centred = patches - (weights * patches).sum(dim=-1, keepdim=True)
     variance = (weights * centred**2).sum(dim=-1)
 
@@ -109,7 +111,11 @@ def _inside(homogeneous: Float[Tensor, "*N 3"], source: StereoView) -> Tensor:
     height, width = source.size
     z = homogeneous[..., 2]
     u, v = (homogeneous[..., :2] / z[..., None]).unbind(dim=-1)
-    return (z > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+    inside = (z > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+    if source.mask is not None:
+        column, row = ((torch.where(inside, each, 0) + 0.5).long() for each in (u, v))
+        inside &= source.mask[row, column]
+    return inside
 
 
 def _interpolated(source: StereoView, homogeneous: Float[Tensor, "H W S 3"]) -> Float[Tensor, "H W S"]:

@@ -24,7 +24,7 @@ class StereoView:
     viewmat: Float[Tensor, "4 4"]
     """World to camera, OpenCV axes (x right, y down, z forward)."""
     mask: Bool[Tensor, "H W"] | None = None
-    """Where depth is wanted; None for everywhere. It is still compared with where others' masks leave it out."""
+    """Where depth is wanted; None for everywhere. The rest counts in no patch, and other views see nothing there."""
 
     def __post_init__(self) -> None:
         if self.grey.dim() != 2 or not 0 < self.grey.numel() <= MAX_PIXELS:

@@ -135,6 +135,7 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
         **{"fx": 50.0, "fy": 50.0, "cx": 26.0, "cy": 18.0},
         "quads": [quads, quads],
         "projections": np.tile(np.float32([*identity, 10, 0, 0, *identity, -10, 0, 0]), (2, 1)),
+        "masks": [(random.uniform(0, 1, (HEIGHT, WIDTH)) > 0.1).astype(np.uint8)] * 2,
         "depths": [np.full((HEIGHT, WIDTH), 5, np.float32)] * 2,
         **{"min_inverse_depth": 0.1, "max_inverse_depth": 0.4},
         **{"iterations": 1, "random_iterations": 1, "seed": 1},

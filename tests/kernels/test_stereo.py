@@ -108,6 +108,18 @@ class TestCosts:
         assert (difference > 2e-3).float().mean() < 0.001
         assert difference[difference <= 2e-3].mean() < 1e-4
 
+    def test_masks_count_as_the_twin_says(self) -> None:
+        masks = [
+            torch.rand(view.size, generator=torch.Generator().manual_seed(i)) < 0.8 for i, view in enumerate(VIEWS)
+        ]
+        views = [dataclasses.replace(view, mask=mask) for view, mask in zip(VIEWS, masks, strict=True)]
+        planes = to_planes(VIEWS[0].K, DEPTHS[0] * 1.01, NORMALS[0])
+        expected = plane_costs(views[0], [*views[1:3], VIEWS[3]], planes.double())
+        costs = sweep(views[0], [*views[1:3], VIEWS[3]], 1.0, 20.0, planes.clone(), iterations=0)
+        difference = (costs - expected).abs()[costs <= MAX_COST]
+        assert (difference > 2e-3).float().mean() < 0.002 and difference.median() < 1e-4
+        assert (costs[~masks[0]] > MAX_COST).all()
+
     def test_true_planes_cost_little_and_others_much(self) -> None:
         truth = sweep(
             VIEWS[0], VIEWS[1:], NEAREST, FARTHEST, to_planes(VIEWS[0].K, DEPTHS[0], NORMALS[0]), iterations=0

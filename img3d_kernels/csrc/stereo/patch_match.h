@@ -73,7 +73,7 @@ struct Patch {
 
 // Lanes beyond the picture repeat its last pixel.
 void read_patch(const PatchMatchInputs& in, const PatchOffsets& offsets, int first_x, int y, Patch& patch) {
-  alignas(64) float grey[SAMPLES][W], center[W], xs[W];
+  alignas(64) float grey[SAMPLES][W], counts[SAMPLES][W], center[W], xs[W];
   alignas(64) int32_t wanted[W];
   for (int l = 0; l < W; ++l) {
     const int x = first_x + 2 * l, column = x < in.width ? x : in.width - 1;
@@ -84,7 +84,9 @@ void read_patch(const PatchMatchInputs& in, const PatchOffsets& offsets, int fir
       int sx = column + static_cast<int>(offsets.x[i]), sy = y + static_cast<int>(offsets.y[i]);
       sx = sx < 0 ? 0 : sx >= in.width ? in.width - 1 : sx;
       sy = sy < 0 ? 0 : sy >= in.height ? in.height - 1 : sy;
-      grey[i][l] = in.image[size_t(sy) * in.width + sx];
+      const size_t at = size_t(sy) * in.width + sx;
+      grey[i][l] = in.image[at];
+      counts[i][l] = !in.mask || in.mask[at] ? 1.0f : 0.0f;  // what is beyond the mask is another surface
     }
   }
   patch.x = load(xs), patch.y = splat(static_cast<float>(y));
@@ -93,11 +95,11 @@ void read_patch(const PatchMatchInputs& in, const PatchOffsets& offsets, int fir
   for (int i = 0; i < SAMPLES; ++i) {
     const vf difference = load(grey[i]) - middle;
     const float scale = -1.442695041f / (2 * SIGMA_COLOR * SIGMA_COLOR);
-    patch.weight[i] = vexp2_of(difference * difference * scale + offsets.falloff[i]);
+    patch.weight[i] = load(counts[i]) * vexp2_of(difference * difference * scale + offsets.falloff[i]);
     total += patch.weight[i];
     mean += patch.weight[i] * load(grey[i]);
   }
-  const vf scale = 1.0f / total;
+  const vf scale = 1.0f / vmax(total, splat(1e-6f));  // all may be beyond the mask
   mean *= scale;
   patch.variance = vf{};
   for (int i = 0; i < SAMPLES; ++i) {
@@ -129,6 +131,17 @@ inline vf interpolated(const StereoSource& source, vf u, vf v) {
   return upper + fy * (lower - upper);
 }
 
+// Whether the source's mask has the pixels that are nearest to (u, v), in the lanes that are inside of the picture.
+inline vi within_mask(const StereoSource& source, vi inside, vf u, vf v) {
+  alignas(64) int32_t at[W], found[W];
+  const vi nearest = to_int(whole(keep(inside, v) + 0.5f) * static_cast<float>(source.width) + whole(keep(inside, u) + 0.5f));
+  std::memcpy(at, &nearest, sizeof at);
+  for (int l = 0; l < W; ++l) found[l] = source.mask[at[l]] ? -1 : 0;
+  vi r;
+  std::memcpy(&r, found, sizeof r);
+  return r;
+}
+
 // One minus the weighted normalised cross-correlation of the patch with what the source has where the plane lies.
 vf photometric_cost(const StereoSource& source, const PatchOffsets& offsets, const Patch& patch, const Plane& plane) {
   vf at[3], along_x[3], along_y[3];
@@ -139,8 +152,9 @@ vf photometric_cost(const StereoSource& source, const PatchOffsets& offsets, con
     along_y[k] = A[1] + source.b[k] * plane.slope_y;
   }
   const vf u = at[0] / at[2], v = at[1] / at[2];
-  const vi inside = (at[2] > 0.0f) & (u >= 0.0f) & (u <= static_cast<float>(source.width - 1)) & (v >= 0.0f) &
-                    (v <= static_cast<float>(source.height - 1)) & patch.textured;
+  vi inside = (at[2] > 0.0f) & (u >= 0.0f) & (u <= static_cast<float>(source.width - 1)) & (v >= 0.0f) &
+              (v <= static_cast<float>(source.height - 1)) & patch.textured;
+  if (source.mask) inside &= within_mask(source, inside, u, v);
   if (none(inside)) return splat(MAX_COST);
   vf sum{}, square_sum{}, product_sum{};
   for (int i = 0; i < SAMPLES; ++i) {
