@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data parsers: folders of photos in, cameras, images and seed points out."""
+"""Data parsers: from folders of photos and videos to cameras, images and seed points."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A distance that was measured between two cameras gives poses their scale."""
+"""Metric scale from a measured distance between two cameras."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from img3d_dataparsers.posed_photos import PosedPhotos
 from img3d_dataparsers.usable_photos import UsablePhoto
 
 CameraDistance = tuple[str, str, float]
-"""Names of two photos, and the metres between where they were taken from."""
+"""Names of two photos, and the distance in metres between their cameras."""
 
 
 def in_metres(posed: PosedPhotos, photos: Sequence[UsablePhoto], distance: CameraDistance) -> PosedPhotos:
-    """The data set with its original capture in metres; its frames stay as they are.
+    """Scales the original capture to metres; the frames stay as they are.
 
     Args:
-        posed: the data set.
-        photos: its usable photos.
-        distance: what was measured.
+        posed: The data set.
+        photos: Its usable photos.
+        distance: The measured distance.
 
     Raises:
-        InputError: there are no such two photos, or the distance can't be theirs.
+        InputError: A photo is not found, or the distance is not positive, or both photos have the same position.
     """
     first, second, metres = distance
     origins = [_photo(photos, name).camera_to_world[:3, 3] for name in (first, second)]
@@ -50,12 +50,12 @@ def in_metres(posed: PosedPhotos, photos: Sequence[UsablePhoto], distance: Camer
 
 
 def _photo(photos: Sequence[UsablePhoto], name: str) -> UsablePhoto:
-    """The photo of a name, with or without its folders."""
+    """Finds a photo by its name, with or without folders."""
     parts = Path(name).parts
     found = [photo for photo in photos if photo.image_path.parts[-len(parts) :] == parts]
     if not found:
         names = some_names([photo.image_path.name for photo in photos])
-        raise InputError(f"--camera-distance: there is no usable photo {name}; there are {names}")
+        raise InputError(f"--camera-distance: there is no usable photo {name}; usable are {names}")
     if len(found) > 1:
-        raise InputError(f"--camera-distance: {len(found)} photos have the name {name}; give the folder, too")
+        raise InputError(f"--camera-distance: {len(found)} photos have the name {name}; give the folder too")
     return found[0]

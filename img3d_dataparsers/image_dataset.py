@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photos and masks at the size of their cameras, straightened: what a pinhole camera would have taken."""
+"""A dataset of photos and masks at the size of their cameras, undistorted to pinhole cameras."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from img3d_dataparsers.images.undistortion import undistorted, undistortion_of
 from img3d_pictures.reading import read_mask, read_photo, resize, stored_size_of
 
 UPRIGHT = "upright"
-"""Key of the data parser's metadata: `Frame.upright` of each photo."""
+"""Key of `Frame.upright` of each photo in the data parser's metadata."""
 
 
 class Img3dImageDataset(InputDataset):
     """An InputDataset that resizes photos to their cameras and removes lens distortion when it reads them.
 
     `cameras`, and the cameras in the data parser's outputs that exporters read, are pinhole cameras from the start.
-    Nerfstudio's FullImageDatamanager instead straightens what it caches and leaves the dataset itself distorted, so
-    that `ns-render dataset` and `ns-export tsdf` see cameras that do not fit the trained model.
+    Nerfstudio's FullImageDatamanager instead undistorts its cache and leaves the dataset itself distorted, so that
+    `ns-render dataset` and `ns-export tsdf` see cameras that do not match the trained model.
 
     Args:
-        dataparser_outputs: photos with their cameras, at the size that photos are to be read at.
-        scale_factor: a further factor for the resolution (0.5 for half of it).
+        dataparser_outputs: The photos, with cameras at the size at which photos are to be read.
+        scale_factor: A further factor for the resolution (0.5 for half of it).
     """
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0):
@@ -46,18 +46,18 @@ class Img3dImageDataset(InputDataset):
         return int(self.cameras.width[image_idx].item()), int(self.cameras.height[image_idx].item())
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
-        """The photo `[height, width, 3]`, or `[height, width, 4]` if it has alpha and there is no colour behind it."""
+        """The photo `[height, width, 3]`, or `[height, width, 4]` if it has alpha and no background colour is set."""
         path, (width, height) = self.image_filenames[image_idx], self._size(image_idx)
         undistortion = self._undistortions[image_idx]
         if undistortion is None:
             return read_photo(path, width, height, self._alpha_color, self._upright[image_idx])
-        # Resampling blurs at the scale of the pixels it is done on: where the file has finer ones, use them.
+        # Resampling blurs at the scale of the pixels it is applied to: use finer ones if the file has them.
         factor = 2 if min(stored_size_of(path)) >= 2 * min(width, height) else 1
         image = read_photo(path, factor * width, factor * height, self._alpha_color, self._upright[image_idx])
-        return resize(undistortion.at_scale(factor).straighten(image), width, height)
+        return resize(undistortion.at_scale(factor).undistort(image), width, height)
 
     def get_mask(self, image_idx: int) -> npt.NDArray[np.bool_] | None:
-        """The mask `[height, width]`, True where the photo is to be used; None to use all of it."""
+        """The mask `[height, width]`, True where the photo is used; None if all of it is used."""
         mask_filenames = self._dataparser_outputs.mask_filenames
         mask_path = None if mask_filenames is None else mask_filenames[image_idx]
         mask = None
@@ -65,13 +65,13 @@ class Img3dImageDataset(InputDataset):
             photo = self.image_filenames[image_idx]
             mask = read_mask(mask_path, *self._size(image_idx), self._upright[image_idx], photo)
         undistortion = self._undistortions[image_idx]
-        return mask if undistortion is None else undistortion.straighten_mask(mask)
+        return mask if undistortion is None else undistortion.undistort_mask(mask)
 
     def get_data(self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32") -> dict[str, Any]:
-        """One photo as Nerfstudio hands it out.
+        """One photo in the form that Nerfstudio expects.
 
         Args:
-            image_idx: which photo.
+            image_idx: Index of the photo.
             image_type: float32 in [0, 1], or uint8.
 
         Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a person has, a folder of photos or a video, with poses or without: what it is, and its posed photos."""
+"""Reading posed photos from whatever the user gives: a folder of photos with or without poses, or a video."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def read_posed_photos(
     remove_background: bool = False,
     max_video_frames: int = MAX_VIDEO_FRAMES,
 ) -> PosedPhotos:
-    """Recognises a data set by what lies in it and reads its poses; solves for them where there are none.
+    """Recognises a data set by its contents and reads its poses, or solves for them if it has none.
 
     Args:
-        data: a folder, a transforms file or a video.
+        data: A folder, a transforms file or a video.
         split: "train", "val" or "test", for formats with a file for each.
-        cache_dir: where to keep what is made of the data; None for `.img3d` beside it.
-        remove_background: mask what is not the object in photos that have no mask.
-        max_video_frames: how many frames of a video to take at most.
+        cache_dir: Where to cache results; None for `.img3d` beside the data.
+        remove_background: Whether to mask the background in photos that have no mask.
+        max_video_frames: Largest number of frames taken from a video.
 
     Raises:
-        InputError: there is nothing there that can be used, with what to do about it.
+        InputError: There is nothing usable; the message says what to do.
     """
     data = where_data_are(data)
     if data.is_file() and data.suffix.lower() == ".json":
@@ -45,14 +45,14 @@ def read_posed_photos(
     posed = posed_photos_in(data, split) if data.is_dir() else None
     if posed is not None:
         return _with_object_masks(posed, cache_dir) if remove_background else posed
-    # Imported late: data sets with poses need none of it.
+    # Imported late: not needed for data sets with poses.
     from img3d_dataparsers.sfm.solve import posed_photos, solve
 
     return posed_photos(solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background))
 
 
 def where_data_are(data: Path) -> Path:
-    """What the user gives as the data; if that is a link in a text file, what it leads to, with a line."""
+    """The path that the user gives; if it is a text link, its target, with a warning."""
     for line in said_of_links([data], "the data"):
         warn(line)
     return followed(data)
@@ -70,19 +70,19 @@ def _with_object_masks(posed: PosedPhotos, cache_dir: Path | None) -> PosedPhoto
 
 
 def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX_VIDEO_FRAMES) -> Path:
-    """The folder with photos that `data` is, or that the video that it is, or holds, becomes.
+    """The folder of photos that `data` is, or that the frames of its video are extracted to.
 
     Args:
-        data: a folder or a video.
-        cache_dir: where to keep the frames of a video.
-        max_video_frames: how many of them to take at most.
+        data: A folder of photos, a folder with a video, or a video.
+        cache_dir: Where to keep the frames of a video.
+        max_video_frames: Largest number of frames taken.
 
     Raises:
-        InputError: there are no photos and no video.
+        InputError: There are no photos and no video.
     """
     if data.is_file():
         if data.suffix.lower() not in VIDEO_SUFFIXES:
-            raise InputError(f"{data} is a file, but no video and no transforms.json: give a folder of photos")
+            raise InputError(f"{data} is neither a video nor a transforms.json: give a folder of photos")
         return photos_of_video(data, writable_cache(data.parent, cache_dir), max_video_frames)
     if not data.exists():
         raise InputError(f"there is no folder or file {data.absolute()}")
@@ -92,7 +92,7 @@ def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX
         photos = image_files(data)
         if photos:
             if NOT_PHOTOS.fullmatch(photos[0].relative_to(data).parts[0]):
-                warn(f"there are reduced copies of photos only; those in {photos[0].parent} are used")
+                warn(f"there are only reduced copies of photos; those in {photos[0].parent} are used")
             return data
         videos = sorted(path for path in data.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `img3d-photos inspect DIR`: what img3d makes of a folder of photos, without training."""
+"""The command `img3d-photos inspect DIR`: assesses a folder of photos without training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import counted, exits_with_one_line, some_names
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from img3d_dataparsers.sfm.report import Report
     from img3d_dataparsers.usable_photos import UsablePhoto
 
-UNKNOWN_SCALE = "unknown; training with --camera-distance A.jpg B.jpg METRES gives it"
+UNKNOWN_SCALE = "unknown; train with --camera-distance A.jpg B.jpg METRES to set it"
 
 app = tyro.extras.SubcommandApp()
 
@@ -34,13 +34,13 @@ def inspect(
     remove_background: bool = False,
     max_video_frames: int = MAX_VIDEO_FRAMES,
 ) -> None:
-    """Prints what a folder of photos, or a video, is good for, figure by figure, and what to photograph next.
+    """Prints how well a folder of photos, or a video, can be reconstructed, and what to photograph next.
 
     Args:
         data: A folder of photos, with poses or without, or a video.
-        cache_dir: Where to keep the poses; training finds them there. Default: .img3d in the folder.
+        cache_dir: Where to keep the poses, for training to find them. Default: .img3d in the folder.
         remove_background: Whether to mask the background of photos that have no mask.
-        max_video_frames: How many frames of a video to take at most; training needs the same number to find them.
+        max_video_frames: Largest number of frames taken from a video; use the same number for training.
     """
     from img3d_dataparsers.formats.recognise import posed_photos_in
     from img3d_dataparsers.inputs import photo_folder, read_posed_photos, where_data_are
@@ -71,13 +71,9 @@ def _print_solved(report: Report, posed: PosedPhotos) -> None:
     CONSOLE.print(table)
     steps = next_steps(report)
     total = report.registered + len(report.unregistered)
-    _say("What to do next, the most important first:" if steps else f"All {total} photos registered: train on them.")
+    print_line("What to do next, most important first:" if steps else f"All {total} photos registered: train on them.")
     for step in steps:
-        _say(f"- {step}")
-
-
-def _say(line: str) -> None:
-    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(f"- {step}")
 
 
 def _print_posed(posed: PosedPhotos) -> None:
@@ -93,7 +89,7 @@ def _print_posed(posed: PosedPhotos) -> None:
     table.add_row("Points", _said_of_points(posed, photos, points))
     table.add_row("Scale", Text(_said_of_scale(posed)))
     CONSOLE.print(table)
-    _say("The folder brings its poses; they are used as they are.")
+    print_line("The folder has poses, which are used as they are.")
 
 
 def _said_of_scale(posed: PosedPhotos) -> str:
@@ -101,11 +97,11 @@ def _said_of_scale(posed: PosedPhotos) -> str:
 
 
 def _said_of_points(posed: PosedPhotos, photos: Sequence[UsablePhoto], points: SeedPoints | None) -> str:
-    """How many the data bring, and where seeds come from if they bring none."""
+    """The number of points in the data, or where seed points come from if there are none."""
     if points is not None:
         return f"{len(points[0]):,}"
     if posed.is_normalised:
-        return "none: training starts from random ones"
+        return "none: training starts from random points"
     from img3d_pictures.file_resolver import is_file
 
     num_depth_maps = sum(photo.depth_path is not None and is_file(photo.depth_path) for photo in photos)
@@ -118,7 +114,7 @@ def main() -> None:
     """Entry point of `img3d-photos`."""
     silence_upstream_warnings()
     with exits_with_one_line("Interrupted; what is finished is kept, the same command goes on from there."):
-        app.cli(prog="img3d-photos", description="Looks at photos before anything is trained on them.")
+        app.cli(prog="img3d-photos", description="Assesses photos before training.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The intrinsics of one camera, from what a data set says about it and the size of its photo."""
+"""The intrinsics of one camera, from the values in a data set and the size of its photo."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CAMERA_TYPES = {
     **dict.fromkeys(("FISHEYE", "SIMPLE_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), CameraType.FISHEYE),
     "OPENCV_FISHEYE": CameraType.FISHEYE,
 }
-"""Of the camera models whose lenses OpenCV has a function for."""
+"""Camera types of the camera models that OpenCV supports."""
 MIN_FOCAL, MAX_FOCAL = 1e-2, 1e4
-"""In photo widths: fields of view of 179 degrees and of 20 seconds of arc."""
+"""Bounds of the focal length in photo widths: fields of view of 179 degrees and of 20 seconds of arc."""
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A camera at the full size of its photo: OpenCV's conventions, with pixel centres at +0.5."""
+    """A camera at the full size of its photo: OpenCV's model, but with pixel centres at +0.5."""
 
     fx: float
     """Focal length in pixels."""
@@ -47,7 +47,7 @@ class Intrinsics:
 
 
 def declared_size(values: dict[str, Any], name: str) -> tuple[float, float] | None:
-    """Width and height of the camera as the data set gives them, or None if it leaves them to the photo."""
+    """Width and height of the camera that the data set declares; None if it declares none."""
     if "w" not in values or "h" not in values:
         return None
     return _positive(values, "w", name), _positive(values, "h", name)
@@ -57,14 +57,14 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
     """The camera of a photo of `width` x `height` pixels.
 
     Args:
-        values: keys of transforms.json (`fl_x`, `camera_angle_x`, `cx`, `w`, `k1`, …); given for a photo of `w` x `h`
-            pixels, and scaled here where the photo has another size.
-        width: the photo's width.
-        height: the photo's height.
-        name: the photo's name, for messages.
+        values: Keys of transforms.json (`fl_x`, `camera_angle_x`, `cx`, `w`, `k1`, …) for a photo of `w` x `h` pixels;
+            they are scaled if the photo has another size.
+        width: The photo's width.
+        height: The photo's height.
+        name: The photo's name, for messages.
 
     Raises:
-        InputError: no focal length, a value that is not a number, or a camera model that img3d can't undistort.
+        InputError: There is no focal length, a value is not a number, or img3d cannot undistort the camera model.
     """
     w, h = declared_size(values, name) or (width, height)
     if "fl_x" in values:
@@ -83,7 +83,7 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
     fx, fy = fl_x * scale_x, fl_y * scale_y
     if not (MIN_FOCAL * width < fx < MAX_FOCAL * width and MIN_FOCAL * height < fy < MAX_FOCAL * height):
         raise InputError(
-            f"{name}: a focal length of {fx:g} x {fy:g} pixels cannot be right for a photo of {width} x {height}"
+            f"{name}: a focal length of {fx:g} x {fy:g} pixels is impossible for a photo of {width} x {height}"
         )
     camera_type = _camera_type(values, name)
     distortion, denominator = _distortion(values, camera_type, name)
@@ -106,7 +106,7 @@ def _camera_type(values: dict[str, Any], name: str) -> CameraType:
     if camera_type is None:
         raise InputError(
             f"{name} has camera_model {model!r}; img3d reads pinhole, OPENCV, FULL_OPENCV and OPENCV_FISHEYE cameras: "
-            "straighten the photos first, for example with `colmap image_undistorter`"
+            "undistort the photos first, for example with `colmap image_undistorter`"
         )
     return camera_type
 
@@ -114,7 +114,7 @@ def _camera_type(values: dict[str, Any], name: str) -> CameraType:
 def _distortion(
     values: dict[str, Any], camera_type: CameraType, name: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """As Intrinsics' `distortion` and `denominator`."""
+    """`Intrinsics.distortion` and `Intrinsics.denominator`."""
     if "distortion_params" in values:
         params = values["distortion_params"]
         if not isinstance(params, list) or len(params) != 6:
@@ -127,8 +127,8 @@ def _distortion(
         return (k1, k2, k3, k4, p1, p2), (0.0, 0.0, 0.0)
     if k4 and not (k5 or k6) and values.get("camera_model") != "FULL_OPENCV":
         raise InputError(
-            f"{name} has k4, which is another thing in Nerfstudio (a factor of r^8) than in OpenCV (in the "
-            'denominator): give "camera_model": "FULL_OPENCV" if it is OpenCV\'s, or calibrate it with the OPENCV model'
+            f"{name} has k4, which Nerfstudio (coefficient of r^8) and OpenCV (in the denominator) define differently: "
+            'give "camera_model": "FULL_OPENCV" if it is OpenCV\'s, or calibrate with the OPENCV model'
         )
     return (k1, k2, k3, 0.0, p1, p2), (k4, k5, k6)
 
@@ -139,12 +139,12 @@ def _number(values: dict[str, Any], key: str, name: str, default: float) -> floa
     except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise InputError(f"{name}: {key} is {values[key]!r}, it must be a finite number")
+        raise InputError(f"{name}: {key} is {values[key]!r}, but must be a finite number")
     return number
 
 
 def _positive(values: dict[str, Any], key: str, name: str) -> float:
     number = _number(values, key, name, 0.0)
     if number <= 0:
-        raise InputError(f"{name}: {key} is {values[key]!r}, it must be positive")
+        raise InputError(f"{name}: {key} is {values[key]!r}, but must be positive")
     return number

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves, turns and scales a capture's world so that its cameras lie in a unit cube around the origin, z up."""
+"""Normalising a capture's world: cameras in [-1, 1]^3 around the origin, z up."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def normalise(
     scale_factor: float,
     up: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray, float]:
-    """Nerfstudio's normalisation of poses, in double precision where it matters.
+    """Nerfstudio's normalisation of poses, in double precision.
 
     Args:
         camera_to_worlds: `[N, 4, 4]`.
-        orientation_method: as in Nerfstudio's data parsers.
-        center_method: as in Nerfstudio's data parsers.
-        auto_scale_poses: whether the farthest camera coordinate becomes 1.
-        scale_factor: a further scale.
-        up: `[3]`, for the orientation method "up": what becomes z instead of the mean of the cameras' own.
+        orientation_method: As in Nerfstudio's data parsers.
+        center_method: As in Nerfstudio's data parsers.
+        auto_scale_poses: Whether to scale the largest camera coordinate to 1.
+        scale_factor: A further scale.
+        up: `[3]`, for the orientation method "up": the direction that becomes z, instead of the mean of the cameras' y.
 
     Returns:
-        normalised camera_to_worlds `[N, 3, 4]`; the transform `[3, 4]` and the scale that made them:
+        Normalised camera_to_worlds `[N, 3, 4]`, and the transform `[3, 4]` and scale that produce them:
         `R' = T[:, :3] R` and `t' = scale * (T[:, :3] t + T[:, 3])`.
     """
-    # Nerfstudio works in single precision, which georeferenced captures (coordinates in the millions) overwhelm.
+    # Nerfstudio computes in float32, too imprecise for georeferenced captures (coordinates in the millions).
     shift = np.eye(4)
     if center_method != "none":
         shift[:3, 3] = -camera_to_worlds[:, :3, 3].mean(axis=0)
@@ -48,7 +48,7 @@ def normalise(
     _, oriented = auto_orient_and_center_poses(
         torch.from_numpy(shift @ camera_to_worlds).float(), method=orientation_method, center_method=center_method
     )
-    # Its rotation, too: rounded, it would turn what is millions of metres away by half a metre.
+    # Its rotation is orthonormalised: rounding would move what is millions of metres away by half a metre.
     u, _, vh = np.linalg.svd(oriented[:, :3].double().numpy())
     transform = np.concatenate([u @ vh, oriented[:, 3:].double().numpy()], axis=1) @ shift
     poses = transform @ camera_to_worlds

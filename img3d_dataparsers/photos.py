@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data parser `img3d-photos`: takes the folder it is given, recognises what lies in it, and reads it."""
+"""The data parser `img3d-photos`, which recognises and reads data sets of all supported formats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from img3d_base.atomic_files import cache_folders
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_base.errors import InputError, counted, warn
 from img3d_base.text_links import followed
 from img3d_dataparsers.camera_distance import CameraDistance, in_metres
@@ -35,14 +35,14 @@ from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
 from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES
 
 MIN_PHOTOS = 3
-"""Two views leave the depth of most points to chance."""
+"""Fewest photos to train on: two views do not determine the depth of most points."""
 SYNTHETIC_SCENE_BOX = 1.5
-"""Half the side of the box that NeRF-synthetic objects fit in (as in Nerfstudio's Blender parser)."""
+"""Half the side of the box that contains NeRF-synthetic objects (as in Nerfstudio's Blender parser)."""
 
 
 @dataclass
 class Img3dPhotosDataParserConfig(DataParserConfig):
-    """Photos or a video; poses are solved for, unless the folder brings them (transforms.json, NeRF-synthetic, COLMAP,
+    """Photos or a video; poses are solved for, unless the folder has them (transforms.json, NeRF-synthetic, COLMAP,
     LLFF, Polycam, Record3D, 3D Scanner App, Strecha)."""
 
     _target: type = field(default_factory=lambda: Img3dPhotos)
@@ -50,24 +50,25 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     data: Path = Path()
     """A folder of photos, with poses or without, a video, or a transforms.json."""
     max_image_size: int | None = field(default_factory=lambda: 1600 if torch.cuda.is_available() else 800)
-    """Longest side in pixels: larger photos are downscaled when they are read, None for full size.
-    The default is what the machine trains in reasonable time: 1600 with CUDA, 800 without."""
+    """Longest side in pixels: larger photos are downscaled when they are read; None for full size.
+    The default is what trains in reasonable time: 1600 with CUDA, 800 without."""
     downscale_factor: float | None = None
-    """Read the photos at 1/factor of their size, whatever max_image_size says; any factor."""
+    """Read the photos at 1/factor of their size, regardless of max_image_size; any positive factor."""
     scale_factor: float = 1.0
     """How much to scale the camera origins by."""
     scene_scale: float = 1.0
     """How much to scale the region of interest by."""
     orientation_method: OrientationMethod = "up"
     """The method to use for orientation. (NeRF-synthetic worlds stay as they are, with scale_factor applied.)
-    Up is the mean of the cameras' own, or of photos without poses what their ground, level and sensors tell."""
+    "up" is the mean of the cameras' up vectors or, for photos without poses, found from ground plane, level and
+    sensors."""
     center_method: CenterMethod = "poses"
     """The method to use to center the poses."""
     auto_scale_poses: bool = True
     """Whether to automatically scale the poses to fit in +/- 1 bounding box."""
     eval_mode: EvalMode = "interval"
     """
-    The method to use for splitting the dataset into train and eval, unless the data set brings its own lists (in
+    The method to use for splitting the dataset into train and eval, unless the data set has its own lists (in
     transforms.json, or as train_list.txt, validation_list.txt, test_list.txt).
     Interval holds out every nth photo: 0, n, 2n, … in the order of their names.
     Fraction holds out evenly spread photos.
@@ -80,51 +81,51 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     """The fraction of photos to train on. Only used when eval_mode is fraction."""
     load_3D_points: bool = True
     """Whether to start from the 3D points of the reconstruction (ply_file_path in transforms.json, or COLMAP's), else
-    from what its depth maps see."""
+    from its depth maps."""
     triangulate_points: bool = True
-    """Whether to triangulate 3D points from the training photos where the data brings poses but no points, and in
-    addition to those that solving for poses gave: once, they are kept in the data's folder. Not for NeRF-synthetic,
-    and only with load_3D_points."""
+    """Whether to triangulate 3D points from the training photos if the data has poses but no points, and in addition to
+    the points from solving for poses. They are kept in the data's folder. Not for NeRF-synthetic, and only with
+    load_3D_points."""
     cache_dir: Path | None = None
-    """Where to keep what is made of the data once (poses, seed points, frames of a video). Default: .img3d in the
+    """Where to keep results that are computed once (poses, seed points, frames of a video). Default: .img3d in the
     data's folder, or ~/.cache/img3d if that is read-only."""
     max_video_frames: int = MAX_VIDEO_FRAMES
-    """How many frames of a video to take at most. One is taken for each bit of camera motion; where these are more,
-    they are thinned evenly."""
+    """Largest number of frames taken from a video. One is taken for each step of camera motion; if these are more, they
+    are thinned evenly."""
     camera_distance: CameraDistance | None = None
-    """Names of two photos and the metres between the places that they were taken from, as measured: a.jpg b.jpg 1.2.
-    Exports with --original-frame are then in metres. They already are where GPS tells, or a phone's ARKit."""
+    """Names of two photos and the measured distance between their cameras in metres: a.jpg b.jpg 1.2.
+    Exports with --original-frame are then in metres, as they already are if GPS or a phone's ARKit gives the scale."""
     remove_background: bool = False
-    """Whether to find and mask the background of photos that have no mask, for objects on a turntable (needs rembg:
-    pip install 'img3d[background]'; its network's weights are downloaded when it first runs)."""
+    """Whether to mask the background of photos that have no mask, for objects on a turntable (needs rembg: pip install
+    'img3d[background]'; its network's weights are downloaded on the first run)."""
 
 
 @dataclass
 class PhotosOutputs(DataparserOutputs):
-    """Nerfstudio's, with `dataparser_transform` in double precision: georeferenced captures are millions of metres from
-    the origin, where single precision rounds to half metres."""
+    """DataparserOutputs with `dataparser_transform` in double precision: georeferenced captures are millions of metres
+    from the origin, where float32 rounds to half metres."""
 
     def transform_poses_to_original_space(
         self,
         poses: Float[Tensor, "num_poses 3 4"],
         camera_convention: Literal["opengl", "opencv"] = "opencv",
     ) -> Float[Tensor, "num_poses 3 4"]:
-        """As Nerfstudio's; `poses` and result are those of any precision, and of double precision."""
+        """As in Nerfstudio, for `poses` of any precision; the result has double precision."""
         return super().transform_poses_to_original_space(poses.double(), camera_convention)
 
 
 @dataclass
 class Img3dPhotos(DataParser):
-    """Reads posed photos of any of the known formats; photos that can't be used are left out with a warning.
+    """Reads posed photos of any supported format; unusable photos are left out with a warning.
 
-    Raises InputError, with one line for the user, when what remains is too little to train on.
+    Raises InputError if too few photos remain to train on.
     """
 
     config: Img3dPhotosDataParserConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, config: Img3dPhotosDataParserConfig):
         super().__init__(config=config)
-        # Train and eval splits usually come from one file: read and check it, and warn about it, once.
+        # Train and eval splits usually come from one file: read it, check it and warn about it once.
         self._checked: dict[Path, tuple[PosedPhotos, list[UsablePhoto]]] = {}
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
@@ -154,14 +155,14 @@ class Img3dPhotos(DataParser):
         alpha_color = None if posed.alpha_color is None else torch.tensor(posed.alpha_color)
         metadata: dict[str, Any] = {UPRIGHT: [photo.upright for photo in selected]}
         if alpha_color is not None:
-            metadata["alpha_color"] = alpha_color  # models see the metadata, but not DataparserOutputs.alpha_color
+            metadata["alpha_color"] = alpha_color  # models get the metadata, but not DataparserOutputs.alpha_color
         cameras = _cameras(selected, poses[indices, :3])
         outputs = PhotosOutputs(
             image_filenames=[followed(photo.image_path) for photo in selected],
             cameras=self._downscaled(cameras),
             alpha_color=alpha_color,
             scene_box=SceneBox(aabb=torch.tensor([[-box] * 3, [box] * 3], dtype=torch.float32)),
-            # A photo without a mask among others that have one is used whole; Nerfstudio's type has no word for it.
+            # A photo without a mask among others that have one is used whole; Nerfstudio's type does not allow None.
             mask_filenames=cast(list[Path], masks) if any(masks) else None,
             metadata=metadata,
             dataparser_transform=torch.from_numpy(_from_capture(posed, transform)),
@@ -178,8 +179,8 @@ class Img3dPhotos(DataParser):
                     posed.applied_scale,
                     posed.depth_units,
                 )
-            # Not for NeRF-synthetic: random points do well around one object, and its 100 photos would cost half as
-            # much time as training on the chair does (9,000 good points, but none on its smooth legs).
+            # Not for NeRF-synthetic: random points work well for a single object, and triangulating its 100 photos
+            # would take half as long as training on the chair (and give 9,000 points, but none on its smooth legs).
             too_few = points is None or posed.adds_triangulated_points
             if too_few and self.config.triangulate_points and not posed.is_normalised:
                 points = _with_triangulated(points, posed.folder, self.config.cache_dir, selected, full_size)
@@ -188,7 +189,7 @@ class Img3dPhotos(DataParser):
         return outputs
 
     def _indices(self, posed: PosedPhotos, paths: list[Path], split: str) -> npt.NDArray[np.int64]:
-        """Which of the photos belong to a split."""
+        """Indices of the photos of a split."""
         if posed.is_normalised and not posed.splits:  # NeRF-synthetic has a file for each split
             return np.arange(len(paths))
         given = posed.splits or lists_in(posed.folder, paths)
@@ -208,7 +209,7 @@ class Img3dPhotos(DataParser):
             self.config.max_video_frames,
         )
         if posed.source not in self._checked:
-            # A split of its own file (NeRF-synthetic) may hold out as few photos as it likes.
+            # A split with its own file (NeRF-synthetic) may hold out any number of photos.
             at_least = 1 if posed.is_normalised and split != "train" else MIN_PHOTOS
             photos = usable_photos(posed, at_least)
             if self.config.camera_distance is not None:
@@ -221,28 +222,28 @@ class Img3dPhotos(DataParser):
         factor, max_size = self.config.downscale_factor, self.config.max_image_size
         if factor is not None:
             if not factor > 0:
-                raise InputError(f"--downscale-factor is {factor}, it must be positive")
+                raise InputError(f"--downscale-factor is {factor}, but must be positive")
             return downscaled(cameras, torch.full_like(cameras.fx, factor))
         if max_size is None:
             return cameras
         if max_size < 1:
-            raise InputError(f"--max-image-size is {max_size}, it must be positive")
+            raise InputError(f"--max-image-size is {max_size}, but must be positive")
         return _at_most(cameras, max_size)
 
 
 def _print_frame(posed: PosedPhotos) -> None:
-    """What is known of the world's axes and units."""
+    """Prints the sources of the world's up axis and scale."""
     lines = []
     if posed.up_source is not None:
         lines.append(f"Upright by {posed.up_source}")
     if posed.scale_source is not None:
         lines.append(f"Exports with --original-frame are in metres, by {posed.scale_source}")
     for line in lines:
-        CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(line)
 
 
 def _at_most(cameras: Cameras, max_size: int) -> Cameras:
-    """The cameras `[N]`, larger ones downscaled to `max_size` pixels along their longest side."""
+    """Downscales those cameras `[N]` that are larger to `max_size` pixels along their longest side."""
     longest = torch.maximum(cameras.width, cameras.height)
     return downscaled(cameras, (longest / max_size).clamp(min=1))
 
@@ -267,16 +268,16 @@ def _cameras(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> Cameras
 
 
 def _from_capture(posed: PosedPhotos, transform: FloatArray) -> FloatArray:
-    """`[3, 4]` from the original capture to normalised coordinates but for the scale, which Nerfstudio applies last.
+    """Transform `[3, 4]` from the original capture to normalised coordinates before Nerfstudio's scale, applied last.
 
-    Frames are `a (A x)` of the capture's x, and outputs `s (T frame)`: so `s a (R_T A x + t_T / a)`.
+    Frames are `a (A x)` for x in the capture, and outputs are `s (T frame)`; together `s a (R_T A x + t_T / a)`.
     """
     last_scale = np.concatenate([transform[:, :3], transform[:, 3:] / posed.applied_scale], axis=1)
     return last_scale @ np.vstack([posed.applied_transform, [[0.0, 0.0, 0.0, 1.0]]])
 
 
 def _some(points: SeedPoints | None) -> SeedPoints | None:
-    """The finite ones of the points, or None if there is none."""
+    """The finite points; None if there are none."""
     if points is None:
         return None
     xyz, rgb = points
@@ -291,19 +292,19 @@ def _with_triangulated(
     photos: list[UsablePhoto],
     outputs: DataparserOutputs,
 ) -> SeedPoints | None:
-    """Points in the frames' coordinates: those known, and those that the photos give unless they share too little.
+    """Adds points triangulated from the photos, if there are enough, to the known ones; in the frames' coordinates.
 
     Args:
-        known: points that the data brings; without them there is a warning where nothing can be triangulated.
-        folder: the data set's.
-        cache_dir: where to keep them, None for beside the data.
-        photos: those to train on.
-        outputs: the same photos with cameras at their full size.
+        known: Points of the data set; if None, there is a warning if too few can be triangulated.
+        folder: The data set's folder.
+        cache_dir: Where to cache them; None for beside the data.
+        photos: The photos to train on.
+        outputs: The same photos, with cameras at full size.
     """
     from img3d_dataparsers.seeds.triangulation import ENOUGH_POINTS, RECIPE
 
     def make() -> SeedPoints:
-        CONSOLE.print(f"Triangulating seed points from {len(photos)} photos")
+        print_line(f"Triangulating seed points from {len(photos)} photos")
         return _triangulated(outputs, photos, list(range(len(photos))))
 
     points = kept_points(
@@ -320,14 +321,14 @@ def _with_triangulated(
 
 
 def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int]) -> SeedPoints:
-    """Points in the frames' coordinates that some of the photos give.
+    """Triangulates points from some of the photos, in the frames' coordinates.
 
     Args:
-        outputs: the photos with cameras at their full size.
-        photos: the same photos.
-        indices: which of them.
+        outputs: The photos, with cameras at full size.
+        photos: The same photos.
+        indices: The photos to use.
     """
-    # Imported late: most data sets bring points.
+    # Imported late: most data sets have points.
     from img3d_dataparsers.image_dataset import Img3dImageDataset
     from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE, triangulate
 
@@ -343,7 +344,7 @@ def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], ind
 
 
 def _normalised(points: SeedPoints, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:
-    """Points in normalised coordinates, under the names that Nerfstudio's pipeline looks for."""
+    """Points in normalised coordinates, under the keys that Nerfstudio's pipeline reads."""
     xyz, rgb = points
     return {
         "points3D_xyz": torch.from_numpy((xyz @ transform[:, :3].T + transform[:, 3]) * scale).float(),

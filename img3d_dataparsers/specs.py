@@ -9,5 +9,5 @@ from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 
 img3d_photos = DataParserSpecification(
     config=Img3dPhotosDataParserConfig(),
-    description="Photos or a video; poses are solved for, unless the folder brings them in any known format.",
+    description="Photos or a video; poses are solved for, unless the folder has them in a supported format.",
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which photos train and which are held out."""
+"""Splitting photos into training and held-out ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from img3d_pictures.photo_folders import PHOTOS
 
 EvalMode = Literal["fraction", "filename", "interval", "all"]
 LISTS = {"train": "train_list.txt", "val": "validation_list.txt", "test": "test_list.txt"}
-"""Files in a data set's folder that name the photos of a split, one a line, as in Nerfstudio's COLMAP parser."""
+"""Files in a data set's folder that list the photos of a split, one per line, as in Nerfstudio's COLMAP parser."""
 MAX_LIST_BYTES = 64 << 20
 
 
@@ -31,11 +31,11 @@ def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
     """The splits that the lists in a data set's folder define; empty if there are none.
 
     Args:
-        folder: the data set's.
-        paths: its photos; a list may name them from the folder, from its `images/`, or by their file name.
+        folder: The data set's folder.
+        paths: Its photos; a list may name them relative to the folder, relative to its `images/`, or by file name.
 
     Raises:
-        InputError: a list can't be read, or names a photo that is not there.
+        InputError: A list cannot be read, or names a photo that does not exist.
     """
     splits = {}
     known = set(paths)
@@ -48,7 +48,7 @@ def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
             raise InputError(f"{folder / name} cannot be read: {error}") from error
         names = sorted({line.strip() for line in lines if line.strip()})
         listed = _named(names, paths, folder)
-        # Those that are there, but can't be used, have been warned about.
+        # There has been a warning about existing photos that cannot be used.
         missing = [name for name, path in listed.items() if not is_file(path)]
         if missing:
             raise InputError(
@@ -59,7 +59,7 @@ def lists_in(folder: Path, paths: list[Path]) -> dict[str, set[Path]]:
 
 
 def _named(names: list[str], paths: list[Path], folder: Path) -> dict[str, Path]:
-    """The photos that names in a list mean: the name of a file alone is enough if no other photo has it."""
+    """The photos that names in a list refer to; a bare file name is accepted if it is unique."""
     count = Counter(path.name for path in paths)
     by_name = {path.name: path for path in paths if count[path.name] == 1}
     files = FileResolver(folder, ("", PHOTO_FOLDER))
@@ -81,24 +81,24 @@ def indices_of_split(
     """Indices into `paths` of the photos of one split.
 
     Args:
-        paths: all photos, in order.
+        paths: All photos, in order.
         split: "train", "val" or "test".
-        given: the data set's own lists, which win; "val" and "test" stand in for each other, and what no list holds
-            belongs to the split that has no list.
-        eval_mode: as in Nerfstudio's data parsers.
-        eval_interval: for "interval": photos 0, n, 2n, … are held out.
-        train_split_fraction: for "fraction".
+        given: The data set's own lists, which take precedence; "val" and "test" replace each other, and photos in no
+            list belong to the split that has no list.
+        eval_mode: As in Nerfstudio's data parsers.
+        eval_interval: For "interval": photos 0, n, 2n, … are held out.
+        train_split_fraction: For "fraction": the share of training photos.
 
     Raises:
-        InputError: the split is empty, or an option has a value that makes no sense.
+        InputError: The split is empty, or an option has an invalid value.
     """
     if given:
         train, held_out = _given_split(paths, split, given)
     else:
         if eval_mode == "interval" and eval_interval < 1:
-            raise InputError(f"--eval-interval is {eval_interval}, it must be at least 1")
+            raise InputError(f"--eval-interval is {eval_interval}, but must be at least 1")
         if eval_mode == "fraction" and not 0 < train_split_fraction <= 1:
-            raise InputError(f"--train-split-fraction is {train_split_fraction}, it must be in (0, 1]")
+            raise InputError(f"--train-split-fraction is {train_split_fraction}, but must be in (0, 1]")
         try:
             train, held_out = {
                 "interval": lambda: get_train_eval_split_interval(paths, eval_interval),
@@ -110,7 +110,7 @@ def indices_of_split(
             raise InputError(f"--eval-mode filename: {error}") from error
     indices = train if split == "train" else held_out
     if len(indices) == 0:
-        kind = "to train on" if split == "train" else "held out for evaluation"
+        kind = "left to train on" if split == "train" else "held out for evaluation"
         raise InputError(
             f"none of the {len(paths)} photos is {kind}; choose another --eval-mode or --eval-interval, "
             "or correct the data set's own lists"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sorts out the frames that training can use, and says in one line each what the others lack."""
+"""Selecting the frames that training can use, with one warning for each kind of defect of the others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from img3d_pictures.reading import check_photos, is_turned
 ROTATION_TOLERANCE = 1e-2
 ASPECT_TOLERANCE = 1e-2
 ROUNDING = 1e-12
-"""Of coordinates in double precision, after a rotation or two."""
+"""Relative rounding error of coordinates in double precision after a few operations."""
 
 
 @dataclass(frozen=True)
 class UsablePhoto:
-    """A photo that is there, is whole, and has a camera that fits it."""
+    """A photo that exists, is not damaged, and has a matching camera."""
 
     image_path: Path
     mask_path: Path | None
@@ -34,20 +34,20 @@ class UsablePhoto:
     """`[4, 4]`, OpenGL camera axes."""
     intrinsics: Intrinsics
     depth_path: Path | None = None
-    """As the data set names it; nothing has been checked yet."""
+    """The depth map that the data set names, unchecked."""
     upright: bool = False
     """As `Frame.upright`."""
 
 
 def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
-    """Checks every frame; prints one warning per kind of defect and leaves those frames out.
+    """Checks every frame; leaves out defective ones, with one warning per kind of defect.
 
     Args:
-        posed: the data set as read.
-        at_least: how many photos must remain.
+        posed: The data set.
+        at_least: The number of photos that must remain.
 
     Raises:
-        InputError: fewer remain, or all cameras are at one place.
+        InputError: Fewer remain, or all cameras are at the same place.
     """
     for assumption in posed.assumptions:
         warn(assumption)
@@ -94,7 +94,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     total = len(posed.frames)
     sentences = [f"{len(names)} of {total} photos {defect} ({some_names(names)})" for defect, names in defects.items()]
     if len(frames) < at_least:
-        why = "; ".join(sentences) or "the data set lists no more"
+        why = "; ".join(sentences) or "the data set does not list more"
         if len(absent) == len(posed.frames):  # poses without pictures
             why += f": put the photos that the poses were made from into {absent[0].parent}"
         raise InputError(
@@ -108,7 +108,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
         warn(
             f"{len(scaled)} of {total} photos have a rotation with a scale of {smallest} "
             + (f"to {largest} " if largest != smallest else "")
-            + f"({some_names([frame.name for frame in scaled])}); it is left out, positions stay as they are"
+            + f"({some_names([frame.name for frame in scaled])}); the scale is ignored, positions are kept"
         )
 
     masks = _masks(frames, posed.folder)
@@ -124,7 +124,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
 
 
 def pose_matrix(value: Any) -> FloatArray:
-    """A 3x4 or 4x4 matrix as `[4, 4]`; an empty array if it is something else."""
+    """Converts a 3x4 or 4x4 matrix to `[4, 4]`; returns an empty array if it is something else."""
     try:
         matrix = np.asarray(value, dtype=np.float64)
     except (OverflowError, TypeError, ValueError):
@@ -133,22 +133,21 @@ def pose_matrix(value: Any) -> FloatArray:
 
 
 def _is_finite(matrix: FloatArray) -> bool:
-    """Numbers beyond 1e12 count as infinite: they overflow single precision when they are squared a few times."""
+    """Numbers beyond 1e12 count as infinite: they overflow float32 when they are squared a few times."""
     return bool((np.abs(matrix) < 1e12).all())
 
 
 def _scale(matrix: FloatArray) -> float:
-    """How much longer than 1 the camera's axes are; 1 within the tolerance, or where they are no rotation at all."""
+    """The scale of a scaled rotation; 1 if it is within the tolerance, or if the matrix is not a scaled rotation."""
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
     scale = float(lengths.mean())
-    within = (
-        abs(scale - 1) <= ROTATION_TOLERANCE / 2
-    )  # of the squared length that _is_rigid compares, ROTATION_TOLERANCE
+    # Half, as `_is_rigid` compares the squared length.
+    within = abs(scale - 1) <= ROTATION_TOLERANCE / 2
     return 1.0 if within or scale == 0 or not _is_rigid(_divided(matrix, scale)) else scale
 
 
 def _divided(matrix: FloatArray, scale: float) -> FloatArray:
-    """The rotation without its scale; the position as it is."""
+    """The pose with its rotation divided by a scale; the position is kept."""
     return np.concatenate([matrix[:, :3] / [[scale], [scale], [scale], [1.0]], matrix[:, 3:]], axis=1)
 
 
@@ -159,15 +158,15 @@ def _is_rigid(matrix: FloatArray) -> bool:
 
 
 def _fit(frame: Frame, sizes: dict[Path, Size | str]) -> Intrinsics | None:
-    """The camera at the size of its photo, or None if no scaling makes the two fit."""
+    """The camera at the size of its photo; None if their shapes differ."""
     stored = sizes[frame.image_path]
-    assert not isinstance(stored, str)  # such frames were left out
+    assert not isinstance(stored, str)  # others were left out
     width, height = stored
     declared = declared_size(frame.intrinsics, frame.name)
     if declared is not None:
         if is_turned(frame.image_path, *declared, upright=frame.upright):
             width, height = height, width
-        # One pixel of slack: tools round differently when they shrink photos.
+        # One pixel of tolerance: tools round differently when they resize photos.
         slack = ASPECT_TOLERANCE + 1 / min(width, height)
         if abs(np.log((width / height) / (declared[0] / declared[1]))) > slack:
             return None
@@ -175,7 +174,7 @@ def _fit(frame: Frame, sizes: dict[Path, Size | str]) -> Intrinsics | None:
 
 
 def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
-    """The mask of each frame: the one it names, else the one that lies where masks of photos do."""
+    """The mask of each frame: the one that it names, else one found beside the photos."""
     unnamed = [frame.image_path for frame in frames if frame.mask_path is None]
     beside = dict(zip(unnamed, masks_of(unnamed, folder, [frame.image_path for frame in frames]), strict=True))
     masks = [frame.mask_path or beside[frame.image_path] for frame in frames]
@@ -185,7 +184,7 @@ def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
 def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:
     origins = np.stack([photo.camera_to_world[:3, 3] for photo in photos])
     extent = np.abs(origins - origins[0]).max()
-    # Apart by no more than rounding: georeferenced cameras are metres apart, and millions of metres from the origin.
+    # Relative to the coordinates: georeferenced cameras are metres apart, but millions of metres from the origin.
     if at_least > 1 and extent <= ROUNDING * np.abs(origins).max():
         raise InputError(
             f"{posed.source}: all {len(photos)} cameras are at the same place; reconstruction needs parallax, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
@@ -62,26 +63,42 @@ def exr_size(file: IO[bytes]) -> tuple[int, int]:
     header = file.read(MAX_HEADER)
     if header[:4] != MAGIC:
         raise ValueError("not an OpenEXR file")
-    size, position = None, 8
-    while position < len(header) and header[position] != 0:
-        name_end = header.index(b"\0", position)
-        kind_end = header.index(b"\0", name_end + 1)
-        (length,) = struct.unpack_from("<i", header, kind_end + 1)
-        start = kind_end + 5
-        if not 0 <= length <= len(header) - start:
-            raise ValueError("an OpenEXR file whose header is cut off or damaged")
-        name = header[position:name_end]
-        if name == b"compression" and header[start] in DWA:
+    size = None
+    for name, start, length in header_attributes(header):
+        if name == "compression" and length == 1 and header[start] in DWA:
             raise ValueError(
                 "an OpenEXR file with DWA compression, which is not supported; save it with ZIP compression"
             )
-        if name == b"displayWindow":
+        if name == "displayWindow" and length == 16:
             left, top, right, bottom = struct.unpack_from("<4i", header, start)
             size = (right - left + 1, bottom - top + 1)
-        position = start + length
     if size is None or min(size) < 1:
         raise ValueError("an OpenEXR file without a display window")
     return size
+
+
+def header_attributes(header: bytes | bytearray) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size in bytes of the value of each attribute in an OpenEXR header.
+
+    Args:
+        header: The beginning of the file.
+
+    Raises:
+        ValueError: The header is cut off or damaged.
+    """
+    position = 8  # behind magic number and version
+    try:
+        while header[position]:
+            name_end = header.index(0, position)
+            size_at = header.index(0, name_end + 1) + 1  # behind the name of the type
+            (length,) = struct.unpack_from("<i", header, size_at)
+            start = size_at + 4
+            if not 0 <= length <= len(header) - start:
+                raise ValueError(length)
+            yield header[position:name_end].decode("latin-1"), start, length
+            position = start + length
+    except (IndexError, ValueError, struct.error) as error:
+        raise ValueError("an OpenEXR file whose header is cut off or damaged") from error
 
 
 class ExrImageFile(ImageFile.ImageFile):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth maps beside posed photos: reading them, finding out their unit, and the points that they see."""
+"""Depth maps of posed photos: reading them, determining their unit, and converting them to points."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth maps in OpenEXR, as Blender, Unreal and Houdini write them, through FFmpeg's decoder.
+"""Depth maps in OpenEXR, as Blender, Unreal and Houdini write them, decoded by FFmpeg.
 
-OpenCV's is switched off for the holes in its OpenEXR of 2017, and imageio's keeps three channels of 8 bits. FFmpeg
-knows channels by the names of colours only: the channel that holds the depth is called Y before it sees the file.
+OpenCV's decoder is disabled because of vulnerabilities in its OpenEXR of 2017, and imageio's returns three channels of
+8 bits. FFmpeg only knows channels with names of colours, so the depth channel is renamed to Y before decoding.
 """
 
 from __future__ import annotations
@@ -18,24 +18,22 @@ import numpy as np
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import check_expansion, read_bytes
 from img3d_dataparsers.posed_photos import FloatArray
+from img3d_pictures.exr import DWA, MAGIC, header_attributes
 
-MAGIC = b"v/1\x01"
 SEVERAL_PARTS_OR_DEEP = 0x1800
-"""Bits of the version field; FFmpeg reads neither kind."""
-DWA = (8, 9)
-"""Compressions (of colours, with loss) that FFmpeg takes, but gives zeros for."""
+"""Bits of the version field; FFmpeg supports neither."""
 MAX_BYTES, MAX_PIXELS = 1 << 28, 1 << 25
 DEPTH_NAME = re.compile(r"(.*\.)?(z|depth|distance)(\.[b-z])?", re.IGNORECASE)
 """As in `Z`, `ViewLayer.Depth.Z`, `Depth.V`."""
 
 
 def read_exr(path: Path) -> FloatArray:
-    """The depth `[H, W]` in a file: its channel of that name, else its only one, else the first of its colours.
+    """Reads the depth `[H, W]`: the channel named so, else the first of Y, R and V, else the only channel.
 
     Raises:
-        InputError: it is no such file, has nothing like a depth, or is of a kind that FFmpeg cannot read.
+        InputError: It is not an OpenEXR file, has no depth, or is of a kind that FFmpeg cannot decode.
     """
-    import av  # late: some machines lack a library that it needs
+    import av  # imported late: some machines lack a library that it needs
 
     contents = bytearray(read_bytes(path, MAX_BYTES))
     try:
@@ -56,24 +54,25 @@ def read_exr(path: Path) -> FloatArray:
 
 
 def _call_depth_y(contents: bytearray) -> str:
-    """Renames the channels in a file's header, keeping their lengths: the depth to Y, the others to unknown names.
+    """Renames the channels in a file's header, keeping the lengths of the names: the depth to Y, the others
+    arbitrarily.
 
     Returns:
-        The layer that Y is then in; empty for none.
+        The layer that contains Y; empty if there is none.
 
     Raises:
-        ValueError: the header is damaged, or the file is of a kind that cannot be read.
+        ValueError: The header is damaged, or the file is of a kind that cannot be read.
     """
     if contents[:4] != MAGIC:
-        raise ValueError("it does not begin as one")
+        raise ValueError("it does not begin with OpenEXR's magic number")
     if struct.unpack_from("<I", contents, 4)[0] & SEVERAL_PARTS_OR_DEEP:
-        raise ValueError("it has several parts, or several depths for a pixel; save it as a plain one")
+        raise ValueError("it has several parts, or deep pixels; save it as a single-part flat image")
     channels: list[tuple[int, str]] = []
-    for name, at, size in _attributes(contents):
+    for name, at, size in header_attributes(contents):
         if name == "channels":
             channels = list(_channels(contents, at, at + size))
-        elif name == "compression" and contents[at] in DWA:
-            raise ValueError("it is compressed with DWA, which loses precision; save it with ZIP")
+        elif name == "compression" and size == 1 and contents[at] in DWA:
+            raise ValueError("it is compressed with DWA, which is not supported; save it with ZIP compression")
         elif name == "dataWindow" or name == "displayWindow":
             left, top, right, bottom = struct.unpack_from("<4i", contents, at)
             pixels = (right - left + 1) * (bottom - top + 1)
@@ -94,7 +93,7 @@ def _call_depth_y(contents: bytearray) -> str:
 
 
 def _depth_channel(channels: list[tuple[int, str]]) -> tuple[int, str]:
-    """Where the name of the channel that holds the depth is, and the name."""
+    """Offset and name of the depth channel."""
     for wanted in (DEPTH_NAME, re.compile("[YRV]")):
         found = [(at, name) for at, name in channels if wanted.fullmatch(name) and len(name) != 2]
         if found:
@@ -104,20 +103,8 @@ def _depth_channel(channels: list[tuple[int, str]]) -> tuple[int, str]:
     raise ValueError(f"none of its channels is a depth: {', '.join(name for _, name in channels)[:100]}")
 
 
-def _attributes(contents: bytearray) -> Iterator[tuple[str, int, int]]:
-    """Name, place and size of each value in the header."""
-    at = 8
-    while contents[at]:
-        end = contents.index(0, at)
-        name = contents[at:end].decode("latin-1")
-        start = contents.index(0, end + 1) + 1  # behind the name of its type
-        (size,) = struct.unpack_from("<I", contents, start)
-        yield name, start + 4, size
-        at = start + 4 + size
-
-
 def _channels(contents: bytearray, at: int, end: int) -> Iterator[tuple[int, str]]:
-    """Place and name of each channel; 16 bytes follow a name."""
+    """Offset and name of each channel; 16 bytes of data follow a name."""
     while at < end and contents[at]:
         stop = contents.index(0, at)
         yield at, contents[at:stop].decode("latin-1")

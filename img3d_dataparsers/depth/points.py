@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dense 3D points from depth maps that lie beside posed photos (LiDAR phones, depth cameras, renderings)."""
+"""Dense 3D points from the depth maps of posed photos (LiDAR phones, depth cameras, renderings)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from nerfstudio.cameras.cameras import Cameras
 
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.threaded import in_threads
 from img3d_dataparsers.depth.maps import DepthMap, is_continuous, read_depth
@@ -22,19 +22,19 @@ from img3d_dataparsers.usable_photos import UsablePhoto
 from img3d_pictures.reading import read_mask, read_photo
 
 MAX_PHOTOS = 200
-"""Evenly chosen of larger sets, so that time stays bounded."""
+"""Largest number of depth maps used, evenly chosen, to bound the time."""
 COMPARED_SIZE = 200
-"""Pixels of the longer side of the depth maps that are kept for comparing photos."""
+"""Longer side in pixels of the reduced depth maps that are compared with triangulated points."""
 NAMES = {1.0: "metres", 1e-2: "centimetres", 1e-3: "millimetres", 1e-4: "tenths of millimetres"}
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What one photo gives."""
+    """The points of one photo."""
 
     seen: Seen
     rgb: npt.NDArray[np.uint8]
-    """`[P, 3]` of its vectors."""
+    """`[P, 3]`, the colours of `seen.vectors`."""
     has_integers: bool
 
 
@@ -45,21 +45,21 @@ def points_from_depth(
     scale: float,
     units: Mapping[bool, float],
 ) -> SeedPoints | None:
-    """What the photos' depth maps see, at most MAX_SCAN_POINTS of it, in the world of the photos' poses.
+    """Converts depth maps to at most MAX_SCAN_POINTS points, in the world of the photos' poses.
 
-    Which unit they are in is measured at points that are triangulated from a few photos, unless the data set says it;
-    one line tells what was assumed.
+    The unit of the depths is measured at points that are triangulated from a few photos, also to check the one that the
+    data set declares; one line says what was assumed.
 
     Args:
-        photos: those to train on; some may have no depth map.
-        cameras: their intrinsics `[N]`, at any size.
-        triangulated: points `[P, 3]` from the photos of these indices, in the same world.
-        scale: units of the poses in a metre, as far as the data set says so.
-        units: what a depth of 1 is, in metres, of maps with whole numbers (True) and with floats (False), where the
-            data set says it.
+        photos: The photos to train on; some may have no depth map.
+        cameras: Their intrinsics `[N]`, at any size.
+        triangulated: Returns points `[P, 3]` triangulated from the photos with the given indices, in the same world.
+        scale: Units of the poses per metre, if the data set declares it; else 1.
+        units: Metres per unit of depth, of maps with integers (True) and with floats (False), as far as the data set
+            declares them.
 
     Returns:
-        None, with a warning, if the depth maps show nothing, or no depths; None if there are none.
+        None if there are no depth maps, or, with a warning, if they are not usable.
     """
     indices = [i for i, photo in enumerate(photos) if photo.depth_path is not None]
     indices = [indices[i] for i in np.linspace(0, len(indices) - 1, min(len(indices), MAX_PHOTOS)).astype(int)]
@@ -71,13 +71,13 @@ def points_from_depth(
     if bad:
         names = some_names([str(photo.depth_path) for photo, _ in bad])
         maps = counted(len(bad), "missing or damaged depth map")
-        warn(f"{maps} ({names}): no seed points from there ({bad[0][1]})")
+        warn(f"{maps} ({names}): they give no seed points ({bad[0][1]})")
     parts = [(i, part) for i, part in zip(indices, found, strict=True) if isinstance(part, _Part)]
     blank = sum(len(part.rgb) == 0 for _, part in parts)
     if blank:
-        warn(f"{counted(blank, 'depth map')} without any known depth: no seed points from there")
+        warn(f"{counted(blank, 'depth map')} without any known depth: they give no seed points")
     xyz, rgb = [], []
-    for has_integers in (True, False):  # each kind has a unit of its own
+    for has_integers in (True, False):  # integers and floats have different units
         alike = [(i, part) for i, part in parts if part.has_integers == has_integers and len(part.rgb)]
         if alike:
             size = _unit(
@@ -95,36 +95,36 @@ def points_from_depth(
 def _unit(
     parts: Sequence[_Part], triangulated: Callable[[list[int]], FloatArray], scale: float, given: float | None
 ) -> float | None:
-    """The length of a depth of 1 in the poses' world, with a line that says it; None, with a warning, for no depths."""
+    """Length of a unit of depth in the poses' world, with a line about it; None, with a warning, if no unit fits."""
     has_integers = parts[0].has_integers
-    kind = f"{len(parts)} depth maps of {'whole numbers' if has_integers else 'floats'}"
+    kind = f"{counted(len(parts), 'depth map')} of {'integers' if has_integers else 'floats'}"
     usual = USUAL[has_integers] * scale
     unit = unit_of([part.seen for part in parts], triangulated, usual, None if given is None else given * scale, scale)
     if not unit.is_right:
-        how = "in any unit" if given is None else f"in units of {given:g}, as the data set says"
+        how = "in any unit" if given is None else f"in the data set's unit of {given:g} m"
         warn(
-            f"{kind} give no seed points: {how} they are not as deep as points that are triangulated from the photos "
-            "(relative depth, as networks guess it, or of another camera?)"
+            f"no seed points from {kind}: {how}, they contradict points triangulated from the photos (relative "
+            "depth from a network, or of another camera?)"
         )
         return None
     metres = unit.size / scale
     name = next((f"{name} ({size:g})" for size, name in NAMES.items() if np.isclose(metres, size)), f"{metres:.4g}")
     if given is not None and np.isclose(metres, given):
-        why = "as the data set says"
+        why = "as the data set declares"
     elif given is not None:
-        why = f"measured at points that are triangulated from the photos: {given:g}, as the data set says, is wrong"
+        why = f"measured at points triangulated from the photos: the data set's {given:g} is wrong"
     elif unit.agreeing is None:
-        why = "which is usual, but could not be checked"
+        why = "the usual one, which could not be checked"
     elif np.isclose(unit.size, usual):
-        why = "as is usual"
+        why = "the usual one"
     else:
-        why = "measured at points that are triangulated from the photos"
-    CONSOLE.print(f"Seed points from {kind}: unit {name}, {why}", markup=False, highlight=False, soft_wrap=True)
+        why = "measured at points triangulated from the photos"
+    print_line(f"Seed points from {kind}: unit {name}, {why}")
     return unit.size
 
 
 def _look(photo: UsablePhoto, camera: Cameras, count: int, seed: int) -> _Part | InputError:
-    """At most `count` points of one photo, at random; an error if its depth map cannot be read."""
+    """At most `count` random points of one photo; an error if its depth map cannot be read."""
     assert photo.depth_path is not None
     try:
         depth = read_depth(photo.depth_path)
@@ -144,7 +144,7 @@ def _part(photo: UsablePhoto, camera: Cameras, depth: DepthMap, count: int, seed
         rows, columns = rows[chosen], columns[chosen]
     scale = [camera.width.item() / width, camera.height.item() / height]
     rays = straight_rays(camera, (np.stack([columns, rows], axis=1) + 0.5) * scale)
-    ahead = np.isfinite(rays).all(axis=1)  # a fisheye sees to the side, too
+    ahead = np.isfinite(rays).all(axis=1)  # a fisheye also sees sideways and backwards
     rows, columns, rays = rows[ahead], columns[ahead], rays[ahead]
     to_world = photo.camera_to_world[:3, :3] * [1.0, -1.0, -1.0]
     values = depth.values[rows, columns]

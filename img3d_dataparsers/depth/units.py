@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In what unit depth maps are: no file says so, but points triangulated from a few of the photos do."""
+"""Determining the unit of depth maps, which files do not state, from points triangulated from a few of the photos."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from img3d_dataparsers.images.undistortion import pixels_of_rays
 from img3d_dataparsers.posed_photos import FloatArray
 
 USUAL = {True: 1e-3, False: 1.0}
-"""Metres in a depth of 1, of maps with whole numbers and with floats."""
+"""Usual metres per unit of depth, of maps with integers (True) and with floats (False)."""
 KNOWN_UNITS = (1.0, 1e-2, 1e-3, 1e-4, 1 / 5000, 1 / 256)
-"""Metres, centimetres, millimetres, tenths of them; of TUM's RGB-D cameras, of KITTI's laser."""
+"""Metres, centimetres, millimetres, tenths of millimetres; TUM's RGB-D cameras, KITTI's laser scanner."""
 SNAP = 0.03
-"""How far a measured unit may be from a known one that is meant."""
+"""Largest relative difference at which a measured unit is replaced by a known one."""
 PHOTOS, GROUPS = 12, (0.5, 0.2, 0.8)
-"""Neighbouring photos that points are triangulated from, and where in their order, one after the other until some are
-found."""
+"""Number of neighbouring photos that points are triangulated from, and the positions in the sequence around which they
+are chosen, tried in turn until there are enough points."""
 ENOUGH = 40
-"""Depths at triangulated points to tell anything."""
+"""Fewest depths at triangulated points for a measurement."""
 SPREAD, AGREEING = 0.1, 0.35
-"""How far a depth may be from that of its point, and the share of them that is no farther if they are depths: some
-points are hidden in a photo, some maps are rough."""
+"""Largest relative difference between a depth and that of its point, and the smallest share of depths within it: some
+points are occluded, some maps are rough."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one photo's depth map says, in the map's own unit."""
+    """One photo's depth map with its camera, in the map's own unit."""
 
     origin: FloatArray
-    """`[3]`: the camera."""
+    """`[3]`, the camera's position."""
     camera: Cameras
     """`[]`, at any size."""
     world_to_camera: FloatArray
     """`[3, 3]`, OpenCV camera axes."""
     vectors: FloatArray
-    """`[P, 3]` from the camera to surfaces, world axes."""
+    """`[P, 3]`, from the camera to surfaces, world axes."""
     depth: FloatArray
-    """`[H, W]`, 0 where unknown; may be reduced, nearest pixels."""
+    """`[H, W]`, 0 where unknown; may be subsampled."""
 
     def ratios(self, points: FloatArray) -> FloatArray:
-        """How many times as far away as the depth map has them points `[P, 3]` in view are, `[R]`."""
+        """Depths of those points `[P, 3]` that are in view, divided by the map's depths there, `[R]`."""
         x, y, z = self.world_to_camera @ (points - self.origin).T
         ahead = z > 0
         rays = np.stack([x[ahead], y[ahead]], axis=1) / z[ahead, None]
@@ -58,16 +58,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Unit:
-    """How long a depth of 1 is."""
+    """The unit of depth maps."""
 
     size: float
-    """In units of the poses."""
+    """Length of a unit of depth, in units of the poses."""
     agreeing: float | None
-    """Share of the depths at triangulated points that are right with it; None if there are too few to tell."""
+    """Share of the depths at triangulated points that agree with it; None if there are too few."""
 
     @property
     def is_right(self) -> bool:
-        """Unless the points contradict it, as they contradict any unit of relative depth."""
+        """Whether the points do not contradict it; for relative depth they contradict every unit."""
         return self.agreeing is None or self.agreeing >= AGREEING
 
 
@@ -78,14 +78,15 @@ def unit_of(
     given: float | None,
     scale: float,
 ) -> Unit:
-    """The unit that depth maps are in.
+    """Determines the unit of depth maps.
 
     Args:
-        seen: of each photo that has a depth map, all of one kind.
-        triangulated: points `[P, 3]` from the photos of these indices into `seen`, in the poses' world.
-        usual: units of the poses in a depth of 1, where nothing else tells.
-        given: the same, where the data set says it; another one is taken only if the points contradict it.
-        scale: units of the poses in a metre, as far as the data set says so.
+        seen: The depth maps, all of integers or all of floats.
+        triangulated: Returns points `[P, 3]` triangulated from the photos with these indices into `seen`, in the poses'
+            world.
+        usual: The unit, in units of the poses, if nothing else determines it.
+        given: The unit that the data set declares; another one is used only if the points contradict it.
+        scale: Units of the poses per metre, if the data set declares it; else 1.
     """
     for group in _groups(seen):
         points = triangulated(group)
@@ -103,7 +104,8 @@ def unit_of(
 
 
 def _most_common(ratios: FloatArray) -> float:
-    """The middle of where they are densest: many points are hidden in a photo by what lies before them."""
+    """The median of the densest range of ratios. (Many points are occluded in a photo, so the overall median is
+    wrong.)"""
     logs = np.sort(np.log(ratios))
     last = np.searchsorted(logs, logs + SPREAD, side="right")
     first = int((last - np.arange(len(logs))).argmax())
@@ -111,7 +113,7 @@ def _most_common(ratios: FloatArray) -> float:
 
 
 def _groups(seen: Sequence[Seen]) -> Iterator[list[int]]:
-    """Indices of neighbouring photos, from several places."""
+    """Indices of neighbouring photos, around several positions."""
     origins = np.stack([each.origin for each in seen])
     for place in GROUPS:
         middle = origins[round(place * (len(seen) - 1))]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readers of folders that bring camera poses: one file per format."""
+"""Readers of data sets with camera poses, one module per format."""

@@ -36,15 +36,15 @@ PROJECTION_TOLERANCE = 1e-4
 
 
 def is_arkit_frames(folder: Path) -> bool:
-    """Whether a folder has a photo with its camera beside it under the app's names, which others use for labels."""
+    """Whether a folder has a photo and its camera file under the app's names, which others use for labels."""
     return any(may_hold(path, "cameraPoseARFrame") for path in _camera_paths(FileResolver(folder), _photos(folder)))
 
 
 def read_arkit_frames(folder: Path) -> PosedPhotos:
-    """Reads the photos' cameras. ARKit knows where up is, and so the world stays upright as it is.
+    """Reads the photos' cameras. ARKit's world is gravity-aligned, so its orientation is kept.
 
     Raises:
-        InputError: a photo has no camera, or a camera file is damaged.
+        InputError: A photo has no camera, or a camera file is damaged.
     """
     files, photos = FileResolver(folder), _photos(folder)
     camera_paths = _camera_paths(files, photos)
@@ -79,8 +79,8 @@ def _frame(photo: Path, path: Path, depth: Path) -> Frame:
     if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-3:
         raise InputError(f"{path}: the last row of cameraPoseARFrame is not 0 0 0 1; export the capture again")
     matrix = finite_numbers(camera.get("intrinsics"), 9, "intrinsics", path).reshape(3, 3)
-    # ARKit counts from the centre of the upper left pixel, we from its corner: its projectionMatrix, which lies
-    # beside, has (w - 2 (cx + 1/2)) / w where OpenGL has (w - 2 cx) / w.
+    # ARKit measures from the centre of the upper left pixel, we from its corner: its projectionMatrix in the same file
+    # has (w - 2 (cx + 1/2)) / w where OpenGL has (w - 2 cx) / w.
     intrinsics = {
         "fl_x": float(matrix[0, 0]),
         "fl_y": float(matrix[1, 1]),
@@ -97,10 +97,10 @@ def _frame(photo: Path, path: Path, depth: Path) -> Frame:
 
 
 def _size(projection: Any, matrix: FloatArray) -> dict[str, float]:
-    """The size of the picture that the intrinsics are meant for: the file says so only through its projection matrix.
+    """The picture size that the intrinsics refer to, which the file gives only implicitly, by its projection matrix.
 
     Returns:
-        `w` and `h`; empty if the matrix is absent or belongs to something else than the photo (such as the screen).
+        `w` and `h`; empty if the matrix is absent or does not belong to the photo (but to the screen, say).
     """
     try:
         p = np.asarray(projection, dtype=np.float64).reshape(4, 4)
@@ -116,7 +116,7 @@ def _size(projection: Any, matrix: FloatArray) -> dict[str, float]:
 
 
 def _scan_points(path: Path) -> SeedPoints | None:
-    """The points of the scan, which the app exports in ARKit's world."""
+    """Reads the scan's points, which the app exports in ARKit's world."""
     points = read_ply_points(path) if path.is_file() else None
     if points is None:
         return None

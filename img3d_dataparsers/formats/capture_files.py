@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the readers of capture formats share: the photos in a folder, a JSON file, a row of numbers, a scan's points."""
+"""Helpers of the readers of capture formats: photos in a folder, JSON files, rows of numbers, points of a scan."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from img3d_pictures.file_resolver import Kind, listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
 
 ARKIT_TO_Z_UP = np.array([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
-"""From ARKit's gravity-aligned world (y up) to one with z up, as Nerfstudio's Polycam converter does it."""
+"""From ARKit's gravity-aligned world (y up) to one with z up, as in Nerfstudio's Polycam converter."""
 ARKIT_SCALE = "the phone's own tracking (ARKit)"
-"""What makes a unit of its world a metre, for the user."""
+"""`PosedPhotos.scale_source` of captures with ARKit."""
 CAMERA_FILES, DEPTH_MAPS = Kind("camera files", (".json",)), Kind("depth maps", (".png",))
-"""What capture apps write beside each photo."""
+"""Files that capture apps write beside each photo."""
 MAX_SCAN_POINTS = 50_000
-"""A scan has millions of points; as seeds, so many suffice (splatfacto starts from as many random ones)."""
+"""Largest number of seed points from a scan, which has millions (splatfacto starts from as many random ones)."""
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """The photos directly in a folder, sorted by name; none if there is no such folder."""
+    """The photos directly in a folder, sorted by name; none if the folder does not exist."""
     names = [name for names in listing(folder).files.values() for name in names]
     return sorted(
         folder / name
@@ -39,18 +39,18 @@ def load_json(path: Path) -> dict[str, Any]:
     """Loads a JSON file that holds one object.
 
     Raises:
-        InputError: it is missing, cannot be read, is not JSON or is something else than an object.
+        InputError: It is missing, cannot be read, is not JSON, or is not an object.
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object; export the capture again")
+        raise InputError(f"{path} does not hold a JSON object; export the capture again")
     return value
 
 
 def may_hold(path: Path, key: str) -> bool:
-    """Whether a file of a common name is what its reader looks for: anything but sound JSON without `key`.
+    """Whether a file with a common name may be of the format that has `key`: all but valid JSON without it.
 
-    A damaged file counts, so that its reader says so, instead of its poses being passed over.
+    A damaged file counts, so that its reader reports it instead of its poses being ignored.
     """
     try:
         return key in load_json(path)
@@ -59,16 +59,16 @@ def may_hold(path: Path, key: str) -> bool:
 
 
 def finite_numbers(value: Any, count: int, what: str, path: Path) -> FloatArray:
-    """`value` as `[count]` finite numbers.
+    """Converts `value` to an array `[count]` of finite numbers.
 
     Args:
-        value: whatever the file has there.
-        count: how many numbers it must be.
-        what: what to call it in the message.
-        path: the file that it comes from, for the message.
+        value: The untrusted value from the file.
+        count: The required number of numbers.
+        what: A description of the value, for the message.
+        path: The file, for the message.
 
     Raises:
-        InputError: it is something else.
+        InputError: It is something else.
     """
     try:
         given = np.asarray(value)
@@ -81,14 +81,14 @@ def finite_numbers(value: Any, count: int, what: str, path: Path) -> FloatArray:
 
 
 def require_cameras(photos: Sequence[Path], cameras: Sequence[Path]) -> None:
-    """Checks that every photo has the file with its camera.
+    """Checks that every photo has its camera file.
 
     Args:
-        photos: the photos.
-        cameras: the camera file of each, in the same order; need not exist.
+        photos: The photos.
+        cameras: The camera file of each photo; it need not exist.
 
     Raises:
-        InputError: one is missing.
+        InputError: A camera file is missing.
     """
     for photo, camera in zip(photos, cameras, strict=True):
         if not camera.is_file():
@@ -96,7 +96,7 @@ def require_cameras(photos: Sequence[Path], cameras: Sequence[Path]) -> None:
 
 
 def thinned(points: SeedPoints) -> SeedPoints:
-    """At most `MAX_SCAN_POINTS` of the points, chosen at random, but always the same ones."""
+    """A reproducible random choice of at most `MAX_SCAN_POINTS` points."""
     xyz, rgb = points
     if len(xyz) <= MAX_SCAN_POINTS:
         return points

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes posed photos of a COLMAP model: which of several, with which lenses, and its points."""
+"""Reading posed photos from a COLMAP model: choosing among several models, lenses, 3D points."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver
 
 SUFFIXES = (".txt", ".bin")
 Z_UP = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
-"""From COLMAP's world, which guesses that gravity is +y, to one with z up, as Nerfstudio's COLMAP parser does it."""
+"""From COLMAP's world, in which -y is roughly up, to one with z up, as in Nerfstudio's COLMAP parser."""
 
 UNIT_TOLERANCE = 1e-2
-"""Of a quaternion's length; those of files are rounded."""
+"""Tolerance for a unit quaternion's length; files are rounded."""
 LENSES = {
     "SIMPLE_PINHOLE": ("OPENCV", "f cx cy"),
     "PINHOLE": ("OPENCV", "fl_x fl_y cx cy"),
@@ -40,26 +40,24 @@ LENSES = {
     "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1"),
     "RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1 k2"),
 }
-"""COLMAP's camera models that OpenCV can straighten: as which model of transforms.json, and what their parameters are
-called there. For the lenses of the others OpenCV has no function."""
-
-
+"""COLMAP's camera models that OpenCV can undistort: the corresponding model of transforms.json and the names of the
+parameters there. OpenCV has no function for the other models."""
 SPARSE = ("colmap/sparse", "sparse")
-"""Where ns-process-data and COLMAP itself put their models."""
+"""Folders in which ns-process-data and COLMAP put their models."""
 
 
 def find_reconstruction(folder: Path) -> Path | None:
-    """The folder of the COLMAP model in a data set: of several the one with most photos.
+    """The folder of the COLMAP model in a data set; of several, the one with the most photos.
 
-    COLMAP splits photos that it cannot connect into several models; the largest is the scene.
+    COLMAP splits photos that it cannot connect into several models; the largest one is taken for the scene.
     """
     return next(iter(reconstructions_in(folder)), None)
 
 
 def reconstructions_in(folder: Path) -> list[Path]:
-    """The folders of the COLMAP models in a data set, where ns-process-data and COLMAP itself put them.
+    """The folders of the COLMAP models in a data set, in the folders `SPARSE`.
 
-    Those with most photos come first; among equals, that which COLMAP made first.
+    Models with more photos come first; among equals, the one that COLMAP made first.
     """
     files = FileResolver(folder)
     for root in map(files.named, SPARSE):
@@ -76,39 +74,39 @@ def _has_cameras(folder: Path) -> bool:
 
 
 def is_reconstruction(folder: Path) -> bool:
-    """Whether a model lies right in a folder, as COLMAP exports it; `cameras.txt` alone could be anything."""
+    """Whether a folder itself is a COLMAP model. (`cameras.txt` alone could be anything.)"""
     return any(all((folder / f"{name}{suffix}").is_file() for name in ("cameras", "images")) for suffix in SUFFIXES)
 
 
 def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
-    """Reads the cameras of a COLMAP model whose photos lie in `folder/images`, or in the folder itself.
+    """Reads the cameras of a COLMAP model whose photos are in `folder/images`, or in the folder itself.
 
     Args:
-        folder: the data set.
-        reconstruction: the folder with cameras, images and points3D as `.txt` or `.bin`.
+        folder: The data set's folder.
+        reconstruction: The folder with cameras, images and points3D as `.txt` or `.bin`.
 
     Raises:
-        InputError: the model cannot be read, has no photos, or only lenses that OpenCV cannot straighten.
+        InputError: The model cannot be read, has no photos, or only lenses that OpenCV cannot undistort.
     """
     _say_which_of_several(folder, reconstruction)
     cameras, images = read_cameras(reconstruction), read_images(reconstruction)
     missing = sorted({image.camera for image in images} - cameras.keys())
     if missing or not images:
-        what = f"has no camera {missing[0]}, which a photo names" if missing else "lists no photos"
+        what = f"has no camera {missing[0]}, to which a photo refers" if missing else "lists no photos"
         raise InputError(f"the COLMAP model in {reconstruction} cannot be used: it {what}; export it again")
     images = _with_known_lenses(images, cameras, reconstruction)
     _warn_of_scaled_rotations(images)
     frames = [
         {
             "file_path": image.name,
-            "transform_matrix": _opengl_to_z_up(image.world_to_camera),
+            "transform_matrix": Z_UP[:, :3] @ image.camera_to_world,
             **_intrinsics(cameras[image.camera]),
         }
         for image in images
     ]
     files = FileResolver(folder, (PHOTO_FOLDER, ""))
     for name in SPARSE:
-        files.named(name)  # which says how the folders are spelled
+        files.named(name)  # records a warning if the folder is spelled differently
     posed_frames = frames_of_meta({"frames": frames}, files)
     return PosedPhotos(
         source=reconstruction,
@@ -121,9 +119,9 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
 
 
 def read_colmap_points(reconstruction: Path, applied_transform: FloatArray) -> SeedPoints | None:
-    """The model's 3D points in the coordinates that `applied_transform` `[3, 4]` leads to, with their colours.
+    """The model's 3D points, transformed by `applied_transform` `[3, 4]`, with their colours.
 
-    None where it has none, which is no error: models made from known poses have no points yet.
+    None if it has no points, which is not an error: models made from known poses have none.
     """
     try:
         points = read_points(reconstruction)
@@ -136,25 +134,18 @@ def read_colmap_points(reconstruction: Path, applied_transform: FloatArray) -> S
     return xyz @ applied_transform[:, :3].T + applied_transform[:, 3], rgb
 
 
-def _opengl_to_z_up(world_to_camera: FloatArray) -> FloatArray:
-    """`[3, 4]` from OpenGL camera axes to the world that `Z_UP` leads to."""
-    rotation, translation = world_to_camera[:, :3], world_to_camera[:, 3]
-    to_world = np.column_stack([rotation.T * [1.0, -1.0, -1.0], -rotation.T @ translation])
-    return Z_UP[:, :3] @ to_world
-
-
 def _say_which_of_several(folder: Path, chosen: Path) -> None:
     models = reconstructions_in(folder)
     if len(models) > 1 and chosen in models:
         others = [f"{path.relative_to(folder)} with {count_images(path)}" for path in models if path != chosen]
         warn(
-            f"there are {len(models)} COLMAP models, each in a world of its own: the one with most photos is used, "
+            f"there are {len(models)} COLMAP models, which are not connected: the one with the most photos is used, "
             f"{chosen.relative_to(folder)} with {count_images(chosen)} (not {some_names(others)})"
         )
 
 
 def _with_known_lenses(images: list[ModelImage], cameras: dict[int, ModelCamera], model: Path) -> list[ModelImage]:
-    """The photos whose lenses can be straightened; a warning about the others, an error if there are only those."""
+    """The photos whose lenses can be undistorted; a warning about the others, an error if there are only such."""
     known = [image for image in images if cameras[image.camera].model in LENSES]
     others = sorted({cameras[image.camera].model for image in images} - LENSES.keys())
     if not others:
@@ -167,8 +158,8 @@ def _with_known_lenses(images: list[ModelImage], cameras: dict[int, ModelCamera]
     )
     which = f"{len(images) - len(known)} of {len(images)} photos have a camera of the model {' or '.join(others)}"
     if not known:
-        raise InputError(f"the COLMAP model in {model} cannot be used: {which}, which OpenCV cannot straighten: {hint}")
-    warn(f"{which}, which OpenCV cannot straighten; training goes on without them ({hint})")
+        raise InputError(f"the COLMAP model in {model} cannot be used: {which}, which OpenCV cannot undistort: {hint}")
+    warn(f"{which}, which OpenCV cannot undistort; training goes on without them ({hint})")
     return known
 
 
@@ -177,12 +168,12 @@ def _warn_of_scaled_rotations(images: list[ModelImage]) -> None:
     if names:
         warn(
             f"{len(names)} of {len(images)} photos have a quaternion whose length is not 1 ({some_names(names)}); "
-            "the scale is left out"
+            "the scale is ignored"
         )
 
 
 def _intrinsics(camera: ModelCamera) -> dict[str, Any]:
-    """As in transforms.json."""
+    """The intrinsics with the keys of transforms.json."""
     model, names = LENSES[camera.model]
     values: dict[str, Any] = {"camera_model": model, "w": camera.width, "h": camera.height}
     for name, value in zip(names.split(), camera.parameters, strict=True):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a COLMAP model, text and binary, as they stand: https://colmap.github.io/format.html.
+"""Reading the files of a COLMAP model, text and binary: https://colmap.github.io/format.html.
 
-Numbers are double precision. Every count in a binary file is compared with the bytes that are there before anything is
-read for it. The 2D points of photos and the tracks of 3D points are skipped: nothing here needs them.
+Numbers are double precision. Every count in a binary file is compared with the file's size before memory is allocated.
+The 2D points of photos and the tracks of 3D points are skipped, as nothing needs them.
 """
 
 from __future__ import annotations
@@ -41,18 +41,17 @@ PARAMETERS = {
     "EUCM": 6,
     "EQUIRECTANGULAR": 2,
 }
-"""The camera models of COLMAP 4.2 in the order of their numbers, and how many parameters each has."""
+"""The camera models of COLMAP 4.2 in the order of their ids, and their numbers of parameters."""
 COUNT = struct.Struct("<Q")
 CAMERA = struct.Struct("<iiQQ")
-"""Number, model, width and height."""
+"""Id, model, width and height."""
 IMAGE = struct.Struct("<i7di")
-"""Number, quaternion (w first) and translation from the world to the camera, number of the camera."""
+"""Id, quaternion wxyz and translation from world to camera, id of the camera."""
 POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")])
 OBSERVATION_BYTES, TRACK_BYTES = 24, 8
-"""Of a 2D point (x, y and its 3D point), and of an element of a track (photo and 2D point)."""
-
+"""Sizes of a 2D point (x, y and its 3D point), and of an element of a track (photo and 2D point)."""
 CHUNK = 1 << 16
-"""Rows that are gathered at a time: their indices take eight times as much memory as they do."""
+"""Rows gathered at a time: their indices take eight times as much memory as the rows."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,11 @@ class ModelCamera:
     """A camera of the model."""
 
     model: str
-    """COLMAP's name of its camera model."""
+    """COLMAP's name of the camera model."""
     width: int
     height: int
     parameters: tuple[float, ...]
-    """In the order that the camera model defines; pixels are counted from the corner of the upper left one."""
+    """In the order that the camera model defines. The origin is the corner of the upper left pixel."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +73,24 @@ class ModelImage:
     name: str
     """The photo's path, relative to the folder that COLMAP was given."""
     camera: int
-    """Number of its camera."""
+    """Id of its camera."""
     world_to_camera: FloatArray
-    """`[3, 4]`, OpenCV camera axes; NaN where the file has a quaternion of zeros."""
+    """`[3, 4]`, OpenCV camera axes; NaN if the file has a zero or non-finite quaternion."""
     quaternion_length: float
-    """Of what the file has for a rotation: 1, or it carries a scale, which is left out of `world_to_camera`."""
+    """Norm of the quaternion in the file. If it is not 1, it holds a scale, which `world_to_camera` ignores."""
+
+    @property
+    def camera_to_world(self) -> FloatArray:
+        """`[3, 4]`, OpenGL camera axes."""
+        rotation, translation = self.world_to_camera[:, :3], self.world_to_camera[:, 3]
+        return np.column_stack([rotation.T * [1.0, -1.0, -1.0], -rotation.T @ translation])
 
 
 def read_cameras(model: Path) -> dict[int, ModelCamera]:
-    """The cameras of a model by their number, of `cameras.txt`, or else of `cameras.bin`.
+    """Reads the cameras of a model by id, from `cameras.txt` or else from `cameras.bin`.
 
     Raises:
-        InputError: the file is missing, damaged or cut off, or has a camera model of another COLMAP.
+        InputError: The file is missing, damaged or cut off, or has an unknown camera model.
     """
     if (model / "cameras.txt").is_file():
         with _text(model / "cameras.txt") as lines:
@@ -95,17 +100,17 @@ def read_cameras(model: Path) -> dict[int, ModelCamera]:
 
 
 def read_images(model: Path) -> list[ModelImage]:
-    """The registered photos of a model, of `images.txt`, or else of `images.bin`.
+    """Reads the registered photos of a model, from `images.txt` or else from `images.bin`.
 
     Raises:
-        InputError: the file is missing, damaged or cut off.
+        InputError: The file is missing, damaged or cut off.
     """
-    if (model / "cameras.txt").is_file():  # the two belong together
+    if (model / "cameras.txt").is_file():  # both files must be of the same kind
         with _text(model / "images.txt", blank_lines=True) as lines:
             images = []
-            has_2d_points = True  # of the photo before; a blank line where there are none
+            has_2d_points = True  # whether the line with the previous photo's 2D points, perhaps blank, has been read
             for line in lines:
-                # Some programs leave that line out.
+                # Some programs omit that line.
                 if not has_2d_points and not _is_image(line):
                     has_2d_points = True
                 elif line:
@@ -117,7 +122,7 @@ def read_images(model: Path) -> list[ModelImage]:
 
 
 def count_images(model: Path) -> int:
-    """How many registered photos a model has; 0 if it cannot be read."""
+    """The number of registered photos of a model; 0 if it cannot be read."""
     try:
         if (model / "cameras.txt").is_file():
             return len(read_images(model))
@@ -128,10 +133,10 @@ def count_images(model: Path) -> int:
 
 
 def read_points(model: Path) -> SeedPoints | None:
-    """The 3D points of a model, of `points3D.bin`, or else of `points3D.txt`; None if it has neither file.
+    """Reads the 3D points of a model, from `points3D.bin` or else from `points3D.txt`; None if it has neither file.
 
     Raises:
-        InputError: the file is damaged or cut off.
+        InputError: The file is damaged or cut off.
     """
     if (model / "points3D.bin").is_file():
         with _binary(model / "points3D.bin") as file:
@@ -147,25 +152,25 @@ def read_points(model: Path) -> SeedPoints | None:
 def _camera_of_line(line: str) -> tuple[int, ModelCamera]:
     fields = line.split()
     if len(fields) < 4:
-        raise ValueError(f"{line[:50]!r} is no camera")
+        raise ValueError(f"{line[:50]!r} is not a camera")
     number, name, width, height, *parameters = fields
     camera = ModelCamera(name, int(width), int(height), tuple(map(float, parameters)))
     wanted = PARAMETERS.get(name, len(parameters))
     if len(parameters) != wanted:
-        raise ValueError(f"camera {number} has {len(parameters)} parameters, and {name} has {wanted}")
+        raise ValueError(f"camera {number} has {len(parameters)} parameters, but {name} has {wanted}")
     return int(number), camera
 
 
 def _image_of_line(line: str) -> ModelImage:
     fields = line.split(maxsplit=9)  # names may have spaces in them
     if len(fields) < 10:
-        raise ValueError(f"{line[:50]!r} is no photo")
+        raise ValueError(f"{line[:50]!r} is not a photo")
     _, *pose, camera, name = fields
     return _model_image([float(value) for value in pose], int(camera), name)
 
 
 def _is_image(line: str) -> bool:
-    """Whether a line is a photo, and not 2D points: x, y and a number, any number of times."""
+    """Whether a line describes a photo rather than 2D points, which are repeated triples of x, y and an id."""
     fields = line.split(maxsplit=9)
     if len(fields) < 10:
         return False
@@ -180,14 +185,14 @@ def _is_image(line: str) -> bool:
 def _position_and_colour(line: str) -> list[float]:
     numbers = [float(value) for value in line.split(maxsplit=7)[1:7]]
     if len(numbers) < 6:
-        raise ValueError(f"{line[:50]!r} is no point")
+        raise ValueError(f"{line[:50]!r} is not a point")
     return numbers
 
 
 def _camera_of(file: _Binary) -> tuple[int, ModelCamera]:
     number, model, width, height = file.take(CAMERA)
     if not 0 <= model < len(PARAMETERS):
-        raise ValueError(f"camera {number} is of camera model {model}, which COLMAP 4.2 does not have")
+        raise ValueError(f"camera {number} has the unknown camera model {model}")
     name = list(PARAMETERS)[model]
     return number, ModelCamera(name, width, height, file.take(struct.Struct(f"<{PARAMETERS[name]}d")))
 
@@ -204,7 +209,7 @@ def _model_image(pose: list[float], camera: int, name: str) -> ModelImage:
 
 
 def _world_to_camera(pose: list[float]) -> FloatArray:
-    """`[3, 4]` of a quaternion (w first), whose length does not matter, and a translation."""
+    """Matrix `[3, 4]` of a quaternion wxyz of any length and a translation."""
     w, x, y, z, *translation = pose
     if not np.isfinite([w, x, y, z]).all() or not any([w, x, y, z]):
         return np.full((3, 4), np.nan)
@@ -213,7 +218,7 @@ def _world_to_camera(pose: list[float]) -> FloatArray:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Path]:
-    """Turns whatever a damaged file leads to into one line."""
+    """Converts errors from damaged files to an InputError."""
     try:
         yield require_regular(path)
     except (IndexError, MemoryError, OSError, OverflowError, ValueError) as error:
@@ -223,7 +228,7 @@ def _reading(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _text(path: Path, blank_lines: bool = False) -> Iterator[Iterator[str]]:
-    """The lines of a text file, stripped, without comments."""
+    """Yields the stripped lines of a text file, without comments."""
     with _reading(path), path.open(encoding="utf-8-sig") as file:
         stripped = (line.strip() for line in file)
         yield (line for line in stripped if not line.startswith("#") and (line or blank_lines))
@@ -232,14 +237,14 @@ def _text(path: Path, blank_lines: bool = False) -> Iterator[Iterator[str]]:
 @contextmanager
 def _binary(path: Path) -> Iterator[_Binary]:
     with _reading(path), path.open("rb") as file:
-        if path.stat().st_size == 0:  # which cannot be mapped
+        if path.stat().st_size == 0:  # cannot be mapped
             raise ValueError("it is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
             yield _Binary(path, contents)
 
 
 class _Binary:
-    """A binary file that is read from front to back. What exceeds it raises InputError."""
+    """A binary file that is read from front to back. Reading past its end raises InputError."""
 
     def __init__(self, path: Path, contents: mmap.mmap):
         self.contents = contents
@@ -247,27 +252,27 @@ class _Binary:
         self._at = 0
 
     def take(self, layout: struct.Struct) -> tuple:
-        """The next numbers."""
+        """Reads the next numbers."""
         return layout.unpack_from(self.contents, self.skip(layout.size))
 
     def skip(self, size: int) -> int:
-        """Where the next `size` bytes begin; they are passed over."""
+        """Skips `size` bytes; returns their offset."""
         at = self._at
         check_claim(size, len(self.contents) - at, f"{self._path} cannot be read: what comes at byte {at}")
         self._at += size
         return at
 
     def count(self, each: int, what: str) -> int:
-        """The next number, which counts what takes at least `each` bytes."""
+        """Reads the next number, which counts items of at least `each` bytes."""
         (number,) = self.take(COUNT)
         available = len(self.contents) - self._at
         check_claim(each * number, available, f"{self._path} cannot be read: its {number:,} {what}")
         return number
 
     def rows(self, layout: np.dtype, each: int, what: str) -> np.ndarray:
-        """Rows of a table that is preceded by their number; `each` bytes follow a row as often as its last field says.
+        """Reads a table preceded by its number of rows; each row is followed by `each` bytes times its last field.
 
-        There may be millions, hence a loop of its own that does nothing but find where each begins.
+        There may be millions of rows, hence a separate loop that only finds their offsets.
         """
         number = self.count(layout.itemsize, what)
         starts = np.empty(number, dtype=np.int64)
@@ -291,7 +296,7 @@ class _Binary:
         return rows.view(layout)[:, 0]
 
     def text(self) -> str:
-        """The next text, which ends with a NUL."""
+        """Reads the next NUL-terminated string."""
         end = self.contents.find(b"\0", self._at)
         if end < 0:
             raise ValueError("it is cut off")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads LLFF's `poses_bounds.npy`, the format of forward-facing captures (Mildenhall et al. 2019).
+"""Reading LLFF's `poses_bounds.npy`, the format of forward-facing captures (Mildenhall et al. 2019).
 
 Published at https://github.com/Fyusion/LLFF ("Using your own poses without running COLMAP").
 """
@@ -19,7 +19,7 @@ from img3d_pictures.photo_folders import PHOTOS
 
 POSES_NAME = "poses_bounds.npy"
 MAX_BYTES = 64 << 20
-"""Of that file: 136 for each photo."""
+"""Largest file: it has 136 bytes per photo."""
 
 
 def is_llff(folder: Path) -> bool:
@@ -28,13 +28,13 @@ def is_llff(folder: Path) -> bool:
 
 
 def read_llff(folder: Path) -> PosedPhotos:
-    """Reads the cameras; photos belong to them in the order of their names.
+    """Reads the cameras, which are matched with the photos in alphabetical order.
 
-    Photos come from `images/`, or from the largest of `images_2/`, `images_4/`, … if only reduced ones are there.
-    The principal point is the middle of the photo: the format has no other.
+    Photos come from `images/`, or from the largest of `images_2/`, `images_4/`, … if there are only reduced ones. The
+    principal point is the centre of the photo, as the format does not store one.
 
     Raises:
-        InputError: the file is damaged, there are no photos, or another number of them than of cameras.
+        InputError: The file is damaged, there are no photos, or their number is not that of the cameras.
     """
     files = FileResolver(folder)
     path = files.named(POSES_NAME)
@@ -46,7 +46,7 @@ def read_llff(folder: Path) -> PosedPhotos:
     if len(photos) != len(rows):
         raise InputError(
             f"{path} has {counted(len(rows), 'camera')} for {counted(len(photos), 'photo')} in {photos[0].parent}: "
-            "LLFF matches them by their order, so restore the missing ones or take away the others"
+            "LLFF matches them by their order, so restore the missing ones or remove the surplus ones"
         )
 
     # Each row is a 3x5 matrix: the camera's down, right and back axes in the world, its centre, and (h, w, f).
@@ -70,7 +70,7 @@ def read_llff(folder: Path) -> PosedPhotos:
 
 
 def _load(path: Path) -> FloatArray:
-    """The file's rows `[N, 17]`: a 3x5 matrix, then the depths of the nearest and the farthest point."""
+    """Reads the rows `[N, 17]`: a 3x5 matrix, then the depths of the nearest and the farthest point."""
     rows = load_npy(path, MAX_BYTES)
     if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         raise InputError(f"{path} holds an array of shape {rows.shape}; LLFF's has 17 numbers for each photo")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames of a transforms.json-like dictionary, which is also what Nerfstudio's COLMAP reader returns."""
+"""Reading the frames of a dictionary with the structure of transforms.json."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from img3d_pictures.opening import IMAGE_SUFFIXES
 from img3d_pictures.photo_folders import MASKS, PHOTOS
 
 MAX_NAME = 1000
-"""Characters of a path that a message shows in full."""
+"""Longest path, in characters, that a message shows in full."""
 DEPTH_KEYS = ("depth_file_path", "depth_path")
-"""What a depth map is under: Nerfstudio's name, and Instant-NGP's and NeRFCapture's."""
+"""Keys of a depth map: Nerfstudio's; Instant-NGP's and NeRFCapture's."""
 DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", ".pfm", *IMAGE_SUFFIXES))
 INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
@@ -25,11 +25,11 @@ INTRINSICS = (
 
 
 def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:
-    """The frames of a transforms file, each with the intrinsics that hold for it.
+    """Reads the frames of a transforms file, each with its intrinsics.
 
     Args:
-        meta: the parsed file; values in a frame win over values for the whole file.
-        files: finds the files that it names.
+        meta: The parsed file; a frame's values take precedence over values for the whole file.
+        files: Finds the files that it names.
     """
     shared = {key: meta[key] for key in INTRINSICS if meta.get(key) is not None}
     frames = meta["frames"]
@@ -53,7 +53,7 @@ def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:
 def _files_named(
     frames: list[dict[str, Any]], keys: Sequence[str], files: FileResolver, kind: Kind
 ) -> list[Path | None]:
-    """The file that each frame names under the first of the keys that it has."""
+    """The file that each frame names under the first of the keys that it has; None if it has none."""
     values = [next((frame[key] for key in keys if key in frame), None) for frame in frames]
     names = [name if isinstance(name, str) and name else None for name in values]
     given = [name for name in names if name is not None]

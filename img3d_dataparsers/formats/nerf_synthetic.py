@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the NeRF-synthetic ("Blender") format: one transforms file per split, transparent PNGs, a world that stays."""
+"""Reading the NeRF-synthetic ("Blender") format: one transforms file per split, transparent PNGs, a fixed world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from img3d_pictures.file_resolver import FileResolver, is_file
 
 WHITE = (1.0, 1.0, 1.0)
 HELD_OUT_INTERVAL = 8
-"""Of the training photos, where no others are held out: Nerfstudio's default for other formats."""
+"""Interval of held-out training photos if no others are held out: Nerfstudio's default for other formats."""
 
 
 def is_nerf_synthetic(folder: Path) -> bool:
@@ -22,14 +22,14 @@ def is_nerf_synthetic(folder: Path) -> bool:
 
 
 def read_nerf_synthetic(folder: Path, split: str) -> PosedPhotos:
-    """Reads one split; "val" and "test" stand in for each other where one of them has no photos.
+    """Reads one split; "val" and "test" replace each other if one of them has no photos.
 
-    Where neither has photos (BlenderNeRF writes the poses of a test path and renders none of it), every 8th training
-    photo is held out. Frames keep the file's order, and the world is left alone: both as Nerfstudio's Blender parser
-    does, so that figures compare with published ones.
+    If neither has photos (BlenderNeRF writes the poses of a test path without rendering it), every 8th training photo
+    is held out. As in Nerfstudio's Blender parser, frames keep the file's order and the world is not normalised, so
+    that results are comparable with published ones.
 
     Raises:
-        InputError: a file is unreadable.
+        InputError: A file cannot be read.
     """
     names = ("test", "val") if split == "test" else ("val", "test")
     held_out = next(filter(None, (_with_photos(folder, name) for name in names)), None)
@@ -39,7 +39,7 @@ def read_nerf_synthetic(folder: Path, split: str) -> PosedPhotos:
     if held_out is not None:
         return training
     listed = [frame.image_path for frame in training.frames if is_file(frame.image_path)]
-    line = "neither transforms_val.json nor transforms_test.json has photos that are there"
+    line = "neither transforms_val.json nor transforms_test.json has photos that exist"
     return replace(
         training,
         assumptions=[*training.assumptions, f"{line}: every {HELD_OUT_INTERVAL}th training photo is held out instead"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads Polycam's raw export ("developer mode").
+"""Reading Polycam's raw export ("developer mode").
 
 Published at https://github.com/PolyCam/polyform: `keyframes/corrected_images` with `corrected_cameras` where Polycam
 has optimised the poses, else `keyframes/images` with `cameras`; `raw.glb` is the mesh.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from img3d_assets.quantised import bytes_of
 from img3d_base.errors import InputError, warn
 from img3d_dataparsers.formats.capture_files import (
     ARKIT_SCALE,
@@ -21,14 +22,14 @@ from img3d_dataparsers.formats.capture_files import (
     load_json,
     photos_in,
     require_cameras,
+    thinned,
 )
-from img3d_dataparsers.formats.polycam_mesh import mesh_points
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
 from img3d_pictures.file_resolver import FileResolver, is_file
 from img3d_pictures.photo_folders import PHOTOS
 
 PLACES = (("corrected_images", "corrected_cameras"), ("images", "cameras"))
-"""Folders of photos and of their cameras, better ones first."""
+"""Folders of photos and of their cameras, in order of preference."""
 KEYS = ("fx", "fy", "cx", "cy", "width", "height", *(f"t_{row}{column}" for row in range(3) for column in range(4)))
 
 
@@ -39,10 +40,10 @@ def is_polycam(folder: Path) -> bool:
 
 
 def read_polycam(folder: Path) -> PosedPhotos:
-    """Reads the cameras. ARKit, which Polycam builds on, knows where up is, and so the world stays upright as it is.
+    """Reads the cameras. Polycam's world is ARKit's, which is gravity-aligned, so its orientation is kept.
 
     Raises:
-        InputError: there are no photos, one has no camera, or a camera file is damaged.
+        InputError: There are no photos, one has no camera, or a camera file is damaged.
     """
     files = FileResolver(folder)
     keyframes = FileResolver(files.named("keyframes"))
@@ -73,6 +74,20 @@ def read_polycam(folder: Path) -> PosedPhotos:
     )
 
 
+def _vertices(path: Path) -> SeedPoints:
+    """The vertices of a mesh's triangles, each position once, with the colours of its texture.
+
+    Raises:
+        InputError: The mesh cannot be read or has no triangles.
+    """
+    from img3d_assets.mesh_files import read_mesh  # imports several readers
+
+    mesh, _ = read_mesh(path)
+    used = np.unique(mesh.faces)
+    xyz, first = np.unique(mesh.vertices[used], axis=0, return_index=True)
+    return thinned((xyz, bytes_of(mesh.colors[used[first]])))
+
+
 def _frame(folder: Path, photo: Path, path: Path, depth: Path) -> Frame:
     camera = load_json(path)
     numbers = finite_numbers([camera.get(key) for key in KEYS], len(KEYS), f"{KEYS[0]} … {KEYS[-1]}", path)
@@ -86,17 +101,17 @@ def _frame(folder: Path, photo: Path, path: Path, depth: Path) -> Frame:
 
 
 def _mesh_points(folder: Path) -> SeedPoints | None:
-    """The corners of the mesh's triangles with the colours of its texture, or None without a (readable) mesh."""
+    """The mesh's vertices with its texture's colours; None if there is no mesh or, with a warning, a damaged one."""
     files = FileResolver(folder)
     mesh, info = files.named("raw.glb"), files.named("mesh_info.json")
     if not (mesh.is_file() and info.is_file()):
         return None
     try:
         column_major = finite_numbers(load_json(info).get("alignmentTransform"), 16, "alignmentTransform", info)
-        to_arkit = np.linalg.inv(column_major.reshape(4, 4).T)  # Polycam turns and shifts what it exports
-        xyz, rgb = mesh_points(mesh)
+        to_arkit = np.linalg.inv(column_major.reshape(4, 4).T)  # Polycam applies this to the mesh
+        xyz, rgb = _vertices(mesh)
     except (InputError, np.linalg.LinAlgError) as error:
-        reason = error if isinstance(error, InputError) else f"{info} has no alignment that can be undone"
-        warn(f"seed points: {reason}; they come from elsewhere")
+        reason = error if isinstance(error, InputError) else f"{info} has an alignment that cannot be inverted"
+        warn(f"seed points: {reason}; the mesh is not used")
         return None
     return (xyz @ to_arkit[:3, :3].T + to_arkit[:3, 3]) @ ARKIT_TO_Z_UP[:, :3].T, rgb

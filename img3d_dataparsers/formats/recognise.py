@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognises the pose format of a folder by the names of what lies in it."""
+"""Recognising the pose format of a folder by the names of its files and folders."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from img3d_dataparsers.posed_photos import PosedPhotos
 from img3d_pictures.file_resolver import FileResolver, is_file
 
 OWN_FOLDER = ".img3d"
-"""Where img3d keeps what it has computed about a data set: never a data set itself."""
+"""The folder in which img3d caches results for a data set; it is never a data set itself."""
 
 
 def posed_photos_in(data: Path, split: str) -> PosedPhotos | None:
     """Reads the poses of a folder; photos are not opened.
 
-    Data sets often bring their poses in several formats. What holds them more completely, or was put there on
-    purpose, comes first:
+    Data sets often have poses in several formats. Formats that are more complete, or that somebody converted the others
+    to, take precedence:
 
-    1. `transforms.json` (Nerfstudio, Instant-NGP, NeRFCapture, Luma): what `ns-process-data` makes of all the others.
+    1. `transforms.json` (Nerfstudio, Instant-NGP, NeRFCapture, Luma), to which `ns-process-data` converts the others.
     2. `transforms_train.json` (NeRF-synthetic).
-    3. COLMAP's `cameras`, `images` and `points3D`: intrinsics with distortion, and points. But where it has none of
-       the photos and LLFF's file is there, whose reduced photos (`images_4/`) may have names of their own: then LLFF.
+    3. COLMAP's `cameras`, `images` and `points3D`: intrinsics with distortion, and points. But if none of its photos
+       exist and there is LLFF's file, whose reduced photos (`images_4/`) may have other names, LLFF is used.
     4. LLFF's `poses_bounds.npy`, which is derived from COLMAP.
-    5. What capture apps export: Polycam, Record3D, 3D Scanner App.
+    5. Exports of capture apps: Polycam, Record3D, 3D Scanner App.
     6. Strecha's `.camera` files.
 
     Args:
-        data: a folder.
+        data: The folder.
         split: "train", "val" or "test", for formats with a file for each.
 
     Returns:
         The poses, or None if the folder has none in any of these formats.
 
     Raises:
-        InputError: there are poses, but they cannot be read.
+        InputError: There are poses, but they cannot be read.
     """
     try:
         return None if data.name == OWN_FOLDER else _read(data, split)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a recording of the iOS app Record3D.
+"""Reading recordings of the iOS app Record3D.
 
-Two exports are alike: "EXR + JPG sequence" (`rgb/0.jpg`, …, `metadata.json`) and an unpacked `.r3d` archive
-(`rgbd/0.jpg`, …, `metadata`). The metadata has, by its author at https://github.com/marek-simonik/record3d/issues
-(27, 36, 64, 83, 99): `poses`, one row per frame, a quaternion (x, y, z, w) and a position, camera to world with
-OpenGL axes; `K`, column by column, the intrinsics of the first frame for photos of `w` x `h` pixels; in newer versions
-`perFrameIntrinsicCoeffs`, rows of fx, fy, cx, cy (the stabiliser shifts the principal point from frame to frame).
+Two exports have the same structure: "EXR + JPG sequence" (`rgb/0.jpg`, …, `metadata.json`) and an unpacked `.r3d`
+archive (`rgbd/0.jpg`, …, `metadata`). The metadata has, by its author at
+https://github.com/marek-simonik/record3d/issues (27, 36, 64, 83, 99): `poses`, one row per frame, a quaternion (x, y,
+z, w) and a position, camera to world with OpenGL axes; `K`, column by column, the intrinsics of the first frame for
+photos of `w` x `h` pixels; in newer versions `perFrameIntrinsicCoeffs`, rows of fx, fy, cx, cy (the stabiliser shifts
+the principal point from frame to frame).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PHOTO_FOLDERS = ("rgb", "rgbd")
 
 
 def is_record3d(folder: Path) -> bool:
-    """Whether a folder has the app's metadata file, a name that others use too, and its folder of photos."""
+    """Whether a folder has the app's metadata file, whose name other tools use too, and its folder of photos."""
     files = FileResolver(folder)
     return any(may_hold(files.named(name), "poses") for name in METADATA_NAMES) and any(
         files.named(name).is_dir() for name in PHOTO_FOLDERS
@@ -33,10 +34,10 @@ def is_record3d(folder: Path) -> bool:
 
 
 def read_record3d(folder: Path) -> PosedPhotos:
-    """Reads the cameras; photos are numbered, and belong to the pose of their number.
+    """Reads the cameras; a photo's name is the number of its pose.
 
     Raises:
-        InputError: there are no photos, fewer poses than photos, or the metadata is damaged.
+        InputError: There are no photos, fewer poses than photos, or the metadata is damaged.
     """
     files = FileResolver(folder)
     path = next(path for path in map(files.named, METADATA_NAMES) if may_hold(path, "poses"))
@@ -47,16 +48,15 @@ def read_record3d(folder: Path) -> PosedPhotos:
     poses = metadata.get("poses")
     if not isinstance(poses, list) or not poses:
         raise InputError(
-            f"{path} has no poses, which Record3D records with the LiDAR camera only: "
+            f"{path} has no poses, which Record3D records only with the LiDAR camera: "
             f"give --data {photos[0].parent} to solve for them"
         )
     rows = np.stack([finite_numbers(pose, 7, f"pose {i}", path) for i, pose in enumerate(poses)])
     lost = np.flatnonzero(~rows[:, :4].any(axis=1))
     if len(lost):
         raise InputError(f"{path}: the rotation of pose {lost[0]} is all zeros; the phone lost track, record it again")
-    quaternions = rows[:, :4] / np.abs(rows[:, :4]).max(
-        axis=1, keepdims=True
-    )  # whose squares neither vanish nor overflow
+    # Scaled so that the squares neither underflow nor overflow.
+    quaternions = rows[:, :4] / np.abs(rows[:, :4]).max(axis=1, keepdims=True)
     matrices = np.concatenate([Rotation.from_quat(quaternions).as_matrix(), rows[:, 4:, None]], axis=2)
     size = [float(finite_numbers([metadata.get(name)], 1, name, path)[0]) for name in ("w", "h")]
     shared = finite_numbers(metadata.get("K"), 9, "K", path)[[0, 4, 6, 7]]
@@ -89,7 +89,7 @@ def _numbered_photos(folder: Path) -> list[Path]:
 
 
 def _pose_numbers(photos: list[Path], poses: int, path: Path) -> list[int]:
-    """The row of `poses` for each photo: its number, or its rank where no photo is missing (some count from 1)."""
+    """The row of `poses` for each photo: its rank if no photo is missing (some count from 1), else its number."""
     numbers = [int(photo.stem) for photo in photos]
     if len(photos) == poses:
         return list(range(poses))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the `.camera` files of Strecha's multi-view benchmark ("On Benchmarking Camera Calibration …", CVPR 2008).
+"""Reading the `.camera` files of Strecha's multi-view benchmark ("On Benchmarking Camera Calibration …", CVPR 2008).
 
 `NAME.jpg.camera` belongs to the photo `NAME.jpg` and holds, row by row: K `[3, 3]`; three zeros; R `[3, 3]`, whose
 columns are the camera's axes in the world (x right, y down, z forward); the camera's centre; width and height.
@@ -20,7 +20,7 @@ from img3d_pictures.opening import IMAGE_SUFFIXES
 from img3d_pictures.photo_folders import PHOTOS
 
 MAX_BYTES = 1 << 16
-"""Of a `.camera` file: 26 numbers."""
+"""Largest `.camera` file: it has 26 numbers."""
 
 
 def is_strecha(folder: Path) -> bool:
@@ -29,10 +29,10 @@ def is_strecha(folder: Path) -> bool:
 
 
 def read_strecha(folder: Path) -> PosedPhotos:
-    """Reads the cameras of the photos, which lie beside them, in `images/` or in the folder itself.
+    """Reads the cameras. The photos are beside them, in `images/`, or in the folder itself.
 
     Raises:
-        InputError: there are no photos, one has no camera, several sets of cameras compete, or a file is damaged.
+        InputError: There are no photos, one has no camera, several folders have cameras, or a file is damaged.
     """
     cameras, *others = _camera_folders(folder)
     if others:
@@ -76,7 +76,7 @@ def _frame(photo: Path, path: Path) -> Frame:
     values = finite_numbers(numbers, 26, "K, 0 0 0, R, centre and size", path)
     matrix, distortion = values[:9].reshape(3, 3), values[9:12]
     if distortion.any() or matrix[0, 1] or matrix[1, 0] or matrix[2].tolist() != [0, 0, 1]:
-        raise InputError(f"{path} has distortion or skew; img3d reads .camera files of straightened photos only")
+        raise InputError(f"{path} has distortion or skew; img3d reads .camera files of undistorted photos only")
     axes, centre = values[12:21].reshape(3, 3), values[21:24]
     width, height = values[24:]
     return Frame(

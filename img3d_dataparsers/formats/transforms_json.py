@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads `transforms.json`, the pose format of Nerfstudio and Instant-NGP."""
+"""Reading `transforms.json`, the pose format of Nerfstudio and Instant-NGP."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from img3d_pictures.file_resolver import FileResolver
 from img3d_pictures.photo_folders import PHOTOS
 
 LEGACY_APPLIED_TRANSFORM = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], dtype=np.float64)
-"""What ns-process-data did to COLMAP's world before it recorded `applied_transform` (nerfstudio_dataparser.py)."""
+"""The transform that ns-process-data applied to COLMAP's world before it recorded `applied_transform`
+(nerfstudio_dataparser.py)."""
 
 
 def load_meta(path: Path) -> dict[str, Any]:
-    """Loads a transforms file and checks that it has the one thing that makes it one.
+    """Loads a transforms file and checks that it has frames.
 
     Raises:
-        InputError: it cannot be read, is not JSON of a sensible depth, or has no frames.
+        InputError: It cannot be read, is not JSON of limited depth, or has no frames.
     """
     meta = read_json(path)
     frames = meta.get("frames") if isinstance(meta, dict) else None
@@ -37,10 +38,10 @@ def load_meta(path: Path) -> dict[str, Any]:
 
 
 def read_transforms(path: Path) -> PosedPhotos:
-    """Reads a transforms file; frames are ordered by photo, as Nerfstudio does.
+    """Reads a transforms file; frames are sorted by photo, as in Nerfstudio.
 
     Raises:
-        InputError: the file is not a transforms file.
+        InputError: It cannot be read, is not a transforms file, or has an invalid value.
     """
     meta = load_meta(path)
     folder = path.parent
@@ -82,28 +83,30 @@ def _transform(value: Any, path: Path) -> FloatArray:
     except (IndexError, OverflowError, TypeError, ValueError):
         matrix = np.empty(0)
     if matrix.shape != (3, 4) or not (np.abs(matrix) < 1e12).all() or abs(np.linalg.det(matrix[:, :3])) < 1e-12:
-        raise InputError(f"{path}: applied_transform is not an invertible 3x4 matrix; correct it or take it out")
+        raise InputError(f"{path}: applied_transform is not an invertible 3x4 matrix; correct or remove it")
     return matrix
 
 
 def _orientation(value: Any, path: Path) -> OrientationMethod | None:
     if value is not None and value not in get_args(OrientationMethod):
-        raise InputError(f"{path}: orientation_override is {value!r}, it must be one of {get_args(OrientationMethod)}")
+        raise InputError(
+            f"{path}: orientation_override is {value!r}, but must be one of {', '.join(get_args(OrientationMethod))}"
+        )
     return value
 
 
 def _scale(value: Any, path: Path, key: str = "applied_scale") -> float:
     if not isinstance(value, (int, float)) or not 1e-12 < value < 1e12:
-        raise InputError(f"{path}: {key} is {value!r}, it must be a positive number")
+        raise InputError(f"{path}: {key} is {value!r}, but must be a positive number")
     return float(value)
 
 
 def _depth_units(meta: dict[str, Any], path: Path, applied_scale: float) -> dict[bool, float]:
-    """What a depth of 1 is in the capture's unit, of whole numbers (True) and of floats (False); empty if unsaid.
+    """The unit of depth in the capture's unit, of integers (True) and floats (False); empty if it is not declared.
 
-    `depth_unit_scale_factor` is Nerfstudio's name, among its options, for both kinds and in the capture's unit. In
-    Instant-NGP's files, which NeRFCapture writes too, `integer_depth_scale` is for pictures of whole numbers and in
-    the unit of the poses; 0 or less stands for none.
+    `depth_unit_scale_factor` is the name of Nerfstudio's option, for both kinds and in the capture's unit. In the files
+    of Instant-NGP and NeRFCapture, `integer_depth_scale` is for integers and in the unit of the poses; 0 or less means
+    none.
     """
     if meta.get("depth_unit_scale_factor") is not None:
         unit = _scale(meta["depth_unit_scale_factor"], path, "depth_unit_scale_factor")
@@ -121,7 +124,7 @@ def _names(names: Any, path: Path) -> list[str]:
 
 
 def _is_legacy(model: Path, frames: Sequence[Frame]) -> bool:
-    """Whether the frames are those of a model beside them as ns-process-data once turned it."""
+    """Whether the frames are those of a model beside them, with `LEGACY_APPLIED_TRANSFORM` applied."""
     found = transform_from_model(model, frames, LEGACY_APPLIED_TRANSFORM, is_certain=False)
     return found is LEGACY_APPLIED_TRANSFORM
 
@@ -134,9 +137,9 @@ def _seed_reader(
     applied_transform: FloatArray,
     applied_scale: float,
 ) -> Callable[[], SeedPoints | None]:
-    """Seed points come from the PLY that the file names, else from a COLMAP model that lies beside it, if one fits.
+    """Returns a reader of seed points: from the PLY that the file names, else from a matching COLMAP model beside it.
 
-    As in Nerfstudio's own parser, `applied_transform` was applied to the points of the PLY, but `applied_scale` not.
+    As in Nerfstudio's own parser, the points of the PLY have `applied_transform` applied, but not `applied_scale`.
     """
     ply_path = meta.get("ply_file_path")
     if isinstance(ply_path, str) and ply_path:
@@ -155,7 +158,7 @@ def _seed_reader(
             if from_model is not None:
                 return read_colmap_points(model, from_model)
         if models:
-            warn(f"the COLMAP model in {models[0]} has other cameras than transforms.json; its points are not used")
+            warn(f"the COLMAP model in {models[0]} has other cameras than transforms.json, so its points are not used")
         return None
 
     return read

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes the resolution of cameras so that they fit a photo resized as a whole to the same size."""
+"""Changing the resolution of cameras consistently with resizing whole photos to the same size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def downscaled(cameras: Cameras, factors: Tensor) -> Cameras:
     """The cameras at 1/factor of their resolution.
 
     Cameras.rescale_output_resolution scales the intrinsics by the factor and rounds the size separately, which is off
-    by up to a pixel at the far edge. Here they are scaled by what rounding the size made of the factor.
+    by up to a pixel at the right and bottom edges. Here they are scaled by the ratio of the rounded sizes.
 
     Args:
         cameras: `[N]`.
         factors: `[N, 1]`, 2 for half the resolution.
 
     Returns:
-        New cameras `[N]`; those given are not changed.
+        New cameras `[N]`; the arguments are not changed.
     """
     width = torch.round(cameras.width / factors).clamp(min=1).to(torch.int64)
     height = torch.round(cameras.height / factors).clamp(min=1).to(torch.int64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pinhole camera that sees the most of what a camera with lens distortion saw, and its photo."""
+"""Undistortion: the pinhole camera that sees most of a distorted camera's view, and its photos."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from img3d_dataparsers.intrinsics import MAX_FOCAL, MIN_FOCAL
 from img3d_dataparsers.posed_photos import FloatArray
 
 EXACT_DISTORTION = "opencv_distortion"
-"""Key of Cameras.metadata: `[N, 8]` in OpenCV's order, where distortion_params holds but the nearest polynomial."""
+"""Key of Cameras.metadata for distortion `[N, 8]` in OpenCV's order, if distortion_params only approximates it."""
 MAX_FIELD_OF_VIEW = 120.0
-"""Degrees of a fisheye's straightened photo along its longer side: more would stretch its rim over most of it."""
+"""Largest field of view in degrees of an undistorted fisheye photo along its longer side: a larger one would stretch
+the rim over most of the photo."""
 MAX_ANGLE = np.radians(85)
-"""From the axis; rays of a fisheye that are steeper have no place in a pinhole camera."""
+"""Largest angle to the optical axis of a fisheye's rays that a pinhole camera can represent."""
 
 
 @dataclass(frozen=True)
 class Undistortion:
-    """How one camera's photo is straightened; the size stays."""
+    """The undistortion of one camera's photos, which keeps their size."""
 
     K: FloatArray
-    """`[3, 3]` of the distorted camera, in OpenCV's convention (pixel centres at whole numbers)."""
+    """Intrinsics `[3, 3]` of the distorted camera, in OpenCV's convention (pixel centres at integers)."""
     new_K: FloatArray
-    """`[3, 3]` of the pinhole camera, in the same convention."""
+    """Intrinsics `[3, 3]` of the pinhole camera, in the same convention."""
     distortion: FloatArray
     """OpenCV's order: k1, k2, p1, p2, k3, k4, k5, k6 (perspective) or k1, k2, k3, k4 (fisheye)."""
     is_fisheye: bool
@@ -41,7 +42,7 @@ class Undistortion:
     def at_scale(self, factor: int) -> Undistortion:
         """The same lens on photos with `factor` times the pixels in width and height."""
         scale = np.diag([factor, factor, 1.0])
-        # Pixel centres lie at whole numbers here, so the corner that the scale keeps is at -0.5.
+        # Pixel centres are at integers here, so the corner that the scaling leaves fixed is at -0.5.
         shift = np.array([[0, 0, (factor - 1) / 2], [0, 0, (factor - 1) / 2], [0, 0, 0]])
         return replace(
             self,
@@ -52,7 +53,7 @@ class Undistortion:
         )
 
     def source_pixels(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Where each pixel of the straight photo lies in the distorted one: x and y, each `[height, width]`."""
+        """Position in the distorted photo of each pixel of the undistorted one: x and y, each `[height, width]`."""
         size = (self.width, self.height)
         if self.is_fisheye:
             maps = cv2.fisheye.initUndistortRectifyMap(
@@ -62,14 +63,14 @@ class Undistortion:
             maps = cv2.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.new_K, size, cv2.CV_32FC1)
         return np.asarray(maps[0], dtype=np.float32), np.asarray(maps[1], dtype=np.float32)
 
-    def straighten(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The photo `[height, width, channels]` as the pinhole camera sees it; cubic, as linear blurs visibly."""
+    def undistort(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Resamples a photo `[height, width, channels]`; with cubic interpolation, as linear blurs visibly."""
         x, y = self.source_pixels()
-        # The border repeats because the outermost pixel centres may lie a fraction of a pixel outside.
+        # The border is replicated because the outermost pixel centres may be a fraction of a pixel outside.
         return np.asarray(cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
 
-    def straighten_mask(self, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
-        """The mask `[height, width]` (None: all True) as the pinhole camera sees it, False where it sees no photo.
+    def undistort_mask(self, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+        """Resamples a mask `[height, width]` (None: all True); False outside the photo.
 
         Returns:
             None if the mask was None and the photo covers the whole view.
@@ -83,14 +84,14 @@ class Undistortion:
 
 
 def undistortion_of(camera: Cameras) -> Undistortion | None:
-    """How to straighten the photos of `camera` `[]`, or None for a pinhole camera.
+    """The undistortion of a camera `[]`; None for a pinhole camera.
 
-    The new focal lengths and principal point are OpenCV's choice for which the straight photo has no empty border
-    (`alpha=0`, `balance=0`), as in Nerfstudio's FullImageDatamanager. Unlike there, nothing is cropped, so photos of
-    one size stay of one size (`ns-export tsdf` asks for that), and both are known before any photo is read.
+    The new focal lengths and principal point are those for which the undistorted photo has no empty border (OpenCV's
+    `alpha=0`, `balance=0`), as in Nerfstudio's FullImageDatamanager. Unlike there, nothing is cropped, so that photos
+    of one size keep that size (`ns-export tsdf` requires it), and the cameras are known before any photo is read.
 
     Raises:
-        InputError: the distortion is so strong that there is no such pinhole camera.
+        InputError: The distortion is so strong that there is no such pinhole camera.
     """
     K, distortion, is_fisheye = _lens(camera)
     if not is_fisheye and not distortion.any():
@@ -111,14 +112,14 @@ def undistortion_of(camera: Cameras) -> Undistortion | None:
     if not usable:
         names = "k1, k2, k3, k4" if is_fisheye else "k1, k2, p1, p2, k3, k4, k5, k6"
         raise InputError(
-            f"no pinhole camera sees what a lens with {names} = {', '.join(f'{value:g}' for value in distortion)} and "
-            f"focal length {K[0, 0]:g} of a {width} x {height} photo saw; correct the calibration"
+            f"a lens with {names} = {', '.join(f'{value:g}' for value in distortion)} and focal length {K[0, 0]:g} of "
+            f"a {width} x {height} photo cannot be undistorted; correct the calibration"
         )
     return Undistortion(K, np.asarray(new_K, dtype=np.float64), distortion, is_fisheye, width, height)
 
 
 def _lens(camera: Cameras) -> tuple[FloatArray, FloatArray, bool]:
-    """`K` `[3, 3]` (pixel centres at whole numbers), distortion in OpenCV's order, and whether it is a fisheye."""
+    """`K` `[3, 3]` (pixel centres at integers), distortion in OpenCV's order, and whether it is a fisheye."""
     K = np.array(
         [[camera.fx.item(), 0, camera.cx.item() - 0.5], [0, camera.fy.item(), camera.cy.item() - 0.5], [0, 0, 1]]
     )
@@ -132,14 +133,14 @@ def _lens(camera: Cameras) -> tuple[FloatArray, FloatArray, bool]:
 
 
 def straight_rays(camera: Cameras, pixels: FloatArray) -> FloatArray:
-    """Where rays through pixels of a photo as it was taken cross the plane at distance 1: x (right) and y (down).
+    """Intersections of the rays through pixels of a (distorted) photo with the plane at distance 1: x right, y down.
 
     Args:
-        camera: `[]`, with lens distortion or without.
+        camera: `[]`, with or without lens distortion.
         pixels: `[P, 2]`, pixel centres at +0.5.
 
     Returns:
-        `[P, 2]`; NaN where a fisheye looks sideways or backwards.
+        `[P, 2]`; NaN for rays of a fisheye that point sideways or backwards.
     """
     K, distortion, is_fisheye = _lens(camera)
     if len(pixels) == 0:
@@ -150,14 +151,14 @@ def straight_rays(camera: Cameras, pixels: FloatArray) -> FloatArray:
         straight = cv2.undistortPointsIter(points, K, distortion, np.eye(3), np.eye(3), enough)
         return np.asarray(straight, dtype=np.float64).reshape(-1, 2)
     straight = np.asarray(cv2.fisheye.undistortPoints(points, K, distortion), dtype=np.float64).reshape(-1, 2)
-    # What OpenCV has beyond 90 degrees, and where no angle fits, is not on the side that it was seen on.
+    # Beyond 90 degrees, or if no angle fits, OpenCV returns a point on the wrong side of the axis.
     sides = np.sign(straight) == np.sign((points.reshape(-1, 2) - K[:2, 2]) / np.diag(K)[:2])
     steep = np.linalg.norm(straight, axis=1) < np.tan(MAX_ANGLE)
     return np.where((sides.all(axis=1) & steep)[:, None], straight, np.nan)
 
 
 def pixels_of_rays(camera: Cameras, rays: FloatArray) -> FloatArray:
-    """Where a camera `[]` sees rays `[P, 2]`, as `straight_rays` has them: pixels `[P, 2]`, pixel centres at +0.5."""
+    """The inverse of `straight_rays`: pixels `[P, 2]` of rays `[P, 2]` in a camera `[]`, pixel centres at +0.5."""
     K, distortion, is_fisheye = _lens(camera)
     if len(rays) == 0:
         return rays
@@ -170,10 +171,10 @@ def pixels_of_rays(camera: Cameras, rays: FloatArray) -> FloatArray:
 
 
 def with_denominators(cameras: Cameras, denominators: Tensor) -> Cameras:
-    """The cameras `[N]` with the k4, k5, k6 `[N, 3]` of OpenCV's full perspective model.
+    """Adds k4, k5, k6 `[N, 3]` of OpenCV's full perspective model to cameras `[N]`.
 
-    Nerfstudio's distortion_params have no place for them: they hold the polynomial that comes nearest, which is what
-    other methods straighten rays by, and the metadata hold the exact lens.
+    Nerfstudio's distortion_params cannot hold them: they get the best polynomial approximation, by which other methods
+    undistort rays, and the metadata get the exact distortion.
     """
     if not denominators.any():
         return cameras
@@ -191,11 +192,11 @@ def with_denominators(cameras: Cameras, denominators: Tensor) -> Cameras:
 
 
 def nearest_polynomial(distortion: FloatArray, reach: float) -> FloatArray:
-    """The `k1, k2, k3` that come nearest to OpenCV's full perspective model, for programs that know only those.
+    """The `k1, k2, k3` that best approximate OpenCV's full perspective model, for programs without the latter.
 
     Args:
         distortion: `[8]`, OpenCV's order.
-        reach: how far from the middle the photo goes, in straight photos of focal length 1.
+        reach: Largest distance of a pixel from the principal point, in undistorted photos of focal length 1.
     """
     k1, k2, _, _, k3, k4, k5, k6 = distortion.tolist()
     r2 = np.linspace(0, reach, 200)[1:] ** 2
@@ -206,12 +207,12 @@ def nearest_polynomial(distortion: FloatArray, reach: float) -> FloatArray:
 
 
 def undistorted(cameras: Cameras, undistortions: list[Undistortion | None]) -> Cameras:
-    """The pinhole cameras `[N]` of the straightened photos; the cameras given are not changed."""
+    """The pinhole cameras `[N]` of the undistorted photos; the arguments are not changed."""
     K = cameras.get_intrinsics_matrices().double()
     for i, undistortion in enumerate(undistortions):
         if undistortion is not None:
             K[i] = torch.from_numpy(undistortion.new_K)
-            K[i, :2, 2] += 0.5  # OpenCV's pixel centres are whole numbers, ours are at +0.5
+            K[i, :2, 2] += 0.5  # OpenCV's pixel centres are at integers, ours at +0.5
     K = K.to(cameras.fx.dtype)
     return Cameras(
         camera_to_worlds=cameras.camera_to_worlds,

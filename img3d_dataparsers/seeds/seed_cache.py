@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps points that took a while to make: in a file beside the photos, else in the user's cache."""
+"""Caching of seed points, in a file beside the photos or in the user's cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from img3d_base.atomic_files import save_arrays
-from img3d_base.console import CONSOLE
+from img3d_base.console import print_line
 from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import load_npz
 from img3d_base.text_links import followed
@@ -19,16 +19,16 @@ from img3d_dataparsers.posed_photos import SeedPoints
 from img3d_dataparsers.usable_photos import UsablePhoto
 
 MAX_BYTES = 1 << 29
-"""Of positions, or of colours: a thousand times those of an ordinary set of photos."""
+"""Largest array in a cache file: a thousand times that of an ordinary data set."""
 
 
 def fingerprint(folder: Path, photos: Sequence[UsablePhoto], recipe: str) -> str:
-    """Stands for photos (as files, so that nothing is read), their masks and cameras, and what is made of them.
+    """A hash of photos and masks (by file size and time, without reading them), their cameras, and the recipe.
 
     Args:
-        folder: what the photos' paths count from, so that a data set may move.
-        photos: in order.
-        recipe: what is made of them.
+        folder: The folder that paths are taken relative to, so that a data set may be moved.
+        photos: The photos, in order.
+        recipe: Identifies how points are made.
     """
     digest = hashlib.sha256(recipe.encode())
     for photo in photos:
@@ -40,12 +40,12 @@ def fingerprint(folder: Path, photos: Sequence[UsablePhoto], recipe: str) -> str
 
 
 def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]) -> SeedPoints:
-    """The points that were kept under `key`, else those that `make` makes, which are then kept.
+    """Returns the points cached under `key`, or makes and caches them.
 
     Args:
-        places: folders to keep them in; the first that can be written.
-        key: stands for all that the points depend on; part of the file's name.
-        make: makes the points.
+        places: Folders for the cache file; it is written to the first that is writable.
+        key: A hash of everything that the points depend on; part of the file's name.
+        make: Makes the points.
     """
     name = f"seed_points-{key}.npz"
     paths = [place / name for place in places]
@@ -54,9 +54,9 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
             try:
                 points = _read(path)
             except InputError as error:
-                warn(f"{error}; its points are made anew")
+                warn(f"{error}; the seed points are made again")
                 continue
-            CONSOLE.print(f"Seed points: {len(points[0]):,} from the cache {path}", markup=False, soft_wrap=True)
+            print_line(f"Seed points: {len(points[0]):,} from the cache {path}")
             return points
     points = make()
     for path in paths:
@@ -64,7 +64,7 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
             save_arrays(path, xyz=points[0], rgb=points[1])
         except OSError:
             continue
-        CONSOLE.print(f"Seed points: {len(points[0]):,}, kept in {path}", markup=False, soft_wrap=True)
+        print_line(f"Seed points: {len(points[0]):,}, kept in {path}")
         return points
     warn(f"the seed points could not be kept in {' or '.join(map(str, places))}: read-only or full")
     return points
@@ -75,5 +75,5 @@ def _read(path: Path) -> SeedPoints:
     xyz, rgb = arrays["xyz"], arrays["rgb"]
     kinds, shape = (xyz.dtype, rgb.dtype), (len(rgb) if rgb.ndim else 0, 3)
     if kinds != (np.float64, np.uint8) or xyz.shape != shape or rgb.shape != shape or not np.isfinite(xyz).all():
-        raise InputError(f"{path} holds no points and colours")
+        raise InputError(f"{path} does not hold points and colours")
     return xyz, rgb

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sparse 3D points from photos whose cameras are known: features matched between photos, where their rays meet.
-
-With the cameras known, what remains after matching is linear algebra.
-"""
+"""Triangulation of sparse 3D points from features matched between photos with known cameras."""
 
 from __future__ import annotations
 
@@ -20,47 +17,47 @@ from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 from img3d_dataparsers.sfm.sift import Features, IntArray, find_features, match
 
 RECIPE = 2
-"""To be counted up with every change below that changes the points: points kept from before are then made anew."""
+"""Version number: increase it with every change that affects the points, to invalidate cached ones."""
 IMAGE_SIZE = 800
-"""Longest side in pixels of the photos that features are looked for in; all distances in pixels are at this size."""
+"""Longest side in pixels of the photos in which features are detected; distances in pixels refer to this size."""
 MAX_PHOTOS = 200
-"""Evenly chosen of larger sets: seeds need not come from every photo, and time and memory stay bounded."""
+"""Largest number of photos used, evenly chosen, to bound time and memory: not every photo is needed for seeds."""
 MAX_FEATURES = 4096
-"""Per photo."""
+"""Largest number of features per photo."""
 NEIGHBOURS = 12
-"""Photos that each photo is matched with; farther ones join through the tracks."""
+"""Number of photos that each photo is matched with; farther ones are connected through the tracks."""
 MAX_VIEWING_ANGLE = 60.0
-"""Degrees between two photos' viewing directions, beyond which SIFT finds no matches."""
+"""Largest angle in degrees between two photos' viewing directions at which SIFT finds matches."""
 MAX_RATIO = 0.85
-"""Of Lowe's ratio test; laxer than the usual 0.8: the known cameras sort out wrong matches."""
+"""Threshold of Lowe's ratio test; laxer than the usual 0.8, because the known cameras reject wrong matches."""
 MAX_EPIPOLAR_ERROR = 3.0
-"""Pixels (Sampson's first-order distance) of a match."""
+"""Largest epipolar error of a match in pixels (Sampson distance)."""
 MAX_REPROJECTION_ERROR = 2.0
-"""Pixels between a point's projection and the feature."""
+"""Largest distance in pixels between a point's projection and the feature."""
 MIN_ANGLE = 1.5
-"""Degrees between the rays of a point: below, its depth is mostly noise."""
+"""Smallest angle in degrees between the rays of a point: below it, the depth is mostly noise."""
 NEAREST = 1e-6
 """Depth, in camera distances, below which a point counts as behind the camera."""
 ENOUGH_POINTS = 500
-"""With fewer from three photos each, points that only two photos see count as well."""
+"""If fewer points are seen by three photos, points that only two photos see are used too."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Which photo saw which point where; sorted by point."""
+    """Observations of points in photos, sorted by point."""
 
     point: IntArray
-    """`[O]`."""
+    """Index of the point, `[O]`."""
     photo: IntArray
-    """`[O]`."""
+    """Index of the photo, `[O]`."""
     xy: FloatArray
-    """`[O, 2]`, pixel centres at +0.5."""
+    """Position in the photo, `[O, 2]`, pixel centres at +0.5."""
     rgb: npt.NDArray[np.uint8]
-    """`[O, 3]`."""
+    """Colour in the photo, `[O, 3]`."""
 
     @property
     def starts(self) -> IntArray:
-        """Where each point's observations begin, `[P]`."""
+        """Index of each point's first observation, `[P]`."""
         return np.flatnonzero(np.diff(self.point, prepend=-1))
 
     def sums(self, values: FloatArray) -> FloatArray:
@@ -68,7 +65,8 @@ class Observations:
         return np.add.reduceat(values, self.starts, axis=0)
 
     def only(self, keep: npt.NDArray[np.bool_], min_views: int) -> Observations:
-        """Those marked in `keep` `[O]`, of points that at least `min_views` photos still see; points are renumbered."""
+        """The observations marked in `keep` `[O]` whose points at least `min_views` photos still see; points are
+        renumbered."""
         point, photo = self.point[keep], self.photo[keep]
         views = np.bincount(np.unique(np.stack([point, photo]), axis=1)[0], minlength=1)
         often = views[point] >= min_views
@@ -78,16 +76,15 @@ class Observations:
 
 
 def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> SeedPoints:
-    """Triangulates what is recognisable in at least three of the photos (two, if that leaves hardly any point).
+    """Triangulates features that are matched in at least three of the photos (two, if that gives too few points).
 
     Args:
-        photos: read at IMAGE_SIZE; at most MAX_PHOTOS of them are used. What their masks leave out yields no points.
-            Their cameras give the intrinsics.
+        photos: The photos at IMAGE_SIZE, with masks and intrinsics; at most MAX_PHOTOS of them are used.
         camera_to_worlds: `[N, 4, 4]` of the photos, OpenGL camera axes, in double precision.
 
     Returns:
-        Points in the world of `camera_to_worlds`, each within MAX_REPROJECTION_ERROR of the features it was made of,
-        and their mean colours. None at all if the photos have nothing in common.
+        Points in the world of `camera_to_worlds`, each within MAX_REPROJECTION_ERROR of its features, and their mean
+        colours. They are empty if the photos have nothing in common.
     """
     chosen = np.linspace(0, len(photos) - 1, min(len(photos), MAX_PHOTOS)).round().astype(np.int64)
     features = in_threads(
@@ -97,7 +94,7 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
     )
     K = photos.cameras.get_intrinsics_matrices().double().numpy()[chosen]
     camera_to_worlds = camera_to_worlds[chosen]
-    # Around the origin and of unit size, so that the numbers below have one scale whatever the data's is.
+    # Normalised to the origin and unit size, so that the thresholds do not depend on the data's scale.
     origins = camera_to_worlds[:, :3, 3]
     centre = origins.mean(axis=0)
     scale = np.abs(origins - centre).max() or 1.0
@@ -123,7 +120,7 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
 
 
 def pairs_to_match(camera_to_worlds: FloatArray) -> list[tuple[int, int]]:
-    """The pairs of photos that the cameras say see the same: each with its nearest that look roughly the same way."""
+    """Pairs of photos that probably overlap: each photo with the nearest ones that look in a similar direction."""
     origins, backward = camera_to_worlds[:, :3, 3], camera_to_worlds[:, :3, 2]
     distance = np.linalg.norm(origins[:, None] - origins, axis=-1)
     distance[backward @ backward.T < np.cos(np.radians(MAX_VIEWING_ANGLE))] = np.inf
@@ -137,7 +134,7 @@ def pairs_to_match(camera_to_worlds: FloatArray) -> list[tuple[int, int]]:
 
 def _world_to_cameras(camera_to_worlds: FloatArray, centre: FloatArray, scale: float) -> FloatArray:
     """`[N, 3, 4]` with OpenCV camera axes, for the world moved by -centre and then scaled by 1/scale."""
-    # The nearest rotation: those of data sets are rounded to a few digits.
+    # Orthonormalised, as data sets round their rotations to a few digits.
     u, _, vh = np.linalg.svd(camera_to_worlds[:, :3, :3] * [1.0, -1.0, -1.0])
     rotations = np.asarray(np.swapaxes(u @ vh, 1, 2), dtype=np.float64)
     origins = (camera_to_worlds[:, :3, 3] - centre) / scale
@@ -159,17 +156,17 @@ def fundamental_matrix(K: FloatArray, world_to_cameras: FloatArray) -> FloatArra
 
 
 def epipolar_errors(first: FloatArray, second: FloatArray, F: FloatArray) -> FloatArray:
-    """How far, to first order, matches `[M, 2]` and `[M, 2]` are from any one point, in pixels `[M]` (Sampson)."""
+    """Sampson distances of matches `[M, 2]` and `[M, 2]` in pixels, `[M]`; NaN if undefined."""
     x1 = np.concatenate([first, np.ones((len(first), 1))], axis=1)
     x2 = np.concatenate([second, np.ones((len(second), 1))], axis=1)
     line2, line1 = x1 @ F.T, x2 @ F
     slope = np.sqrt((line2[:, :2] ** 2).sum(axis=1) + (line1[:, :2] ** 2).sum(axis=1))
-    # Two photos from the same place have no epipolar lines: their matches say nothing about depth.
+    # Two photos from the same position have no epipolar lines: their matches do not determine depth.
     return np.abs((x2 * line2).sum(axis=1)) / np.where(slope > 0, slope, np.nan)
 
 
 def link(features: Sequence[Features], pairs: Sequence[tuple[int, int]], matches: Sequence[IntArray]) -> Observations:
-    """Joins the matches of all pairs of photos to one track for each point."""
+    """Joins the matches of all pairs of photos into tracks, one for each point."""
     counts = [len(feature.xy) for feature in features]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     linked = [matched + offsets[list(pair)] for pair, matched in zip(pairs, matches, strict=True)]
@@ -187,17 +184,17 @@ def link(features: Sequence[Features], pairs: Sequence[tuple[int, int]], matches
 
 
 def meet(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray, min_views: int) -> SeedPoints:
-    """Where the rays of each track meet, without the observations and tracks that do not fit.
+    """Triangulates each track, and removes outlier observations and tracks.
 
     Args:
-        tracks: features that look the same.
+        tracks: The tracks of matched features.
         K: `[N, 3, 3]`.
-        world_to_cameras: `[N, 3, 4]`, OpenCV axes; distances around 1.
-        min_views: photos that have to agree on a point.
+        world_to_cameras: `[N, 3, 4]`, OpenCV axes; in a world of about unit size.
+        min_views: Number of photos that must agree on a point.
     """
     everything = np.ones(len(tracks.point), dtype=np.bool_)
     tracks = tracks.only(everything, min_views)
-    # The worst go first: a wrong match pulls its point away from the right ones.
+    # The worst outliers are removed first: a wrong match pulls its point away from the right ones.
     for tolerance in (8 * MAX_REPROJECTION_ERROR, 3 * MAX_REPROJECTION_ERROR, MAX_REPROJECTION_ERROR):
         if len(tracks.point) > 0:
             residuals, _ = project(nearest_points(tracks, K, world_to_cameras), tracks, K, world_to_cameras)
@@ -213,16 +210,16 @@ def meet(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray, min_
 
 
 def nearest_points(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray) -> FloatArray:
-    """The points `[P, 3]` whose projections are nearest to the features, outliers (beyond some pixels) counting less.
+    """Points `[P, 3]` that minimise the reprojection error, robustly.
 
-    Starts from the point nearest to the rays, then Gauss-Newton on Cauchy-weighted pixels.
+    Starts from the point nearest to the rays, then runs Gauss-Newton with Cauchy weights.
     """
     origins, directions = _rays(tracks, K, world_to_cameras)
     across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
     xyz = _solve(tracks.sums(across), tracks.sums(np.einsum("oij,oj->oi", across, origins)))
     for _ in range(5):
         residuals, jacobians = project(xyz, tracks, K, world_to_cameras)
-        residuals = np.where(np.isfinite(residuals), residuals, 0.0)  # these have no derivatives either
+        residuals = np.where(np.isfinite(residuals), residuals, 0.0)  # their derivatives are 0 too
         weighted = np.swapaxes(jacobians, 1, 2) / (1 + (residuals**2).sum(axis=1))[:, None, None]
         step = _solve(tracks.sums(weighted @ jacobians), tracks.sums((weighted @ residuals[..., None])[..., 0]))
         xyz = xyz - step
@@ -232,7 +229,7 @@ def nearest_points(tracks: Observations, K: FloatArray, world_to_cameras: FloatA
 def project(
     xyz: FloatArray, tracks: Observations, K: FloatArray, world_to_cameras: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Projections minus features in pixels, `[O, 2]`, and their derivatives by the points, `[O, 2, 3]`.
+    """Projections minus features in pixels, `[O, 2]`, and their derivatives with respect to the points, `[O, 2, 3]`.
 
     Residuals of points behind their camera are infinite.
     """
@@ -248,13 +245,13 @@ def project(
 
 
 def _solve(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Solves `[P, 3, 3] x = [P, 3]`; what the matrix leaves open (rays that are parallel) stays near 0."""
+    """Solves `[P, 3, 3] x = [P, 3]`; undetermined components (parallel rays) stay near 0."""
     ridge = 1e-12 * np.trace(matrices, axis1=1, axis2=2)[:, None, None] + 1e-30
     return np.linalg.solve(matrices + ridge * np.eye(3), vectors[..., None])[..., 0]
 
 
 def _angles(tracks: Observations, K: FloatArray, world_to_cameras: FloatArray) -> FloatArray:
-    """The widest angle between the first ray of each point and another of it, in degrees, `[P]`."""
+    """The largest angle between a point's first ray and its other rays, in degrees, `[P]`."""
     _, directions = _rays(tracks, K, world_to_cameras)
     cosines = (directions * directions[tracks.starts][tracks.point]).sum(axis=1)
     return np.degrees(np.arccos(np.minimum.reduceat(cosines, tracks.starts).clip(-1, 1)))

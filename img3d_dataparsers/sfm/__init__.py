@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Structure from motion: where plain photos were taken from, with what lens, and the points they share."""
+"""Structure from motion: camera poses, intrinsics and 3D points from photos alone."""

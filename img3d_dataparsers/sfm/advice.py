@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures of a reconstruction mean: whether each of them is good, and what to photograph next."""
+"""Grading the figures of a reconstruction, and advice on what to photograph next."""
 
 from __future__ import annotations
 
@@ -7,44 +7,42 @@ from dataclasses import dataclass
 from typing import Literal
 
 from img3d_base.errors import counted, some_names
+from img3d_dataparsers.sfm.matching import FEATURE_SIZE
 from img3d_dataparsers.sfm.report import BLURRED_OR_PLAIN, Report
 
 Grade = Literal["good", "fair", "poor"]
 
-FEATURE_SIZE = 1600
-"""Pixels of the photos' longest side that errors are judged at: features are looked for in photos of at most that."""
 PHOTOS = (20, 8)
 POINTS = (100, 50)
 PHOTOS_OF_POINT = (3.0, 2.5)
 PARALLAX = (5.0, 3.0)
 COVERAGE = (0.6, 0.3)
-"""From which on each figure is good, and from which on it is fair. Sets that train well had 200 points and more in each
-photo, points that 3.4 photos and more see, at 12 degrees and more (a flower from in front: 4), and 50 % and more of the
-photos' area covered."""
+"""For each figure, the thresholds of "good" and "fair". Data sets that train well had at least 200 points per photo,
+3.4 photos per point, a parallax of 12 degrees (a flower from the front: 4), and a coverage of 50 %."""
 ERROR = (0.8, 1.2)
-"""Pixels of reprojection error up to which it is good, and up to which it is fair."""
+"""Largest reprojection errors in pixels (at `FEATURE_SIZE`) that are "good" and "fair"."""
 REGISTERED = 0.9
-"""Share of the photos from which on it is fair."""
+"""Share of registered photos from which on registration is "fair"."""
 GAP = 60.0
-"""Degrees around a subject without a photo, from which on it is worth a word."""
+"""Smallest gap in degrees around a subject that is reported."""
 HEIGHTS = 10.0
-"""Degrees between the lowest and the highest photos, below which they all show the same side."""
+"""Smallest difference in degrees between the lowest and the highest photos that counts as different heights."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A figure and what it means."""
+    """A figure with its grade and advice."""
 
     name: str
     value: str
     grade: Grade | None
-    """None if it is neither good nor bad."""
+    """None if the figure is not graded."""
     advice: str = ""
-    """What to do about it, a sentence; empty if nothing."""
+    """What to do about it, as a sentence; empty if nothing."""
 
 
 def findings(report: Report) -> list[Finding]:
-    """What a reconstruction's figures mean, in the order in which people want to know."""
+    """All figures of a reconstruction with their grades, in the order of presentation."""
     return [
         _photos(report),
         registration(report),
@@ -58,7 +56,7 @@ def findings(report: Report) -> list[Finding]:
 
 
 def next_steps(report: Report) -> list[str]:
-    """What to do, the most important first; empty if the photos are as they should be."""
+    """Advice, the most important first; empty if all figures are good."""
     grades: list[Grade | None] = ["poor", "fair", "good", None]
     by_importance = sorted(findings(report), key=lambda finding: grades.index(finding.grade))
     return [finding.advice for finding in by_importance if finding.advice]
@@ -71,14 +69,14 @@ def _grade(value: float, good: float, fair: float) -> Grade:
 def _photos(report: Report) -> Finding:
     total = report.registered + len(report.unregistered)
     grade = _grade(total, *PHOTOS)
-    advice = "" if grade == "good" else f"Take more photos: {total} are few, {PHOTOS[0]} or more are better."
+    advice = "" if grade == "good" else f"Take more photos: {total} are few; {PHOTOS[0]} or more are better."
     found = total + len(report.left_out)
     value = f"{found}, {total} of them usable" if report.left_out else f"{found}"
     return Finding("Photos found", value, grade, advice)
 
 
 def registration(report: Report) -> Finding:
-    """Which photos have a pose, and what to do about the others."""
+    """The finding about photos with and without a pose."""
     total = report.registered + len(report.unregistered)
     share = report.registered / total
     value = f"{report.registered} of {total} ({share:.0%}), by {counted(report.cameras, 'camera')}"
@@ -107,14 +105,12 @@ def _them(names: list[str]) -> str:
 def _points(report: Report) -> Finding:
     grade = _grade(report.points_per_photo, *POINTS)
     advice = (
-        "The photos show little that can be recognised: take sharp photos in good light, and put something with a "
+        "The photos show little recognisable detail: take sharp photos in good light, and put something with a "
         "pattern (a newspaper) beside a plain subject."
     )
     value = f"{report.points:,}; {report.points_per_photo:.0f} in a photo (median)"
     if report.weakest and grade == "good":
-        return Finding(
-            "Points", value, "fair", f"{some_names(report.weakest)}: few points there; take more photos near by."
-        )
+        return Finding("Points", value, "fair", f"{some_names(report.weakest)}: few points; take more photos nearby.")
     return Finding("Points", value, grade, "" if grade == "good" else advice)
 
 
@@ -127,7 +123,7 @@ def _overlap(report: Report) -> Finding:
 
 def _parallax(report: Report) -> Finding:
     grade = _grade(report.parallax, *PARALLAX)
-    advice = "Distances are uncertain: move further to the side from photo to photo, or closer to the subject."
+    advice = "Depth is uncertain: move further to the side from photo to photo, or closer to the subject."
     value = f"a point is seen from directions {report.parallax:.0f} degrees apart (median)"
     return Finding("Parallax", value, grade, "" if grade == "good" else advice)
 
@@ -146,7 +142,7 @@ def _coverage(report: Report) -> Finding:
         f"{1 - report.coverage:.0%} of the photos' area is too plain for points: harmless around the subject (sky, "
         "walls, a plain table), but if it is the subject, go closer and light it from the side."
     )
-    value = f"{report.coverage:.0%} of the photos' area has points near by"
+    value = f"{report.coverage:.0%} of the photos' area has points nearby"
     return Finding("Coverage", value, grade, "" if grade == "good" else advice)
 
 
@@ -158,13 +154,13 @@ def _sides(report: Report) -> list[Finding]:
     gap = Finding("Around the subject", value, "good")
     if views.gap >= GAP:
         advice = (
-            f"No photo looks from between {views.before} and {views.after} ({views.gap:.0f} degrees): what shows only "
-            "from there stays unknown; if you can walk there, go on around."
+            f"There is no photo from between {views.before} and {views.after} ({views.gap:.0f} degrees): what is "
+            "visible only from there stays unknown; if you can walk there, take photos there too."
         )
         gap = Finding(gap.name, value, "fair", advice)
     value = f"{views.lowest:.0f} to {views.highest:.0f} degrees"
     height = Finding("From above", value, "good")
     if views.highest - views.lowest < HEIGHTS:
-        advice = "All photos look from about the same height: add a round from higher up, and one from lower down."
+        advice = "All photos are from about the same height: add a round from higher up, and one from lower down."
         height = Finding(height.name, value, "fair", advice)
     return [gap, height]

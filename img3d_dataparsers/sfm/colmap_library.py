@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycolmap, without the handler that its logging library (glog) installs: it answers SIGTERM with a C++ stack."""
+"""pycolmap without the SIGTERM handler of its logging library (glog), which prints a C++ stack trace."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metric scale of a reconstruction, and where north is in it, from the GPS positions of its photos."""
+"""Metric scale and north direction of a reconstruction from the GPS positions of its photos."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from img3d_dataparsers.sfm.photo_sensors import GeoPosition
 ComplexArray = npt.NDArray[np.complex128]
 
 MIN_ERROR = 0.5
-"""Metres that GPS positions are off at least, from photo to photo, however well they happen to fit."""
+"""Smallest error in metres assumed for GPS positions, however well they happen to fit."""
 MAX_SCALE_ERROR = 0.1
-"""Standard deviation of the scale up to which it is worth something."""
+"""Largest relative standard deviation of a usable scale."""
 MIN_POSITIONS = 4
-"""Different ones; of three, only one more than the scale needs, none can be told to be wrong."""
+"""Fewest different positions: with three, only one more than the scale needs, a wrong one could not be detected."""
 ITERATIONS = 50
-"""Of reweighting, in which positions that are far off lose their say."""
+"""Iterations of reweighted least squares, which reduces the weight of outliers."""
 
 
 @dataclass(frozen=True)
 class GeoScale:
-    """How a reconstruction lies on Earth."""
+    """The georeference of a reconstruction."""
 
     metres_per_unit: float
     relative_error: float
-    """Standard deviation of the scale, as a share of it."""
+    """Relative standard deviation of the scale."""
     turn: float
-    """Radians, counter-clockwise, that bring x east and y north."""
+    """Counter-clockwise rotation in radians that brings x east and y north."""
     photos: int
-    """How many told."""
+    """Number of photos with a GPS position."""
     latitude: float
-    """Of the reconstruction's origin."""
+    """Latitude of the reconstruction's origin in degrees."""
     longitude: float
-    """Of the reconstruction's origin."""
+    """Longitude of the reconstruction's origin in degrees."""
 
 
 def geo_scale(centres: FloatArray, positions: Sequence[GeoPosition | None]) -> GeoScale | None:
-    """Scale and north, by the least squares of horizontal positions.
+    """Scale and north direction by robust least squares on horizontal positions.
 
     Args:
-        centres: of the cameras, `[N, 3]`, z up.
-        positions: where the photos say that they were taken.
+        centres: Camera centres `[N, 3]`, z up.
+        positions: GPS positions of the photos.
 
     Returns:
-        None where the positions are too few, or too close together for how well they fit.
+        None if there are too few positions, or they are too close together for their errors.
     """
     known = [i for i, position in enumerate(positions) if position is not None]
     places = [position for position in positions if position is not None]
@@ -60,7 +60,7 @@ def geo_scale(centres: FloatArray, positions: Sequence[GeoPosition | None]) -> G
     on_earth = pycolmap.GPSTransform().ellipsoid_to_enu(
         np.array([[place.latitude, place.longitude, 0.0] for place in places]), latitude, longitude, 0.0
     )
-    # Complex numbers: multiplying by one turns and scales.
+    # As complex numbers: multiplying by one rotates and scales.
     here, there = (xy[:, 0] + 1j * xy[:, 1] for xy in (centres[known], on_earth))
     factor, shift, error = _fitted(here, there)
     if abs(factor) == 0:
@@ -86,11 +86,11 @@ _ANGLES = ("latitude", "longitude")
 
 
 def _fitted(here: ComplexArray, there: ComplexArray) -> tuple[complex, complex, float]:
-    """Factor and shift with `there = factor * here + shift`, and the error of a coordinate; outliers lose their say.
+    """Robust fit of `there = factor * here + shift`; also returns the standard deviation of a coordinate.
 
     Args:
-        here: complex `[N]`.
-        there: complex `[N]`.
+        here: Complex `[N]`.
+        there: Complex `[N]`.
     """
     weights = np.ones(len(here))
     factor, shift, error = 0j, 0j, 0.0

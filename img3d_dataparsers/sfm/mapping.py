@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From matches to cameras and points: COLMAP's mappers, then a bundle adjustment that also finds the principal point.
+"""From matches to cameras and points: COLMAP's mappers, then bundle adjustment that also finds the principal point.
 
-Runs in a process of its own (`python -m img3d_dataparsers.sfm.mapping WORK_FOLDER`): COLMAP's global mapper can't be
-interrupted from Python, ends the process when it fails, and writes a log of its own.
+Runs in a separate process (`python -m img3d_dataparsers.sfm.mapping WORK_FOLDER`), because COLMAP's global mapper
+cannot be interrupted from Python, terminates the process when it fails, and writes its own log.
 """
 
 from __future__ import annotations
@@ -21,33 +21,35 @@ from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_dataparsers.sfm.support import MIN_POINTS, NO_SUPPORT, is_homography, support_of
 
 MAPPERS = ("global", "incremental", "forward motion")
-"""In the order in which they are tried."""
+"""The mappers in the order in which they are tried."""
 SEED = 0
-"""Of COLMAP's random choices."""
+"""Seed of COLMAP's random generators."""
 OUTLIER, MAX_OUTLIER = 2e-3, 4.0
 """A feature with a larger reprojection error is an outlier: relative to the photo's longer side, and in pixels
 (COLMAP's value). A smaller limit would reject rolling-shutter photos."""
 MAX_REPROJECTION_ERROR = 1e-3
-"""Of a feature in the result, in the photo's longest sides: 2 pixels in 2000."""
+"""Largest reprojection error of a feature in the result, as a share of the photo's longest side: 2 pixels in 2000."""
 TRACKS_PER_PHOTO = 500
-"""The global mapper places photos by this many of the longest tracks. With all tracks it takes 3 times as long (150
-photos, 4096 features each) and gives the same cameras within 0.01 mm. The other points are triangulated afterwards."""
+"""Number of the longest tracks by which the global mapper places a photo. With all tracks it takes three times as long
+(150 photos, 4096 features each) for the same cameras within 0.01 mm. The other points are triangulated afterwards."""
 MANY_PHOTOS, NEARLY_ALL = 100, 0.95
-"""With so many photos, slower mappers are tried only if a smaller share than this is supported by points."""
+"""With more than so many photos, slower mappers are tried only if less than this share has supporting points."""
 MIN_ANGLE = 1.5
-"""Degrees between the rays of a point, as COLMAP's."""
+"""Smallest angle in degrees between the rays of a point, COLMAP's value."""
 MIN_MODEL_SIZE = 3
-"""Photos in a reconstruction."""
+"""Fewest photos in a reconstruction."""
 MAX_PRINCIPAL_POINT_ERROR = 5e-3
-"""Standard deviation, in the photo's longest sides, up to which the photos determine the principal point."""
+"""Largest standard deviation of a principal point that counts as determined, as a share of the photo's longest side."""
 MAX_PRINCIPAL_POINT_SHIFT = 0.1
-"""From the photo's centre, in its longest sides; photos that were cropped may have more, but then nobody can tell."""
-ENOUGH_FOR_COVARIANCE = 60
-"""The covariance of the intrinsics is computed from at most this many photos."""
+"""Largest plausible distance of the principal point from the photo's centre, as a share of its longest side. Cropped
+photos may exceed it, but that cannot be distinguished from an error."""
+MAX_COVARIANCE_PHOTOS = 60
+"""Largest number of photos from which the covariance of the intrinsics is computed."""
 
 
 def main(work: Path) -> None:
-    """Reconstructs `work/database.db` and leaves the best model in `work/model`, and its name in `work/mapper`."""
+    """Reconstructs `work/database.db`; writes the best model, and its mapper's name in a file `mapper`, to
+    `work/model`."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     pycolmap.set_random_seed(SEED)
     database_path = work / "database.db"
@@ -92,14 +94,14 @@ def _say(stage: str) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process when its parent was killed and could not end it."""
+    """Ends this process if its parent was killed."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def _global(database_path: Path, images: Path, output: Path) -> dict[int, pycolmap.Reconstruction]:
-    """GLOMAP (Pan et al. 2024)."""
+    """Runs GLOMAP (Pan et al. 2024)."""
     options = pycolmap.GlobalPipelineOptions()
     options.random_seed = SEED
     options.min_model_size = MIN_MODEL_SIZE
@@ -108,12 +110,12 @@ def _global(database_path: Path, images: Path, output: Path) -> dict[int, pycolm
 
 
 def _incremental(database_path: Path, images: Path, output: Path) -> dict[int, pycolmap.Reconstruction]:
-    """COLMAP's own (Schönberger and Frahm 2016)."""
+    """Runs COLMAP's incremental mapper (Schönberger and Frahm 2016)."""
     return _incremental_mapping("incremental mapper", database_path, images, output, _incremental_options())
 
 
 def _forward_motion(database_path: Path, images: Path, output: Path) -> dict[int, pycolmap.Reconstruction]:
-    """The same for cameras that move along their view or hardly at all, where COLMAP's defaults refuse to start."""
+    """Runs the incremental mapper for cameras that move forward or hardly at all, which COLMAP's defaults reject."""
     options = _incremental_options()
     options.mapper.init_max_forward_motion = 1.0
     options.mapper.init_min_tri_angle = 4.0
@@ -138,9 +140,9 @@ def _incremental_options() -> pycolmap.IncrementalPipelineOptions:
 
 
 def refine(model: pycolmap.Reconstruction) -> None:
-    """Bundle adjustment with all intrinsics that the photos determine; points that do not fit are dropped.
+    """Bundle adjustment of all intrinsics that the photos determine; outlier points are removed.
 
-    Left at the centre, a principal point that is 0.5 % off turns all cameras by 0.5 degrees (fountain-P11).
+    A principal point fixed at the centre, 0.5 % off, would rotate all cameras by 0.5 degrees (fountain-P11).
     """
     for camera in model.cameras.values():
         _free_distortion(camera)
@@ -156,7 +158,7 @@ def refine(model: pycolmap.Reconstruction) -> None:
 
 
 def leave_out_unsupported(model: pycolmap.Reconstruction) -> None:
-    """Takes out photos that see hardly any point: their poses are guesses."""
+    """Deregisters photos that see hardly any points: their poses are unreliable."""
     points_per_photo = support_of(model).points_per_photo
     observations = pycolmap.ObservationManager(model)
     for image_id, num_points in points_per_photo.items():
@@ -173,21 +175,22 @@ def _drop(model: pycolmap.Reconstruction, max_error: float) -> None:
 
 
 def _free_distortion(camera: pycolmap.Camera) -> None:
-    """Two coefficients instead of one. Not COLMAP's OPENCV: its tangential ones take the principal point's part."""
+    """Frees a second coefficient. Not COLMAP's OPENCV model: its tangential coefficients compensate the principal
+    point."""
     f, x, y, k = camera.params
     camera.model = pycolmap.CameraModelId.RADIAL
     camera.params = [f, x, y, k, 0.0]
 
 
 def _adjust(model: pycolmap.Reconstruction, constant: list[int]) -> dict[int, float]:
-    """Bundle adjustment, twice, because points are dropped in between.
+    """Runs bundle adjustment twice, removing outlier points after each run.
 
     Args:
-        model: the reconstruction.
-        constant: cameras that keep the intrinsics they have.
+        model: The reconstruction.
+        constant: Ids of cameras whose intrinsics are kept constant.
 
     Returns:
-        for each camera the standard deviation of its principal point in pixels, as far as it could be told.
+        For each camera the standard deviation of its principal point in pixels, if it could be computed.
     """
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_principal_point = True
@@ -211,16 +214,16 @@ def _problem(
         config.add_image(image_id)
     for camera_id in constant:
         config.set_constant_cam_intrinsics(camera_id)
-    # Not by two cameras: COLMAP's covariances are then meaningless (4.2.1).
+    # Not TWO_CAMS_FROM_WORLD, with which COLMAP's covariances are meaningless (4.2.1).
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.THREE_POINTS)
     return config
 
 
 def _deviations(model: pycolmap.Reconstruction, options: pycolmap.BundleAdjustmentOptions) -> dict[int, float]:
-    """Standard deviations of the principal points in pixels, from some of the photos if they are many."""
-    some = pycolmap.Reconstruction(model)  # a copy: without the other photos, cameras and points move
+    """Standard deviations of the principal points in pixels, from a subset of the photos if there are many."""
+    some = pycolmap.Reconstruction(model)  # a copy: adjusting a subset of the photos changes cameras and points
     adjuster = pycolmap.create_default_ceres_bundle_adjuster(
-        options, _problem(some, constant=[], at_most=ENOUGH_FOR_COVARIANCE), some
+        options, _problem(some, constant=[], at_most=MAX_COVARIANCE_PHOTOS), some
     )
     adjuster.solve()
     covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), some, adjuster)

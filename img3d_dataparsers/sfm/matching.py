@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fills a COLMAP database with what photos have in common; whatever is in it already is kept, so a run can go on."""
+"""Filling a COLMAP database with features and matches. Existing entries are kept, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ from img3d_dataparsers.sfm.support import is_homography
 from img3d_pictures.reading import read_mask, read_photo
 
 FEATURE_SIZE = 1600
-"""Longest side in pixels of the photos that features are looked for in."""
+"""Longest side in pixels of the photos in which features are detected."""
 MAX_FEATURES, FEW_PHOTOS, MAX_FEATURES_OF_FEW = 4096, 25, 8192
-"""Features of each photo: twice as many where the photos are few, and every one of them counts."""
+"""Largest number of features per photo: with at most FEW_PHOTOS photos, twice as many, as every one counts."""
 MAX_FEATURE_BYTES = 1 << 26
-"""Of a kept photo's descriptors: 16 times what they are."""
+"""Largest array in a file of cached features: 16 times the actual size."""
 MAX_RATIO = 0.8
-"""Of Lowe's ratio test."""
+"""Threshold of Lowe's ratio test."""
 IN_COMMON = 30
-"""Features that two photos of the same place share."""
+"""Fewest matches of two photos that count as showing the same place."""
 MIN_MATCHES = 15
-"""Of two photos, below which COLMAP does not consider them either."""
+"""Fewest matches of a pair of photos that is verified; COLMAP's default."""
 MAX_TRIALS = 1500
-"""Of RANSAC. COLMAP's 10,000 take six times as long for the same inliers, except in pairs that hardly overlap."""
+"""Iterations of RANSAC. COLMAP's 10,000 take six times as long for the same inliers, except for pairs that hardly
+overlap."""
 GUESSED_FOCAL_LENGTH = 1.2
-"""In longest sides, where EXIF says nothing: COLMAP's guess, 45 degrees."""
+"""Initial focal length in longest sides if EXIF has none: COLMAP's default, 45 degrees."""
 SIMPLE_RADIAL = "SIMPLE_RADIAL"
-"""The camera to start with: focal length, centre and one distortion coefficient. The mapping frees the rest."""
+"""The initial camera model: focal length, principal point and one distortion coefficient. The mapping frees more."""
 
 
 def features_of(photo_set: PhotoSet, folder: Path) -> list[Features]:
-    """Features of every photo, in the pixels of the upright photo at full size.
+    """Features of every photo, in pixels of the upright photo at full size.
 
     Args:
-        photo_set: the photos.
-        folder: keeps the features of each photo, and gives those that it holds.
+        photo_set: The photos.
+        folder: Folder in which features are cached.
     """
     folder.mkdir(parents=True, exist_ok=True)
     max_features = MAX_FEATURES_OF_FEW if len(photo_set.photos) <= FEW_PHOTOS else MAX_FEATURES
@@ -69,7 +70,7 @@ def features_of(photo_set: PhotoSet, folder: Path) -> list[Features]:
 def _read_features(path: Path) -> Features | None:
     try:
         arrays = load_npz(path, ("xy", "descriptors", "rgb"), MAX_FEATURE_BYTES)
-    except InputError:  # none yet, or damaged
+    except InputError:  # not cached yet, or damaged
         return None
     xy, descriptors, rgb = arrays["xy"], arrays["descriptors"], arrays["rgb"]
     shapes, kinds = (xy.shape, descriptors.shape, rgb.shape), (xy.dtype, descriptors.dtype, rgb.dtype)
@@ -80,7 +81,7 @@ def _read_features(path: Path) -> Features | None:
 
 
 def features_of_photo(photo: Photo, max_features: int) -> Features:
-    """Features of one photo, none under its mask's black, in the pixels of the upright photo at full size."""
+    """Features of one photo, only where its mask is white, in pixels of the upright photo at full size."""
     scale = min(1.0, FEATURE_SIZE / max(photo.size))
     width, height = (round(scale * side) for side in photo.upright_size)
     image = read_photo(photo.path, width, height, upright=True)
@@ -90,7 +91,7 @@ def features_of_photo(photo: Photo, max_features: int) -> Features:
 
 
 def write_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Features]) -> None:
-    """Writes cameras, photos and keypoints, in one transaction, unless they are there."""
+    """Writes cameras, photos and keypoints in one transaction, unless they are in the database already."""
     with opened(database_path) as database:
         if database.num_images() == len(photo_set.photos):
             return
@@ -118,7 +119,7 @@ def _write_camera(database: pycolmap.Database, photo: Photo) -> tuple[int, int]:
 
 
 def camera_of(photo: Photo) -> pycolmap.Camera:
-    """The camera of a photo as far as it is known beforehand."""
+    """The initial camera of a photo."""
     focal_length = photo.focal_length or GUESSED_FOCAL_LENGTH * max(photo.size)
     camera = pycolmap.Camera.create_from_model_name(0, SIMPLE_RADIAL, focal_length, *photo.sensor_size)
     camera.has_prior_focal_length = photo.focal_length is not None
@@ -126,7 +127,7 @@ def camera_of(photo: Photo) -> pycolmap.Camera:
 
 
 def sensor_pixels(upright: FloatArray, photo: Photo) -> FloatArray:
-    """Pixels `[N, 2]` of the upright photo as pixels of the sensor's picture, for one camera to explain both."""
+    """Converts pixels `[N, 2]` of the upright photo to the sensor's orientation, so that photos can share a camera."""
     x, y = upright.T
     width, height = photo.upright_size
     for _ in range(photo.quarter_turns):  # each undone counter-clockwise
@@ -136,12 +137,12 @@ def sensor_pixels(upright: FloatArray, photo: Photo) -> FloatArray:
 
 
 def match_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Features]) -> None:
-    """Matches the photos that look alike and keeps the matches that one camera motion explains.
+    """Matches photos that may overlap, and verifies the matches geometrically.
 
     Args:
-        database_path: with the photos written; pairs that are in it are not matched again.
-        photo_set: the photos.
-        features: of the photos.
+        database_path: The database with the photos; pairs that are in it are not matched again.
+        photo_set: The photos.
+        features: The features of each photo.
     """
     pairs = pairs_to_match([of_photo.descriptors for of_photo in features])
     with opened(database_path) as database:
@@ -170,23 +171,23 @@ def match_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Fe
 
 @dataclass(frozen=True)
 class Pairs:
-    """What each two photos that were matched share."""
+    """The matched pairs of photos."""
 
     photos: npt.NDArray[np.int64]
     """Indices of the photos, `[P, 2]`."""
     shared: npt.NDArray[np.int64]
-    """How many features they share, `[P]`."""
+    """Number of verified matches, `[P]`."""
     is_homography: npt.NDArray[np.bool_]
-    """Whether they tell nothing of depth, `[P]`."""
+    """Whether a homography explains the matches, so that they do not determine depth, `[P]`."""
 
     @property
     def related(self) -> npt.NDArray[np.bool_]:
-        """Whether they show the same, `[P]`."""
+        """Whether they show the same place, `[P]`."""
         return self.shared >= IN_COMMON
 
 
 def pairs_in(database_path: Path) -> Pairs:
-    """What each two photos that were matched share."""
+    """Reads the matched pairs of photos."""
     with opened(database_path) as database:
         pair_ids, geometries = database.read_two_view_geometries()
     photos = [pycolmap.pair_id_to_image_pair(pair_id) for pair_id in pair_ids]
@@ -199,12 +200,12 @@ def pairs_in(database_path: Path) -> Pairs:
 
 @contextmanager
 def opened(database_path: Path) -> Iterator[pycolmap.Database]:
-    """An open database, closed at the end.
+    """Opens a database, and closes it at the end.
 
     Raises:
-        OSError: what SQLite says, such as "database or disk is full".
+        OSError: SQLite's errors, such as "database or disk is full".
     """
-    check_disk(database_path.parent)  # SQLite says no more than that it cannot open the file
+    check_disk(database_path.parent)  # SQLite would only report that it cannot open the file
     database = None
     try:
         database = pycolmap.Database.open(database_path)

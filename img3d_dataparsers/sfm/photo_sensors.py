@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sensors wrote into a photo's tags: where on Earth it was taken, and which way up the camera was held."""
+"""Sensor data in a photo's tags: GPS position, and the direction of gravity."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 from PIL import ExifTags, Image
 
 UpVector = tuple[float, float, float]
-"""Up in the axes of a camera's sensor (x right, y up, z back, of the stored picture); of length 1."""
+"""Unit vector that points up, in the axes of a camera's sensor (x right, y up, z backward in the stored picture)."""
 
 APPLE = b"Apple iOS\0"
 APPLE_HEADER = 14
-"""Bytes of Apple's MakerNote before its directory: its name, a version, the byte order."""
+"""Bytes of Apple's MakerNote before its directory: name, version, byte order."""
 APPLE_ACCELERATION = 8
-"""Tag in it: what the accelerometer measures, in units of g."""
+"""Its tag for the accelerometer's measurement in units of g."""
 SIGNED_FRACTION = 10
-"""TIFF's type of it."""
+"""TIFF's type of that tag."""
 RESTING = (0.8, 1.2)
-"""Units of g that an accelerometer measures while the phone is held still: then it is gravity."""
+"""Range in units of g that an accelerometer measures while the phone is held still, when it measures gravity."""
 MAX_GIMBAL_ROLL = 10.0
-"""Degrees; gimbals keep the horizon level, and other values follow no one convention."""
+"""Largest plausible roll in degrees: gimbals keep the horizon level, and larger values follow no common convention."""
 DAMAGED = (AttributeError, EOFError, KeyError, OSError, OverflowError, SyntaxError, TypeError, ValueError, struct.error)
-"""What reading tags raises that are not what they should be."""
+"""Exceptions from reading damaged tags."""
 DAMAGED_NUMBERS = (IndexError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError)
 
 
@@ -39,11 +39,11 @@ class GeoPosition:
     longitude: float
     """Degrees, east positive."""
     altitude: float | None
-    """Metres; None if the photo does not say."""
+    """Metres above sea level; None if unknown."""
 
 
 def position_of(image: Image.Image) -> GeoPosition | None:
-    """Where EXIF's GPS tags have the photo taken; None if it has none that make sense."""
+    """The position in EXIF's GPS tags; None if they are missing or invalid."""
     try:
         tags = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
     except DAMAGED:
@@ -53,7 +53,7 @@ def position_of(image: Image.Image) -> GeoPosition | None:
     longitude = _degrees(tags, gps.GPSLongitude, gps.GPSLongitudeRef, "W")
     if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
         return None
-    if latitude == longitude == 0:  # what cameras write that have found no satellite yet
+    if latitude == longitude == 0:  # written by cameras without a GPS fix
         return None
     return GeoPosition(latitude, longitude, _altitude(tags))
 
@@ -78,12 +78,12 @@ def _altitude(tags: dict[int, Any]) -> float | None:
 
 
 def sensed_up(image: Image.Image) -> UpVector | None:
-    """Up as an iPhone's accelerometer or a DJI drone's gimbal has it; None if the photo does not say."""
+    """Up by an iPhone's accelerometer or a DJI drone's gimbal; None if the photo has neither."""
     return _of_iphone(image) or _of_gimbal(image)
 
 
 def _of_iphone(image: Image.Image) -> UpVector | None:
-    """From Apple's MakerNote, which measures along the phone's axes: x right, y to its top, z out of its screen."""
+    """Up from Apple's MakerNote, whose axes are the phone's: x right, y to its top, z out of its screen."""
     try:
         note = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.MakerNote, b"")
         if not isinstance(note, bytes) or not note.startswith(APPLE):
@@ -94,12 +94,12 @@ def _of_iphone(image: Image.Image) -> UpVector | None:
     measured = math.hypot(x, y, z)
     if not RESTING[0] < measured < RESTING[1]:
         return None
-    # At rest, what is measured points down. The sensor's picture has its right at the phone's bottom.
+    # At rest, the measured vector points down. The sensor's picture has its right side at the phone's bottom.
     return (y / measured, -x / measured, -z / measured)
 
 
 def _acceleration(note: bytes) -> list[float]:
-    """The values of the tag, which are fractions; as in TIFF, the directory counts from the note's beginning."""
+    """The values of the acceleration tag, which are fractions; as in TIFF, offsets count from the note's beginning."""
     order = {b"MM": ">", b"II": "<"}[note[APPLE_HEADER - 2 : APPLE_HEADER]]
     (entries,) = struct.unpack_from(f"{order}H", note, APPLE_HEADER)
     for i in range(entries):
@@ -111,7 +111,7 @@ def _acceleration(note: bytes) -> list[float]:
 
 
 def _of_gimbal(image: Image.Image) -> UpVector | None:
-    """From the XMP of DJI's drones: how far the camera looks up (negative: down), its horizon level."""
+    """Up from the XMP tags of DJI's drones: the gimbal's pitch (negative: down), with a level horizon."""
     xmp = image.info.get("xmp", b"")
     text = xmp if isinstance(xmp, bytes) else str(xmp).encode()
     pitch, roll = (_gimbal_degrees(text, name) for name in (b"Pitch", b"Roll"))

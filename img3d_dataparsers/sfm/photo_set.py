@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The photos of a folder that structure from motion can use, which camera took each, and why others are left out."""
+"""The photos of a folder that structure from motion can use, their cameras, and why others are left out."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,27 +13,27 @@ from img3d_base.errors import warn
 from img3d_base.text_links import followed, said_of_links
 from img3d_base.threaded import in_threads
 from img3d_dataparsers.sfm.photo_sensors import GeoPosition, UpVector, position_of, sensed_up
-from img3d_pictures.opening import open_picture
+from img3d_pictures.opening import DAMAGED_EXIF, open_picture
 from img3d_pictures.orientation import MIRRORED, SWAPPED, Size, orientation
 from img3d_pictures.photo_folders import image_files, masks_of, whole_masks
 from img3d_pictures.reading import check_photos
 
 MIN_SIDE = 96
-"""Pixels: below, SIFT finds next to nothing."""
+"""Smallest side of a photo in pixels: below it, SIFT finds hardly anything."""
 FULL_FRAME_DIAGONAL = 43.27
-"""Millimetres of 36 x 24, which EXIF's FocalLengthIn35mmFilm refers to (CIPA DCG-001)."""
+"""Diagonal in millimetres of 36 x 24, to which EXIF's FocalLengthIn35mmFilm refers (CIPA DCG-001)."""
 QUARTER_TURNS = {6: 1, 3: 2, 8: 3}
-"""Clockwise ones that bring a photo upright, by its EXIF orientation."""
+"""Number of clockwise quarter turns that bring a photo upright, by EXIF orientation."""
 WIDEST, LONGEST = 0.2, 20.0
-"""Focal lengths in diagonals of the photo: beyond, a tag is wrong."""
+"""Shortest and longest plausible focal lengths, in diagonals of the photo."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as it is stored, and how its camera's sensor lay to it.
+    """A photo and the orientation of its sensor.
 
-    The sensor's picture is the stored one, so that photos of one camera share their intrinsics however it was held. Of
-    a photo that is stored as in a mirror it is the upright one: no camera sees a mirrored world.
+    The sensor's picture is the stored one, so that photos of one camera share their intrinsics however it was held. For
+    a photo that is stored mirrored, it is the upright one, since no camera sees a mirrored world.
     """
 
     path: Path
@@ -44,21 +43,21 @@ class Photo:
     size: Size
     """Width and height of the stored pixels."""
     orientation: int
-    """EXIF's, 1 to 8: how the stored pixels have to be turned or mirrored to be upright."""
+    """EXIF orientation, 1 to 8: how the stored pixels must be rotated or mirrored to be upright."""
     camera: str
-    """What EXIF tells of camera, lens and zoom, and the size: photos for which this is equal share their intrinsics."""
+    """Camera, lens and zoom by EXIF, and the size: photos with the same value share their intrinsics."""
     focal_length: float | None
-    """Pixels, as far as EXIF tells."""
+    """In pixels, from EXIF; None if unknown."""
     digest: str
-    """Of the file's bytes, and its mask's."""
+    """Hash of the contents of the file and its mask."""
     position: GeoPosition | None = None
-    """Where on Earth it was taken, as far as its tags tell."""
+    """GPS position; None if unknown."""
     sensed_up: UpVector | None = None
-    """Up in the sensor's axes, as far as its tags tell."""
+    """Up in the sensor's axes; None if unknown."""
 
     @property
     def upright_size(self) -> Size:
-        """Width and height of the photo as it is looked at."""
+        """Width and height of the upright photo."""
         return (self.size[1], self.size[0]) if self.orientation in SWAPPED else self.size
 
     @property
@@ -68,26 +67,26 @@ class Photo:
 
     @property
     def quarter_turns(self) -> int:
-        """Clockwise ones that bring the sensor's picture upright."""
+        """Number of clockwise quarter turns that bring the sensor's picture upright."""
         return QUARTER_TURNS.get(self.orientation, 0)
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """What was found in a folder."""
+    """The photos of a folder."""
 
     folder: Path
     photos: list[Photo]
     """Sorted by name."""
     left_out: dict[str, str]
-    """Names of files that can't be used, and why."""
+    """Names of files that cannot be used, and the reasons."""
 
 
 def find_photos(folder: Path) -> PhotoSet:
-    """Looks at every photo of a folder once.
+    """Finds and checks the photos of a folder.
 
     Args:
-        folder: photos lie in it, in its `images/`, or in other sub-folders; masks in `masks/`.
+        folder: The folder, with photos in it, in `images/` or in other sub-folders; masks are in `masks/`.
     """
     paths = image_files(folder)
     for line in said_of_links(paths, "photos"):
@@ -125,7 +124,7 @@ def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
         turned, tags = orientation(image), _exif(image)
         position, up = position_of(image), sensed_up(image)
     make = [str(tags.get(tag, "")).strip("\0 ") for tag in _CAMERA_TAGS]
-    # What the sensor's picture of a mirrored photo is depends on how it was turned, too.
+    # The sensor's picture of a mirrored photo also depends on how it was rotated.
     mirrored = [f"mirrored {turned in SWAPPED}"] if turned in MIRRORED else []
     return Photo(
         path=path,
@@ -151,7 +150,7 @@ def _exif(image: Image.Image) -> dict[int, object]:
     try:
         exif = image.getexif()
         return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-    except (OSError, SyntaxError, TypeError, ValueError, struct.error):  # tags are often damaged where the photo is not
+    except DAMAGED_EXIF:
         return {}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reconstruction as photos with poses: upright as people look at them, in a world that is upright, too."""
+"""Converting a reconstruction to upright photos with poses, in an upright world."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from img3d_dataparsers.sfm.solved_model import SolvedModel, SolvedPhoto
 
 
 def placed_photos(photo_set: PhotoSet, model: SolvedModel, source: Path) -> PosedPhotos:
-    """The registered photos, and the points they share, in a world with z up, and in metres if GPS tells.
+    """The registered photos and their points, in a world with z up, and in metres if there is GPS.
 
     Args:
-        photo_set: the photos.
-        model: the reconstruction.
-        source: where it is kept, for messages.
+        photo_set: The photos.
+        model: The reconstruction.
+        source: Where the reconstruction is stored, for messages.
     """
     frames = [_frame(solved) for solved in model.photos]
     placement = placement_of(
@@ -44,11 +44,11 @@ def placed_photos(photo_set: PhotoSet, model: SolvedModel, source: Path) -> Pose
 
 
 def _upright(photo: Photo) -> UpVector | None:
-    """Up as a sensor has it, in the axes of the upright photo."""
+    """Up by a sensor, in the axes of the upright photo."""
     if photo.sensed_up is None:
         return None
     x, y, z = photo.sensed_up
-    for _ in range(photo.quarter_turns):  # each clockwise: what was up is right
+    for _ in range(photo.quarter_turns):  # each clockwise: up becomes right
         x, y = y, -x
     return x, y, z
 
@@ -58,7 +58,7 @@ def _frame(solved: SolvedPhoto) -> Frame:
     focal_length, cx, cy, k1, k2 = solved.camera.parameters
     rotation, translation = solved.world_to_camera[:, :3], solved.world_to_camera[:, 3]
     x, y, forward = rotation  # the camera's axes in the world, OpenCV's
-    for _ in range(photo.quarter_turns):  # each clockwise: what was left is up
+    for _ in range(photo.quarter_turns):  # each clockwise: left becomes up
         x, y, cx, cy = -y, x, height - cy, cx
         width, height = height, width
     camera_to_world = np.eye(4)

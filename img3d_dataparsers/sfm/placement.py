@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a reconstruction is put into a world that people can use: upright, on its ground, in metres if that is known."""
+"""Placing a reconstruction in a world with z up and the origin on the ground, in metres if the scale is known."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ UP = np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True)
 class Placement:
-    """From the world that the mapping chose to one with z up, the origin on the ground amid the points.
+    """The transform from the mapping's arbitrary world to one with z up and the origin on the ground amid the points.
 
-    East is x and north is y where GPS tells; else the first photo looks along y.
+    With GPS, x is east and y is north; otherwise the first photo looks along y.
     """
 
     rotation: FloatArray
-    """`[3, 3]`; applied first."""
+    """`[3, 3]`, applied first."""
     scale: float
-    """Applied second; metres where GPS tells, else 1."""
+    """Applied second; metres per unit with GPS, else 1."""
     shift: FloatArray
-    """`[3]`; applied last."""
+    """`[3]`, applied last."""
     upright: Upright
-    """What told up."""
+    """The up direction and ground."""
     geo: GeoScale | None
-    """What told the scale."""
+    """The georeference; None without GPS."""
 
     def points(self, xyz: FloatArray) -> FloatArray:
-        """Points `[P, 3]` in this world."""
+        """Transforms points `[P, 3]`."""
         return self.scale * xyz @ self.rotation.T + self.shift
 
     def pose(self, camera_to_world: FloatArray) -> FloatArray:
-        """A camera's pose `[4, 4]` in this world."""
+        """Transforms a camera's pose `[4, 4]`."""
         placed = camera_to_world.copy()
         placed[:3, :3] = self.rotation @ camera_to_world[:3, :3]
         placed[:3, 3] = self.points(camera_to_world[None, :3, 3])[0]
@@ -48,7 +48,7 @@ class Placement:
 
     @property
     def scale_source(self) -> str | None:
-        """What makes a unit a metre, for the user; None if nothing does."""
+        """Why a unit is a metre, for the user; None if it is not known to be."""
         if self.geo is None:
             return None
         return (
@@ -66,10 +66,10 @@ def placement_of(
     """Finds up, north and the scale.
 
     Args:
-        camera_to_worlds: of photos as people look at them, `[N, 4, 4]`, OpenGL axes.
-        points: of the reconstruction, `[P, 3]`.
-        sensed: up in each camera's own axes, where a sensor has it.
-        positions: where the photos say that they were taken.
+        camera_to_worlds: Poses of the upright photos, `[N, 4, 4]`, OpenGL axes.
+        points: Points of the reconstruction, `[P, 3]`.
+        sensed: Up by a sensor in each camera's own axes, or None.
+        positions: GPS positions of the photos, or None.
     """
     upright = find_upright(camera_to_worlds, points, [None if up is None else np.array(up) for up in sensed])
     rotation = Rotation.align_vectors(UP[None], upright.up[None])[0].as_matrix()

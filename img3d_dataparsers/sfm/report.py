@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What structure from motion made of a folder, in figures."""
+"""The figures of a reconstruction."""
 
 from __future__ import annotations
 
@@ -20,73 +20,73 @@ from img3d_dataparsers.sfm.support import Support
 from img3d_dataparsers.sfm.viewpoints import Viewpoints
 
 BLURRED = 0.2
-"""Share of the median number of features below which a photo counts as blurred or plain."""
+"""A photo with fewer features than this share of the median counts as blurred or without detail."""
 BLURRED_OR_PLAIN = "blurred or without detail"
 TOO_LITTLE_OVERLAP = "shares too little with the others"
 MAX_BYTES = 1 << 26
-"""Of a report, which names photos."""
-FARTHEST = 1e9
-"""Of any of its numbers."""
+"""Largest report file, which contains names of photos."""
+MAX_NUMBER = 1e9
+"""Largest plausible value of its numbers."""
 MEANS = ("mean_reprojection_error", "mean_track_length", "points_per_photo", "parallax", "coverage")
 
 
 @dataclass
 class Report:
-    """What became of the photos of a folder."""
+    """The outcome for the photos of a folder."""
 
     left_out: dict[str, str]
-    """Names of files that were not tried, and why."""
+    """Names of files that were not used, and the reasons."""
     unregistered: dict[str, str]
-    """Names of photos that were tried in vain, and why."""
+    """Names of photos that could not be registered, and the reasons."""
     gaps: list[str]
-    """For each unregistered photo with any, the registered photo that shares most with it."""
+    """For each unregistered photo that has one, the registered photo with the most matches."""
     registered: int
-    """Photos with a pose."""
+    """Number of photos with a pose."""
     cameras: int
-    """Different cameras, lenses and zooms."""
+    """Number of different cameras, lenses and zooms."""
     points: int
-    """Points that the photos share."""
+    """Number of 3D points."""
     mean_reprojection_error: float
-    """Pixels of the photos at full size."""
+    """In pixels of the photos at full size."""
     mean_track_length: float
-    """Photos that see a point."""
+    """Mean number of photos that see a point."""
     points_per_photo: float
-    """Points that a photo sees; median of the registered photos."""
+    """Median number of points that a registered photo sees."""
     parallax: float
-    """Degrees between the two rays of a point that differ most; median of all points."""
+    """Median over the points of the largest angle between two rays, in degrees."""
     longest_side: int
     """Pixels of the photos at full size."""
     weakest: list[str]
-    """Names of photos that see far fewer points than the others."""
+    """Names of photos that see far fewer points than others."""
     viewpoints: Viewpoints | None
-    """From which sides the photos look, if they are of one thing."""
+    """The directions from which the photos look, if they show a single subject."""
     coverage: float
-    """Share of the photos' area that lies near a point: of 8 x 8 fields, those that hold one; mean of all photos."""
+    """Mean share of a photo's area with points nearby: of its 8 x 8 cells, those that contain a point."""
     mapper: str
-    """Which of COLMAP's mappers won."""
+    """The mapper whose result was the best, of `MAPPERS`."""
     seconds: dict[str, float]
-    """Wall time of each stage of the run that finished it."""
+    """Wall time in seconds of each stage of the run that finished it."""
 
     @classmethod
     def read(cls, path: Path, photo_set: PhotoSet) -> Report:
-        """What `to_json` made of these photos.
+        """Reads a report that `to_json` wrote for these photos. The file is untrusted: it may come with the photos.
 
         Raises:
-            InputError: the file is damaged, or says what cannot be of these photos; it may be somebody else's.
+            InputError: The file is damaged, or does not match these photos.
         """
         fields = parse_json(read_bytes(path, MAX_BYTES), str(path))
         names = {photo.name for photo in photo_set.photos}
         try:
             views = fields.pop("viewpoints")
             report = cls(viewpoints=None if views is None else Viewpoints(**views), **fields)
-            report.left_out = photo_set.left_out  # which may be others than when it was solved
+            report.left_out = photo_set.left_out  # may have changed since
             numbers = [getattr(report, name) for name in ("registered", "cameras", "points", "longest_side", *MEANS)]
             named = [*report.unregistered, *report.gaps, *report.weakest]
             if report.viewpoints is not None:
                 named += [report.viewpoints.before, report.viewpoints.after]
                 numbers += [report.viewpoints.gap, report.viewpoints.lowest, report.viewpoints.highest]
             is_right = (
-                all(type(number) in (int, float) and abs(number) < FARTHEST for number in numbers)
+                all(type(number) in (int, float) and abs(number) < MAX_NUMBER for number in numbers)
                 and min(report.registered, report.cameras, report.points, report.longest_side) > 0
                 and report.registered + len(report.unregistered) == len(names)
                 and names.issuperset(named)
@@ -94,18 +94,18 @@ class Report:
                 and report.mapper in MAPPERS
             )
         except (AttributeError, KeyError, OverflowError, TypeError) as error:
-            raise InputError(f"{path} is no report of solved poses") from error
+            raise InputError(f"{path} is not a report of solved poses") from error
         if not is_right:
             raise InputError(f"{path} is damaged, or of other photos")
         return report
 
     def to_json(self) -> str:
-        """The report as text."""
+        """The report as JSON."""
         return json.dumps(asdict(self), indent=2)
 
     @property
     def summary(self) -> str:
-        """How many photos got a pose, and how well it fits."""
+        """Number of registered photos and points, and the reprojection error, as a line."""
         total = self.registered + len(self.unregistered)
         return (
             f"{self.registered} of {total} photos registered, {self.points:,} points, "
@@ -123,17 +123,17 @@ def make_report(
     mapper: str,
     seconds: dict[str, float],
 ) -> Report:
-    """Sums a reconstruction up.
+    """Summarises a reconstruction.
 
     Args:
-        photo_set: the photos; photo `i` is image `i + 1` of the model.
-        model: the reconstruction.
-        support: what it rests on.
-        counts: features of each photo, `[N]`.
-        pairs: what the photos share.
-        viewpoints: from which sides the photos look.
-        mapper: which mapper made it.
-        seconds: wall time of each stage.
+        photo_set: The photos; photo `i` is image `i + 1` of the model.
+        model: The reconstruction.
+        support: The support of its cameras.
+        counts: Number of features of each photo, `[N]`.
+        pairs: The matched pairs.
+        viewpoints: The directions from which the photos look.
+        mapper: The name of the mapper.
+        seconds: Wall time of each stage.
     """
     unregistered: dict[str, str] = {}
     gaps: list[str] = []

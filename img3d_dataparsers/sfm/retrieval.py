@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pairs of photos are worth matching: all of a few; of many, neighbours in order and those that look alike."""
+"""Selecting pairs of photos to match: all pairs of a few photos; of many, neighbours in order and similar photos."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 from img3d_base.threaded import one_thread_each
 
 ALL_PAIRS = 40
-"""Up to this many photos every pair is matched."""
+"""Largest number of photos of which every pair is matched."""
 IN_ORDER = 6
-"""Photos that follow each photo by name, which people number as they walk, and frames of a video."""
+"""Number of following photos by name that each photo is matched with: photos and video frames are numbered in order."""
 ALIKE = 16
-"""Photos that look most like each photo."""
+"""Number of most similar photos that each photo is matched with."""
 WORDS = 64
-"""Of the visual vocabulary, as in the paper."""
+"""Size of the visual vocabulary, as in the paper."""
 SAMPLES = 64
-"""Descriptors of each photo that the vocabulary is learned from."""
+"""Number of descriptors of each photo from which the vocabulary is learned."""
 ITERATIONS = 12
 
 
 def pairs_to_match(descriptors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Pairs `(i, j)`, `i < j`, sorted.
+    """Sorted pairs `(i, j)` with `i < j`.
 
     Args:
         descriptors: `[F, 128]` of each photo, in the photos' order.
@@ -44,9 +44,9 @@ def pairs_to_match(descriptors: Sequence[Tensor]) -> list[tuple[int, int]]:
 
 
 def global_descriptors(descriptors: Sequence[Tensor]) -> Tensor:
-    """One vector of length 1 for each photo: VLAD (Jégou et al. 2010) with intra-normalisation (Arandjelović 2013).
+    """One unit vector per photo: VLAD (Jégou et al. 2010) with intra-normalisation (Arandjelović and Zisserman 2013).
 
-    The vocabulary is learned from these very photos, so that nothing needs to be downloaded.
+    The vocabulary is learned from the photos themselves, so that nothing needs to be downloaded.
 
     Args:
         descriptors: `[F, 128]` of each photo.
@@ -66,7 +66,7 @@ def global_descriptors(descriptors: Sequence[Tensor]) -> Tensor:
 
 
 def _vocabulary(descriptors: Sequence[Tensor]) -> Tensor:
-    """k-means (Lloyd) over descriptors drawn evenly from every photo, `[64, 128]`."""
+    """Visual words `[64, 128]`, by k-means (Lloyd) on descriptors drawn evenly from every photo."""
     samples = torch.cat([d[torch.linspace(0, max(len(d) - 1, 0), min(SAMPLES, len(d))).long()] for d in descriptors])
     samples = samples.float()
     if len(samples) < WORDS:
@@ -81,5 +81,5 @@ def _vocabulary(descriptors: Sequence[Tensor]) -> Tensor:
 
 
 def _nearest(descriptors: Tensor, words: Tensor) -> Tensor:
-    """Index of the nearest word of each descriptor, `[F]`."""
+    """Index of the word nearest to each descriptor, `[F]`."""
     return (descriptors @ words.T - 0.5 * (words**2).sum(dim=1)).argmax(dim=1)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIFT features of a photo, and which of them look the same in another.
+"""SIFT features, and matching them between photos.
 
-Why not pycolmap: on a CPU its matcher takes 1.6 s for two photos of 3000 features each where one matrix product takes
-0.04 s, and its extractor takes three times as long as OpenCV's.
+pycolmap is not used because on a CPU its matcher takes 1.6 s for two photos with 3000 features each, where a matrix
+product takes 0.04 s, and its extractor takes three times as long as OpenCV's.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from torch import Tensor
 from img3d_dataparsers.posed_photos import FloatArray
 
 CONTRAST_THRESHOLD = 0.02
-"""Half of OpenCV's: plain surfaces need points too, and geometry sorts out the doubtful matches."""
+"""Half of OpenCV's default: plain surfaces need points too, and geometry rejects wrong matches."""
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Features:
-    """What is recognisable in one photo."""
+    """The features of one photo."""
 
     xy: FloatArray
     """`[F, 2]`, pixel centres at +0.5."""
     descriptors: Tensor
-    """`[F, 128]`, float16, of length 1, none negative: RootSIFT (Arandjelović and Zisserman 2012)."""
+    """`[F, 128]`, float16, unit vectors without negative components: RootSIFT (Arandjelović and Zisserman 2012)."""
     rgb: npt.NDArray[np.uint8]
     """`[F, 3]`."""
 
 
 def find_features(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None, max_features: int) -> Features:
-    """SIFT features (Lowe 2004) of a photo.
+    """Detects SIFT features (Lowe 2004).
 
     Args:
-        image: `[H, W, 3]`, or `[H, W, 4]`: there are no features where it is transparent.
+        image: `[H, W, 3]`, or `[H, W, 4]`; transparent parts have no features.
         mask: `[H, W]`, True where features are wanted; None for everywhere.
-        max_features: the most contrasted are taken.
+        max_features: Largest number; those with the most contrast are kept.
     """
     if image.shape[2] == 4:
         opaque = image[..., 3] > 127
         mask = opaque if mask is None else mask & opaque
-    # Without the precise upscaling all features lie a quarter of a pixel off.
+    # Without precise upscaling, all features are shifted by a quarter of a pixel.
     sift = cv2.SIFT_create(  # pyright: ignore[reportAttributeAccessIssue]
         max_features, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
     )
@@ -55,7 +55,7 @@ def find_features(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | No
     if not keypoints:
         return Features(np.empty((0, 2)), torch.empty(0, 128, dtype=torch.float16), np.empty((0, 3), dtype=np.uint8))
     xy = np.array([keypoint.pt for keypoint in keypoints], dtype=np.float64)
-    column, row = np.round(xy).astype(np.int64).T  # OpenCV's pixel centres are whole numbers
+    column, row = np.round(xy).astype(np.int64).T  # OpenCV's pixel centres are at integers
     height, width = grey.shape
     rgb = image[row.clip(0, height - 1), column.clip(0, width - 1), :3]
     descriptors = torch.from_numpy(sifts)
@@ -64,12 +64,12 @@ def find_features(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | No
 
 
 def match(first: Tensor, second: Tensor, max_ratio: float) -> IntArray:
-    """Features of two photos that are each other's most similar, and clearly more so than the next best.
+    """Matches features of two photos: mutual nearest neighbours that pass Lowe's ratio test.
 
     Args:
-        first: descriptors `[A, 128]`, float32, of length 1.
-        second: descriptors `[B, 128]`.
-        max_ratio: angle between the descriptors of a match, in those of the next best (Lowe's ratio test).
+        first: Descriptors `[A, 128]`, float32, unit vectors.
+        second: Descriptors `[B, 128]`.
+        max_ratio: Largest ratio of the angles to the best and to the second best descriptor.
 
     Returns:
         Indices `[M, 2]` into both.

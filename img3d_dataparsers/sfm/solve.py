@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses for a folder of plain photos: solved once, kept, and gone on with after an interruption."""
+"""Solving for the poses of a folder of photos: results are cached, and interrupted runs are resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from img3d_base.atomic_files import cache_folders, check_disk, is_own, mark_as_own, remove, writable_cache
-from img3d_base.console import CONSOLE
+from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.progress import ProgressLines
 from img3d_dataparsers.posed_photos import PosedPhotos
@@ -37,13 +37,13 @@ from img3d_dataparsers.sfm.support import MIN_PHOTOS, NO_SUPPORT, support_of, wh
 from img3d_dataparsers.sfm.viewpoints import viewpoints_of
 
 RECIPE = 3
-"""To be counted up with every change that changes the result: what was kept from before is then made anew."""
+"""Version number: increase it with every change that affects the result, to invalidate cached ones."""
 MAPPING = [sys.executable, "-m", "img3d_dataparsers.sfm.mapping"]
 """The command that solves for cameras."""
 MIN_FEATURES = 100
-"""A photo with fewer shows hardly anything that could be found again."""
+"""Fewest features of a photo with enough detail."""
 SECOND_PLACE = 0.5
-"""Photos that have nothing to do with the others are a second place when they are at least this many of them."""
+"""Smallest ratio of unconnected to registered photos at which the former count as a second place."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class Solution:
     model: SolvedModel
     report: Report
     folder: Path
-    """Where it is kept, as a COLMAP model."""
+    """The folder in which it is stored, as a COLMAP model."""
 
 
 def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False) -> Solution:
-    """Poses, intrinsics and points for the photos of a folder, from the photos alone.
+    """Solves for poses, intrinsics and points of the photos of a folder.
 
     Args:
-        folder: of photos; `masks/` in it are honoured.
-        cache_dir: where to keep the result and, meanwhile, what leads to it; None for `folder/.img3d`, or the user's
-            cache if that can't be written.
-        remove_background: mask what is not the object in photos that have no mask.
+        folder: The folder of photos; masks in its `masks/` are used.
+        cache_dir: Where to store the result and intermediate files; None for `folder/.img3d`, or the user's cache if
+            that is not writable.
+        remove_background: Whether to mask the background in photos that have no mask.
 
     Raises:
-        InputError: the photos do not make a scene, or there is no space to work in.
+        InputError: The photos cannot be reconstructed, or there is no space to work in.
     """
     photo_set = find_photos(folder)
     _check(photo_set)
@@ -78,36 +78,36 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
     for place in places:
         kept = kept_solution(photo_set, place / name)
         if kept is not None:
-            return _said(kept, "from the cache")
+            return _reported(kept, "from the cache")
     place = writable_cache(folder, cache_dir)
     try:
         with alone(place / f"{name}.lock"):
-            # Another process may have finished it meanwhile.
-            kept = kept_solution(photo_set, place / name, is_said=True)
+            # Another process may have finished it in the meantime.
+            kept = kept_solution(photo_set, place / name, quiet=True)
             if kept is None:
                 kept = _solve(photo_set, place / name)
     except OSError as error:
         full = error.errno == errno.ENOSPC or "full" in str(error)
         raise InputError(
-            f"the disk of {place} is full: free some space or choose another place with --cache-dir DIR; what is "
-            "finished is kept"
+            f"the disk of {place} is full: free some space or choose another place with --cache-dir DIR; finished "
+            "stages are kept"
             if full
             else f"{place}: {error.strerror or error}; --cache-dir DIR chooses another place"
         ) from error
-    return _said(kept, "kept in")
+    return _reported(kept, "kept in")
 
 
 @contextmanager
 def alone(lock_path: Path) -> Iterator[None]:
-    """Waits until no other process solves for the same poses.
+    """Waits until no other process is solving for the same poses.
 
-    The lock's file stays: were it removed, who waits for it and who comes later would each lock a file of their own.
+    The lock file is not removed: otherwise a waiting process and a later one could lock different files.
     """
     lock = FileLock(lock_path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _print(f"Another process solves for these poses; waiting for it ({lock_path})")
+        print_line(f"Another process is solving for these poses; waiting for it ({lock_path})")
         lock.acquire()
     try:
         yield
@@ -125,10 +125,6 @@ def _with_object_masks(photo_set: PhotoSet, cache: Path) -> PhotoSet:
         for photo in photo_set.photos
     ]
     return replace(photo_set, photos=photos)
-
-
-def _print(message: str) -> None:
-    CONSOLE.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def _check(photo_set: PhotoSet) -> None:
@@ -151,7 +147,7 @@ def _check(photo_set: PhotoSet) -> None:
 
 
 def _key(photo_set: PhotoSet) -> str:
-    """Stands for the photos' names and contents, and for how they are solved."""
+    """A hash of the photos' names and contents, and of `RECIPE`."""
     said = [RECIPE, *((photo.name, photo.digest) for photo in photo_set.photos)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
@@ -159,15 +155,15 @@ def _key(photo_set: PhotoSet) -> str:
 def _solve(photo_set: PhotoSet, result: Path) -> Solution:
     work = result.with_suffix(".work")
     if is_own(work):
-        _print(f"Going on with the poses that an earlier run began in {work}")
+        print_line(f"Resuming the solving for poses that an earlier run began in {work}")
     else:
         if work.is_symlink() or work.exists():
-            warn(f"{work} was begun on another computer, or was copied; the poses are solved for from the start")
+            warn(f"{work} is from another computer, or was copied; solving for poses starts from the beginning")
             remove(work)
         work.mkdir(parents=True)
         mark_as_own(work)
     count = len(photo_set.photos)
-    _print(f"Solving for the poses of {count} photos (once: they are kept in {result})")
+    print_line(f"Solving for the poses of {count} photos (once: they are kept in {result})")
     seconds: dict[str, float] = {}
     start = time.monotonic()
     features = features_of(photo_set, work / "features")
@@ -176,7 +172,7 @@ def _solve(photo_set: PhotoSet, result: Path) -> Solution:
     if (counts >= MIN_FEATURES).sum() < MIN_PHOTOS:
         shutil.rmtree(work)
         raise InputError(
-            f"{count} photos show too little detail to tell where they were taken from (plain walls, blur or "
+            f"{count} photos show too little detail to find where they were taken from (plain walls, blur or "
             "darkness?): take sharp photos of something with texture"
         )
     start = time.monotonic()
@@ -207,14 +203,14 @@ def _solve(photo_set: PhotoSet, result: Path) -> Solution:
     mapper = (work / "model" / "mapper").read_text()
     report = make_report(photo_set, model, support, counts, pairs, views, mapper, seconds)
     (work / "model" / "report.json").write_text(report.to_json())
-    remove(result)  # one that is unfinished or damaged
+    remove(result)  # an incomplete or damaged one
     (work / "model").replace(result)
     shutil.rmtree(work)
     return Solution(photo_set, solved, report, result)
 
 
 def _map(work: Path) -> None:
-    """Runs the mapping in a process of its own, and says which stage it is in."""
+    """Runs the mapping in a separate process, and shows its stage."""
     shutil.rmtree(work / "model", ignore_errors=True)
     with (work / "mapping.log").open("w") as log:
         process = subprocess.Popen(
@@ -238,14 +234,14 @@ def _map(work: Path) -> None:
             raise
     if failed:
         lines = (work / "mapping.log").read_text().splitlines()
-        # The global mapper looks for photos to colour its points by, and complains of each.
+        # The global mapper looks for the photos to colour its points, and reports each as missing.
         last = next((line for line in reversed(lines) if line.strip() and "Could not read image" not in line), "")
         check_disk(work)
         raise InputError(f"solving for cameras failed: {last.strip()} (the whole log: {work / 'mapping.log'})")
 
 
 def _second_place(photo_set: PhotoSet, model: pycolmap.Reconstruction, pairs: Pairs) -> str | None:
-    """What to say where a good part of the photos shows something else: what they wanted is not what they would get."""
+    """A message if many of the photos show another place, which the reconstruction would lack; else None."""
     count = len(photo_set.photos)
     registered = np.zeros(count, dtype=np.bool_)
     registered[[image_id - 1 for image_id in model.reg_image_ids()]] = True
@@ -268,14 +264,14 @@ def _second_place(photo_set: PhotoSet, model: pycolmap.Reconstruction, pairs: Pa
 
 
 def _colour(model: pycolmap.Reconstruction, features: Sequence[Features]) -> None:
-    """Gives each point the mean colour of its features."""
+    """Sets each point's colour to the mean of its features'."""
     for point in model.points3D.values():
         colours = [features[element.image_id - 1].rgb[element.point2D_idx] for element in point.track.elements]
         point.color = np.mean(colours, axis=0).round().astype(np.uint8)
 
 
-def kept_solution(photo_set: PhotoSet, folder: Path, is_said: bool = False) -> Solution | None:
-    """What is kept in a folder; None, with a line unless it is said, if that cannot be used, or there is nothing."""
+def kept_solution(photo_set: PhotoSet, folder: Path, quiet: bool = False) -> Solution | None:
+    """Reads a stored solution. None if there is none or, with a warning unless `quiet`, if it cannot be used."""
     path = folder / "report.json"
     if not path.is_symlink() and not path.exists():
         return None
@@ -283,21 +279,21 @@ def kept_solution(photo_set: PhotoSet, folder: Path, is_said: bool = False) -> S
         report = Report.read(path, photo_set)
         model = read_model(folder, photo_set)
         if (report.registered, report.points) != (len(model.photos), len(model.xyz)) or report.registered < MIN_PHOTOS:
-            raise InputError(f"{folder} has another number of photos or points than its report")
+            raise InputError(f"{folder} does not have the number of photos and points in its report")
     except InputError as error:
-        if not is_said:
-            warn(f"{str(error).partition(';')[0]}; the poses are solved for anew")
+        if not quiet:
+            warn(f"{str(error).partition(';')[0]}; the poses are solved for again")
         return None
     return Solution(photo_set, model, report, folder)
 
 
-def _said(solution: Solution, origin: str) -> Solution:
-    _print(f"Poses: {solution.report.summary}, {origin} {solution.folder}")
+def _reported(solution: Solution, origin: str) -> Solution:
+    print_line(f"Poses: {solution.report.summary}, {origin} {solution.folder}")
     if solution.report.unregistered:
         warn(registration(solution.report).advice)
     return solution
 
 
 def posed_photos(solution: Solution) -> PosedPhotos:
-    """The registered photos, upright, and the points they share, in a world with z up, and in metres if GPS tells."""
+    """The registered photos and their points; see `placed_photos`."""
     return placed_photos(solution.photo_set, solution.model, solution.folder)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A solved reconstruction as it is kept beside the photos: cameras, poses and points, as COLMAP's files have them.
+"""Reading a stored reconstruction: cameras, poses and points in COLMAP's format.
 
-Such files may come with somebody else's photos, hence damaged, or made to do harm: all that they say is checked.
+The files may have come with somebody else's photos and be damaged or malicious, so everything in them is checked.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 
 MODEL = "RADIAL"
-"""The camera model of what is solved: focal length, centre and two distortion coefficients."""
+"""The camera model of solutions: focal length, principal point and two distortion coefficients."""
 BYTES_PER_PHOTO = 1 << 18
-"""Of each file, at most: a photo has 8192 features, which take 24 bytes each, and 30 where they are of a point."""
+"""Largest size of each file per photo: a photo has 8192 features of 24 bytes, or 30 if they belong to a point."""
 ROUNDING = 1e-6
-"""Of a quaternion's length."""
-FARTHEST = 1e9
-"""Of coordinates: solved worlds are a few units large."""
+"""Tolerance for a quaternion's length."""
+MAX_COORDINATE = 1e9
+"""Largest plausible coordinate: solved worlds are a few units large."""
 IN_VIEW_OF, SAMPLE = 0.5, 20_000
-"""Share of the photos that have to have points in view, of so many at most."""
+"""Share of the photos that must have points in view, and number of points that are tested."""
 
 
 @dataclass(frozen=True)
 class SolvedPhoto:
-    """A photo that got a pose."""
+    """A photo with a pose."""
 
     photo: Photo
     camera: ModelCamera
-    """Of the sensor's picture."""
+    """The camera of the sensor's picture."""
     world_to_camera: FloatArray
     """`[3, 4]`, OpenCV axes of the sensor's picture."""
 
 
 @dataclass(frozen=True)
 class SolvedModel:
-    """Cameras, poses and points in a world of their own."""
+    """Cameras, poses and points in an arbitrary world."""
 
     photos: list[SolvedPhoto]
     """In the order of the photo set."""
@@ -58,25 +58,25 @@ def read_model(folder: Path, photo_set: PhotoSet) -> SolvedModel:
     """Reads the model of these photos.
 
     Raises:
-        InputError: it is damaged, or not of these photos.
+        InputError: It is damaged, or not of these photos.
     """
     most = BYTES_PER_PHOTO * max(len(photo_set.photos), 4)
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         size = require_regular(folder / name).stat().st_size
         if size > most:
-            raise InputError(f"{folder / name} has {size:,} bytes, and at most {most:,} are of so few photos")
+            raise InputError(f"{folder / name} has {size:,} bytes, more than the {most:,} possible for its photos")
     cameras, images, points = read_cameras(folder), read_images(folder), read_points(folder)
-    assert points is not None  # its file is there
+    assert points is not None  # the file exists
     of_name = {image.name: image for image in images}
     photos = [
         _solved(photo, of_name.pop(photo.name), cameras, folder) for photo in photo_set.photos if photo.name in of_name
     ]
     if of_name or len(photos) != len(images):
         name = next(iter(of_name), "a photo twice")
-        raise InputError(f"{folder} has {legible(name)}, and is of other photos")
+        raise InputError(f"{folder} is of other photos: it has {legible(name)}")
     model = SolvedModel(photos, *points)
-    if not np.all(np.abs(model.xyz) < FARTHEST) or not _is_in_view(model):
-        raise InputError(f"{folder} has points that its photos do not see")
+    if not np.all(np.abs(model.xyz) < MAX_COORDINATE) or not _is_in_view(model):
+        raise InputError(f"{folder} is damaged: its photos do not see its points")
     return model
 
 
@@ -86,15 +86,17 @@ def _solved(photo: Photo, image: ModelImage, cameras: dict[int, ModelCamera], fo
         raise InputError(f"{folder} has another camera than that of {legible(photo.name)}")
     focal_length, *others = camera.parameters
     sides = (camera.width, camera.height)
-    if not all(MIN_FOCAL < focal_length / side < MAX_FOCAL for side in sides) or not np.all(np.abs(others) < FARTHEST):
-        raise InputError(f"{folder} has a camera for {legible(photo.name)} that cannot be right")
-    if abs(image.quaternion_length - 1) > ROUNDING or not np.all(np.abs(image.world_to_camera) < FARTHEST):
-        raise InputError(f"{folder} has a pose that is none, of {legible(photo.name)}")
+    if not all(MIN_FOCAL < focal_length / side < MAX_FOCAL for side in sides) or not np.all(
+        np.abs(others) < MAX_COORDINATE
+    ):
+        raise InputError(f"{folder} has an impossible camera for {legible(photo.name)}")
+    if abs(image.quaternion_length - 1) > ROUNDING or not np.all(np.abs(image.world_to_camera) < MAX_COORDINATE):
+        raise InputError(f"{folder} has an invalid pose of {legible(photo.name)}")
     return SolvedPhoto(photo, camera, image.world_to_camera)
 
 
 def _is_in_view(model: SolvedModel) -> bool:
-    """Whether half of the photos look at points: poses or points that are made up do not fit together."""
+    """Whether at least half of the photos have points in view, as fabricated poses and points would not."""
     some = np.random.default_rng(0).permutation(len(model.xyz))[:SAMPLE]
     xyz = model.xyz[some]
     sees = []

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which way is up in a reconstruction: by its ground, by how level the photos are, by the sensors of the cameras.
+"""The up direction of a reconstruction: from its ground plane, the level of the photos, and the cameras' sensors.
 
-People hold cameras level: the horizontal axis of a photo is at right angles to up, whichever way it looks. That tells
-up where the photos look in different directions. Where they look the same way, they leave the tilt open, which the
-ground (or the table) then tells. The accelerometer of a phone or the gimbal of a drone knows it anyway.
+People hold cameras level: the horizontal axis of a photo is perpendicular to up, whichever way it looks. That
+determines up if the photos look in different directions. If they look in the same direction, the tilt remains
+undetermined, and the ground (or a table) decides. A phone's accelerometer or a drone's gimbal measures up directly.
 """
 
 from __future__ import annotations
@@ -16,55 +16,57 @@ import numpy as np
 from img3d_dataparsers.posed_photos import FloatArray
 
 ROLL, TILT = 4.0, 25.0
-"""Degrees by which photos are held askew sideways, and by which they look up or down, typically."""
+"""Typical roll and pitch of hand-held photos in degrees (standard deviations)."""
 LOOKING_DOWN = 0.3
-"""Length of the mean of the photos' own up below which they contradict each other: a drone's, straight down, on its way
-to and fro. Up is then where they look from."""
+"""If the mean of the photos' up vectors is shorter than this, they contradict each other, as in a drone's photos
+straight down on its way back and forth. Up is then opposite to the viewing direction."""
 ITERATIONS = 20
-"""Of reweighting, in which photos that were held upright where others were held across lose their say."""
+"""Iterations of reweighting, which reduces the weight of photos that were held in portrait among landscape ones."""
 SENSOR_SPREAD = 10.0
-"""Degrees by which sensors may disagree; if it is more, the tags mean something else."""
+"""Largest disagreement of the sensors in degrees; if it is larger, the tags mean something else."""
 MAX_ASKEW = 30.0
-"""Degrees by which photos that people look at upright are held askew."""
+"""Largest plausible roll of upright photos in degrees."""
 SENSOR_TOLERANCE = 5.0
-"""Degrees between a sensor's up and that of the ground."""
+"""Largest angle in degrees between the sensors' up and the ground's normal."""
 MIN_SENSORS = 3
-"""Photos with a sensor's word."""
+"""Fewest photos with sensor data."""
 MIN_TOLERANCE, MAX_TOLERANCE = 4.0, 35.0
-"""Degrees that a plane may be off the photos' own up to count as ground: three standard deviations, within these."""
+"""Bounds in degrees of the tolerance for the angle between a ground plane's normal and the photos' up, which is three
+standard deviations."""
 TRIALS = 3000
-"""Planes through three points that are tried."""
+"""Number of planes through three points that are tried."""
 MAX_POINTS = 4000
-"""Of which that many points are counted."""
+"""Number of points with which planes are tested."""
 THICKNESS = 0.01
-"""Distance of points from their plane, in the points' extent or, if that is less, their distance from the cameras."""
+"""Largest distance of points from their plane, relative to the points' extent or, if smaller, to their distance from
+the cameras."""
 MIN_GROUND = 0.1
-"""Share of the points that a ground holds at least; without one, the level of the photos decides."""
+"""Smallest share of the points on the ground plane; without one, the level of the photos decides."""
 MAX_CAMERAS_BELOW, MAX_BELOW = 0.1, 0.35
-"""Shares of the cameras and of the points that may lie below it: the ground may be a table in a room."""
+"""Largest shares of the cameras and of the points below the ground, which may be a table in a room."""
 DISTINCT = 2.0
-"""Times as many points as in layers of that thickness beside it or at an angle to it."""
+"""Smallest ratio of the points on the ground to those in layers of the same thickness beside it or at an angle."""
 
 
 @dataclass(frozen=True)
 class Upright:
-    """Which way is up, and where the ground is."""
+    """The up direction, and the ground."""
 
     up: FloatArray
-    """`[3]`, of length 1."""
+    """Unit vector `[3]`."""
     ground: float | None
-    """Height of the ground: the product of `up` and its points; None if there is no ground."""
+    """Height of the ground, the dot product of `up` with its points; None if no ground was found."""
     source: str
-    """What told it, for the user."""
+    """How up was found, for the user."""
 
 
 def find_upright(camera_to_worlds: FloatArray, points: FloatArray, sensed: Sequence[FloatArray | None]) -> Upright:
-    """Finds up.
+    """Finds the up direction and the ground.
 
     Args:
-        camera_to_worlds: of photos as people look at them, `[N, 4, 4]`, OpenGL axes.
-        points: of the reconstruction, `[P, 3]`.
-        sensed: up in each camera's own axes `[3]`, as a sensor has it, or None.
+        camera_to_worlds: Poses of the upright photos, `[N, 4, 4]`, OpenGL axes.
+        points: Points of the reconstruction, `[P, 3]`.
+        sensed: Up by a sensor in each camera's own axes `[3]`, or None.
     """
     up, deviation = _level(camera_to_worlds)
     source = "the level of the photos"
@@ -83,7 +85,7 @@ def find_upright(camera_to_worlds: FloatArray, points: FloatArray, sensed: Seque
 
 
 def _level(camera_to_worlds: FloatArray) -> tuple[FloatArray, float]:
-    """Up as the photos' level has it, and its standard deviation in degrees where it is known least."""
+    """Up by the level of the photos, and its largest standard deviation in degrees over all directions."""
     right, up, back = (camera_to_worlds[:, :3, axis] for axis in range(3))
     mean = up.mean(axis=0)
     if np.linalg.norm(mean) < LOOKING_DOWN:
@@ -101,7 +103,7 @@ def _level(camera_to_worlds: FloatArray) -> tuple[FloatArray, float]:
 
 
 def _by_sensors(camera_to_worlds: FloatArray, sensed: Sequence[FloatArray | None]) -> FloatArray | None:
-    """Up as the sensors have it; None where they are too few or contradict each other or the photos."""
+    """Up by the sensors; None if they are too few, or contradict each other or the photos."""
     ups = [pose[:3, :3] @ up for pose, up in zip(camera_to_worlds, sensed, strict=True) if up is not None]
     if len(ups) < max(MIN_SENSORS, len(camera_to_worlds) / 2):
         return None
@@ -116,10 +118,11 @@ def _by_sensors(camera_to_worlds: FloatArray, sensed: Sequence[FloatArray | None
 def _ground(
     centres: FloatArray, points: FloatArray, up: FloatArray, tolerance: float
 ) -> tuple[FloatArray, float, float] | None:
-    """The plane near the right angle to `up` that holds most points and has the cameras above it.
+    """The plane roughly perpendicular to `up` that contains most points and has the cameras above it.
 
     Returns:
-        its normal `[3]`, its height along it, and the share of the points on it; None if there is no such plane.
+        Its normal `[3]`, its height along the normal, and the share of the points on it; None if there is no such
+        plane.
     """
     if len(points) < 3 / MIN_GROUND:
         return None
@@ -153,7 +156,7 @@ def _ground(
 
 
 def _fitted(points: FloatArray, normal: FloatArray, height: float, thickness: float) -> tuple[FloatArray, float]:
-    """The plane through the middle of the points near it."""
+    """Refits a plane to the points near it by least squares."""
     for _ in range(5):
         of_plane = points[np.abs(points @ normal - height) < thickness]
         centre = of_plane.mean(axis=0)
@@ -163,13 +166,13 @@ def _fitted(points: FloatArray, normal: FloatArray, height: float, thickness: fl
 
 
 def _is_below(normal: FloatArray, height: float, centres: FloatArray, points: FloatArray) -> bool:
-    """Whether the cameras and most points are above a height."""
+    """Whether nearly all cameras and most points are above a height."""
     cameras_below, points_below = (centres @ normal < height).mean(), (points @ normal < height).mean()
     return bool(cameras_below < MAX_CAMERAS_BELOW and points_below < MAX_BELOW)
 
 
 def _is_distinct(points: FloatArray, normal: FloatArray, height: float, thickness: float, share: float) -> bool:
-    """Whether the points lie in a plane rather than all about."""
+    """Whether the points form a plane rather than fill the space around it."""
 
     def share_of(other: FloatArray, through: FloatArray) -> float:
         return float((np.abs((points - through) @ other) < thickness).mean())

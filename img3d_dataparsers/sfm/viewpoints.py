@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From which sides photos look at what they are all of, and from which no photo does."""
+"""The directions from which photos look at their common subject, and the gaps between them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 from img3d_dataparsers.posed_photos import FloatArray
 
 IN_VIEW = 25.0
-"""Degrees between a photo's viewing direction and what it is of."""
-MOST = 0.8
-"""Share of the photos that have to be of one thing."""
+"""Largest angle in degrees between a photo's viewing direction and its subject."""
+MIN_SHARE = 0.8
+"""Smallest share of the photos that must show the common subject."""
 
 
 @dataclass(frozen=True)
 class Viewpoints:
-    """From which sides photos look at one thing."""
+    """The directions from which photos look at their common subject."""
 
     gap: float
-    """Degrees, as seen from that thing: the widest sector without a photo."""
+    """The widest sector without a photo in degrees, as seen from the subject."""
     before: str
-    """Name of the photo at its one side."""
+    """Name of the photo at one side of it."""
     after: str
-    """Name of the photo at its other side."""
+    """Name of the photo at the other side."""
     lowest: float
-    """Degrees above the horizon, from which the lowest tenth of the photos look."""
+    """Elevation in degrees above the horizon: the 10th percentile of the photos."""
     highest: float
-    """Degrees above the horizon, from which the highest tenth of the photos look."""
+    """Elevation in degrees above the horizon: the 90th percentile of the photos."""
 
 
 def viewpoints_of(names: Sequence[str], camera_to_worlds: FloatArray) -> Viewpoints | None:
-    """Looks for the one thing that the photos are of; None where they are not of one thing, as in a room or a street.
+    """Finds the common subject of the photos; None if there is none, as in a room or a street.
 
     Args:
-        names: of the photos.
+        names: The names of the photos.
         camera_to_worlds: `[N, 4, 4]`, OpenGL axes, z up.
     """
     origins, forward = camera_to_worlds[:, :3, 3], -camera_to_worlds[:, :3, 2]
@@ -47,7 +47,7 @@ def viewpoints_of(names: Sequence[str], camera_to_worlds: FloatArray) -> Viewpoi
     if not (distances > 0).all():
         return None
     cosines = -np.einsum("ni,ni->n", offsets, forward) / distances
-    if (cosines > np.cos(np.radians(IN_VIEW))).mean() < MOST:
+    if (cosines > np.cos(np.radians(IN_VIEW))).mean() < MIN_SHARE:
         return None
     azimuths = np.degrees(np.arctan2(offsets[:, 1], offsets[:, 0]))
     order = np.argsort(azimuths)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a video into photos: one for every bit of camera motion, each the sharpest of those around its place.
+"""Extracting photos from a video: one per step of camera motion, each the sharpest of the frames around its position.
 
 Motion is followed as Lucas-Kanade tracks of Shi-Tomasi corners (Bouguet, "Pyramidal Implementation of the Lucas Kanade
 Feature Tracker", 2000) on a small grey copy; sharpness is the variance of the Laplacian (Pech-Pacheco et al., "Diatom
@@ -27,8 +27,8 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from img3d_base.atomic_files import write_atomically
-from img3d_base.console import CONSOLE
-from img3d_base.errors import InputError, warn
+from img3d_base.console import print_line
+from img3d_base.errors import InputError, counted, warn
 from img3d_base.progress import with_progress
 from img3d_pictures.encodings import SRGB, Encoding
 
@@ -38,27 +38,28 @@ SMALL_SIZE = 640
 At 640, motion blur of 4 pixels in a photo of 1920 takes a third off the variance of the Laplacian; at 320, a tenth.
 """
 STEP = 0.02
-"""Median motion from one frame to the next, as a share of the picture's longer side.
+"""Median image motion from one chosen frame to the next, as a share of the picture's longer side.
 
-Walking around an object on a floor moves the picture by about 0.3 % per degree (measured on a rendered scene): a frame
-every 6 to 7 degrees, 55 a round. Neighbours then share more than 90 % of what they see, and matching needs no luck.
+Walking around an object on a floor moves the picture by about 0.3 % per degree (measured on a rendered scene): that
+gives a frame every 6 to 7 degrees, 55 per round. Neighbours then share more than 90 % of their view.
 """
 SLACK = 0.25
-"""How far from its due place, as a share of STEP, a frame may lie to be sharper."""
+"""Largest distance of a chosen frame from its nominal position, as a share of STEP."""
 AS_SHARP = 0.9
-"""Frames with this share of the best one's sharpness are as good: then the one nearest to its due place is taken."""
+"""Frames with at least this share of the best sharpness count as equally sharp; the one nearest to the nominal position
+is chosen."""
 MAX_CANDIDATES = 30
-"""Frames, about a second, among which the sharpest is looked for; bounds the memory where the camera stands."""
+"""Largest number of candidates, about a second; bounds the memory while the camera stands still."""
 MIN_TRACKS = 12
-"""Fewer corners than this tell no motion: what is shown is blank or out of focus."""
+"""Fewest corners for measuring motion: with fewer, the picture is blank or out of focus."""
 LOST_SHARE = 0.4
-"""When fewer of the corners than this share can be found, the view has changed altogether."""
+"""If less than this share of the corners can be tracked, the view has changed completely."""
 LOST_FRAMES = 3
-"""Frames in a row that have to show nothing of the old view: fewer are a flash or one smeared frame."""
+"""Number of consecutive frames without the old view that make a new one: fewer are a flash or a blurred frame."""
 MIN_CORNER = 2e-4
 """Smaller eigenvalue of the gradients' covariance (values in [0, 1]) below which a corner is sensor noise."""
 MIN_FRAMES = 3
-"""Fewer photos than this cannot be reconstructed."""
+"""Fewest photos that can be reconstructed."""
 JPEG_QUALITY = 95
 EXIF_IFD, FOCAL_LENGTH_IN_35MM = 0x8769, 0xA405
 RECIPE = (
@@ -66,33 +67,33 @@ RECIPE = (
     *(SMALL_SIZE, STEP, SLACK, AS_SHARP, MAX_CANDIDATES),
     *(MIN_TRACKS, LOST_SHARE, LOST_FRAMES, MIN_CORNER, JPEG_QUALITY),
 )
-"""What the choice depends on besides the video; the first number counts changes of the algorithm."""
+"""Everything besides the video that the choice depends on; the first number is the version of the algorithm."""
 
 Grey = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 
 def frames_of_video(video: Path, cache: Path, max_frames: int) -> Path:
-    """The folder with a video's chosen frames, `frame_00001.jpg` and so on: upright, in sRGB (HDR is tone-mapped).
+    """Extracts frames `frame_00001.jpg` and so on, upright and in sRGB (HDR is tone-mapped); returns their folder.
 
     Reads the video twice: first to follow the camera on small grey copies, then to write the chosen frames. A cached
     folder is reused if the video's content and all settings are the same.
 
     Args:
-        video: the file.
-        cache: where to keep the frames' folder; made if need be.
-        max_frames: if more frames are worth keeping, they are thinned evenly along the camera's motion.
+        video: The file.
+        cache: The folder in which the frames' folder is created.
+        max_frames: If more frames are chosen, they are thinned evenly along the camera's motion.
 
     Raises:
-        InputError: not a video, too little of it can be decoded, the camera stood still, `cache` cannot be written, or
-            `max_frames` is too small.
+        InputError: It is not a video, too little of it can be decoded, the camera stood still, `cache` cannot be
+            written to, or `max_frames` is too small.
     """
     if max_frames < MIN_FRAMES:
-        raise InputError(f"--max-video-frames is {max_frames}, at least {MIN_FRAMES} are needed")
+        raise InputError(f"--max-video-frames is {max_frames}, but at least {MIN_FRAMES} are needed")
     folder = cache / f"frames-{_fingerprint(video, max_frames)}"
     num_kept = len(list(folder.glob("frame_*.jpg")))
     if num_kept >= MIN_FRAMES:
-        _say(f"Video frames: {num_kept} from the cache {folder}")
+        print_line(f"Video frames: {num_kept} from the cache {folder}")
         return folder
     reader = VideoReader(video)
     with _written_whole(folder, video) as temporary:
@@ -106,25 +107,21 @@ def frames_of_video(video: Path, cache: Path, max_frames: int) -> Path:
         picks = thinned(found, max_frames)
         if len(picks) < MIN_FRAMES:
             raise InputError(
-                f"{video}: different views in its {num_frames} frames: {len(picks)}, needed: {MIN_FRAMES}; the camera "
-                "stood still, or saw nothing with detail: film while you walk around the scene"
+                f"{video} has {counted(len(picks), 'different view')} in {num_frames} frames, but {MIN_FRAMES} are "
+                "needed: the camera stood still, or saw no detail; film while you walk around the scene"
             )
         _save_frames(reader, {pick.index for pick in picks}, temporary)
     if reader.encoding.is_hdr:
-        _say(f"{video} is HDR video ({reader.encoding.transfer.upper()}): its frames are tone-mapped to sRGB")
-    why = f"the sharpest near each step of {STEP:.0%} of the picture; the others show nearly the same"
+        print_line(f"{video} is HDR video ({reader.encoding.transfer.upper()}): its frames are tone-mapped to sRGB")
+    why = f"the sharpest for each image motion of {STEP:.0%}; the others show nearly the same"
     if len(picks) < len(found):
-        why = f"{len(found)} show something new, and --max-video-frames is {max_frames}"
-    _say(f"Video frames: {len(picks)} picked out of {num_frames:,} ({why}), kept in {folder}")
+        why = f"{len(found)} show something new, but --max-video-frames is {max_frames}"
+    print_line(f"Video frames: {len(picks)} picked out of {num_frames:,} ({why}), kept in {folder}")
     return folder
 
 
-def _say(line: str) -> None:
-    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def _watched(reader: VideoReader) -> FramePicker:
-    """A picker that has seen all frames."""
+    """A picker to which all frames have been added."""
     picker = FramePicker()
     for frame in with_progress(reader.frames(), "Choosing video frames", reader.num_frames):
         picker.add(_small_grey(frame, reader.reformatter))
@@ -132,35 +129,35 @@ def _watched(reader: VideoReader) -> FramePicker:
 
 
 class VideoReader:
-    """A video's frames, decoded one after the other in any number of passes; damaged ones are left out.
+    """Decodes a video's frames in any number of passes; damaged frames are skipped.
 
     Raises:
-        InputError: the file cannot be read, is not a video, or has sound only.
+        InputError: The file cannot be read, is not a video, or has only sound.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reformatter = VideoReformatter()
         self.in_one_thread = False
-        """Slower, but alike every time: FFmpeg's threads patch up damaged frames with whatever is decoded by then."""
+        """Slower, but reproducible: FFmpeg's threads conceal damaged frames with whatever has been decoded by then."""
         self.num_damaged = 0
-        """Pieces that could not be decoded in the last pass."""
+        """Number of packets and frames that could not be decoded in the last pass."""
         self.seconds_decoded = 0.0
         try:
             with av.open(str(path)) as container:
                 stream = container.streams.best("video")
                 if stream is None or stream.disposition & Disposition.attached_pic:
-                    raise InputError(f"{path} has no pictures in it, only sound; give a video or a folder of photos")
+                    raise InputError(f"{path} has only sound, no pictures; give a video or a folder of photos")
                 rate = stream.average_rate or stream.guessed_rate
                 duration = stream.duration and stream.time_base and float(stream.duration * stream.time_base)
                 self.seconds = duration or (container.duration or 0) / av.time_base
-                """Length that the file claims, 0 if it doesn't say."""
+                """Duration that the file claims; 0 if unknown."""
                 self.num_frames = stream.frames or round(self.seconds * float(rate or 0)) or None
-                """Number of frames that the file claims, to show progress."""
+                """Number of frames that the file claims, for the progress bar; None if unknown."""
                 self.pixel_aspect = float(stream.sample_aspect_ratio or 1)
                 codec = stream.codec_context
                 self.encoding = Encoding.of_codes(int(codec.color_primaries), int(codec.color_trc))
-                """What the numbers of its pixels mean."""
+                """The colour encoding of its pixels."""
                 self.focal_length_35mm = _focal_length_35mm(container.metadata | stream.metadata)
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or type(error).__name__
@@ -168,11 +165,11 @@ class VideoReader:
             raise InputError(f"{path} cannot be read as a video: {reason}; {advice}") from None
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Decodes the video from its beginning; frames come as stored, before any rotation."""
+        """Decodes the video from its beginning; yields frames as stored, without rotation."""
         self.num_damaged, first, last = 0, None, None
         with av.open(str(self.path)) as container:
             stream = container.streams.best("video")
-            assert stream is not None  # __init__ found it
+            assert stream is not None  # checked in __init__
             if self.in_one_thread:
                 stream.codec_context.thread_count = 1
             else:
@@ -181,7 +178,7 @@ class VideoReader:
             while True:
                 try:
                     packet = next(packets, None)
-                except av.FFmpegError:  # the container ends in the middle
+                except av.FFmpegError:  # the container is cut off
                     self.num_damaged += 1
                     packet = None
                 if packet is None:
@@ -203,7 +200,7 @@ class VideoReader:
 
 
 def _focal_length_35mm(metadata: dict[str, str]) -> int | None:
-    """What phones write, such as com.apple.quicktime.camera.focal_length.35mm_equivalent; None if it isn't there."""
+    """The focal length that phones write (com.apple.quicktime.camera.focal_length.35mm_equivalent); None if absent."""
     for key, value in metadata.items():
         if "focal_length" in key.lower() and "35mm" in key.lower():
             try:
@@ -214,10 +211,10 @@ def _focal_length_35mm(metadata: dict[str, str]) -> int | None:
 
 
 def _report_damage(reader: VideoReader, num_frames: int) -> None:
-    """Says what of the video is missing.
+    """Warns of missing parts of the video.
 
     Raises:
-        InputError: so much that nothing can be made of the rest.
+        InputError: Too few frames are left.
     """
     if num_frames < MIN_FRAMES:
         raise InputError(
@@ -225,12 +222,13 @@ def _report_damage(reader: VideoReader, num_frames: int) -> None:
         )
     if reader.seconds - reader.seconds_decoded > max(1.0, 0.05 * reader.seconds):
         warn(
-            f"{reader.path} is cut off: of its {reader.seconds:.0f} s only {reader.seconds_decoded:.0f} s are there; "
-            "going on with these"
+            f"{reader.path} is cut off: only {reader.seconds_decoded:.0f} s of its {reader.seconds:.0f} s can be read; "
+            "using these"
         )
     elif reader.num_damaged:
         warn(
-            f"{reader.path} is damaged: pieces lost: {reader.num_damaged}; going on with the {num_frames} whole frames"
+            f"{reader.path} is damaged: {counted(reader.num_damaged, 'part')} could not be decoded; using "
+            f"the {num_frames} whole frames"
         )
 
 
@@ -245,14 +243,14 @@ class Pick:
     """A chosen frame."""
 
     index: int
-    """Its number in the video, from 0."""
+    """Its index in the video."""
     motion: float
-    """Image motion since the pick before it, as a share of the picture's longer side."""
+    """Image motion since the previous pick, as a share of the picture's longer side."""
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What is needed of a frame until the next pick."""
+    """The data of a frame that is kept until the next pick."""
 
     index: int
     grey: Grey
@@ -261,12 +259,12 @@ class _Frame:
 
 
 class FramePicker:
-    """Chooses frames while they stream past, holding at most a second of small grey copies.
+    """Chooses frames from a stream, holding at most a second of small grey copies.
 
-    The corners of a reference (the last pick) are looked for in each frame. Their median displacement opens a window
-    a bit before STEP and closes it a bit after; the sharpest frame inside is the next pick, and the frames since then
-    are compared anew with it. Displacements from one reference, unlike sums of frame-to-frame motion, do not grow with
-    the trembling of a hand.
+    The corners of a reference (the last pick) are tracked in each frame. Their median displacement opens a window
+    slightly before STEP and closes it slightly after; the sharpest frame in it is the next pick, with which the frames
+    after it are compared again. Unlike sums of frame-to-frame motion, displacements from one reference do not grow with
+    the shaking of a hand.
     """
 
     def __init__(self) -> None:
@@ -274,17 +272,17 @@ class FramePicker:
         self._picks: list[Pick] = []
         self._tracks: _Tracks | None = None
         self._starting = True
-        """Whether the reference is no pick yet, but the first frame of a new view."""
+        """Whether the reference is not a pick, but the first frame of a new view."""
         self._window: list[_Frame] = []
         self._motions: list[float] = []
-        """Of each frame in the window, since the reference; NaN if it cannot be a pick."""
+        """Motion of each frame in the window since the reference; NaN if it cannot be picked."""
         self._num_lost = 0
 
     def add(self, grey: Grey) -> None:
-        """Takes the next frame.
+        """Adds the next frame.
 
         Args:
-            grey: small copy `[h, w]`.
+            grey: Small grey copy `[h, w]`.
         """
         sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var())
         half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
@@ -303,7 +301,7 @@ class FramePicker:
             waiting.extendleft(reversed(self._take(waiting.popleft())))
 
     def _take(self, frame: _Frame) -> list[_Frame]:
-        """Looks at one frame; returns those that have to be looked at again because of a new reference."""
+        """Processes one frame; returns the frames that must be processed again because the reference changed."""
         if self._tracks is None:
             tracks = _Tracks(frame.grey)
             if tracks.num_corners >= MIN_TRACKS:
@@ -325,7 +323,7 @@ class FramePicker:
         return []
 
     def _close_window(self) -> list[_Frame]:
-        """Picks the best candidate; without one, what comes next is a new view. Returns the frames after it."""
+        """Picks the best candidate; without one, a new view begins. Returns the frames to process again."""
         window, motions = self._window, np.array(self._motions)
         self._window, self._motions, self._num_lost = [], [], 0
         if np.isnan(motions).all():
@@ -336,14 +334,16 @@ class FramePicker:
         )
         off_place = np.abs(motions - (0.0 if self._starting else STEP))
         best = int(np.nanargmin(np.where(sharpness >= AS_SHARP * sharpness.max(), off_place, np.nan)))
-        motion = (1 + SLACK) * STEP if self._starting else float(motions[best])  # across a cut: unknown, but a lot
+        motion = (
+            (1 + SLACK) * STEP if self._starting else float(motions[best])
+        )  # across a cut: unknown, assumed to be large
         self._picks.append(Pick(window[best].index, motion))
         self._tracks, self._starting = _Tracks(window[best].grey), False
         return window[best + 1 :]
 
 
 class _Tracks:
-    """The corners of a reference frame, looked for in the frames after it."""
+    """Tracks the corners of a reference frame in later frames."""
 
     def __init__(self, reference: Grey) -> None:
         self._reference = reference
@@ -359,10 +359,10 @@ class _Tracks:
         return len(self._corners)
 
     def motion_to(self, grey: Grey) -> float:
-        """Median displacement of the corners as a share of the longer side; NaN if too few of them are found."""
+        """Median displacement of the corners as a share of the longer side; NaN if too few of them are tracked."""
         if self.num_corners < MIN_TRACKS:
             return np.nan
-        # Straight from the reference, so that errors don't add up; from where each was last seen, so that it is near.
+        # Tracked from the reference, so that errors do not accumulate; initialised where each corner was last seen.
         found, status, _ = cv2.calcOpticalFlowPyrLK(
             self._reference,
             grey,
@@ -391,7 +391,7 @@ class _Tracks:
 
 
 def thinned(picks: list[Pick], max_frames: int) -> list[Pick]:
-    """At most `max_frames` of the picks, at even distances along the camera's motion, with the first and the last."""
+    """At most `max_frames` of the picks, evenly spaced along the camera's motion, including the first and the last."""
     if len(picks) <= max_frames:
         return picks
     way = np.cumsum([pick.motion for pick in picks])
@@ -399,7 +399,7 @@ def thinned(picks: list[Pick], max_frames: int) -> list[Pick]:
     right = np.searchsorted(way, targets).clip(1, len(way) - 1)
     chosen = right - (targets - way[right - 1] < way[right] - targets)
     order = np.arange(max_frames)
-    chosen = np.maximum.accumulate(chosen - order) + order  # where two targets share a pick, the next one is taken
+    chosen = np.maximum.accumulate(chosen - order) + order  # if two targets share a pick, the next one is used
     chosen = np.minimum(chosen, len(picks) - max_frames + order)
     return [picks[i] for i in chosen]
 
@@ -420,12 +420,12 @@ def _save_frames(reader: VideoReader, indices: set[int], folder: Path) -> None:
 
 
 def upright(frame: av.VideoFrame, pixel_aspect: float = 1.0, encoding: Encoding = SRGB) -> npt.NDArray[np.uint8]:
-    """A frame as it is to be looked at: with square pixels, turned and mirrored as the video says.
+    """Converts a frame to square pixels, upright by the video's display matrix.
 
     Args:
-        frame: as decoded.
-        pixel_aspect: width of a stored pixel, divided by its height.
-        encoding: of the video.
+        frame: The decoded frame.
+        pixel_aspect: Width of a stored pixel divided by its height.
+        encoding: The video's colour encoding.
 
     Returns:
         uint8 sRGB `[height, width, 3]`.
@@ -438,7 +438,7 @@ def upright(frame: av.VideoFrame, pixel_aspect: float = 1.0, encoding: Encoding 
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return pixels
-    # FFmpeg's av_display_rotation: the row (x, y) times the matrix's first two rows gives where a pixel is shown.
+    # FFmpeg's display matrix: the row vector (x, y) times its first two rows gives the displayed position.
     (a, b), (c, d) = np.sign(np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2])
     if a and d:
         pixels = pixels[::d, ::a]
@@ -448,10 +448,10 @@ def upright(frame: av.VideoFrame, pixel_aspect: float = 1.0, encoding: Encoding 
 
 
 def _fingerprint(video: Path, max_frames: int) -> str:
-    """Stands for a video's content and for how frames are chosen from it.
+    """A hash of a video's content and of the settings.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: The file cannot be read.
     """
     digest = hashlib.blake2b(repr((RECIPE, max_frames)).encode(), digest_size=8)
     try:
@@ -465,11 +465,10 @@ def _fingerprint(video: Path, max_frames: int) -> str:
 
 @contextmanager
 def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` at the end, and disappears if anything goes wrong on the way.
+    """Yields a temporary folder that is renamed to `folder` on success and removed on failure.
 
     Raises:
-        InputError: there is no room for all of it.
-        OSError: nothing may be written there.
+        InputError: It cannot be written.
     """
     _remove_left_behind(folder.parent)
     try:
@@ -477,7 +476,7 @@ def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             yield temporary
-            shutil.rmtree(folder, ignore_errors=True)  # has fewer than three frames
+            shutil.rmtree(folder, ignore_errors=True)  # an incomplete one
     except OSError as error:
         raise InputError(
             f"the frames of {video} cannot be kept in {folder.parent}: {error.strerror or error}; free some space "
@@ -486,7 +485,7 @@ def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
 
 
 def _remove_left_behind(cache: Path) -> None:
-    """Removes what killed runs left half written."""
+    """Removes temporary folders of killed runs."""
     for temporary in cache.glob("frames-*.tmp"):
         process = temporary.suffixes[-2].removeprefix(".") if len(temporary.suffixes) > 1 else ""
         if not process.isdigit() or not _is_running(int(process)):
@@ -499,5 +498,5 @@ def _is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # of another user
+        return True  # it belongs to another user
     return True

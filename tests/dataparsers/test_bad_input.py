@@ -58,7 +58,7 @@ class TestNothingToRead:
         assert "there are no photos in" in message and "a folder of photos, or a video" in message
 
     def test_file_where_a_folder_is_expected(self, tiny_scene: Path) -> None:
-        assert "is a file, but no video" in error_of(tiny_scene / "images" / "000.png")
+        assert "is neither a video nor a transforms.json" in error_of(tiny_scene / "images" / "000.png")
 
     def test_unreadable_transforms(self, copy_scene: CopyScene) -> None:
         scene = copy_scene()
@@ -108,7 +108,7 @@ class TestTransformsFile:
             ("fl_x", -5, "must be positive"),
             ("cx", math.nan, "must be a finite number"),
             ("w", 0, "must be positive"),
-            ("k4", 0.1, "has k4, which is another thing"),
+            ("k4", 0.1, "has k4, which Nerfstudio"),
             ("distortion_params", [1, 2], "six numbers"),
             ("camera_model", "EQUIRECTANGULAR", "camera_model 'EQUIRECTANGULAR'"),
             ("applied_transform", [[1, 2], [3, 4]], "not an invertible 3x4 matrix"),
@@ -297,7 +297,7 @@ class TestOptions:
             ({"downscale_factor": math.nan}, "--downscale-factor is nan"),
             ({"max_image_size": 0}, "--max-image-size is 0"),
             ({"eval_interval": 0}, "--eval-interval is 0"),
-            ({"eval_interval": 1}, "none of the 16 photos is to train on"),
+            ({"eval_interval": 1}, "none of the 16 photos is left to train on"),
             ({"eval_mode": "filename"}, "train/eval"),
             ({"eval_mode": "fraction", "train_split_fraction": 1.5}, "--train-split-fraction is 1.5"),
         ],

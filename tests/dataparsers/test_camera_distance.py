@@ -45,7 +45,7 @@ def test_the_original_frame_is_in_metres(
 @pytest.mark.parametrize(
     ("distance", "message"),
     [
-        (("nine.png", "001.png", 1.0), "there is no usable photo nine.png; there are 000.png, 001.png"),
+        (("nine.png", "001.png", 1.0), "there is no usable photo nine.png; usable are 000.png, 001.png"),
         (("000.png", "000.png", 1.0), "the same place"),
         (("000.png", "001.png", 0.0), "give the metres"),
         (("000.png", "001.png", float("nan")), "give the metres"),

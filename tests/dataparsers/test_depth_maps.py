@@ -71,8 +71,8 @@ class TestExr:
     @pytest.mark.parametrize(
         ("contents", "message"),
         [
-            (b"", "does not begin as one"),
-            (b"PNG", "does not begin as one"),
+            (b"", "does not begin with OpenEXR's magic number"),
+            (b"PNG", "does not begin with OpenEXR's magic number"),
             (exr_bytes({"Y": DEPTH.astype(np.float32)})[:150], "cannot be read as OpenEXR"),
             (exr_bytes({"Y": DEPTH.astype(np.float32)})[:-60], ""),
             (exr_bytes({"Y": DEPTH.astype(np.float32)}, version=2 | 0x1000), "several parts"),
@@ -143,5 +143,5 @@ class TestWhatIsNone:
 
     def test_three_numbers_for_each_pixel(self, tmp_path: Path) -> None:
         np.save(tmp_path / "d.npy", np.ones((4, 5, 3)))
-        with pytest.raises(InputError, match="is no depth map: it holds float64 of shape"):
+        with pytest.raises(InputError, match="is not a depth map: it holds float64 of shape"):
             read_depth(tmp_path / "d.npy")

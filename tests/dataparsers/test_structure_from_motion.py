@@ -312,7 +312,7 @@ class TestKeeping:
         monkeypatch.setattr(matching, "find_features", must_not_run)
         capsys.readouterr()
         again = poses_of(posed_photos(solve(photos, None)))
-        assert "Going on with" in capsys.readouterr().out
+        assert "Resuming the solving" in capsys.readouterr().out
         assert calls == NUM_PHOTOS * (NUM_PHOTOS - 1) / 2 - 40
         for name, pose in poses_of(posed_photos(solved)).items():
             np.testing.assert_allclose(again[name], pose, atol=1e-6)
@@ -364,7 +364,7 @@ class TestKeeping:
             wait_for(lambda: b"sfm.mapping" not in subprocess.check_output(["ps", "ax", "-o", "command"]))
         result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
         assert result.returncode == 0, result.stdout
-        assert "Going on with" in result.stdout and "12 of 12 photos registered" in result.stdout
+        assert "Resuming the solving" in result.stdout and "12 of 12 photos registered" in result.stdout
 
 
 def must_not_run(*args: object, **kwargs: object) -> None:
@@ -557,7 +557,7 @@ class TestCommand:
             assert "good" in line
         for said in (
             "its ground plane",
-            "unknown; training with --camera-distance",
+            "unknown; train with --camera-distance",
             "What to do next",
             "- Take more photos: 12 are few",
         ):

@@ -169,11 +169,11 @@ def test_photo_render_and_error_belong_together(tiny_scene: Path, tmp_path: Path
     assert held_out is not None
     with Image.open(held_out.image_filenames[0]) as image:
         original = np.asarray(image, np.float32)
-    assert np.abs(photo - original).mean() < 8  # JPEG
-    assert np.abs(render - 127.5).max() < 2
+    assert np.abs(photo - original).mean() < 6.5  # JPEG of noise
+    assert np.abs(render - 127.5).max() <= 0.5  # grey of 127.5, as a byte
     difference = np.abs(original / 255 - 0.5).mean(axis=-1)
-    assert np.abs(error - error_map(difference)).mean() < 25
-    assert np.corrcoef(error.sum(axis=-1).ravel(), difference.clip(0, MAX_ERROR).ravel())[0, 1] > 0.9
+    assert np.abs(error - error_map(difference)).mean() < 8  # JPEG
+    assert np.corrcoef(error.sum(axis=-1).ravel(), difference.clip(0, MAX_ERROR).ravel())[0, 1] > 0.97
 
 
 @pytest.mark.parametrize(("trained_on", "explained"), [(40.0, True), (12.0, False)])

@@ -79,7 +79,7 @@ def test_lenses_may_differ(tmp_path: Path, cameras: list[KnownCamera], capsys: p
 @pytest.mark.parametrize("model", sorted(PARAMETERS.keys() - LENSES.keys()))
 def test_what_cannot_be_straightened_is_one_line(tmp_path: Path, cameras: list[KnownCamera], model: str) -> None:
     with_lenses(tmp_path, cameras, [model])
-    with pytest.raises(InputError, match=f"{model}, which OpenCV cannot straighten: (run `colmap|render)") as caught:
+    with pytest.raises(InputError, match=f"{model}, which OpenCV cannot undistort: (run `colmap|render)") as caught:
         read_colmap(tmp_path, tmp_path / "sparse/0")
     assert "\n" not in str(caught.value)
 

@@ -96,7 +96,7 @@ def test_a_model_of_other_cameras_gives_no_points(
     write_model(tmp_path / "sparse/0", [f"{i}.png" for i in range(6)], cameras_of(np.random.default_rng(4), 6))
     assert read_transforms(path).read_seed_points() is None
     [warning] = capsys.readouterr().out.splitlines()
-    assert "has other cameras than transforms.json; its points are not used" in warning
+    assert "has other cameras than transforms.json, so its points are not used" in warning
 
 
 def test_of_several_models_the_one_that_fits(tmp_path: Path, cameras: list[KnownCamera]) -> None:

@@ -70,12 +70,12 @@ def distance_to_surface(xyz: FloatArray) -> FloatArray:
 @pytest.mark.parametrize(
     ("suffix", "unit", "said"),
     [
-        (".png", 1e-3, "unit millimetres (0.001), as is usual"),
-        (".npy", 1.0, "unit metres (1), as is usual"),
-        (".exr", 1.0, "unit metres (1), as is usual"),
+        (".png", 1e-3, "unit millimetres (0.001), the usual one"),
+        (".npy", 1.0, "unit metres (1), the usual one"),
+        (".exr", 1.0, "unit metres (1), the usual one"),
         (".npy", 1e-3, "unit millimetres (0.001), measured at points"),
         (".png", 1 / 5000, "unit 0.0002, measured at points"),
-        (".exr", 1 / 7.3, "measured at points that are triangulated"),
+        (".exr", 1 / 7.3, "measured at points triangulated"),
     ],
 )
 @pytest.mark.parametrize("lens", ["distorted"])
@@ -109,7 +109,7 @@ def test_the_unit_that_the_data_set_says(tmp_path: Path, capsys: pytest.CaptureF
     edit(folder, depth_unit_scale_factor=1 / 12_345)
     xyz, _ = points_of(folder)
     assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
-    assert "unit 8.1e-05, as the data set says" in capsys.readouterr().out
+    assert "unit 8.1e-05, as the data set declares" in capsys.readouterr().out
 
 
 def as_instant_ngp(folder: Path, **values: Any) -> Path:
@@ -124,14 +124,16 @@ def test_instant_ngps_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     folder = add_depth(make_scene(tmp_path / "scene", {}), {}, unit=10 / 65535)
     xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=10 / 65535))
     assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
-    assert "unit 0.0001526, as the data set says" in capsys.readouterr().out
+    assert "unit 0.0001526, as the data set declares" in capsys.readouterr().out
 
 
 def test_instant_ngps_unit_is_that_of_the_poses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = add_depth(make_scene(tmp_path / "scene", {}), {}, unit=1 / 12_345)
     xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=1 / 12_345, applied_scale=0.5))
     assert np.quantile(distance_to_surface(0.5 * xyz), 0.99) < 0.01
-    assert "unit 0.000162, as the data set says" in capsys.readouterr().out  # in the capture, which is twice as large
+    assert (
+        "unit 0.000162, as the data set declares" in capsys.readouterr().out
+    )  # in the capture, which is twice as large
 
 
 @pytest.mark.parametrize(("suffix", "unit", "given"), [(".png", 1e-3, 0.0), (".png", 1e-3, -1.0), (".npy", 1.0, 1e-3)])
@@ -142,7 +144,7 @@ def test_instant_ngps_unit_is_for_whole_numbers(
     folder = add_depth(make_scene(tmp_path / "scene", {}), {}, suffix, unit)
     xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=given))
     assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
-    assert "as is usual" in capsys.readouterr().out
+    assert "the usual one" in capsys.readouterr().out
 
 
 def test_some_frames_with_either_name(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_a_unit_that_the_points_contradict(tmp_path: Path, capsys: pytest.Captur
     xyz, _ = points_of(as_instant_ngp(folder, integer_depth_scale=1000))
     assert np.quantile(distance_to_surface(xyz), 0.99) < 0.01
     [line] = [line for line in capsys.readouterr().out.splitlines() if "depth maps" in line]
-    assert "unit millimetres (0.001), measured at points" in line and "1000, as the data set says, is wrong" in line
+    assert "unit millimetres (0.001), measured at points" in line and "the data set's 1000 is wrong" in line
 
 
 def test_poses_in_another_unit_than_the_capture(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_relative_depth_gives_none(tmp_path: Path, capsys: pytest.CaptureFixture
     edit(folder, depth_unit_scale_factor=given)
     assert "points3D_xyz" not in parse(folder, triangulate_points=False).metadata
     [warning] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
-    assert "not as deep as points that are triangulated" in warning
+    assert "contradict points triangulated" in warning
 
 
 def test_far_from_the_origin(tmp_path: Path) -> None:

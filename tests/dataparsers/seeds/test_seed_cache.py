@@ -39,5 +39,5 @@ def test_what_is_damaged_is_made_anew(
 ) -> None:
     np.savez(tmp_path / "seed_points-key.npz", xyz=xyz, rgb=rgb)
     np.testing.assert_array_equal(kept_points([tmp_path], "key", lambda: (XYZ, RGB))[0], XYZ)
-    assert capsys.readouterr().out.count("its points are made anew") == 1
+    assert capsys.readouterr().out.count("the seed points are made again") == 1
     np.testing.assert_array_equal(np.load(tmp_path / "seed_points-key.npz")["xyz"], XYZ)

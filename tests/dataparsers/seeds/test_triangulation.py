@@ -190,7 +190,7 @@ class TestKeeping:
         again = points_of(scene)
         np.testing.assert_array_equal(again[0], first[0])
         output = capsys.readouterr().out
-        assert f"{kept}" in output.partition("its points are made anew")[0] and f"kept in {kept}" in output
+        assert f"{kept}" in output.partition("the seed points are made again")[0] and f"kept in {kept}" in output
         points_of(scene)
         assert "from the cache" in capsys.readouterr().out
 

@@ -45,7 +45,7 @@ def test_good_photos_need_nothing() -> None:
     [
         ({"registered": 10}, "Photos found", "fair", "Take more photos: 10 are few"),
         ({"points_per_photo": 40.0}, "Points", "poor", "something with a pattern"),
-        ({"weakest": ["7.jpg"]}, "Points", "fair", "7.jpg: few points there"),
+        ({"weakest": ["7.jpg"]}, "Points", "fair", "7.jpg: few points;"),
         ({"mean_track_length": 2.2}, "Overlap", "poor", "two thirds"),
         ({"parallax": 4.0}, "Parallax", "fair", "further to the side"),
         ({"mean_reprojection_error": 3.5}, "Reprojection error", "poor", "let nothing move"),

@@ -128,7 +128,7 @@ def test_what_is_damaged_or_lies_is_solved_anew(
     with pytest.raises(SolvedAnewError):
         solve(folder, None)
     [line] = warnings_of(capsys)
-    assert line.endswith("; the poses are solved for anew") and line.isprintable()
+    assert line.endswith("; the poses are solved for again") and line.isprintable()
 
 
 @pytest.mark.parametrize("how", ["a folder", "marked elsewhere", "a link", "a file"])
@@ -152,11 +152,11 @@ def test_work_that_another_computer_began_is_not_gone_on_with(
     with pytest.raises(SolvedAnewError):
         solve(folder, None)
     [line] = warnings_of(capsys)
-    assert "was begun on another computer, or was copied; the poses are solved for from the start" in line
+    assert "is from another computer, or was copied; solving for poses starts from the beginning" in line
     assert elsewhere.is_dir()
     with pytest.raises(SolvedAnewError):  # and from then on it is
         solve(folder, None)
-    assert "Going on with" in capsys.readouterr().out
+    assert "Resuming the solving" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -273,8 +273,8 @@ class TestFrames:
     ) -> None:
         chosen_frames(panned, tmp_path, max_frames=4)
         output = capsys.readouterr().out
-        assert re.search(r"4 picked out of 60 \(1\d show something new, and --max-video-frames is 4\)", output)
-        with pytest.raises(InputError, match="--max-video-frames is 2, at least 3 are needed"):
+        assert re.search(r"4 picked out of 60 \(1\d show something new, but --max-video-frames is 4\)", output)
+        with pytest.raises(InputError, match="--max-video-frames is 2, but at least 3 are needed"):
             chosen_frames(panned, tmp_path, max_frames=2)
 
     @pytest.mark.parametrize(("transfer", "code"), [("hlg", 18), ("srgb", 1)])
@@ -301,7 +301,7 @@ class TestCache:
         folder = chosen_frames(panned, tmp_path)
         times = [photo.stat().st_mtime_ns for photo in photos_in(folder)]
         output = capsys.readouterr().out
-        why = "the sharpest near each step of 2% of the picture; the others show nearly the same"
+        why = "the sharpest for each image motion of 2%; the others show nearly the same"
         assert f"{len(times)} picked out of 60 ({why}), kept in {folder}" in output
         copy = tmp_path / "renamed.mp4"
         copy.write_bytes(panned.read_bytes())
@@ -377,7 +377,7 @@ class TestBadInput:
         (tmp_path / "a.mp4").touch()
         monkeypatch.delitem(sys.modules, "img3d_dataparsers.videos.video_frames")
         monkeypatch.setitem(sys.modules, "av", None)  # importing it fails
-        with pytest.raises(InputError, match=r"a\.mp4 is a video, which needs the package av"):
+        with pytest.raises(InputError, match=r"a\.mp4 is a video, and the package av \(PyAV\) that decodes it"):
             photo_folder(tmp_path, None)
         Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg")
         assert photo_folder(tmp_path, None) == tmp_path
@@ -406,7 +406,7 @@ class TestBadInput:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         photos = photos_in(chosen_frames(path, tmp_path / "cache"))
         assert 5 <= len(photos) <= 12
-        assert "is cut off: of its 4 s only 2 s are there" in capsys.readouterr().out
+        assert "is cut off: only 2 s of its 4 s can be read" in capsys.readouterr().out
 
     def test_damage_in_the_middle_costs_only_the_frames_there(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -426,7 +426,7 @@ class TestBadInput:
 
     def test_camera_that_stood_still(self, tmp_path: Path) -> None:
         message = error_of(write_video(tmp_path / "a.mp4", [view(100)] * 30))
-        assert "different views in its 30 frames: 1, needed: 3; the camera stood still" in message
+        assert "has 1 different view in 30 frames, but 3 are needed: the camera stood still" in message
 
     def test_too_short(self, tmp_path: Path) -> None:
         assert "only 2 frames" in error_of(write_video(tmp_path / "a.mp4", PANNED[:2]))

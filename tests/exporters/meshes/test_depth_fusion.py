@@ -33,9 +33,9 @@ def fused_pictures(pictures: list[SurfaceView]) -> tuple[trimesh.Trimesh, float]
 def test_the_surface_is_the_truth(shape: trimesh.Trimesh) -> None:
     found, voxel = fused_pictures(pictures_around(shape, 32))
     distances = scene_of(shape).compute_distance(np.asarray(found.vertices, np.float32)).numpy()
-    assert distances.mean() < voxel / 3 and distances.max() < 1.5 * voxel  # corners are rounded
+    assert distances.mean() < 0.3 * voxel and distances.max() < 1.2 * voxel  # edges and corners are rounded
     assert found.is_watertight
-    assert found.volume == pytest.approx(shape.volume, rel=0.03)  # and positive: faces are turned outward
+    assert found.volume == pytest.approx(shape.volume, rel=0.025)  # and positive: faces are turned outward
 
 
 @settings(max_examples=8, deadline=None)
@@ -47,9 +47,9 @@ def test_units_and_origin_make_no_difference(scale: float, offset: float) -> Non
     # x = (x' - offset) / scale
     moved = [each.in_frame(np.column_stack([np.eye(3), np.full(3, -offset)]), 1 / scale) for each in pictures]
     far, _ = fused_pictures(moved)
-    assert len(far.vertices) == pytest.approx(len(near.vertices), rel=0.05)
+    assert len(far.vertices) == pytest.approx(len(near.vertices), rel=0.01)
     radii = np.linalg.norm((far.vertices - offset) / scale, axis=1)
-    assert np.abs(radii - 1).max() < 0.06
+    assert np.abs(radii - 1).max() < 0.045  # a voxel
 
 
 def test_what_most_pictures_see_through_is_carved_away() -> None:
@@ -90,7 +90,8 @@ def test_the_region_is_what_inward_cameras_surround() -> None:
     pictures = pictures_around(trimesh.creation.icosphere(3), 24)
     behind = [replace(each, depth=np.where(np.isinf(each.depth), np.float32(50), each.depth)) for each in pictures]
     region = region_of(behind, None, None)
-    assert np.abs(region.low + 1).max() < 0.1 and np.abs(region.high - 1).max() < 0.1
+    # A margin of 3 % of the extent of 2; the outermost pixels are a little inside of the sphere's outline.
+    assert np.abs(region.low + 1.06).max() < 2e-3 and np.abs(region.high - 1.06).max() < 2e-3
     assert region_of([wall(30.0)], None, None).high[2] > 25  # one camera surrounds nothing
 
 
@@ -98,7 +99,8 @@ def test_a_crop_sets_the_region_where_it_is_given() -> None:
     pictures = pictures_around(trimesh.creation.icosphere(3), 24)
     region = region_of(pictures, (-5.0, 0.0, 0.1), None)
     assert region.low.tolist() == [-5.0, 0.0, 0.1]
-    assert np.abs(region.high - 1).max() < 0.1
+    # The sphere and the margin of 3 %, which is of what the crop leaves.
+    assert ((region.high > 1.045) & (region.high < 1.061)).all()
 
 
 @pytest.mark.parametrize(

@@ -37,18 +37,18 @@ def agreement(mesh: Mesh) -> float:
 def test_the_texture_has_the_colours_of_the_pictures(shape: trimesh.Trimesh) -> None:
     mesh = baked(grey_mesh(shape), pictures(shape), 256)
     assert mesh.texture is not None and mesh.texture.shape == (256, 256, 3)
-    assert agreement(mesh) > 35
+    assert agreement(mesh) > 46  # texels are as large as pixels: the paint changes by so much within one
 
 
 def test_pictures_are_gone_through_once() -> None:
-    assert agreement(baked(grey_mesh(SPHERE), iter(pictures(SPHERE)), 256)) > 35
+    assert agreement(baked(grey_mesh(SPHERE), iter(pictures(SPHERE)), 256)) > 50
 
 
 def test_far_from_the_origin_it_is_the_same() -> None:
     views = [view.in_frame(np.column_stack([np.eye(3), np.full(3, -2e5)]), 1.0) for view in pictures(BOX)]
     shape = grey_mesh(BOX)
     mesh = baked(replace(shape, vertices=shape.vertices + 2e5), views, 256)
-    assert agreement(replace(mesh, vertices=mesh.vertices - 2e5)) > 35
+    assert agreement(replace(mesh, vertices=mesh.vertices - 2e5)) > 48
 
 
 def test_nothing_bleeds_onto_what_is_behind() -> None:
@@ -62,9 +62,12 @@ def test_nothing_bleeds_onto_what_is_behind() -> None:
     mesh = baked(grey_mesh(both), views, 256)
     points, colors = points_with_colors(mesh)
     of_box = points[:, 1] < 1
-    assert psnr(colors[None, of_box], waves(points[of_box])[None]) > 30
-    assert np.abs(colors - MAGENTA).max(axis=1)[of_box].min() > 0.2
-    assert (np.abs(colors - MAGENTA).max(axis=1)[~of_box] < 0.05).mean() > 0.95  # all but its narrow sides
+    assert psnr(colors[None, of_box], waves(points[of_box])[None]) > 50
+    nearest_paint = np.abs(waves(points[of_box]) - MAGENTA).max(axis=1).min()
+    assert np.abs(colors - MAGENTA).max(axis=1)[of_box].min() > nearest_paint - 0.02
+    assert (
+        np.abs(colors - MAGENTA).max(axis=1)[~of_box] < 0.05
+    ).mean() > 0.95  # all but its narrow sides, 4.8 % of its area
 
 
 def with_passers_by(views: list[SurfaceView]) -> list[SurfaceView]:
@@ -80,7 +83,7 @@ def test_what_most_pictures_do_not_show_is_left_out(monkeypatch: pytest.MonkeyPa
     views = with_passers_by(pictures(SPHERE, 24))
     robust = agreement(baked(grey_mesh(SPHERE), views, 256))
     monkeypatch.setattr(texture_baking, "MIN_AGREEMENT", 1.0)
-    assert robust > 30 > agreement(baked(grey_mesh(SPHERE), views, 256)) + 8
+    assert robust > 48 > 30 > agreement(baked(grey_mesh(SPHERE), views, 256)) + 8
 
 
 def test_exposure_and_white_balance_may_change_between_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +109,7 @@ def test_what_a_picture_leaves_out_is_not_used() -> None:
         depth = views[i].depth.copy()
         depth[55:125, 65:135] = (0, np.inf)[i % 2]
         views[i] = replace(views[i], depth=depth)
-    assert agreement(baked(grey_mesh(SPHERE), views, 256)) > 33
+    assert agreement(baked(grey_mesh(SPHERE), views, 256)) > 50
 
 
 def test_texels_that_no_picture_sees_have_the_colours_of_the_vertices() -> None:
@@ -114,11 +117,11 @@ def test_texels_that_no_picture_sees_have_the_colours_of_the_vertices() -> None:
     above = [view for view in pictures(SPHERE, 24) if np.linalg.inv(view.viewmat)[2, 3] > 1.5]
     points, colors = points_with_colors(baked(shape, above, 256))
     below = points[:, 2] < -0.6
-    assert np.abs(colors[below] - (points[below] * 0.3 + 0.5)).max() < 0.02
+    assert np.abs(colors[below] - (points[below] * 0.3 + 0.5)).max() < 0.008  # within a texel and a byte
     top = points[:, 2] > 0.6
-    assert psnr(colors[None, top], waves(points[top])[None]) > 33
+    assert psnr(colors[None, top], waves(points[top])[None]) > 50
     everything, colors = points_with_colors(baked(shape, [], 64))
-    assert np.abs(colors - (everything * 0.3 + 0.5)).max() < 0.05
+    assert np.abs(colors - (everything * 0.3 + 0.5)).max() < 0.03  # four times larger texels
 
 
 def test_the_sharpest_picture_is_used() -> None:
@@ -133,7 +136,7 @@ def test_the_sharpest_picture_is_used() -> None:
     mesh = baked(grey_mesh(BOX), views, 512)
     points, colors = points_with_colors(mesh)
     front = (points[:, 0] > 0.49) & (np.abs(points[:, 1:]) < [0.6, 0.3]).all(axis=1)
-    assert np.abs(colors[front] - stripes(points[front])).mean() < 0.06
+    assert np.abs(colors[front] - stripes(points[front])).mean() < 0.01
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_ctrl_c_while_solving_says_so_and_the_next_run_goes_on(photos: Path, tmp
     stopped = running.finish()
     assert stopped.code != 0 and "Traceback" not in stopped.output
     again = cli.run(*TRAIN, "--data", photos, "--output-dir", tmp_path / "outputs")
-    assert again.code == 0 and "Going on with the poses" in again.output
+    assert again.code == 0 and "Resuming the solving for poses" in again.output
 
 
 def test_photos_that_make_no_scene_cost_one_line(photos: Path, tmp_path: Path, cli: CommandLine) -> None:
