@@ -28,8 +28,8 @@ NEIGHBOURS = 8
 SPACINGS, SPARSE = 4.0, 3.0
 """Two hang together within so many times their distances to their nearest neighbours, however thin they are; and these
 count as at most so many times the typical one."""
-ISLAND_SHARE, ISLAND_MOST = 0.002, 100
-"""What hangs together is a part of the scene from this share of all Gaussians on, or from this number."""
+ISLAND_SHARE, ISLAND_LEAST, ISLAND_MOST = 0.002, 4, 100
+"""What hangs together is a part of the scene from this share of all Gaussians on, at least and at most so many."""
 
 NEAR_SHARE = 0.15
 """In front of a camera nothing is nearer than this share of the distance of what cameras look at."""
@@ -306,7 +306,7 @@ def _parts(shapes: _Shapes, left: Bool[np.ndarray, "N"]) -> Int[np.ndarray, "N"]
 def _islands(shapes: _Shapes, left: Bool[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
     """Which are alone, or a few together, apart from the others. What most hang together with is never one."""
     sizes = _parts(shapes, left)
-    enough = min(ISLAND_SHARE * left.sum(), ISLAND_MOST, sizes.max())
+    enough = min(np.clip(ISLAND_SHARE * left.sum(), ISLAND_LEAST, ISLAND_MOST), sizes.max())
     return left & (sizes < enough)
 
 

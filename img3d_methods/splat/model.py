@@ -302,8 +302,9 @@ class Img3dSplatModel(SplatfactoModel):
         """Renders a pinhole camera (Nerfstudio's OpenGL pose); returns the outputs of `get_outputs`."""
         config = self.config
         params = {name: self.gauss_params[name] for name in GAUSSIAN_PARAMETERS}
+        params = self.live_view.without_cleaned(params)
         if self.crop_box is not None and not self.training:
-            inside = self.crop_box.within(self.means.detach())
+            inside = self.crop_box.within(params["means"].detach())
             params = {name: value[inside] for name, value in params.items()}
         params = self.live_view.shown(params)
 

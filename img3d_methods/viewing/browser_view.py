@@ -60,7 +60,7 @@ class _Content:
 
     step: int
     shown: Any
-    """The panel's settings."""
+    """What the panel sets."""
     crop: tuple[float, ...] | None
 
 
@@ -257,10 +257,14 @@ class BrowserView(ViewerControl, ABC):
         control = self.viewer.control_panel
         return control.crop_obb if control.crop_viewport else None
 
+    def _settings(self) -> Any:
+        """What the panel says is to be seen; compared with what pages have."""
+        return self.panel.shown
+
     def _refresh_if_changed(self) -> None:
         box = self.crop_box()
         crop = None if box is None else tuple(torch.cat([box.R.flatten(), box.T, box.S]).tolist())
-        content, old = _Content(self.model.step, self.panel.shown, crop), self._content
+        content, old = _Content(self.model.step, self._settings(), crop), self._content
         if content == old:
             return
         cost = self._refresh_seconds * (1 + len(self.viewer.render_statemachines))

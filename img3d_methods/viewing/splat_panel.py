@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from img3d_assets.gaussians import gaussians_of_parameters
 from img3d_assets.splat_files import FORMATS, write_splats
+from img3d_methods.viewing.crop_box import CropBox
 from img3d_methods.viewing.splat_packets import ShownGaussians
 from img3d_methods.viewing.view_panel import PanelledView, ViewPanel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from img3d_assets.splat_cleaning import Removed
     from img3d_methods.viewing.viewed_model import ViewedSplatModel
 
 MAX_SHOWN = 200_000
@@ -34,6 +36,10 @@ class PanelledSplatView(PanelledView, Protocol):
     def lock(self) -> Any: ...
 
     def gaussians(self) -> dict[str, Tensor]: ...
+
+    def clean(self) -> Removed: ...
+
+    def undo_cleaning(self) -> None: ...
 
 
 class LiveViewPanel(ViewPanel):
@@ -67,11 +73,69 @@ class LiveViewPanel(ViewPanel):
         )
         self._size = gui.add_slider("Size", min=0.05, max=2.0, step=0.05, initial_value=1.0)
         self._opacity = gui.add_slider("Opacity", min=0.05, max=1.0, step=0.05, initial_value=1.0)
+        self._add_cropping(gui)
+        self._add_cleaning(gui)
         return self._in_browser, self._limit, self._size, self._opacity
+
+    def _add_cropping(self, gui: Any) -> None:
+        self._box: CropBox | None = None
+        control = self.view.viewer.control_panel
+        self._crop_switch = crop = gui.add_checkbox(
+            "Crop box",
+            False,
+            hint="Arrows move it, rings turn it, its corner resizes it. Downloads and pictures are cropped, too.",
+        )
+        crop.on_update(lambda _: self._crop(crop.value))
+
+        def follow(_: Any) -> None:
+            """Nerfstudio's own box in the tab Control."""
+            if crop.value != control.crop_viewport:
+                crop.value = control.crop_viewport
+
+        control._crop_viewport.gui_handle.on_update(follow)
+
+    def _crop(self, on: bool) -> None:
+        viewer = self.view.viewer
+        if on and self._box is None:
+            means = self.view.gaussians()["means"].cpu().numpy()
+            self._box = CropBox(viewer.viser_server, viewer.control_panel, means, self.view.rerender)
+        if viewer.control_panel.crop_viewport != on:
+            viewer.control_panel.crop_viewport = on
+        viewer.control_panel.update_control_panel()  # its own handler may not be called, see crop_box.py
+        self.view.rerender()
+
+    def _add_cleaning(self, gui: Any) -> None:
+        self._clean = gui.add_button(
+            "Clean",
+            hint="Hides floaters, fog before cameras and needles, here and in what is downloaded. "
+            "The run stays as it is: img3d-export splat --clean does the same.",
+        )
+        self._undo = gui.add_button("Undo cleaning", color="gray", visible=False)
+        self._removed = gui.add_markdown("")
+        self._clean.visible = self.view.viewer.trainer is None
+        self._clean.on_click(lambda _: self._hide_unwanted())
+        self._undo.on_click(lambda _: self._show_all())
+
+    def offer_cleaning(self) -> None:
+        """Training is over: Gaussians do not change any more."""
+        self._clean.visible = True
+
+    def _hide_unwanted(self) -> None:
+        self._clean.disabled = True
+        self._removed.content = "Looking for floaters …"
+        self._removed.content = str(self.view.clean())
+        self._clean.visible, self._undo.visible = False, True
+
+    def _show_all(self) -> None:
+        self.view.undo_cleaning()
+        self._removed.content = ""
+        self._clean.disabled, self._clean.visible, self._undo.visible = False, True, False
 
     def _add_exports(self, gui: Any) -> None:
         self._format = gui.add_dropdown("Format", FILE_ENDINGS)
-        export = gui.add_button("Download splats", hint="The current Gaussians inside the crop box.")
+        export = gui.add_button(
+            "Download splats", hint="The current Gaussians inside the crop box, without what is cleaned away."
+        )
         export.on_click(lambda event: self._export(self._splats, event))
 
     def _model_size(self) -> str:

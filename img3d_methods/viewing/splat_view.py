@@ -11,15 +11,19 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from nerfstudio.viewer.utils import get_camera
 from torch import Tensor
 
+from img3d_assets.gaussians import MIN_OPACITY_LOGIT, gaussians_of_parameters
+from img3d_assets.splat_cleaning import Removed, unwanted
 from img3d_methods.viewing.browser_view import BrowserView, pose_of
 from img3d_methods.viewing.splat_packets import SplatNode, browser_splats
 from img3d_methods.viewing.splat_panel import LiveViewPanel
+from img3d_methods.viewing.viewpoints import viewpoints_of
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
@@ -45,6 +49,7 @@ class LiveView(BrowserView):
         super().__init__(model)
         self._hold_until = 0.0
         self._hold_timer: threading.Timer | None = None
+        self._kept: Bool[Tensor, "N"] | None = None
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
@@ -59,6 +64,42 @@ class LiveView(BrowserView):
         if self.panel is None or threading.get_ident() not in self._adjusting_threads:
             return params
         return self.panel.shown.of(params)
+
+    def without_cleaned(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All Gaussians, or in the viewer's frames those that cleaning has left."""
+        if self.panel is None or threading.get_ident() not in self._adjusting_threads:
+            return params
+        return self._cleaned(params)
+
+    def _cleaned(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self._kept is None:
+            return params
+        return {name: value[self._kept] for name, value in params.items()}
+
+    def clean(self) -> Removed:
+        """Hide floaters and needles until `undo_cleaning`; the model and its checkpoints stay as they are."""
+        with self.lock():
+            params = {name: param.detach().cpu().clone() for name, param in self.model.gauss_params.items()}
+        splats = gaussians_of_parameters(params, self.model.config.sh_degree).finite()
+        visible = splats.usable() & (splats.opacities >= MIN_OPACITY_LOGIT)
+        photos = getattr(self.viewer.pipeline.datamanager, "train_dataset", None)
+        removed = unwanted(splats[visible], None if photos is None else viewpoints_of(photos.cameras))
+        kept = np.ones(len(splats), bool)
+        kept[np.flatnonzero(visible)[removed.any()]] = False
+        self._kept = torch.from_numpy(kept).to(self.model.device)
+        self.rerender()
+        return removed
+
+    def undo_cleaning(self) -> None:
+        """Show all again."""
+        self._kept = None
+        self.rerender()
+
+    def after_training(self, step: int) -> None:
+        """Show the result, which can be cleaned now."""
+        super().after_training(step)
+        if self.panel is not None:
+            self.panel.offer_cleaning()
 
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
         """Except a page's first picture: it appears sooner than the splats, and fills the menu of what can be
@@ -103,6 +144,9 @@ class LiveView(BrowserView):
     def _shows(self) -> bool:
         return self._splats.visible
 
+    def _settings(self) -> Any:
+        return super()._settings(), self._kept is not None
+
     def _send(self) -> None:
         assert self.panel is not None
         self._hold_pictures()
@@ -111,8 +155,9 @@ class LiveView(BrowserView):
         self.panel.sent(f"{len(params['means']):,} in the browser", self._splats.bytes_sent)
 
     def gaussians(self) -> dict[str, Tensor]:
-        """The model's parameters inside the viewer's crop box, without gradients."""
+        """The model's parameters that cleaning has left inside the viewer's crop box, without gradients."""
         params: dict[str, Any] = {name: param.detach() for name, param in self.model.gauss_params.items()}
+        params = self._cleaned(params)
         box = self.crop_box()
         if box is not None:
             inside = box.within(params["means"])

@@ -68,6 +68,9 @@ class Control:
 
     visible = True
 
+    def __init__(self) -> None:
+        self.gui_handle = SimpleNamespace(on_update=lambda handler: handler)
+
     def set_hidden(self, hidden: bool) -> None:
         self.visible = not hidden
 
@@ -93,7 +96,7 @@ class WatchedModel:
             make_stats_markdown=lambda step, resolution: f"Step: 0  \nResolution: {resolution}",
             control_panel=SimpleNamespace(
                 **{"output_render": "rgb", "split": False, "crop_viewport": False, "crop_obb": None, "max_res": 512},
-                **{"_train_speed": Control(), "_train_util": Control()},
+                **{"_train_speed": Control(), "_train_util": Control(), "_crop_viewport": Control()},
             ),
             pause_train=Control(),
             resume_train=Control(),

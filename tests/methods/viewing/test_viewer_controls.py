@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from command_lines import free_port
 from gaussian_scenes import small_model
+from hang_limit import HANG_SECONDS
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
@@ -147,3 +149,97 @@ def test_a_run_in_training_keeps_its_controls_until_the_end(viewer: Viewer) -> N
     view.after_training(5)
     assert not viewer.pause_train.visible
     assert torch.is_grad_enabled()
+
+
+class TestCropBox:
+    """Nerfstudio's box, drawn, with a corner to drag."""
+
+    @pytest.fixture
+    def box(self, viewer: Viewer, controls: Any) -> Iterator[Any]:
+        model: Any = viewer.pipeline.model
+        panel, panel._box = model.live_view.panel, None
+        controls._crop_center.value, controls._crop_scale.value = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        panel._crop(True)
+        yield panel._box
+        panel._crop(False)
+
+    def test_it_begins_around_what_is_there(self, viewer: Viewer, controls: Any, box: Any) -> None:
+        model: Any = viewer.pipeline.model
+        means = model.means.detach()
+        share = controls.crop_obb.within(means).float().mean()
+        assert controls.crop_viewport and 0.3 < share < 0.95
+        assert np.allclose(box._corner.position, np.array(controls._crop_scale.value) * 5, atol=2e-3)
+        assert controls._crop_handle.visible and controls._crop_center.gui_handle.visible
+
+    def test_its_corner_resizes_it_about_its_centre(self, viewer: Viewer, controls: Any, box: Any) -> None:
+        before = controls._crop_center.value
+        drag_corner(box, (4.0, -2.0, 0.0))
+        assert np.allclose(controls._crop_scale.value, [0.8, 0.4, 1e-3], atol=1e-3)
+        assert controls._crop_center.value == before
+
+    def test_what_is_exported_is_inside(self, viewer: Viewer, controls: Any, box: Any) -> None:
+        drag_corner(box, (3.0, 3.0, 3.0))
+        model: Any = viewer.pipeline.model
+        view = model.live_view
+        inside = view.gaussians()["means"]
+        assert 0 < len(inside) < view.model.num_points
+        assert len(inside) == int(controls.crop_obb.within(view.model.means.detach()).sum())
+
+    def test_numbers_move_the_corner(self, controls: Any, box: Any) -> None:
+        controls._crop_scale.value = (2.0, 1.0, 0.5)
+        wait_until(lambda: np.allclose(box._corner.position, [10, 5, 2.5]))
+
+    def test_nerfstudios_own_box_and_ours_agree(self, viewer: Viewer, controls: Any, box: Any) -> None:
+        model: Any = viewer.pipeline.model
+        panel = model.live_view.panel
+        wait_until(lambda: panel._crop_switch.value)
+        controls.crop_viewport = False
+        wait_until(lambda: not panel._crop_switch.value)
+
+
+def drag_corner(box: Any, position: tuple[float, float, float]) -> None:
+    """As viser does where a page says so."""
+    box._corner._impl.position = np.array(position)
+    for callback in box._corner._impl_aux.update_cb:
+        callback(box._corner)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Viser's callbacks have threads of their own."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestCleaning:
+    def test_it_hides_floaters_in_pictures_and_downloads_until_undone(self, viewer: Viewer, controls: Any) -> None:
+        model: Any = viewer.pipeline.model
+        view = model.live_view
+        panel = view.panel
+        means = model.means.data.clone()
+        model.means.data[:3] = torch.tensor([[9.0, 0, 0], [0, 9, 0], [0, 0, 9]])
+        assert panel._clean.visible and not panel._undo.visible
+        try:
+            panel._hide_unwanted()
+            assert "Cleaned away" in panel._removed.content and "isolated" in panel._removed.content
+            left = view.gaussians()["means"]
+            assert len(left) <= model.num_points - 3 and left.abs().max() < 8
+            assert not panel._clean.visible and panel._undo.visible
+            with view.adjusted():
+                shown = view.without_cleaned({"means": model.means})
+            assert len(shown["means"]) == len(left)
+            assert len(view.without_cleaned({"means": model.means})["means"]) == model.num_points, "evaluation"
+            panel._show_all()
+            assert len(view.gaussians()["means"]) == model.num_points
+            assert panel._clean.visible and not panel._clean.disabled and not panel._undo.visible
+        finally:
+            view.undo_cleaning()
+            model.means.data = means
+
+    def test_it_is_offered_when_training_is_over(self, viewer: Viewer) -> None:
+        model: Any = viewer.pipeline.model
+        view = model.live_view
+        view.panel._clean.visible = False
+        view.after_training(5)
+        assert view.panel._clean.visible
