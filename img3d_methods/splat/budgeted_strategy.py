@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from gsplat.strategy import DefaultStrategy
+from gsplat.strategy.ops import reset_opa
 from torch import Tensor
 
 from img3d_kernels.grad_stats import GradStats
@@ -33,6 +34,9 @@ class BudgetedDefaultStrategy(DefaultStrategy):
         """
         if step > 0:
             super().step_post_backward(params, optimizers, state, step, info, packed)
+            if step < self.refine_stop_iter and step % self.reset_every == 0:
+                # gsplat 1.5's own condition never holds ("0 & step" binds first). Where it does, twice is as once.
+                reset_opa(params=params, optimizers=optimizers, state=state, value=2 * self.prune_opa)
         elif self.refine_stop_iter > 0:
             self._update_state(params, state, info, packed=packed)
 

@@ -23,6 +23,8 @@ MARGIN = 1.5
 """How much larger it is than that."""
 SMALLEST = 1e-3
 """World units along each axis."""
+HANDLE = 0.15
+"""Length of the arrows at the corner, in lengths of the box."""
 COLOR = (250, 170, 40)
 EDGES = np.array(
     [
@@ -53,8 +55,9 @@ class CropBox:
         self._server, self._control, self._changed = server, control, changed
         if tuple(control._crop_center.value) == (0, 0, 0) and tuple(control._crop_scale.value) == (1, 1, 1):
             self._go_around(points)
+        size = max(control._crop_scale.value) * control.viser_scale_ratio
         self._corner = server.scene.add_transform_controls(
-            "Crop/corner", scale=0.6, line_width=3.0, disable_rotations=True, depth_test=False
+            "Crop/corner", scale=HANDLE * size, line_width=3.0, disable_rotations=True, depth_test=False
         )
         self._corner.on_update(lambda _: self._resize())
         handle: Any = control._crop_scale.gui_handle

@@ -32,7 +32,8 @@ def test_shapes(backend: str, render_mode: str, channels: int) -> None:
     assert image.shape == (2, 35, 45, channels)
     assert alpha.shape == (2, 35, 45, 1)
     assert meta["means2d"].shape == (2, 20, 2)
-    assert meta["radii"].shape == (2, 20) and meta["radii"].dtype == torch.int32
+    per_axis = (2,) if gsplat_compat.gsplat_version() >= (1, 5) else ()
+    assert meta["radii"].shape == (2, 20, *per_axis) and meta["radii"].dtype == torch.int32
     assert meta["depths"].shape == meta["opacities"].shape == (2, 20)
     assert meta["conics"].shape == (2, 20, 3)
     assert (meta["width"], meta["height"], meta["n_cameras"], meta["tile_size"]) == (45, 35, 2, 16)
