@@ -58,7 +58,7 @@ def choose(name: str, view_generator: str = "auto", network: str = "auto", gives
     if here is not None:
         return here
     nearest = min(choices, key=lambda choice: len(choice.missing))
-    raise InputError(f"{nearest.generator.name} needs weights that are not here: {how_to_fetch(nearest.missing)}")
+    raise InputError(f"{nearest.generator.name} needs weights that are not installed: {how_to_fetch(nearest.missing)}")
 
 
 def better_than(choice: Choice) -> Choice | None:

@@ -54,7 +54,7 @@ def to_use(name: str) -> Path:
     """
     folder = available(name)
     if folder is None:
-        raise InputError(f"The weights of {name} are not here.\n{how_to_get(name)}")
+        raise InputError(f"The weights of {name} are not installed.\n{how_to_get(name)}")
     known = checkpoint(name)
     said = weights_folder() / f".{name}.licence"
     if known.is_non_commercial and not said.exists():
@@ -222,7 +222,7 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
     repository, source = file.repository or known.repository, file.source or file.path
     if repository is None:
         raise InputError(
-            f"{known.name} comes with {known.comes_with}, but {folder_of(known) / file.path} is not there: install "
+            f"{known.name} comes with {known.comes_with}, but {folder_of(known) / file.path} is missing: install "
             f"{known.comes_with} again"
         )
     manual = (

@@ -54,13 +54,13 @@ def fetch_command(name: Name, yes: bool = False) -> None:
     """
     known = checkpoint(name)
     if available(name) is not None:
-        print_line(f"{name} is here already: {folder_of(known)}")
+        print_line(f"{name} is already installed: {folder_of(known)}")
         return
     _describe(known)
     if not yes and not _agreed():
         print_line("Nothing was downloaded.")
         return
-    print_line(f"{name} is here: {fetch(name)}")
+    print_line(f"{name} is installed: {fetch(name)}")
 
 
 @app.command(name="path")
@@ -95,7 +95,7 @@ def verify_command(name: Annotated[str | None, tyro.conf.Positional, tyro.conf.a
     """
     if name is not None and available(name) is None:
         lacking = ", ".join(file.path for file in missing_files(checkpoint(name)))
-        raise InputError(f"{name} is not here, or not complete: {lacking}")
+        raise InputError(f"{name} is not installed, or not complete: {lacking}")
     here = [known for known in checkpoints().values() if name in (None, known.name) and available(known.name)]
     wrong = 0
     for known in here:
@@ -115,9 +115,9 @@ def _state(known: Checkpoint) -> str:
     if known.comes_with is not None:
         return f"comes with {known.comes_with}" if not missing_files(known) else "damaged: install its package again"
     if available(known.name) is not None:
-        return f"here: {_origin(folder_of(known) / known.files[-1].path)}"
+        return f"installed: {_origin(folder_of(known) / known.files[-1].path)}"
     missing = len(missing_files(known))
-    return "not here" if missing == len(known.files) else f"{missing} of {len(known.files)} files are missing"
+    return "not installed" if missing == len(known.files) else f"{missing} of {len(known.files)} files are missing"
 
 
 def _needs_none(row: Generator) -> bool:

@@ -21,12 +21,12 @@ Point = tuple[float, float, float]
 
 def check_one_source(load_config: Path | None, input: Path | None) -> None:
     if (load_config is None) == (input is None):
-        raise InputError("Give either --load-config (a run's config.yml) or --input (a splat file).")
+        raise InputError("Give either --load-config (a run's config.yml) or --input (a file).")
 
 
 def check_frame_known(original_frame: bool) -> None:
     if original_frame:
-        raise InputError("A splat file does not know its photos' frame: --original-frame needs --load-config.")
+        raise InputError("A file has no frame of photos: --original-frame needs --load-config.")
 
 
 def print_written(what: str, path: Path) -> None:

@@ -16,6 +16,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.models.base_model import Model
 from torch import Tensor
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
 from img3d_base.progress import with_progress
 from img3d_dataparsers.image_dataset import Img3dImageDataset
@@ -207,19 +208,18 @@ def splat_renderer(splats: Gaussians) -> Renderer:
     Depth is computed from the front Gaussians only: the far side of an object, which shines through between them,
     would move the mean depth to where there is nothing.
     """
-    means, scales = torch.from_numpy(splats.means), torch.from_numpy(splats.log_scales).exp()
-    quats, opacities = torch.from_numpy(splats.quats), torch.from_numpy(splats.opacities).sigmoid()
+    activated = ActivatedGaussians.of(splats)
     colors = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
-    reach = STANDARD_DEVIATIONS * scales.amax(dim=1)
+    reach = STANDARD_DEVIATIONS * activated.scales.amax(dim=1)
 
     @torch.no_grad()
     def render(camera: Cameras) -> SurfaceView:
         def picture(which: Bool[Tensor, "N"] | slice) -> tuple[Tensor, Tensor, dict[str, Any]]:
             rgbd, alpha, meta = rasterization(
-                means=means[which],
-                quats=quats[which],
-                scales=scales[which],
-                opacities=opacities[which],
+                means=activated.means[which],
+                quats=activated.quats[which],
+                scales=activated.scales[which],
+                opacities=activated.opacities[which],
                 colors=colors[which],
                 viewmats=viewmats(camera.camera_to_worlds),
                 Ks=camera.get_intrinsics_matrices(),

@@ -13,6 +13,7 @@ from nerfstudio.models.base_model import Model
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.point_cloud import PointCloud
 from img3d_base.errors import InputError
@@ -92,13 +93,14 @@ def _seen(splats: Gaussians, cameras: Cameras) -> Float[np.ndarray, "N"]:
     scale = SEEN_SIZE / float(torch.maximum(chosen.width, chosen.height).max())
     Ks = chosen.get_intrinsics_matrices().cpu()
     Ks[:, :2] *= scale
+    activated = ActivatedGaussians.of(splats)
     colors = torch.zeros(len(splats), 3, requires_grad=True)
     for i in with_progress(range(len(views)), "Finding visible Gaussians", len(views)):
         picture, _, _ = rasterization(
-            means=torch.from_numpy(splats.means),
-            quats=torch.from_numpy(splats.quats),
-            scales=torch.from_numpy(splats.log_scales).exp(),
-            opacities=torch.from_numpy(splats.opacities).sigmoid(),
+            means=activated.means,
+            quats=activated.quats,
+            scales=activated.scales,
+            opacities=activated.opacities,
             colors=colors,
             viewmats=viewmats(chosen.camera_to_worlds[i : i + 1].cpu()),
             Ks=Ks[i : i + 1],

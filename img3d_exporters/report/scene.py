@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
 from img3d_kernels import rasterization
 from img3d_kernels.spherical_harmonics import rgb_to_sh
@@ -120,11 +121,12 @@ def _projected(
     viewmat[:3, 3] = -rotation @ (low + high) / 2 + [0, 0, distance]
     focal = distance * width / float((high - low) @ right)
     K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    activated = ActivatedGaussians.of(splats)
     picture, _, _ = rasterization(
-        means=torch.from_numpy(splats.means),
-        quats=torch.from_numpy(splats.quats),
-        scales=torch.from_numpy(splats.log_scales).exp(),
-        opacities=torch.from_numpy(splats.opacities).sigmoid(),
+        means=activated.means,
+        quats=activated.quats,
+        scales=activated.scales,
+        opacities=activated.opacities,
         colors=torch.from_numpy(splats.colors().clip(0, 1).astype(np.float32)),
         viewmats=torch.from_numpy(viewmat).float()[None],
         Ks=torch.from_numpy(K).float()[None],

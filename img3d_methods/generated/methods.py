@@ -35,7 +35,7 @@ def method_of(generator: str) -> MethodSpecification | None:
         Nerfstudio's commands; one that is None is skipped.)
     """
     if generator == OBJECT:
-        summary = "Gaussian splats of an object from one image, by the best generator whose weights are here."
+        summary = "Gaussian splats of an object from one image, by the best generator whose weights are installed."
     else:
         row = rows().get(generator) or rows().get(f"img3d-{generator}")
         if row is None or not row.is_whole or (row.takes, row.gives) != ("image", "Gaussians"):

@@ -302,7 +302,7 @@ class Img3dTrainer(Trainer, ABC):
         if not seen:
             return f"{len(photos)} held-out photos", True
         kind = "generated views" if self._is_generated() else "views"
-        return f"{len(photos)} {kind}, all trained on", False
+        return f"{len(photos)} {kind}{', all trained on' if self._has_steps() else ''}", False
 
     def _is_generated(self) -> bool:
         """Whether the training images are a network's guesses from one image."""

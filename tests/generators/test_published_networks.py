@@ -111,10 +111,10 @@ class TestViews:
 
     def test_without_weights_two_lines_say_what_to_run(self, image: Path) -> None:
         with pytest.raises(
-            InputError, match="zero123plus-v1.2 are not here.\nimg3d-weights fetch .*\nimg3d-weights pa"
+            InputError, match="zero123plus-v1.2 are not installed.\nimg3d-weights fetch .*\nimg3d-weights pa"
         ):
             image_to_views(image)
-        with pytest.raises(InputError, match="lgm-big are not here.\nimg3d-weights fetch lgm-big"):
+        with pytest.raises(InputError, match="lgm-big are not installed.\nimg3d-weights fetch lgm-big"):
             published_lgm()
 
 

@@ -262,7 +262,7 @@ class TestUse:
             "img3d-weights fetch small-one   (0 MB, MIT, from huggingface.co/somebody/small)",
             "img3d-weights path small-one FILE   (if you have it already: model.safetensors)",
         ]
-        with pytest.raises(InputError, match="weights of small-one are not here.\nimg3d-weights fetch small-one"):
+        with pytest.raises(InputError, match="weights of small-one are not installed.\nimg3d-weights fetch small-one"):
             to_use("small-one")
         assert hub.requests == []
 
@@ -273,7 +273,7 @@ class TestUse:
         )
         checkpoints_module.checkpoints.cache_clear()
         assert available("own") is None
-        with pytest.raises(InputError, match=r"own comes with img3d, but .*own\.safetensors is not there: install"):
+        with pytest.raises(InputError, match=r"own comes with img3d, but .*own\.safetensors is missing: install"):
             fetch("own")
         (package / "own.safetensors").write_bytes(WEIGHTS)
         assert to_use("own") == package
@@ -293,12 +293,12 @@ class TestUse:
 
 class TestCommand:
     def test_list_says_size_licence_and_place(self, command: Command, tmp_path: Path) -> None:
-        assert re.search(r"small-one\s+0 MB\s+MIT\s+not here\n", command("list"))
+        assert re.search(r"small-one\s+0 MB\s+MIT\s+not installed\n", command("list"))
         fetch("small-one")
         (tmp_path / "weights.bin").write_bytes(PICKLED)
         register("two-sources", tmp_path / "weights.bin")
         printed = command("list")
-        assert re.search(r"small-one\s+0 MB\s+MIT\s+here: fetched from the hub\n", printed)
+        assert re.search(r"small-one\s+0 MB\s+MIT\s+installed: fetched from the hub\n", printed)
         assert re.search(r"two-sources\s+500 MB\s+CC-BY-NC-4.0\s+3 of 4 files are missing\n", printed)
         assert "forbid commercial use" in printed
 
@@ -312,8 +312,8 @@ class TestCommand:
         assert "Licence: CC-BY-NC-4.0; not for commercial purposes; https://example.org/nc; and more" in printed
         assert "huggingface.co/somebody/large, huggingface.co/other/own" in printed
         assert hub.requests == []
-        assert "two-sources is here: " in command("fetch", "two-sources", "--yes")
-        assert "is here already" in command("fetch", "two-sources")
+        assert "two-sources is installed: " in command("fetch", "two-sources", "--yes")
+        assert "is already installed" in command("fetch", "two-sources")
 
     @pytest.mark.parametrize(("answer", "downloads"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
     def test_fetch_asks(
@@ -362,7 +362,7 @@ class TestCommand:
         assert re.search(r"two-sources: damaged\n  .*vae/config\.json has another checksum", capsys.readouterr().out)
 
     def test_verify_of_what_is_not_here(self, command: Command) -> None:
-        with pytest.raises(InputError, match="small-one is not here, or not complete: model.safetensors"):
+        with pytest.raises(InputError, match="small-one is not installed, or not complete: model.safetensors"):
             command("verify", "small-one")
 
     @pytest.mark.parametrize(
