@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Gaussians are no part of the scene: floaters, needles, and what lies outside of what the cameras look at.
+"""Removing Gaussians that are not part of the scene: floaters, needles, and those far outside the cameras' views.
 
-Only centres, widths, axes and opacities are looked at. What hangs together with the largest part of the scene stays,
-unless it is before a camera or sticks out as a needle.
+Only centres, widths, axes and opacities are considered. Gaussians connected with the largest part of the scene are
+kept, unless they are directly in front of a camera or stick out as needles.
 """
 
 from __future__ import annotations
@@ -20,82 +20,87 @@ from scipy.spatial.transform import Rotation
 from img3d_assets.gaussians import Gaussians
 
 MIN_GAUSSIANS = 20
-"""Of fewer nobody can say what stands apart."""
+"""With fewer Gaussians, isolated ones cannot be distinguished."""
 
 WIDTHS = 3.0
-"""Standard deviations after which a Gaussian ends, for a picture's edge and for whether two touch."""
+"""Extent of a Gaussian in standard deviations, for tests against a picture's edge and of whether two touch."""
 NEIGHBOURS = 8
 SPACINGS, SPARSE = 4.0, 3.0
-"""Two hang together within so many times their distances to their nearest neighbours, however thin they are; and these
-count as at most so many times the typical one."""
+"""Two Gaussians are connected within SPACINGS times their distances to their nearest neighbours, however thin they are;
+these distances count as at most SPARSE times the median one."""
 ISLAND_SHARE, ISLAND_LEAST, ISLAND_MOST = 0.002, 4, 100
-"""What hangs together is a part of the scene from this share of all Gaussians on, at least and at most so many."""
+"""Connected Gaussians are part of the scene if they are at least this share of all, clamped to these numbers."""
 
 NEAR_SHARE = 0.15
-"""In front of a camera nothing is nearer than this share of the distance of what cameras look at."""
+"""A Gaussian nearer to a camera than this share of the camera's median viewing distance is fog, with the exception of
+DETAIL."""
 DETAIL = 0.25
-"""Unless it belongs to the largest thing, and is no wider than this share of its distance: a camera may come close."""
+"""A camera may come close to the subject: near Gaussians that are connected with the largest part, and at most as wide
+as this share of their distance, are not fog."""
 NEIGHBOURING_CAMERAS, BETWEEN_SHARE = 3, 0.7
-"""Nor halfway between two neighbours among the cameras, if they are nearer to each other than this share of it."""
+"""A Gaussian halfway between a camera and one of its NEIGHBOURING_CAMERAS nearest is fog too, if these are nearer to
+each other than this share of the viewing distance."""
 WIDE, FEW_CAMERAS = 0.5, 0.25
-"""Fog is wider than this share of its distance from the camera that sees it, and seen by so few of them."""
+"""Fog is wider than this share of its distance to the nearest camera, and is seen by at most this share of the
+cameras."""
 WALL, MOST_CAMERAS = 0.05, 0.5
-"""What is this large in so many pictures, in steradians, is a wall or the sky, even if nothing else is near it."""
+"""A Gaussian with at least this mean solid angle in steradians, seen by more than this share of the cameras, is a wall
+or the sky, even if it is isolated."""
 FAR_SHARE = 15.0
-"""Beyond so many times the distance of what cameras look at there is the backdrop, or nothing."""
+"""Gaussians beyond this multiple of the viewing distance are the backdrop or outside the scene."""
 BACKDROP_SHARE = 0.02
-"""What is that far is a backdrop, as the sky, from this share of what cameras see on."""
+"""Gaussians that far away are a backdrop, such as the sky, if they cover more than this share of the pictures."""
 
 NEEDLE_RATIO = 8.0
-"""A needle's longest axis, in those of its second."""
+"""Smallest ratio of a needle's longest axis to its second longest."""
 NEEDLE_ENDS = 2.0
-"""A needle's ends, in standard deviations from its centre."""
+"""Distance of a needle's ends from its centre in standard deviations."""
 NEEDLE_FREE, NEEDLE_FREE_END_ON = 3.0, 1.0
-"""How far an end is from others, in their own distances or widths; the latter for what cameras see end-on, where it
-looks like a dot, so that nothing has told training how long it is."""
+"""Smallest distance of a needle's end from other Gaussians, relative to their spacings or widths. The second value is
+for needles that cameras see end-on, as a dot, so that training could not determine their length."""
 END_ON = 0.6
-"""Mean cosine between a needle and the rays of the cameras that see it."""
+"""Smallest mean cosine between a needle and the rays of the cameras that see it, for "end-on"."""
 
 
 @dataclass(frozen=True)
 class Viewpoints:
-    """Cameras, as far as what they can see goes."""
+    """Poses and fields of view of cameras."""
 
     positions: Float[np.ndarray, "C 3"]
-    """In the Gaussians' world."""
+    """Camera centres in the Gaussians' world."""
     rotations: Float[np.ndarray, "C 3 3"]
-    """World to camera, OpenCV's axes (x right, y down, z forward)."""
+    """World to camera, OpenCV axes (x right, y down, z forward)."""
     slopes: Float[np.ndarray, "C 4"]
-    """The picture's edges: least and greatest x/z, least and greatest y/z; infinite where a camera sees all around."""
+    """The picture's edges: smallest and largest x/z, smallest and largest y/z; infinite for a panoramic camera."""
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def each(self) -> Iterator[tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"], Float[np.ndarray, "4"]]]:
-        """Position, rotation and slopes of each."""
+        """Yields position, rotation and slopes of each camera."""
         return zip(self.positions, self.rotations, self.slopes, strict=True)
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Which Gaussians cleaning takes away, each for the first reason that holds."""
+    """The Gaussians that cleaning removes, each listed for the first reason that applies."""
 
     outside: Bool[np.ndarray, "N"]
-    """Far outside of what the cameras look at or, where cameras are not known, of where all others are."""
+    """Far outside the cameras' views or, if the cameras are unknown, far from all others."""
     unseen: Bool[np.ndarray, "N"]
     """In no camera's picture."""
     near: Bool[np.ndarray, "N"]
-    """Fog before a camera: it is inside them, or they are just in front of it."""
+    """Fog: a camera is inside of them, or they are directly in front of it."""
     isolated: Bool[np.ndarray, "N"]
-    """Far from all others, alone or a few together."""
+    """Far from all others, alone or in small groups."""
     needles: Bool[np.ndarray, "N"]
-    """Long and thin, with ends in empty space."""
+    """Long and thin, with an end in empty space."""
 
     def any(self) -> Bool[np.ndarray, "N"]:
         return np.logical_or.reduce([getattr(self, field.name) for field in fields(self)])
 
     def __str__(self) -> str:
-        """How many of each, in one line."""
+        """The number removed for each reason, in one line."""
         names = {
             "outside": "far outside",
             "unseen": "seen by no camera",
@@ -110,7 +115,7 @@ class Removed:
 
 
 class _Shapes:
-    """What cleaning looks at, in double precision."""
+    """The shapes of the Gaussians in double precision."""
 
     def __init__(self, splats: Gaussians) -> None:
         self.means = splats.means.astype(np.float64)
@@ -120,17 +125,17 @@ class _Shapes:
         self.alphas = splats.alphas()
 
     def axes(self, index: Bool[np.ndarray, "N"] | Int[np.ndarray, "M"]) -> Float[np.ndarray, "M 3 3"]:
-        """Their axes as columns."""
+        """Axes of some Gaussians as columns of matrices."""
         quats = self.quats[index]
         return Rotation.from_quat(quats, scalar_first=True).as_matrix() if len(quats) else np.zeros((0, 3, 3))
 
 
 def unwanted(splats: Gaussians, viewpoints: Viewpoints | None = None) -> Removed:
-    """What cleaning takes away.
+    """Finds the Gaussians that are not part of the scene.
 
     Args:
         splats: N Gaussians, all visible (`Gaussians.visible`).
-        viewpoints: Where the photos were taken, in the same frame, where that is known.
+        viewpoints: The cameras of the photos, in the same frame; None if unknown.
     """
     nothing = np.zeros(len(splats), bool)
     if len(splats) < MIN_GAUSSIANS:
@@ -155,7 +160,8 @@ def unwanted(splats: Gaussians, viewpoints: Viewpoints | None = None) -> Removed
 
 
 def cleaned(splats: Gaussians, viewpoints: Viewpoints | None = None) -> tuple[Gaussians, Removed]:
-    """What cleaning leaves, in its order, and what it takes away; arguments as `unwanted`'s."""
+    """Removes the unwanted Gaussians; returns the others in their order, and what was removed. Arguments as for
+    `unwanted`."""
     removed = unwanted(splats, viewpoints)
     return splats[~removed.any()], removed
 
@@ -164,15 +170,15 @@ def cleaned(splats: Gaussians, viewpoints: Viewpoints | None = None) -> tuple[Ga
 
 
 class _Seen:
-    """What the cameras have in their pictures, whether or not something hides it."""
+    """The Gaussians in the cameras' pictures, whether or not they are occluded."""
 
     def __init__(self, shapes: _Shapes, viewpoints: Viewpoints) -> None:
         self._shapes, self._viewpoints = shapes, viewpoints
         number = len(shapes.means)
         self.by_any = np.zeros(number, bool)
-        self._cameras = np.zeros(number, int)  # that have its centre in their picture
-        self._nearest, self._nearest_share = np.full(number, np.inf), np.full(number, np.inf)  # of those
-        self._least_share = np.full(number, np.inf)  # of all
+        self._cameras = np.zeros(number, int)  # number of cameras with its centre in the picture
+        self._nearest, self._nearest_share = np.full(number, np.inf), np.full(number, np.inf)  # over these cameras
+        self._least_share = np.full(number, np.inf)  # over all cameras
         self._looked_at = np.full(len(viewpoints), np.nan)
         self._solid_angles = np.zeros(number)
         areas = shapes.alphas * shapes.ordered[:, 1] * shapes.ordered[:, 2]
@@ -189,32 +195,32 @@ class _Seen:
             shares = distances / looked_at
             self._nearest_share[inside] = np.minimum(self._nearest_share, shares)[inside]
             self._least_share = np.minimum(self._least_share, shares)
-            # What is very near would outweigh all else.
+            # Bounded: very near Gaussians would outweigh all others.
             self._solid_angles[inside] += (areas / np.maximum(distances, NEAR_SHARE * looked_at) ** 2)[inside]
 
     def outside(self) -> Bool[np.ndarray, "N"]:
-        """Farther from all cameras than what these look at, unless that is a backdrop."""
+        """Gaussians far beyond the viewing distance of all cameras, unless they are a backdrop."""
         far = np.isfinite(self._least_share) & (self._least_share > FAR_SHARE)
         is_backdrop = self._solid_angles[far].sum() > BACKDROP_SHARE * self._solid_angles.sum()
         return np.zeros_like(far) if is_backdrop else far
 
     def walls(self) -> Bool[np.ndarray, "N"]:
-        """What is large in most pictures."""
+        """Gaussians that are large in most pictures."""
         mean = self._solid_angles / np.maximum(self._cameras, 1)
         return (mean > WALL) & (self._cameras > MOST_CAMERAS * len(self._viewpoints))
 
     def fog(self) -> Bool[np.ndarray, "N"]:
-        """What hangs before the cameras."""
+        """Gaussians in front of or around cameras."""
         widths = self._shapes.ordered[:, 2]
         unsure = (widths > WIDE * self._nearest) & (self._cameras <= FEW_CAMERAS * len(self._viewpoints))
         at_lens = (self._nearest_share < NEAR_SHARE) | self._between()
-        if at_lens.any():  # a camera may also have come close to the thing itself
+        if at_lens.any():  # a camera may also be close to the subject itself
             sizes = _parts(self._shapes, np.ones(len(at_lens), bool))
             at_lens &= (sizes < sizes.max()) | (widths > DETAIL * self._nearest)
         return at_lens | unsure | _around(self._shapes, self._viewpoints.positions)
 
     def _between(self) -> Bool[np.ndarray, "N"]:
-        """What is about halfway between two neighbouring cameras."""
+        """Gaussians about halfway between two neighbouring cameras."""
         positions = self._viewpoints.positions
         if len(positions) < 2:
             return np.zeros(len(self._shapes.means), bool)
@@ -230,7 +236,7 @@ class _Seen:
         return distances < NEAR_SHARE * looked_at[first, second][np.asarray(nearest)]
 
     def end_on(self, index: Int[np.ndarray, "M"], axes: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, "M"]:
-        """Mean cosine between these Gaussians' axes and the rays of the cameras that see them."""
+        """Mean cosine between the given axes of some Gaussians and the rays of the cameras that see them."""
         cosines = np.zeros(len(index))
         for position, rotation, slopes in self._viewpoints.each():
             rays = self._shapes.means[index] - position
@@ -243,12 +249,12 @@ class _Seen:
 def _in_picture(
     local: Float[np.ndarray, "N 3"], slopes: Float[np.ndarray, "4"], reach: Float[np.ndarray, "N"]
 ) -> Bool[np.ndarray, "N"]:
-    """Which spheres touch the pyramid that a camera sees, which has its tip at the origin."""
+    """Which spheres of radius `reach` intersect a camera's viewing pyramid, whose apex is the origin."""
     if not np.isfinite(slopes).all():
         return np.ones(len(local), bool)
     x, y, z = local.T
     left, right, top, bottom = slopes
-    # The distance from the plane through the tip and an edge is (x - slope z) / sqrt(1 + slope^2).
+    # The distance from the plane through the apex and an edge of the picture is (x - slope z) / sqrt(1 + slope^2).
     return (
         (z > -reach)
         & (x - left * z >= -reach * np.hypot(1, left))
@@ -259,7 +265,7 @@ def _in_picture(
 
 
 def _around(shapes: _Shapes, positions: Float[np.ndarray, "C 3"]) -> Bool[np.ndarray, "N"]:
-    """Which Gaussians have a camera within a standard deviation: no thing has."""
+    """Which Gaussians have a camera within one standard deviation, which no real object has."""
     inside = np.zeros(len(shapes.means), bool)
     distances, _ = KDTree(positions).query(shapes.means)
     candidates = np.flatnonzero(distances < shapes.ordered[:, 2])
@@ -274,14 +280,14 @@ def _around(shapes: _Shapes, positions: Float[np.ndarray, "C 3"]) -> Bool[np.nda
 
 
 def _far_from_all(shapes: _Shapes) -> Bool[np.ndarray, "N"]:
-    """The few that are many times as far from the middle as nearly all."""
+    """The few Gaussians that are many times as far from the median as nearly all others."""
     distances = np.linalg.norm(shapes.means - np.median(shapes.means, axis=0), axis=1)
     far = distances > FAR_SHARE * np.quantile(distances, 0.9)
     return far if far.mean() < BACKDROP_SHARE else np.zeros_like(far)
 
 
 def _parts(shapes: _Shapes, left: Bool[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-    """How many hang together with each; 0 for those that are not left."""
+    """Size of the connected part that each Gaussian belongs to; 0 for those not in `left`."""
     index = np.flatnonzero(left)
     sizes = np.zeros(len(left), int)
     if len(index) < MIN_GAUSSIANS:
@@ -304,14 +310,14 @@ def _parts(shapes: _Shapes, left: Bool[np.ndarray, "N"]) -> Int[np.ndarray, "N"]
 
 
 def _islands(shapes: _Shapes, left: Bool[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
-    """Which are alone, or a few together, apart from the others. What most hang together with is never one."""
+    """Which Gaussians are isolated, alone or in small groups. The largest part never is."""
     sizes = _parts(shapes, left)
     enough = min(np.clip(ISLAND_SHARE * left.sum(), ISLAND_LEAST, ISLAND_MOST), sizes.max())
     return left & (sizes < enough)
 
 
 def _needles(shapes: _Shapes, left: Bool[np.ndarray, "N"], seen: _Seen | None) -> Bool[np.ndarray, "N"]:
-    """Which are long and thin and end where nothing else is. Along an edge or a wire there are others."""
+    """Which Gaussians are long and thin and end in empty space. Along an edge or a wire there are others."""
     needles = np.zeros(len(left), bool)
     thin = shapes.ordered[:, 2] > NEEDLE_RATIO * shapes.ordered[:, 1]
     index, present = np.flatnonzero(left & thin), np.flatnonzero(left)

@@ -65,6 +65,8 @@ SIGNALS = [
         *("Interrupted; what is finished is kept, the same command goes on from there.", "130"),
     ),
     ("SIGTERM", "ns-train …, img3d-export …, img3d-photos …", "The same.", "143"),
+    ("SIGTERM", "ns-eval …, ns-render …, ns-export …, ns-viewer …", "Interrupted.", "143"),
+    ("Ctrl-C while a command still loads", "ns-…, img3d-…", "Interrupted.", "130"),
     (
         *("a disk that fills while training", "ns-train …"),
         "Warning: Could not save the checkpoint of step 1000 in …: No space left on device; training goes on and tries "

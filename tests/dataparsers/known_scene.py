@@ -103,7 +103,7 @@ def write_photo(path: Path, width: int = 64, height: int = 48) -> None:
 
 
 def assert_cameras_see_the_points(
-    posed: PosedPhotos, cameras: Mapping[str, KnownCamera], points: FloatArray, atol: float = 1e-3
+    posed: PosedPhotos, cameras: Mapping[str, KnownCamera], points: FloatArray, atol: float = 1e-9
 ) -> None:
     """Checks that the cameras as read see every point where the known ones do, in pixels of the photos as stored.
 

@@ -233,7 +233,7 @@ class TestScaledRotations:
         edit(scene, rescale)
         outputs = parse(scene, triangulate_points=False)
         poses, unscaled = (each.cameras.camera_to_worlds.numpy() for each in (outputs, expected))
-        np.testing.assert_allclose(poses, unscaled, atol=1e-5)
+        np.testing.assert_allclose(poses, unscaled, rtol=0, atol=1e-7)
         [warning] = warnings_in(capsys.readouterr().out)
         assert f"16 of 16 photos have a rotation with a scale of {scale:g} (" in warning
 

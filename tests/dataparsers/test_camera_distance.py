@@ -35,9 +35,9 @@ def test_the_original_frame_is_in_metres(
     meta.update(applied_scale=0.25, applied_transform=[[0.0, 0, 1, 3], [1, 0, 0, -2], [0, 1, 0, 0.5]])
     (scene / "transforms.json").write_text(json.dumps(meta))
     before, after = original_origins(scene, None), original_origins(scene, (*names, 1.2))
-    assert np.linalg.norm(after[8] - after[0]) == pytest.approx(1.2, rel=1e-5)
+    assert np.linalg.norm(after[8] - after[0]) == pytest.approx(1.2, rel=1e-12)
     factor = 1.2 / np.linalg.norm(before[8] - before[0])
-    np.testing.assert_allclose(after, factor * before, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(after, factor * before, rtol=0, atol=1e-12)
     said = capsys.readouterr().out
     assert said.count("in metres, by the 1.2 m between") == 1
 

@@ -165,7 +165,7 @@ class TestFormats:
         assert names(colmap) == names(nerfstudio), "sorted by name, whatever COLMAP's numbering"
         for point in ([0.2, 0.1, 0.4], [-0.3, 0.5, 0.0]):
             np.testing.assert_allclose(
-                projected(colmap, np.array(point)), projected(nerfstudio, np.array(point)), atol=1e-3
+                projected(colmap, np.array(point)), projected(nerfstudio, np.array(point)), rtol=0, atol=1e-9
             )
         assert colmap.cameras.distortion_params[0, 0].item() == pytest.approx(0.01)
         assert colmap.cameras.metadata == {}
@@ -176,7 +176,7 @@ class TestFormats:
         original = np.array([[0.5, 0.25, 1.0], [-0.5, 0.0, 0.5]])
         transform = outputs.dataparser_transform.double().numpy()
         expected = (original @ transform[:, :3].T + transform[:, 3]) * outputs.dataparser_scale
-        np.testing.assert_allclose(xyz.numpy(), expected, atol=1e-6)
+        np.testing.assert_allclose(xyz.numpy(), expected, rtol=0, atol=1e-7)  # float32
         assert rgb.tolist() == [[255, 0, 10], [0, 128, 0]] and rgb.dtype == torch.uint8
         assert "points3D_xyz" not in parse(outputs.image_filenames[0].parents[1], load_3D_points=False).metadata
 
@@ -191,7 +191,7 @@ class TestFormats:
         outputs = parse(scene)
         transform = outputs.dataparser_transform.double().numpy()
         expected = (transform @ [0.1, 0.2, 0.3, 1.0]) * outputs.dataparser_scale
-        np.testing.assert_allclose(outputs.metadata["points3D_xyz"].numpy(), expected[None], atol=1e-6)
+        np.testing.assert_allclose(outputs.metadata["points3D_xyz"].numpy(), expected[None], rtol=0, atol=1e-7)
         assert outputs.metadata["points3D_rgb"].tolist() == [[9, 8, 7]]
         assert "points3D_xyz" not in parse(scene, "val").metadata
 
@@ -215,15 +215,15 @@ class TestFormats:
         edit(scene, scaled)
         seen, before = parse(scene), parse(copy_scene())
         # The scene is the same but for its unit, and normalised alike.
-        np.testing.assert_allclose(seen.cameras.camera_to_worlds, before.cameras.camera_to_worlds, atol=1e-6)
+        np.testing.assert_allclose(seen.cameras.camera_to_worlds, before.cameras.camera_to_worlds, rtol=0, atol=1e-7)
         transform = before.dataparser_transform.double().numpy()
         expected = (points @ transform[:, :3].T + transform[:, 3]) * before.dataparser_scale
-        np.testing.assert_allclose(seen.metadata["points3D_xyz"].numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(seen.metadata["points3D_xyz"].numpy(), expected, rtol=0, atol=1e-7)
 
         options: dict[str, Any] = dict(orientation_method="none", center_method="none")
         upstream = NerfstudioDataParserConfig(data=scene, load_3D_points=True, **options).setup()
         theirs = upstream.get_dataparser_outputs("train").metadata["points3D_xyz"]
-        np.testing.assert_allclose(parse(scene, **options).metadata["points3D_xyz"], theirs, atol=1e-5)
+        np.testing.assert_allclose(parse(scene, **options).metadata["points3D_xyz"], theirs, rtol=0, atol=1e-7)
 
 
 class TestSplits:

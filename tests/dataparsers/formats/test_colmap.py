@@ -201,7 +201,7 @@ class TestSeedPoints:
         points = posed.read_seed_points()
         assert points is not None
         order = points[1][:, 0].argsort()  # the colours number them
-        np.testing.assert_allclose(points[0][order], POINTS @ posed.applied_transform[:, :3].T, atol=1e-6)
+        np.testing.assert_allclose(points[0][order], POINTS @ posed.applied_transform[:, :3].T, rtol=0, atol=1e-12)
         assert points[1][order].tolist() == [[i, 20, 30] for i in range(20)]
 
     @pytest.mark.parametrize("content", [None, "", "# 3D point list\n"])

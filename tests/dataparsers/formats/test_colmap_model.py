@@ -47,7 +47,7 @@ def test_coordinates_of_maps_keep_their_precision(tmp_path: Path, cameras: list[
         to_binary(tmp_path)
     points = read_points(tmp_path)
     assert points is not None
-    np.testing.assert_allclose(points[0][points[1][:, 0].argsort()], POINTS + FAR, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(points[0][points[1][:, 0].argsort()], POINTS + FAR, rtol=0, atol=1e-9)
 
 
 def test_camera_models_are_those_of_the_installed_colmap() -> None:

@@ -117,7 +117,7 @@ class TestCameras:
         names = write_record3d(tmp_path, cameras)
         for name in names:
             write_photo(tmp_path / name, 128, 96)
-        assert_cameras_see_the_points(read_record3d(tmp_path), dict(zip(names, cameras, strict=True)), POINTS, 2e-3)
+        assert_cameras_see_the_points(read_record3d(tmp_path), dict(zip(names, cameras, strict=True)), POINTS)
 
 
 class TestBadInput:

@@ -74,15 +74,15 @@ class TestPoints:
         error = np.minimum(off_floor, off_wall)
         assert len(xyz) >= 500
         assert (off_floor < off_wall).sum() > 100 and (off_wall < off_floor).sum() > 100
-        assert np.median(error) < 0.3 * PIXEL
+        assert np.median(error) < 0.2 * PIXEL  # as precise as SIFT is
         assert np.quantile(error, 0.99) < 3 * PIXEL
 
     def test_they_have_the_surface_s_colours(self, scene: Path) -> None:
         xyz, rgb = points_of(scene)
         floor = xyz[:, 2] < 0.05
         expected = look_up(FLOOR, xyz[floor, 0], xyz[floor, 1])[:, 0]
-        assert np.abs(rgb[floor] - expected).mean() < 15
-        assert np.corrcoef(rgb[floor].ravel(), expected.ravel())[0, 1] > 0.9
+        assert np.abs(rgb[floor] - expected).mean() < 14  # features lie on edges, which pixels blur
+        assert np.corrcoef(rgb[floor].ravel(), expected.ravel())[0, 1] > 0.93
 
     def test_far_from_the_origin_and_in_any_unit(self, scene: Path) -> None:
         outputs = parse(scene, load_3D_points=False, eval_mode="all")
@@ -91,7 +91,9 @@ class TestPoints:
         shift, scale = np.array([4e6, -5e5, 1e3]), 1e3
         poses[:, :3, 3] = poses[:, :3, 3] * scale + shift
         far, _ = triangulate(Img3dImageDataset(outputs), poses)
-        np.testing.assert_allclose((far - shift) / scale, near, atol=1e-4)
+        np.testing.assert_allclose(
+            (far - shift) / scale, near, rtol=0, atol=1e-8
+        )  # of coordinates of 4e6 in double precision
 
     def test_held_out_photos_do_not_contribute(self, scene: Path) -> None:
         before, _ = points_of(scene)
@@ -140,7 +142,7 @@ class TestPoints:
         (scene / "points.ply").write_text(header + "0.5 0.25 0.125\n")
         meta = json.loads((scene / "transforms.json").read_text())
         (scene / "transforms.json").write_text(json.dumps({**meta, "ply_file_path": "points.ply"}))
-        np.testing.assert_allclose(points_of(scene)[0], [[0.5, 0.25, 0.125]], atol=1e-5)
+        np.testing.assert_allclose(points_of(scene)[0], [[0.5, 0.25, 0.125]], rtol=0, atol=1e-7)  # float32
 
 
 class TestKeeping:
@@ -152,7 +154,7 @@ class TestKeeping:
         assert f"kept in {kept}" in capsys.readouterr().out
         must_not_triangulate()
         again = points_of(scene, orientation_method="none", max_image_size=100)
-        np.testing.assert_allclose(again[0], first[0], atol=1e-5)
+        np.testing.assert_allclose(again[0], first[0], rtol=0, atol=1e-6)  # float32
         np.testing.assert_array_equal(again[1], first[1])
         assert f"Seed points: {len(first[0]):,} from the cache {kept}" in capsys.readouterr().out
 
@@ -242,7 +244,7 @@ class TestParts:
         point, photo = np.divmod(np.arange(120), 6)
         rgb = np.repeat(rng.integers(0, 256, (20, 3), dtype=np.uint8), 6, axis=0)
         found, colours = meet(Observations(point, photo, pixels.reshape(-1, 2), rgb), K, world_to_cameras, 3)
-        np.testing.assert_allclose(found, xyz, atol=1e-6)
+        np.testing.assert_allclose(found, xyz, rtol=0, atol=1e-12)
         np.testing.assert_array_equal(colours, rgb[::6])
 
     def test_points_without_parallax_are_left_out(self) -> None:

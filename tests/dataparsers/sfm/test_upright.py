@@ -64,7 +64,7 @@ def test_a_table_is_level_however_far_one_walked_around_it(degrees: float) -> No
     """The mean of the cameras' own up, of a quarter of a circle from above, is off by 30 degrees."""
     poses = looking_at(ring(degrees))
     error, upright = found(poses, object_on_table())
-    assert error < 0.5
+    assert error < 0.05
     assert "ground plane" in upright.source
     assert upright.ground == pytest.approx(0, abs=0.01)
 
