@@ -256,6 +256,20 @@ class TestAgreement:
         assert (maps[0].depth > 0)[interior()].float().mean() > 0.75
         assert said[0] == ("Stereo", 0, 3) and said[-1] == ("Refining", 5, 6)
 
+    @kernel_scenes.needs_compiled
+    def test_two_photos_and_photos_of_something_else(self) -> None:
+        """What both of two photos say must do; where nothing agrees there are holes rather than nonsense."""
+        limits = [(NEAREST, FARTHEST)] * 2
+        maps = stereo_depth_maps(VIEWS[:2], [[1], [0]], limits, StereoOptions(geometric_passes=1))
+        known = maps[0].depth > 0
+        assert known.float().mean() > 0.4
+        assert share_within(maps[0].depth, DEPTHS[0], 0.03, known) > 0.9
+        other = stereo_scene(seed=1)[0]
+        maps = stereo_depth_maps(
+            [VIEWS[0], other[1], other[2]], [[1, 2], [0], [0]], [*limits, limits[0]], StereoOptions()
+        )
+        assert (maps[0].depth > 0).float().mean() < 0.1  # in noise, some patches are alike by chance
+
 
 class TestSourcesAndRanges:
     def test_sources_share_points_at_a_useful_angle(self) -> None:
