@@ -18,9 +18,11 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from guarded_stages import Record, Stage, Stages
 
@@ -93,7 +95,7 @@ class Plan:
 
     def _environment(self, release: str) -> dict[str, str]:
         """Of what runs with this release of gsplat."""
-        paths = [self._work / "site", REPOSITORY, os.environ.get("PYTHONPATH", "")]
+        paths = [self._work / "site", HERE, REPOSITORY, os.environ.get("PYTHONPATH", "")]
         if self._wheels:
             paths.insert(0, self._site(release))
         return {
@@ -263,6 +265,12 @@ def main() -> None:
         capability = ".".join(map(str, torch.cuda.get_device_capability()))
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", capability)  # one architecture compiles fastest
     stages = Stages(arguments.output / "logs", arguments.seconds, lambda records: write(records, arguments.output))
+
+    def leave(*_: object) -> NoReturn:
+        stages.end()
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, leave)
     for group in Plan(arguments, arguments.work or arguments.output / "work", has_device).groups():
         stages.run(*group)
         for record in stages.records[-len(group) :]:

@@ -64,6 +64,7 @@ class Stages:
         self._folder = folder
         self._deadline = time.monotonic() + seconds
         self._changed = changed
+        self._running: set[subprocess.Popen[bytes]] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, *together: Stage) -> None:
@@ -72,6 +73,11 @@ class Stages:
             records = list(threads.map(self._guarded, together))
         self.records += records
         self._changed(self.records)
+
+    def end(self) -> None:
+        """End what is running; for a script that is told to end itself."""
+        for process in list(self._running):
+            _end(process)
 
     def _guarded(self, stage: Stage) -> Record:
         done = {record.name for record in self.records if record.state == "done"}
@@ -103,12 +109,14 @@ class Stages:
                 env=environment,
                 start_new_session=True,  # so that what it starts ends with it
             )
+            self._running.add(process)
             try:
                 status = process.wait(limit)
             except subprocess.TimeoutExpired:
                 status = None
             finally:
                 _end(process)
+                self._running.discard(process)
         record = Record(stage.name, "done", time.monotonic() - began)
         if status is None:
             record.state, record.reason = "timed out", f"after {limit:.0f} s"
