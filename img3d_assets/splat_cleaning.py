@@ -32,8 +32,7 @@ ISLAND_SHARE, ISLAND_LEAST, ISLAND_MOST = 0.002, 4, 100
 """Connected Gaussians are part of the scene if they are at least this share of all, clamped to these numbers."""
 
 NEAR_SHARE = 0.15
-"""A Gaussian nearer to a camera than this share of the camera's median viewing distance is fog, with the exception of
-DETAIL."""
+"""A Gaussian nearer to a camera than this share of the camera's median viewing distance is fog, except for DETAIL."""
 DETAIL = 0.25
 """A camera may come close to the subject: near Gaussians that are connected with the largest part, and at most as wide
 as this share of their distance, are not fog."""
@@ -160,8 +159,7 @@ def unwanted(splats: Gaussians, viewpoints: Viewpoints | None = None) -> Removed
 
 
 def cleaned(splats: Gaussians, viewpoints: Viewpoints | None = None) -> tuple[Gaussians, Removed]:
-    """Removes the unwanted Gaussians; returns the others in their order, and what was removed. Arguments as for
-    `unwanted`."""
+    """Removes the `unwanted` Gaussians; returns the others in their order, and what was removed."""
     removed = unwanted(splats, viewpoints)
     return splats[~removed.any()], removed
 

@@ -27,8 +27,7 @@ class Frame:
     image_path: Path
     """The photo; it need not exist."""
     camera_to_world: Any
-    """The untrusted value of the 4x4 (or 3x4) matrix, OpenGL camera axes (x right, y up, z backward); None if
-    absent."""
+    """The untrusted 4x4 (or 3x4) matrix, OpenGL camera axes (x right, y up, z backward); None if absent."""
     intrinsics: dict[str, Any]
     """Keys as in Nerfstudio's transforms.json: fl_x, fl_y, cx, cy, w, h, camera_angle_x, k1 …, camera_model."""
     mask_path: Path | None = None

@@ -54,8 +54,7 @@ MIN_FRACTIONAL_BITS, MAX_POSITION = 12, 2**23 - 1
 STEPS_PER_WIDTH = 16
 SH_STEP = 4
 """Step, in 1/128, to which harmonics are rounded so that they compress. Niantic's program uses 8 for degree 1 and 16
-for higher degrees: files are a fifth smaller, but renderings of a trained scene 12 dB worse (31 dB instead of 43
-dB)."""
+for higher degrees: files are a fifth smaller, but renderings of a trained scene 12 dB worse (31 instead of 43)."""
 
 
 def write(splats: Gaussians, file: BinaryIO) -> None:

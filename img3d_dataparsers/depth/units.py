@@ -104,8 +104,7 @@ def unit_of(
 
 
 def _most_common(ratios: FloatArray) -> float:
-    """The median of the densest range of ratios. (Many points are occluded in a photo, so the overall median is
-    wrong.)"""
+    """The median of the densest range of ratios. Many points are occluded, so the overall median would be wrong."""
     logs = np.sort(np.log(ratios))
     last = np.searchsorted(logs, logs + SPREAD, side="right")
     first = int((last - np.arange(len(logs))).argmax())

@@ -48,8 +48,7 @@ MAX_COVARIANCE_PHOTOS = 60
 
 
 def main(work: Path) -> None:
-    """Reconstructs `work/database.db`; writes the best model, and its mapper's name in a file `mapper`, to
-    `work/model`."""
+    """Reconstructs `work/database.db`; writes the best model to `work/model`, and there its mapper's name to `mapper`."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     pycolmap.set_random_seed(SEED)
     database_path = work / "database.db"
@@ -175,8 +174,7 @@ def _drop(model: pycolmap.Reconstruction, max_error: float) -> None:
 
 
 def _free_distortion(camera: pycolmap.Camera) -> None:
-    """Frees a second coefficient. Not COLMAP's OPENCV model: its tangential coefficients compensate the principal
-    point."""
+    """Frees a second coefficient. Not with OPENCV, whose tangential coefficients would absorb the principal point."""
     f, x, y, k = camera.params
     camera.model = pycolmap.CameraModelId.RADIAL
     camera.params = [f, x, y, k, 0.0]
