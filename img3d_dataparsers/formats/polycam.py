@@ -101,7 +101,7 @@ def _frame(folder: Path, photo: Path, path: Path, depth: Path) -> Frame:
 
 
 def _mesh_points(folder: Path) -> SeedPoints | None:
-    """The mesh's vertices with its texture's colours; None if there is no mesh or, with a warning, a damaged one."""
+    """The mesh's vertices with its texture's colours; None without a mesh or, with a warning, with a damaged one."""
     files = FileResolver(folder)
     mesh, info = files.named("raw.glb"), files.named("mesh_info.json")
     if not (mesh.is_file() and info.is_file()):

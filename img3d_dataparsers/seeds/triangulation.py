@@ -65,7 +65,7 @@ class Observations:
         return np.add.reduceat(values, self.starts, axis=0)
 
     def only(self, keep: npt.NDArray[np.bool_], min_views: int) -> Observations:
-        """The observations in `keep` `[O]` whose points at least `min_views` photos still see, with points renumbered."""
+        """The observations in `keep` `[O]` of points that still have `min_views` photos; points are renumbered."""
         point, photo = self.point[keep], self.photo[keep]
         views = np.bincount(np.unique(np.stack([point, photo]), axis=1)[0], minlength=1)
         often = views[point] >= min_views

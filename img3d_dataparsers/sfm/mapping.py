@@ -48,7 +48,7 @@ MAX_COVARIANCE_PHOTOS = 60
 
 
 def main(work: Path) -> None:
-    """Reconstructs `work/database.db`; writes the best model to `work/model`, and there its mapper's name to `mapper`."""
+    """Reconstructs `work/database.db`; writes the best model and its mapper's name to `work/model`."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     pycolmap.set_random_seed(SEED)
     database_path = work / "database.db"
