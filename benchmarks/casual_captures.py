@@ -26,11 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from casual_scenes import SCENES, CasualScene, make_reference, make_scene, source_frames
+from nerfstudio.model_components.lib_bilagrid import color_correct
 from PIL import Image
 
 from img3d_methods.specs import img3d_splat
-from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.splat.trainer import Img3dSplatTrainer
+from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.presets import PresetName
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -56,7 +57,7 @@ class HeldOut:
 
 
 def trained(
-    folder: Path, preset: PresetName, downscale_factor: float, options: dict[str, Any], output: Path
+    folder: Path, preset: PresetName, downscale_factor: float, options: dict[str, Any], output: Path, seeds: Path
 ) -> tuple[Img3dSplatTrainer, float]:
     """A trainer after its last step, and how many seconds training took."""
     config: Any = copy.deepcopy(img3d_splat.config)
@@ -64,11 +65,17 @@ def trained(
     config.logging.local_writer.enable = False
     config.data = config.pipeline.datamanager.data = folder
     config.pipeline.datamanager.dataparser.downscale_factor = downscale_factor
+    config.pipeline.datamanager.dataparser.cache_dir = seeds
     config.pipeline.model.preset = preset
     for name, value in options.items():
-        if not hasattr(config.pipeline.model, name):
-            sys.exit(f"--model {name}: img3d-splat's model has no such option.")
-        setattr(config.pipeline.model, name, value)
+        if name == "steps":
+            config.max_num_iterations = value
+        elif hasattr(config.pipeline.datamanager.dataparser, name):
+            setattr(config.pipeline.datamanager.dataparser, name, value)
+        elif hasattr(config.pipeline.model, name):
+            setattr(config.pipeline.model, name, value)
+        else:
+            sys.exit(f"--model {name}: img3d-splat has no such option.")
     config.steps_per_eval_image = config.steps_per_eval_all_images = 10**9
     config.output_dir = output
     config.set_timestamp()
@@ -84,7 +91,7 @@ def trained(
 def held_out_views(trainer: Img3dSplatTrainer) -> dict[str, HeldOut]:
     """Renders of the held-out photos, by the photos' names."""
     pipeline = trainer.pipeline
-    datamanager, model = pipeline.datamanager, cast(Img3dSplatModel, pipeline.model)
+    datamanager, model = cast(Img3dDatamanager, pipeline.datamanager), pipeline.model
     model.eval()
     names = [path.name for path in datamanager.eval_dataset.image_filenames]
     scale = datamanager.train_dataparser_outputs.dataparser_scale
@@ -110,7 +117,7 @@ def reference_depths(
         print(f"Reference depths of {scene.source}: training on all of its photos, once", file=sys.stderr)
         made = temporary / f"{scene.source}-reference"
         make_reference(frames, made)
-        trainer, _ = trained(made, "fast", scene.downscale_factor, {}, temporary / "runs")
+        trainer, _ = trained(made, "fast", scene.downscale_factor, {}, temporary / "runs", kept_in)
         views = held_out_views(trainer)
         depths = {
             name: np.where(view.accumulation >= OPAQUE, view.depth, np.nan).astype(np.float32)
@@ -133,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=SCENES, default=list(SCENES), metavar="SCENE", help=str([*SCENES]))
     parser.add_argument("--preset", choices=get_args(PresetName), default="fast")
-    parser.add_argument("--model", nargs="*", default=[], metavar="NAME=VALUE", help="options of the model")
+    parser.add_argument("--model", nargs="*", default=[], metavar="NAME=VALUE", help="options of model and data, steps")
     parser.add_argument("--pictures", type=Path, help="folder for photo, render and depth of each held-out photo")
     parser.add_argument(
         "--cache",
@@ -144,8 +151,8 @@ def main() -> None:
     arguments = parser.parse_args()
     options = {name: _value(value) for name, _, value in (option.partition("=") for option in arguments.model)}
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    print("| scene | training photos | PSNR dB | worst PSNR dB | SSIM | fog % | Gaussians | seconds |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| scene | training photos | PSNR dB | worst | colours fitted | SSIM | fog % | Gaussians | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     # One folder for all runs: Tensorboard's threads write into it after a run's end.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         for name in arguments.only:
@@ -164,13 +171,17 @@ def _measure(
     frames = source_frames(folder, cache)
     references = reference_depths(scene, frames, cache, temporary)
     make_scene(frames, scene, temporary / name)
-    trainer, seconds = trained(temporary / name, preset, scene.downscale_factor, options, temporary / "runs")
+    trainer, seconds = trained(temporary / name, preset, scene.downscale_factor, options, temporary / "runs", cache)
     views = held_out_views(trainer)
+    num_train = len(cast(Img3dDatamanager, trainer.pipeline.datamanager).train_dataset)
+    psnr_of = trainer.pipeline.model.image_metrics.psnr
     metrics = [trainer.pipeline.model.image_metrics.all(view.rgb, view.photo) for view in views.values()]
     psnr, ssim = ([metric[key] for metric in metrics] for key in ("psnr", "ssim"))
+    fitted = [psnr_of(color_correct(view.rgb, view.photo), view.photo) for view in views.values()]
     counts = np.array([fog(view, references[photo]) for photo, view in views.items()]).sum(axis=0)
     print(
-        f"| {name} | {len(trainer.pipeline.datamanager.train_dataset)} | {np.mean(psnr):.2f} | {min(psnr):.2f} | "
+        f"| {name} | {num_train} | {np.mean(psnr):.2f} | {min(psnr):.2f} | "
+        f"{np.mean(fitted):.2f} | "
         f"{np.mean(ssim):.3f} | {100 * counts[0] / counts[1]:.2f} | {trainer.pipeline.model.num_points:,} | "
         f"{seconds:.0f} |",
         flush=True,

@@ -56,8 +56,8 @@ def passers_by(photo: Photo, rng: np.random.Generator) -> Photo:
     picture = photo.picture.copy()
     x, y, size = int(rng.uniform(0.25, 0.75) * width), int(0.45 * height), height // 3
     figure = np.zeros((height, width), np.uint8)
-    cv2.ellipse(figure, (x, y), (size // 4, size // 2), 0, 0, 360, 255, -1)
-    cv2.circle(figure, (x, y - int(0.6 * size)), size // 7, 255, -1)
+    cv2.ellipse(figure, (x, y), (size // 4, size // 2), 0, 0, 360, (255,), -1)
+    cv2.circle(figure, (x, y - int(0.6 * size)), size // 7, (255,), -1)
     colors = rng.integers(0, 256, (2, 3))
     stripes = colors[(np.arange(height) * 20 // size) % 2]
     picture[figure > 0] = np.broadcast_to(stripes[:, None], picture.shape)[figure > 0]
@@ -74,7 +74,7 @@ def blurred(photo: Photo, rng: np.random.Generator) -> Photo:
     reach = (length - 1) / 2 * np.array([np.cos(angle), np.sin(angle)])
     middle = (length - 1) / 2
     ends = [tuple(np.round(middle + sign * reach).astype(int).tolist()) for sign in (-1, 1)]
-    cv2.line(kernel, ends[0], ends[1], 1.0)
+    cv2.line(kernel, ends[0], ends[1], (1.0,))
     return replace(photo, picture=cv2.filter2D(photo.picture, -1, kernel / kernel.sum()))
 
 
@@ -165,7 +165,7 @@ def make_scene(frames: list[Frame], scene: CasualScene, folder: Path) -> None:
     rng = np.random.default_rng(SEED)
     train = [_made_harder(i, frame, scene.hardship, folder, rng) for i, frame in enumerate(rest)]
     for frame in held_out:
-        shutil.copyfile(frame.image_path, folder / "images" / frame.image_path.name)
+        shutil.copy2(frame.image_path, folder / "images" / frame.image_path.name)
     meta = {
         "frames": [_entry(frame) for frame in train + held_out],
         "train_filenames": [_path(frame) for frame in train],
@@ -179,7 +179,7 @@ def make_reference(frames: list[Frame], folder: Path) -> None:
     """Write all photos of a set into a new folder, the held-out ones among those to train on, too."""
     (folder / "images").mkdir(parents=True)
     for frame in frames:
-        shutil.copyfile(frame.image_path, folder / "images" / frame.image_path.name)
+        shutil.copy2(frame.image_path, folder / "images" / frame.image_path.name)
     held_out = [_path(frame) for frame in frames[::HOLD_OUT_EVERY]]
     meta = {
         "frames": [_entry(frame) for frame in frames],
@@ -193,7 +193,7 @@ def make_reference(frames: list[Frame], folder: Path) -> None:
 def _made_harder(index: int, frame: Frame, hardship: Hardship | None, folder: Path, rng: np.random.Generator) -> Frame:
     target = folder / "images" / frame.image_path.name
     if hardship is None:
-        shutil.copyfile(frame.image_path, target)
+        shutil.copy2(frame.image_path, target)
         return frame
     picture = cv2.imread(str(frame.image_path), cv2.IMREAD_COLOR)
     assert picture is not None

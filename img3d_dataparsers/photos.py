@@ -86,6 +86,10 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     """Whether to triangulate 3D points from the training photos if the data has poses but no points, and in addition to
     the points from solving for poses. They are kept in the data's folder. Not for NeRF-synthetic, and only with
     load_3D_points."""
+    seed_points: Literal["auto", "triangulated", "dense"] = "auto"
+    """Where triangulated points are used: "triangulated" takes only points with distinct features; "dense" adds points
+    from coarse multi-view stereo, which also finds surfaces without features; "auto" is "dense" for up to 40 training
+    photos."""
     cache_dir: Path | None = None
     """Where to keep results that are computed once (poses, seed points, frames of a video). Default: .img3d in the
     data's folder, or ~/.cache/img3d if that is read-only."""
@@ -184,6 +188,8 @@ class Img3dPhotos(DataParser):
             too_few = points is None or posed.adds_triangulated_points
             if too_few and self.config.triangulate_points and not posed.is_normalised:
                 points = _with_triangulated(points, posed.folder, self.config.cache_dir, selected, full_size)
+                if points is not None and self._wants_dense_points(len(selected)):
+                    points = _with_dense(points, posed.folder, self.config.cache_dir, selected, full_size)
             if points is not None:
                 metadata.update(_normalised(points, transform, scale))
         return outputs
@@ -217,6 +223,12 @@ class Img3dPhotos(DataParser):
             _print_frame(posed)
             self._checked[posed.source] = posed, photos
         return self._checked[posed.source]
+
+    def _wants_dense_points(self, num_photos: int) -> bool:
+        from img3d_dataparsers.seeds.dense import MAX_PHOTOS
+
+        setting = self.config.seed_points
+        return setting == "dense" or setting == "auto" and num_photos <= MAX_PHOTOS
 
     def _downscaled(self, cameras: Cameras) -> Cameras:
         factor, max_size = self.config.downscale_factor, self.config.max_image_size
@@ -320,6 +332,35 @@ def _with_triangulated(
     return np.concatenate([known[0], points[0]]), np.concatenate([known[1], points[1]])
 
 
+def _with_dense(
+    sparse: SeedPoints,
+    folder: Path,
+    cache_dir: Path | None,
+    photos: list[UsablePhoto],
+    outputs: DataparserOutputs,
+) -> SeedPoints:
+    """The sparse points, in the frames' coordinates, and those that stereo between the photos gives.
+
+    Args:
+        sparse: triangulated points, or the reconstruction's.
+        folder: the data set's.
+        cache_dir: where to keep them, None for beside the data.
+        photos: those to train on.
+        outputs: the same photos with cameras at their full size.
+    """
+    from img3d_dataparsers.image_dataset import Img3dImageDataset
+    from img3d_dataparsers.seeds.dense import IMAGE_SIZE, RECIPE, dense_points
+
+    def make() -> SeedPoints:
+        print_line(f"Computing dense seed points from {len(photos)} photos by coarse stereo")
+        some = _photos_at_most(outputs, photos, list(range(len(photos))), IMAGE_SIZE)
+        return dense_points(Img3dImageDataset(some), np.stack([photo.camera_to_world for photo in photos]), sparse[0])
+
+    recipe = f"dense {RECIPE} {outputs.alpha_color} {len(sparse[0])}"
+    dense = kept_points(cache_folders(folder, cache_dir), fingerprint(folder, photos, recipe), make)
+    return np.concatenate([sparse[0], dense[0]]), np.concatenate([sparse[1], dense[1]])
+
+
 def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int]) -> SeedPoints:
     """Triangulates points from some of the photos, in the frames' coordinates.
 
@@ -332,15 +373,22 @@ def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], ind
     from img3d_dataparsers.image_dataset import Img3dImageDataset
     from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE, triangulate
 
+    some = _photos_at_most(outputs, photos, indices, IMAGE_SIZE)
+    return triangulate(Img3dImageDataset(some), np.stack([photos[i].camera_to_world for i in indices]))
+
+
+def _photos_at_most(
+    outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int], size: int
+) -> DataparserOutputs:
+    """Some of the photos with cameras downscaled to at most `size` pixels along their longest side."""
     masks = outputs.mask_filenames
-    some = replace(
+    return replace(
         outputs,
         image_filenames=[outputs.image_filenames[i] for i in indices],
-        cameras=_at_most(outputs.cameras[torch.tensor(indices)], IMAGE_SIZE),
+        cameras=_at_most(outputs.cameras[torch.tensor(indices)], size),
         mask_filenames=None if masks is None else [masks[i] for i in indices],
         metadata={**outputs.metadata, UPRIGHT: [photos[i].upright for i in indices]},
     )
-    return triangulate(Img3dImageDataset(some), np.stack([photos[i].camera_to_world for i in indices]))
 
 
 def _normalised(points: SeedPoints, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 from img3d_dataparsers.sfm.sift import Features, IntArray, find_features, match
 
-RECIPE = 2
+RECIPE = 3
 """Version number: increase it with every change that affects the points, to invalidate cached ones."""
 IMAGE_SIZE = 800
 """Longest side in pixels of the photos in which features are detected; distances in pixels refer to this size."""
@@ -39,6 +39,8 @@ MIN_ANGLE = 1.5
 NEAREST = 1e-6
 """Depth, in camera distances, below which a point counts as behind the camera."""
 ENOUGH_POINTS = 500
+"""Smallest number of points to start training from."""
+MANY_POINTS = 3000
 """If fewer points are seen by three photos, points that only two photos see are used too."""
 
 
@@ -113,7 +115,7 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
     xyz, rgb = np.empty((0, 3)), np.empty((0, 3), dtype=np.uint8)
     for min_views in (3, 2):
         xyz, rgb = meet(tracks, K, world_to_cameras, min_views)
-        if len(xyz) >= ENOUGH_POINTS:
+        if len(xyz) >= MANY_POINTS:
             break
     return xyz * scale + centre, rgb
 

@@ -8,6 +8,7 @@ rays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from img3d_kernels.mcmc import MCMCStrategy
 from img3d_kernels.poses import viewmats
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.representation import gaussians_of_model
+from img3d_methods.splat.appearance import PhotoAppearance, differently_exposed, log_gains_of_photos
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
@@ -87,6 +89,9 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Weight of the mean opacity in the loss; "mcmc" needs it to find idle Gaussians (its authors' value)."""
     scale_reg: float = 0.01
     """Weight of the mean scale in the loss; "mcmc" needs it to keep idle Gaussians small (its authors' value)."""
+    appearance: Literal["auto", "on", "off"] = "auto"
+    """Colours of each photo's own (exposure, white balance), apart from the scene's: "auto" where the seed points'
+    colours differ between the photos. Held-out photos have none; "cc_psnr" compares them with their colours fitted."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
@@ -119,6 +124,7 @@ class Img3dSplatModel(SplatfactoModel):
             grid_x, grid_y, grid_w = config.grid_shape
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=grid_x, grid_Y=grid_y, grid_W=grid_w)
 
+        self.appearance = PhotoAppearance(self.num_train_data)
         self.image_metrics = ImageMetrics()
         self.live_view = LiveView(self)
         self.step = 0
@@ -148,6 +154,17 @@ class Img3dSplatModel(SplatfactoModel):
         only."""
         for name, value in params.items():
             self.gauss_params[name].data = value.to(self.device)
+
+    def know_photos(self, images: Sequence[Tensor], cameras: Cameras) -> None:
+        """Decide, before training, whether photos (`[H, W, 3 or 4]` bytes each) have colours of their own."""
+        setting = self.config.appearance
+        if setting == "off":
+            return
+        log_gains = torch.zeros(len(images), 3)
+        if self.seed_points is not None:
+            log_gains = log_gains_of_photos(images, cameras, *self.seed_points)
+        if setting == "on" or differently_exposed(log_gains):
+            self.appearance.start_from(log_gains)
 
     def _prepare_schedule(self, max_steps: int) -> None:
         """Adapts the schedule and the densification strategy to a run of `max_steps`."""
@@ -198,6 +215,13 @@ class Img3dSplatModel(SplatfactoModel):
             info=self.info,
             **own,
         )
+
+    def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Parameters by the names of their optimizers."""
+        groups = super().get_param_groups()
+        if self.appearance.in_use:
+            groups["appearance"] = list(self.appearance.parameters())
+        return groups
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 
@@ -292,6 +316,8 @@ class Img3dSplatModel(SplatfactoModel):
         K = torch.tensor([[[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]])
         outputs = self._rasterize(camera_to_worlds, K, width, height)
         photo = (camera.metadata or {}).get("cam_idx")
+        if self.training and photo is not None:
+            outputs["rgb"] = self.appearance(outputs["rgb"], photo)
         if self.config.use_bilateral_grid and self.training and photo is not None:
             outputs["rgb"] = self._apply_bilateral_grid(outputs["rgb"][None].clamp(0, 1), photo, height, width)[0]
         return outputs
@@ -473,7 +499,7 @@ class Img3dSplatModel(SplatfactoModel):
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         rgb = outputs["rgb"]
         metrics = self.image_metrics.all(rgb, target)
-        if self.config.color_corrected_metrics:
+        if self.config.color_corrected_metrics or self.appearance.in_use:
             corrected = self.image_metrics.all(color_correct(rgb, target), target)
             metrics.update({f"cc_{name}": value for name, value in corrected.items()})
         return metrics, {"img": torch.cat([target, rgb], dim=1)}

@@ -32,6 +32,10 @@ def splat_optimizers() -> dict[str, Any]:
             "optimizer": AdamOptimizerConfig(lr=1e-4, eps=1e-15),
             "scheduler": ExponentialDecayConfig(lr_final=5e-7, warmup_fraction=1 / 30),
         },
+        "appearance": {
+            "optimizer": AdamOptimizerConfig(lr=1e-3, eps=1e-15),
+            "scheduler": ExponentialDecayConfig(lr_final=1e-4),
+        },
         "bilateral_grid": {
             "optimizer": AdamOptimizerConfig(lr=2e-3, eps=1e-15),
             "scheduler": ExponentialDecayConfig(lr_final=1e-4, warmup_fraction=1 / 30),

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.splat.seed_points import random_points_in_frusta
+from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.pipeline import Img3dPipeline, Img3dPipelineConfig
 
 
@@ -28,10 +29,17 @@ class Img3dSplatPipeline(Img3dPipeline):
         """The model itself, also in one of several processes."""
         return cast(Img3dSplatModel, super().model)
 
-    def __init__(self, config: Img3dSplatPipelineConfig, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)
-        model = self.model
+    def __init__(
+        self,
+        config: Img3dSplatPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config, device, test_mode, **kwargs)
+        model, datamanager = self.model, cast(Img3dDatamanager, self.datamanager)
+        cameras = datamanager.train_dataset.cameras
         if model.seed_points is None or model.config.random_init or len(model.seed_points[0]) == 0:
-            assert self.datamanager.train_dataset is not None
-            points = random_points_in_frusta(self.datamanager.train_dataset.cameras, model.config.num_random)
-            model.place_random_points(points)
+            model.place_random_points(random_points_in_frusta(cameras, model.config.num_random))
+        if test_mode == "val":  # in training
+            model.know_photos([photo["image"] for photo in datamanager.cached_train], cameras)

@@ -277,7 +277,10 @@ class Img3dTrainer(Trainer, ABC):
                     metrics = self.pipeline.get_average_eval_image_metrics(step=self.step)
                 writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
                 evaluated, held_out = self._evaluated()
-                table.add_row(evaluated, f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}")
+                figures = f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}"
+                if "cc_psnr" in metrics:
+                    figures += f"; PSNR {metrics['cc_psnr']:.2f} dB with each photo's colours fitted"
+                table.add_row(evaluated, figures)
                 message = self._gap_message(float(metrics["psnr"])) if held_out else self._guess_message()
                 if message:
                     table.add_row("What that means", Text(message))

@@ -109,6 +109,8 @@ def make_scene(folder: Path, lens: dict[str, Any]) -> Path:
 
 
 def parse(data: Path, split: str = "train", **options: Any) -> DataparserOutputs:
+    """What the parser makes of a folder, with triangulated seed points only: stereo's have tests of their own."""
+    options = {"seed_points": "triangulated", **options}
     return Img3dPhotosDataParserConfig(data=data, **options).setup().get_dataparser_outputs(split)
 
 

@@ -249,7 +249,7 @@ class TestCheckpoints:
 
     def test_nothing_but_the_scene_is_saved(self) -> None:
         names = {name.split(".")[0] for name in small_model().state_dict()}
-        assert names == {"gauss_params", "device_indicator_param", "_extra_state"}
+        assert names == {"gauss_params", "appearance", "device_indicator_param", "_extra_state"}
 
     def test_the_step_of_a_checkpoint_is_kept(self) -> None:
         model = small_model()
