@@ -187,9 +187,14 @@ class Img3dPhotos(DataParser):
             # would take half as long as training on the chair (and give 9,000 points, but none on its smooth legs).
             too_few = points is None or posed.adds_triangulated_points
             if too_few and self.config.triangulate_points and not posed.is_normalised:
-                points = _with_triangulated(points, posed.folder, self.config.cache_dir, selected, full_size)
-                if points is not None and self._wants_dense_points(len(selected)):
-                    points = _with_dense(points, posed.folder, self.config.cache_dir, selected, full_size)
+                points = _with_points_of_photos(
+                    points,
+                    posed.folder,
+                    self.config.cache_dir,
+                    selected,
+                    full_size,
+                    with_stereo=self._wants_dense_points(len(selected)),
+                )
             if points is not None:
                 metadata.update(_normalised(points, transform, scale))
         return outputs
@@ -297,14 +302,15 @@ def _some(points: SeedPoints | None) -> SeedPoints | None:
     return (xyz[finite], rgb[finite]) if finite.any() else None
 
 
-def _with_triangulated(
+def _with_points_of_photos(
     known: SeedPoints | None,
     folder: Path,
     cache_dir: Path | None,
     photos: list[UsablePhoto],
     outputs: DataparserOutputs,
+    with_stereo: bool,
 ) -> SeedPoints | None:
-    """Adds points triangulated from the photos, if there are enough, to the known ones; in the frames' coordinates.
+    """Adds points found in the photos, if there are enough, to the known ones; in the frames' coordinates.
 
     Args:
         known: Points of the data set; if None, there is a warning if too few can be triangulated.
@@ -312,6 +318,7 @@ def _with_triangulated(
         cache_dir: Where to cache them; None for beside the data.
         photos: The photos to train on.
         outputs: The same photos, with cameras at full size.
+        with_stereo: Whether to add dense points to the triangulated ones.
     """
     from img3d_dataparsers.seeds.triangulation import ENOUGH_POINTS, RECIPE
 
@@ -322,6 +329,8 @@ def _with_triangulated(
     points = kept_points(
         cache_folders(folder, cache_dir), fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make
     )
+    if with_stereo:
+        points = _with_dense(points, folder, cache_dir, photos, outputs)
     if len(points[0]) < ENOUGH_POINTS:
         if known is None:
             few = f"only {counted(len(points[0]), 'point')} could be triangulated from the photos"
@@ -339,14 +348,14 @@ def _with_dense(
     photos: list[UsablePhoto],
     outputs: DataparserOutputs,
 ) -> SeedPoints:
-    """The sparse points, in the frames' coordinates, and those that stereo between the photos gives.
+    """Adds points from coarse stereo between the photos to triangulated ones; in the frames' coordinates.
 
     Args:
-        sparse: triangulated points, or the reconstruction's.
-        folder: the data set's.
-        cache_dir: where to keep them, None for beside the data.
-        photos: those to train on.
-        outputs: the same photos with cameras at their full size.
+        sparse: Points triangulated from the photos.
+        folder: The data set's folder.
+        cache_dir: Where to cache them; None for beside the data.
+        photos: The photos to train on.
+        outputs: The same photos, with cameras at full size.
     """
     from img3d_dataparsers.image_dataset import Img3dImageDataset
     from img3d_dataparsers.seeds.dense import IMAGE_SIZE, RECIPE, dense_points

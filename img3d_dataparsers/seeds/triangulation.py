@@ -16,7 +16,7 @@ from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 from img3d_dataparsers.sfm.sift import Features, IntArray, find_features, match
 
-RECIPE = 3
+RECIPE = 4
 """Version number: increase it with every change that affects the points, to invalidate cached ones."""
 IMAGE_SIZE = 800
 """Longest side in pixels of the photos in which features are detected; distances in pixels refer to this size."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,14 @@ def test_masked_pixels_give_none(capture: Path) -> None:
     # The cameras stand around x = 0 and look along z: the left halves of their pictures show x < 0.7.
     assert len(masked) > 1000
     assert masked[:, 0].min() > -0.7
+
+
+def test_photos_without_anything_in_common_start_from_random_points(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(capture, tmp_path / "blank")
+    for path in (tmp_path / "blank" / "images").iterdir():
+        Image.new("RGB", (240, 200), "white").save(path)
+    config = Img3dPhotosDataParserConfig(data=tmp_path / "blank", eval_mode="all", seed_points="dense")
+    assert "points3D_xyz" not in config.setup().get_dataparser_outputs("train").metadata
+    assert "training starts from random points" in capsys.readouterr().out
