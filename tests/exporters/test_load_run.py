@@ -80,7 +80,7 @@ def test_weights_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.M
         raise URLError("no address associated with hostname")
 
     monkeypatch.setattr("nerfstudio.utils.eval_utils.eval_load_checkpoint", offline)
-    assert_refused(write_run(tmp_path, checkpoint=b""), "downloads", "LPIPS", "no address")
+    assert_refused(write_run(tmp_path, checkpoint=b""), "download", "LPIPS", "no address")
 
 
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class TestPhotos:
         lay(tmp_path, "images_8/1.jpg", "images_4/1.jpg", "masks/1.png")
         assert photos(tmp_path) == ["images_4/1.jpg"]
         assert photo_folder(tmp_path, None) == tmp_path
-        assert f"reduced copies of photos only; those in {tmp_path / 'images_4'}" in capsys.readouterr().out
+        assert f"there are only reduced copies of photos; those in {tmp_path / 'images_4'}" in capsys.readouterr().out
         lay(tmp_path, "images/1.jpg")
         assert photos(tmp_path) == ["images/1.jpg"]
         assert photo_folder(tmp_path, None) == tmp_path
