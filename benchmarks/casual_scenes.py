@@ -166,13 +166,7 @@ def make_scene(frames: list[Frame], scene: CasualScene, folder: Path) -> None:
     train = [_made_harder(i, frame, scene.hardship, folder, rng) for i, frame in enumerate(rest)]
     for frame in held_out:
         shutil.copy2(frame.image_path, folder / "images" / frame.image_path.name)
-    meta = {
-        "frames": [_entry(frame) for frame in train + held_out],
-        "train_filenames": [_path(frame) for frame in train],
-        "val_filenames": [_path(frame) for frame in held_out],
-        "test_filenames": [_path(frame) for frame in held_out],
-    }
-    (folder / "transforms.json").write_text(json.dumps(meta))
+    _write_transforms(folder, train + held_out, train, held_out)
 
 
 def make_reference(frames: list[Frame], folder: Path) -> None:
@@ -180,12 +174,16 @@ def make_reference(frames: list[Frame], folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     for frame in frames:
         shutil.copy2(frame.image_path, folder / "images" / frame.image_path.name)
-    held_out = [_path(frame) for frame in frames[::HOLD_OUT_EVERY]]
+    _write_transforms(folder, frames, frames, frames[::HOLD_OUT_EVERY])
+
+
+def _write_transforms(folder: Path, frames: list[Frame], train: list[Frame], held_out: list[Frame]) -> None:
+    held_out_paths = [_path(frame) for frame in held_out]
     meta = {
         "frames": [_entry(frame) for frame in frames],
-        "train_filenames": [_path(frame) for frame in frames],
-        "val_filenames": held_out,
-        "test_filenames": held_out,
+        "train_filenames": [_path(frame) for frame in train],
+        "val_filenames": held_out_paths,
+        "test_filenames": held_out_paths,
     }
     (folder / "transforms.json").write_text(json.dumps(meta))
 

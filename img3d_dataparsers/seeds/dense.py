@@ -7,18 +7,21 @@ without them, fog near the cameras explains the photos as well as the surface do
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from img3d_base.progress import with_progress
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
+from img3d_dataparsers.seeds.triangulation import moved_world_to_cameras
 from img3d_kernels.stereo.consistency import count_agreeing
 from img3d_kernels.stereo.patch_match import patch_match
 from img3d_kernels.stereo.source_views import choose_sources, depth_range
 from img3d_kernels.stereo.views import StereoView, rays
 
-RECIPE = 1
+RECIPE = 2
 """Version number: increase it with every change that affects the points, to invalidate cached ones."""
 IMAGE_SIZE = 320
 """Longest side in pixels of the photos used for stereo."""
@@ -49,10 +52,11 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
     origins = camera_to_worlds[:, :3, 3]
     center = origins.mean(axis=0)
     scale = float(np.abs(origins - center).max()) or 1.0
+    world_to_cameras = moved_world_to_cameras(camera_to_worlds, center, scale)
     images = [photos.get_numpy_image(i) for i in range(len(photos))]
     views = [
-        _view(photos, i, image, camera_to_world, center, scale)
-        for i, (image, camera_to_world) in enumerate(zip(images, camera_to_worlds, strict=True))
+        _view(photos, i, image, world_to_camera)
+        for i, (image, world_to_camera) in enumerate(zip(images, world_to_cameras, strict=True))
     ]
     points = torch.from_numpy((sparse - center) / scale)
     sources = choose_sources(views, points, NUM_SOURCES)
@@ -83,23 +87,18 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
 def _view(
     photos: Img3dImageDataset,
     index: int,
-    image: np.ndarray,
-    camera_to_world: FloatArray,
-    center: FloatArray,
-    scale: float,
+    image: npt.NDArray[np.uint8],
+    world_to_camera: FloatArray,
 ) -> StereoView:
-    """The grey picture and the camera of a photo, moved by -center and scaled by 1/scale."""
+    """The grey picture of a photo, with its camera: `[3, 4]`, OpenCV axes."""
     mask = photos.get_mask(index)
     if image.shape[2] == 4:
         opaque = image[..., 3] > 127
         mask = opaque if mask is None else mask & opaque
-    pose = np.eye(4)
-    pose[:3, :3] = camera_to_world[:3, :3] * [1.0, -1.0, -1.0]  # OpenGL's axes to OpenCV's
-    pose[:3, 3] = (camera_to_world[:3, 3] - center) / scale
-    grey = np.round(image[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.uint8)
     return StereoView(
         torch.from_numpy(grey),
         photos.cameras.get_intrinsics_matrices()[index].double(),
-        torch.linalg.inv(torch.from_numpy(pose)),
+        torch.from_numpy(np.vstack([world_to_camera, [0.0, 0.0, 0.0, 1.0]])),
         None if mask is None else torch.from_numpy(mask),
     )

@@ -99,7 +99,7 @@ def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> Seed
     origins = camera_to_worlds[:, :3, 3]
     centre = origins.mean(axis=0)
     scale = np.abs(origins - centre).max() or 1.0
-    world_to_cameras = _world_to_cameras(camera_to_worlds, centre, scale)
+    world_to_cameras = moved_world_to_cameras(camera_to_worlds, centre, scale)
 
     pairs = pairs_to_match(camera_to_worlds)
 
@@ -133,7 +133,7 @@ def pairs_to_match(camera_to_worlds: FloatArray) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def _world_to_cameras(camera_to_worlds: FloatArray, centre: FloatArray, scale: float) -> FloatArray:
+def moved_world_to_cameras(camera_to_worlds: FloatArray, centre: FloatArray, scale: float) -> FloatArray:
     """`[N, 3, 4]` with OpenCV camera axes, for the world moved by -centre and then scaled by 1/scale."""
     # Orthonormalised, as data sets round their rotations to a few digits.
     u, _, vh = np.linalg.svd(camera_to_worlds[:, :3, :3] * [1.0, -1.0, -1.0])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def seeds(folder: Path, kind: str, **options: object) -> np.ndarray:
+def seeds(folder: Path, kind: Literal["auto", "triangulated", "dense"]) -> np.ndarray:
     """`[P, 3]` in the scene's own coordinates."""
-    config = Img3dPhotosDataParserConfig(data=folder, eval_mode="all", seed_points=kind, **options)  # type: ignore
+    config = Img3dPhotosDataParserConfig(data=folder, eval_mode="all", seed_points=kind)
     outputs = config.setup().get_dataparser_outputs("train")
     points = outputs.metadata["points3D_xyz"].double().numpy() / outputs.dataparser_scale
     transform = outputs.dataparser_transform.double().numpy()
