@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversions from camera poses and fields of view to the matrices that `rasterization` takes."""
+"""Camera poses: conversion to the matrices that `rasterization` takes, and what several cameras look at."""
 
 from __future__ import annotations
 
@@ -33,3 +33,19 @@ def intrinsics(fov: float, size: int) -> Float[Tensor, "3 3"]:
     """Pinhole intrinsics in pixels of a square image with `fov` degrees, the principal point at its centre."""
     focal = focal_length(fov, size)
     return torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+
+
+def point_of_attention(origins: Float[Tensor, "C 3"], forward: Float[Tensor, "C 3"]) -> Float[Tensor, "3"]:
+    """The point with the smallest sum of squared distances to all optical axes.
+
+    If it is not unique (parallel axes), the one nearest to the mean of the camera centres.
+
+    Args:
+        origins: Camera centres.
+        forward: Unit viewing directions.
+    """
+    across = torch.eye(3, dtype=origins.dtype) - forward[:, :, None] * forward[:, None, :]  # [C, 3, 3]
+    center = origins.mean(0)
+    normal = across.sum(0)
+    rhs = (across @ (origins - center)[..., None]).sum(0)
+    return center + (torch.linalg.pinv(normal, rtol=1e-4, hermitian=True) @ rhs)[:, 0]

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from img3d_methods.splat.seed_points import point_of_attention
+from img3d_kernels.poses import point_of_attention
 
 
 def circle_around(cameras: Cameras, num_views: int) -> Float[Tensor, "V 3 4"]:

@@ -23,8 +23,6 @@ MAX_PIXELS = 1 << 25
 BACKGROUNDS = (65504.0, 1e9)
 """Floating-point values for the background: exactly the largest half, and anything from the second value on (Blender
 writes 1e10)."""
-MAX_JUMP = 0.05
-"""Largest relative difference to a neighbouring pixel: beyond it, a pixel may mix foreground and background."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,3 @@ def _picture(path: Path) -> npt.NDArray[np.generic]:
     if values is None:
         raise InputError(f"{path} cannot be read as a depth map")
     return np.asarray(values)
-
-
-def is_continuous(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-    """Mask of the pixels of a depth map `[H, W]` whose depth is known and close to that of all four neighbours."""
-    padded = np.pad(depth, 1, mode="edge")
-    neighbours = np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
-    return (depth > 0) & (np.abs(neighbours - depth) <= MAX_JUMP * depth).all(axis=0)

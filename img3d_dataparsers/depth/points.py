@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from nerfstudio.cameras.cameras import Cameras
 
+from img3d_assets.depth_edges import is_continuous
 from img3d_base.console import print_line
 from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.threaded import in_threads
-from img3d_dataparsers.depth.maps import DepthMap, is_continuous, read_depth
+from img3d_dataparsers.depth.maps import DepthMap, read_depth
 from img3d_dataparsers.depth.units import USUAL, Seen, unit_of
 from img3d_dataparsers.formats.capture_files import MAX_SCAN_POINTS
 from img3d_dataparsers.images.undistortion import straight_rays

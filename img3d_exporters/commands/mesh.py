@@ -74,9 +74,9 @@ def mesh(
     from img3d_assets.mesh import Mesh
     from img3d_assets.mesh_files import check_output, holds_texture, is_mesh, read_mesh
     from img3d_assets.mesh_geometry import in_frame
+    from img3d_assets.meshing.texture_baking import check_texture_size
     from img3d_exporters.load_run import load_run
     from img3d_exporters.meshes.mesh_of_run import MeshOptions, level_paths, levels_of_detail
-    from img3d_exporters.meshes.texture_baking import check_texture_size
 
     check_one_source(load_config, input)
     options = MeshOptions(surface, resolution, faces, watertight, texture_size, lods, crop_min, crop_max)

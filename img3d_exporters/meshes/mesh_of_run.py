@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 
 from img3d_assets.mesh import Mesh
+from img3d_assets.meshing.cleaning import cleaned, decimated, watertight
+from img3d_assets.meshing.depth_fusion import fused, region_of
+from img3d_assets.meshing.poisson import poisson_surface
+from img3d_assets.meshing.texture_baking import MIN_TEXTURE, baked
+from img3d_assets.meshing.vertex_colors import colored
 from img3d_assets.selection import Point
 from img3d_base.errors import InputError
-from img3d_exporters.meshes.cleaning import cleaned, decimated, watertight
-from img3d_exporters.meshes.depth_fusion import fused, region_of
-from img3d_exporters.meshes.poisson import poisson_surface
 from img3d_exporters.meshes.surface_views import SurfaceViews
-from img3d_exporters.meshes.texture_baking import MIN_TEXTURE, baked
-from img3d_exporters.meshes.vertex_colors import colored
 
 LOD_FACES, LOD_TEXTURE = 4, 2
 """Factors by which each level of detail has fewer faces and a narrower texture than the one before."""

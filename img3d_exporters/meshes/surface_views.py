@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.models.base_model import Model
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
+from img3d_assets.meshing.surface_view import SurfaceView
 from img3d_base.progress import with_progress
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.images.camera_sizes import downscaled
@@ -40,34 +41,6 @@ NUM_AROUND, FOV_AROUND = 96, 40.0
 """Number of cameras around splats without cameras, and their field of view in degrees."""
 MARGIN_AROUND = 1.3
 """Their distance, relative to the one at which nine tenths of the Gaussians are in view."""
-
-
-@dataclass
-class SurfaceView:
-    """A perspective picture with the depth of each pixel's surface."""
-
-    rgb: Float32[np.ndarray, "H W 3"]
-    """sRGB in [0, 1]."""
-    depth: Float32[np.ndarray, "H W"]
-    """Along the optical axis, in world units; 0 is unknown, infinite is free space."""
-    viewmat: Float[np.ndarray, "4 4"]
-    """World to camera, OpenCV axes: x right, y down, z forward."""
-    K: Float[np.ndarray, "3 3"]
-    """Intrinsics in pixels of this picture; the centre of the upper left pixel is (0.5, 0.5)."""
-
-    def in_frame(self, transform: Float[np.ndarray, "3 4"], scale: float) -> SurfaceView:
-        """The same picture in the coordinates of another world.
-
-        Args:
-            transform: From that world to the present one, without the scale, as Nerfstudio's dataparser_transform;
-                its left part is orthogonal.
-            scale: Applied after the transform, as Nerfstudio's dataparser_scale. Depth is converted to the new
-                units.
-        """
-        viewmat = np.eye(4)
-        viewmat[:3] = self.viewmat[:3, :3] @ transform.astype(np.float64)
-        viewmat[:3, 3] += self.viewmat[:3, 3] / scale
-        return replace(self, viewmat=viewmat, depth=(self.depth / scale).astype(np.float32))
 
 
 Renderer = Callable[[Cameras], SurfaceView]

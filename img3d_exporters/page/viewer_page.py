@@ -39,7 +39,7 @@ from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.splat_formats.compressed_ply import compressed_ply
 from img3d_base.errors import InputError
-from img3d_methods.splat.seed_points import point_of_attention
+from img3d_kernels.poses import point_of_attention
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

@@ -8,24 +8,10 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
+from img3d_kernels.poses import point_of_attention
+
 NEAREST, FARTHEST = 0.2, 2.0
 """Range of depths, in multiples of the median distance from the cameras to what they look at."""
-
-
-def point_of_attention(origins: Float[Tensor, "C 3"], forward: Float[Tensor, "C 3"]) -> Float[Tensor, "3"]:
-    """The point with the smallest sum of squared distances to all optical axes.
-
-    If it is not unique (parallel axes), the one nearest to the mean of the camera centres.
-
-    Args:
-        origins: Camera centres.
-        forward: Unit viewing directions.
-    """
-    across = torch.eye(3, dtype=origins.dtype) - forward[:, :, None] * forward[:, None, :]  # [C, 3, 3]
-    center = origins.mean(0)
-    normal = across.sum(0)
-    rhs = (across @ (origins - center)[..., None]).sum(0)
-    return center + (torch.linalg.pinv(normal, rtol=1e-4, hermitian=True) @ rhs)[:, 0]
 
 
 def random_points_in_frusta(cameras: Cameras, num_points: int, seed: int = 0) -> Float[Tensor, "N 3"]:

@@ -18,7 +18,7 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
-from img3d_methods.splat.seed_points import point_of_attention
+from img3d_kernels.poses import point_of_attention
 
 PathKind = Literal["turntable", "spiral", "cameras"]
 

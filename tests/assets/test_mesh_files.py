@@ -28,8 +28,8 @@ from img3d_assets.axes import TO_Y_UP
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import FORMATS, check_output, holds_texture, write_mesh
 from img3d_assets.mesh_formats import fbx
+from img3d_assets.meshing.uv_atlas import texels_of, unwrapped, with_gutters
 from img3d_base.errors import InputError
-from img3d_exporters.meshes.uv_atlas import texels_of, unwrapped, with_gutters
 
 ENDINGS = [".obj", *(ending for ending in FORMATS if ending != ".fbx")]
 TEXTURED = [ending for ending in ENDINGS if holds_texture(Path(f"a{ending}"))]

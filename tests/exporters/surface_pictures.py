@@ -11,7 +11,7 @@ import torch
 import trimesh
 from nerfstudio.cameras.cameras import Cameras
 
-from img3d_exporters.meshes.surface_views import SurfaceView
+from img3d_assets.meshing.surface_view import SurfaceView
 
 
 def viewmat_at(position: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import trimesh
 from scipy.ndimage import map_coordinates
 
 from img3d_assets.mesh import Mesh
-from img3d_exporters.meshes.surface_views import SurfaceView
+from img3d_assets.meshing.surface_view import SurfaceView
 
 Paint = Callable[[np.ndarray], np.ndarray]
 """Colours `[..., 3]` in [0, 1] of points `[..., 3]`."""

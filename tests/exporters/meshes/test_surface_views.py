@@ -16,10 +16,10 @@ from PIL import Image
 from splat_scenes import ALL_SIDES, cameras_at, sphere_of_gaussians
 from surface_pictures import WallModel, WallModelElsewhere, cameras_that_look_along_y
 
+from img3d_assets.meshing.surface_view import SurfaceView
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_exporters.meshes.surface_views import (
-    SurfaceView,
     cameras_around,
     chosen,
     model_renderer,

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nerfstudio.cameras.cameras import Cameras
 
-from img3d_methods.splat.seed_points import FARTHEST, NEAREST, point_of_attention, random_points_in_frusta
+from img3d_kernels.poses import point_of_attention
+from img3d_methods.splat.seed_points import FARTHEST, NEAREST, random_points_in_frusta
 
 
 def ring(num: int, radius: float, target: tuple[float, float, float] = (0.3, -0.2, 0.1)) -> Cameras:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surface_pictures import pictures_around, scene_of, viewmat_at
 
+from img3d_assets.meshing.depth_fusion import fused, region_of, surface_depth
+from img3d_assets.meshing.surface_view import SurfaceView
 from img3d_base.errors import InputError
-from img3d_exporters.meshes.depth_fusion import fused, region_of, surface_depth
-from img3d_exporters.meshes.surface_views import SurfaceView
 
 VOXELS = 48
 

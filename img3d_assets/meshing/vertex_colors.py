@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_geometry import vertex_normals
-from img3d_exporters.meshes.surface_views import SurfaceView
+from img3d_assets.meshing.surface_view import SurfaceView
 
 MIN_FACING = 0.1
 """Minimum cosine of the angle between the normal and the direction to the camera."""

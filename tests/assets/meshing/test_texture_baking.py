@@ -13,10 +13,10 @@ from surface_pictures import pictures_around
 from textured_meshes import grey_mesh, painted, points_with_colors, waves
 
 from img3d_assets.mesh import Mesh
+from img3d_assets.meshing import texture_baking
+from img3d_assets.meshing.surface_view import SurfaceView
+from img3d_assets.meshing.texture_baking import baked
 from img3d_base.errors import InputError
-from img3d_exporters.meshes import texture_baking
-from img3d_exporters.meshes.surface_views import SurfaceView
-from img3d_exporters.meshes.texture_baking import baked
 
 SPHERE = trimesh.creation.icosphere(4)
 BOX = trimesh.creation.box((1.0, 1.4, 0.8))

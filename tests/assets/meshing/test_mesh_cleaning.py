@@ -8,9 +8,9 @@ import open3d as o3d
 import pytest
 import trimesh
 
+from img3d_assets.meshing import cleaning as mesh_cleaning
+from img3d_assets.meshing.cleaning import cleaned, decimated, is_watertight, watertight
 from img3d_base.errors import InputError
-from img3d_exporters.meshes import cleaning as mesh_cleaning
-from img3d_exporters.meshes.cleaning import cleaned, decimated, is_watertight, watertight
 
 BALL = trimesh.creation.icosphere(4)  # 5120 faces
 Arrays = tuple[np.ndarray, np.ndarray]

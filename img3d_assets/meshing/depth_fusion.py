@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
+from img3d_assets.depth_edges import is_continuous
+from img3d_assets.meshing.surface_view import SurfaceView
 from img3d_assets.selection import Point
 from img3d_base.errors import InputError
-from img3d_dataparsers.depth.maps import is_continuous
-from img3d_exporters.meshes.surface_views import SurfaceView
-from img3d_methods.splat.seed_points import point_of_attention
+from img3d_kernels.poses import point_of_attention
 
 BLOCK = 8
 """Voxels along the edge of a block, and the truncation distance in voxels on both sides of a surface. Measured: half

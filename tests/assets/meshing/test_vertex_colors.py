@@ -10,8 +10,8 @@ import trimesh
 from surface_pictures import pictures_around
 
 from img3d_assets.mesh import Mesh
-from img3d_exporters.meshes.surface_views import SurfaceView
-from img3d_exporters.meshes.vertex_colors import colored
+from img3d_assets.meshing.surface_view import SurfaceView
+from img3d_assets.meshing.vertex_colors import colored
 
 BALL = trimesh.creation.icosphere(3)
 GREY = Mesh(np.asarray(BALL.vertices), np.asarray(BALL.faces), np.full((len(BALL.vertices), 3), 0.5, np.float32))

@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_geometry import area_normals, check_mesh, vertex_normals
+from img3d_assets.meshing.surface_view import SurfaceView
+from img3d_assets.meshing.uv_atlas import texels_of, unwrapped, with_gutters
 from img3d_base.errors import InputError
-from img3d_exporters.meshes.surface_views import SurfaceView
-from img3d_exporters.meshes.uv_atlas import texels_of, unwrapped, with_gutters
 
 MIN_TEXTURE, MAX_TEXTURE = 64, 8192
 KEPT = 4

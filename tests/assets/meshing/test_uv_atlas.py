@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from textured_meshes import grey_mesh
 
 from img3d_assets.mesh import Mesh
-from img3d_exporters.meshes import uv_atlas
-from img3d_exporters.meshes.uv_atlas import Texels, texels_of, unwrapped, with_gutters
+from img3d_assets.meshing import uv_atlas
+from img3d_assets.meshing.uv_atlas import Texels, texels_of, unwrapped, with_gutters
 
 SHAPES = {
     "sphere": trimesh.creation.icosphere(3),

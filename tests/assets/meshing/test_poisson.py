@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from img3d_exporters.meshes.cleaning import compacted
-from img3d_exporters.meshes.poisson import poisson_surface
+from img3d_assets.meshing.cleaning import compacted
+from img3d_assets.meshing.poisson import poisson_surface
 
 
 @pytest.mark.parametrize("closed", [True, False])
