@@ -21,10 +21,9 @@ from torch.nn.functional import interpolate, normalize, scaled_dot_product_atten
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_base.errors import InputError
 from img3d_generators.cameras import plucker_rays
+from img3d_generators.imagenet import normalised
 from img3d_generators.state_dicts import load_weights, read_state_dict, sha256_of
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 NUM_HEADS = 16
 RESIDUAL_SCALE = math.sqrt(0.5)
 """Keeps the variance of a sum of two branches equal to that of one."""
@@ -112,9 +111,8 @@ def network_input(
         fov: Field of view of the pictures in degrees.
         size: Height and width to which the pictures are resized.
     """
-    mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     images = interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
-    return torch.cat([(images - mean) / std, plucker_rays(camera_to_worlds, fov, size).to(images)], dim=1)
+    return torch.cat([normalised(images), plucker_rays(camera_to_worlds, fov, size).to(images)], dim=1)
 
 
 def activated(raw: Float[Tensor, "N 14"]) -> ActivatedGaussians:

@@ -10,7 +10,7 @@ Fields that tests read:
 
 | field | of | meaning |
 |---|---|---|
-| `fixture` | all | the fixture's name; its beginning says the family: `lgm_`, `zero123plus_` |
+| `fixture` | all | the fixture's name; its beginning says the family: `lgm_`, `zero123plus_`, `triposr_` |
 | `arrays` | all | names of the arrays, each with its `meaning` and, optionally, a `tolerance` (largest deviation) |
 | `seed` | networks | of the weights; null where there are none |
 | `weights_rule` | networks | text; `gain=<number>` in it is the rule's gain, 1 where it is not said |
@@ -23,6 +23,11 @@ Fields that tests read:
 | `config.h`, `config.w` | rays | size of the pictures in pixels |
 | `meaning` | rays | of LGM's default cameras: `azimuths <numbers>, radius <number>, fovy <number>` |
 | `config` | Zero123++ | configurations of the four networks, the scheduler and the two preprocessings |
+| `config`, `vit_config` | TripoSR | configurations of its parts, and of its ViT |
+| `picture` | TripoSR | name, size and seed of the input picture, where there is no array `image_uint8` |
+| `image_sha256` | TripoSR | checksum of that picture's bytes |
+| `picture_large` | TripoSR extras | name, size and seed of a picture, and the size to which it is reduced |
+| `mesh` | TripoSR extras | `resolution` and `threshold` of the extracted surface |
 | `call` | Zero123++ | `num_inference_steps`, `guidance_scale`, `height`, `width` |
 """
 
@@ -81,6 +86,12 @@ class Golden:
         pictures = np.stack([seeded_weights().image(f"{rule[1]}{i}", height, width, seed=seed) for i in views])
         assert hashlib.sha256(pictures.tobytes()).hexdigest() == self.sidecar["images_sha256"]
         return pictures
+
+    def picture(self, field: str = "picture") -> np.ndarray:
+        """One picture, uint8 `[H, W, 3]`, made by the rule in a field of the sidecar."""
+        rule = re.search(r'image\("(.*)", (\d+), (\d+), (\d+)\)', self.sidecar[field])
+        assert rule is not None, self.sidecar[field]
+        return seeded_weights().image(rule[1], *map(int, rule.groups()[1:]))
 
 
 def golden_fixtures(family: str, *arrays: str, slow: bool = False) -> pytest.MarkDecorator:

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A radiance field in three planes of features and a small network (Chan et al. 2022, arXiv 2112.07945), as networks
+generate it from an image.
+
+A point is projected onto each plane; the features found there are concatenated, and the network reads density and
+colour from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag, softplus
+
+from img3d_assets.axes import UpAxis
+
+POINTS_AT_A_TIME = 1 << 14
+"""Points whose features and hidden values fit a core's cache."""
+ROUNDING = 1e-5
+"""Distance outside the box, in half its side, that counts as inside: points on its faces are rounded."""
+
+
+@dataclass(frozen=True)
+class TriplaneLayout:
+    """How planes and numbers are to be read. Lengths are in box units: the box is [-1, 1]^3."""
+
+    axes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = ((0, 1), (0, 2), (1, 2))
+    """For each plane, the axes of the box along its columns and along its rows."""
+    density_activation: Literal["exp", "softplus"] = "exp"
+    """Makes a density of the network's first number."""
+    density_bias: float = -1.0
+    """Added before that."""
+    inside: float = 1.0
+    """Share of the box that is rendered."""
+    length_of_every_ray: float | None = None
+    """The length that a ray's path through the box counts as, for networks that were trained with the same for every
+    ray; None for the true one."""
+    shortest_path: float = 0.0
+    """Rays with at most this path through the box see nothing."""
+    surface_density: float = 12.5
+    """Density of the surface."""
+
+
+class FieldMlp(nn.Module):
+    """The network that reads raw density (1) and raw colour (3) from features.
+
+    Args:
+        in_channels: Number of features.
+        channels: Width of the hidden layers.
+        num_layers: Number of hidden layers.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_layers: int) -> None:
+        super().__init__()
+        self.sizes = (in_channels, channels, num_layers)
+        layers: list[nn.Module] = []
+        for layer in range(num_layers):
+            layers += [nn.Linear(in_channels if layer == 0 else channels, channels), nn.SiLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Linear(channels, 4))
+
+    def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N 4"]:
+        return self.layers(features)
+
+
+class TriplaneField(nn.Module):
+    """Implements `Field`.
+
+    Args:
+        planes: Features, rows from the lowest coordinate on.
+        mlp: Reads density and colour; the colour's activation is a sigmoid.
+        layout: How planes and numbers are to be read.
+        world_to_box: Maps world coordinates into the box [-1, 1]^3: a rotation times a scale.
+        up: The axis that points up in the world.
+    """
+
+    def __init__(
+        self,
+        planes: Float[Tensor, "3 C H W"],
+        mlp: FieldMlp,
+        layout: TriplaneLayout,
+        world_to_box: Float[Tensor, "3 3"],
+        up: UpAxis | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.up: UpAxis | None = up
+        self.size = planes.shape[-2:]
+        self.rows = nn.Parameter(planes.permute(0, 2, 3, 1).reshape(-1, planes.shape[1]).contiguous())
+        """The planes, a row of features per texel, so that a texel's are contiguous."""
+        self.mlp = mlp
+        self.world_to_box: Tensor
+        self.register_buffer("world_to_box", world_to_box)
+
+    @property
+    def planes(self) -> Float[Tensor, "3 C H W"]:
+        """The planes' features."""
+        return self.rows.view(3, *self.size, -1).permute(0, 3, 1, 2)
+
+    @property
+    def boxes_per_unit(self) -> float:
+        """Box units per world unit."""
+        return float(self.world_to_box[0].norm())
+
+    @property
+    def bounds(self) -> Float[Tensor, "2 3"]:
+        """Lower and upper corner of the box in world coordinates."""
+        half = torch.linalg.inv(self.world_to_box).abs().sum(dim=1)
+        return torch.stack([-half, half])
+
+    @property
+    def surface_density(self) -> float:
+        """Density of the surface, per world unit."""
+        return self.layout.surface_density * self.boxes_per_unit
+
+    def turned(self, rotation: Float[Tensor, "3 3"], scale: float = 1.0, up: UpAxis | None = None) -> TriplaneField:
+        """The same field in another world, sharing its weights.
+
+        Args:
+            rotation: From this world's axes to the other one's.
+            scale: Of the other world: its units per unit of this one.
+            up: The axis that points up there.
+        """
+        world_to_box = self.world_to_box @ rotation.T.to(self.world_to_box) / scale
+        moved = TriplaneField(self.planes.detach(), self.mlp, self.layout, world_to_box, up)
+        moved.rows = self.rows
+        return moved
+
+    # ------------------------------------------------------------------------------------------------- reading it
+
+    def features(self, in_box: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
+        """The planes' features at points in box units, bilinear; 0 outside of the planes. F is 3 C."""
+        height, width = self.size
+        columns, rows = (in_box[:, [pair[which] for pair in self.layout.axes]] for which in (0, 1))
+        left, of_right = _texel(columns, width)
+        top, of_bottom = _texel(rows, height)
+        first = torch.arange(3, device=in_box.device) * (height * width)
+        indices, weights = [], []
+        for row, row_weight in ((top, 1 - of_bottom), (top + 1, of_bottom)):
+            for column, column_weight in ((left, 1 - of_right), (left + 1, of_right)):
+                exists = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+                indices.append(first + row.clamp(0, height - 1) * width + column.clamp(0, width - 1))
+                weights.append(torch.where(exists, row_weight * column_weight, 0))
+        index, weight = (torch.stack(parts, dim=-1).view(-1, 4) for parts in (indices, weights))
+        found = embedding_bag(index, self.rows, mode="sum", per_sample_weights=weight)
+        return found.view(len(in_box), -1)
+
+    def raw(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 4"]:
+        """Density (1) and colour (3) at world coordinates, before the activations."""
+        return self.mlp(self.features(points @ self.world_to_box.T))
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
+        """Density per world unit and sRGB, differentiable; all points are evaluated at once."""
+        raw = self.raw(points)
+        biased = raw[:, 0] + self.layout.density_bias
+        density = biased.exp() if self.layout.density_activation == "exp" else softplus(biased)
+        if self.layout.length_of_every_ray is not None:  # densities are per path
+            density = density / self.layout.length_of_every_ray
+        return density * self.boxes_per_unit, raw[:, 1:].sigmoid()
+
+    @torch.no_grad()
+    def query(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
+        """Density per world unit, 0 outside of the box, and sRGB in [0, 1].
+
+        Args:
+            points: World coordinates, on the field's device.
+        """
+        density, rgb = points.new_empty(len(points)), torch.empty_like(points)
+        for start in range(0, len(points), POINTS_AT_A_TIME):
+            part = slice(start, start + POINTS_AT_A_TIME)
+            density[part], rgb[part] = self(points[part])
+        outside = ((points @ self.world_to_box.T).abs() > 1 + ROUNDING).any(dim=1)
+        return density.masked_fill_(outside, 0), rgb
+
+
+def _texel(positions: Float[Tensor, "N 3"], size: int) -> tuple[Tensor, Tensor]:
+    """For positions in [-1, 1] along planes of `size` texels: the index of the texel before, and the weight of the
+    one after."""
+    texels = ((positions + 1) * size - 1) / 2
+    before = texels.floor()
+    return before.long(), texels - before
