@@ -13,7 +13,7 @@ from torch import Tensor
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgedViews, BridgeMode, bridge, reduced_on_white
 from img3d_generators.cameras import LGM_RADIUS, ZERO123PLUS_RIGS
-from img3d_generators.lgm import IMAGENET_MEAN, IMAGENET_STD
+from img3d_generators.imagenet import MEAN, STD
 from img3d_generators.posed_views import PosedViews
 from img3d_kernels.poses import focal_length, world_to_cameras
 
@@ -60,7 +60,7 @@ def points_and_rays(bridged: BridgedViews) -> tuple[Tensor, Tensor, Tensor]:
         The surface points `[V, P, 3]` that the colours tell, and the rays' moments and directions `[V, P, 3]`.
     """
     colours, moments, directions = bridged.network_input().flatten(2).mT.split(3, dim=-1)
-    return colours * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN) - 0.5, moments, directions
+    return colours * torch.tensor(STD) + torch.tensor(MEAN) - 0.5, moments, directions
 
 
 def depths(points: Tensor, camera_to_worlds: Tensor) -> Tensor:
