@@ -56,11 +56,16 @@ def with_progress(items: Iterable[T], description: str, total: int | None) -> It
     for done, item in enumerate(items):
         if total and done:
             left = (time.monotonic() - start) / done * (total - done)
-            lines.say(f"{description}: {done:,} of {total:,} ({done / total:.0%}), about {_duration(left)} left")
+            lines.say(f"{description}: {done:,} of {total:,} ({done / total:.0%}), about {duration(left)} left")
         else:
             lines.say(f"{description}: {done:,}")
         yield item
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def duration(seconds: float) -> str:
+    """A duration in words: "45 s", "3 min 20 s" or "2 h 5 min"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

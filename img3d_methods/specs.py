@@ -12,7 +12,13 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.specs import img3d_photos
 from img3d_methods.commands.method_help import description
-from img3d_methods.compat import colors_for_texture, explain_wrong_options, prepare_command, provide_ffmpeg
+from img3d_methods.compat import (
+    colors_for_texture,
+    explain_wrong_options,
+    name_callers_only,
+    prepare_command,
+    provide_ffmpeg,
+)
 from img3d_methods.field.datamanager import Img3dNerfDatamanagerConfig
 from img3d_methods.field.model import Img3dNerfModelConfig
 from img3d_methods.field.trainer import Img3dNerfTrainerConfig
@@ -30,6 +36,7 @@ from img3d_methods.training.pipeline import Img3dPipelineConfig
 prepare_command()
 explain_wrong_options()
 provide_ffmpeg()
+name_callers_only()
 colors_for_texture()
 
 img3d_splat = MethodSpecification(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-view stereo of photos: COLMAP's folder of depth maps, and the cloud that they fuse to."""
+"""Multi-view stereo of photos: COLMAP's dense workspace, and the point cloud that COLMAP fuses from it."""

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COLMAP's dense workspace: straight photos, cameras, depth and normal maps; written so that its users go on with it.
+"""Writes COLMAP's dense workspace, with which COLMAP's own tools can continue: undistorted photos, cameras, depth and
+normal maps.
 
     images/NAME                                the photos
     sparse/                                    cameras, poses, and points that say which photos overlap
     stereo/depth_maps/NAME.geometric.bin       along the camera's axis, 0 where unknown
     stereo/normal_maps/NAME.geometric.bin      in camera axes (x right, y down, z forward), towards the camera
-    stereo/fusion.cfg, stereo/patch-match.cfg  which photos are fused, and what each was compared with
+    stereo/fusion.cfg, stereo/patch-match.cfg  which photos to fuse, and the sources of each
 
 https://colmap.github.io/format.html#dense-reconstruction
 """
@@ -19,46 +20,47 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from img3d_assets.point_cloud import PointCloud
 from img3d_base.errors import InputError
 from img3d_base.ply_tables import read_ply
 from img3d_dataparsers.sfm.colmap_library import pycolmap
+from img3d_kernels.projection import project
 from img3d_kernels.stereo.source_views import points_in_view
 from img3d_kernels.stereo.views import DepthMap, StereoView, rays
 
 TIE_POINTS = 300
-"""Points of each photo's depth map that tell COLMAP which photos overlap."""
+"""Number of points of each photo's depth map in the sparse model, from which COLMAP learns which photos overlap."""
 MIN_PHOTOS = 3
-"""Photos that must see a point of the fused cloud."""
+"""Least number of photos that see a point of the fused cloud."""
 
 
 @dataclass(frozen=True)
 class DensePhoto:
-    """A photo without lens distortion and what stereo found for it."""
+    """An undistorted photo and its depth map."""
 
     name: str
-    """Of its file, unique among the photos; with folders, if any."""
+    """File name, with folders if any; unique among the photos."""
     rgb: UInt8[np.ndarray, "H W 3"]
     """sRGB."""
     view: StereoView
-    """Its camera, and its mask."""
+    """Camera and mask."""
     found: DepthMap
-    """For all pixels of `rgb`."""
+    """Depth map of the size of `rgb`."""
 
 
 def write_workspace(folder: Path, photos: Sequence[DensePhoto], sources: Sequence[Sequence[int]]) -> None:
-    """Write all files of a workspace; those that are there are replaced.
+    """Writes all files of a workspace, and replaces existing ones.
 
     Args:
-        folder: Made where it is missing.
-        photos: At least one has a depth somewhere.
-        sources: For each photo the indices of those that it was compared with.
+        folder: The workspace; made if it does not exist.
+        photos: The photos; at least one has a known depth.
+        sources: For each photo, the indices of its sources.
 
     Raises:
-        InputError: No photo has any depth.
+        InputError: No depth is known in any photo.
     """
     if not any((photo.found.depth > 0).any() for photo in photos):
         raise InputError("The photos have no depth in common: nothing to make a surface of.")
@@ -79,9 +81,9 @@ def write_workspace(folder: Path, photos: Sequence[DensePhoto], sources: Sequenc
 
 
 def write_map(path: Path, values: Float32[np.ndarray, "H W C"]) -> None:
-    """Write a depth map (C = 1) or a normal map (C = 3) as COLMAP does: its size as text, then channel by channel.
+    """Writes a depth map (C = 1) or a normal map (C = 3) in COLMAP's format: the size as text, then channel by channel.
 
-    Not by pycolmap 4.2, whose NormalMap.from_array takes the three numbers of a pixel for those of three pixels.
+    pycolmap 4.2 is not used, because its NormalMap.from_array expects interleaved channels in the wrong order.
     """
     height, width, channels = values.shape
     data = np.ascontiguousarray(np.moveaxis(values, -1, 0), dtype="<f4")
@@ -89,14 +91,14 @@ def write_map(path: Path, values: Float32[np.ndarray, "H W C"]) -> None:
 
 
 def fused_cloud(folder: Path, min_photos: int = MIN_PHOTOS) -> PointCloud:
-    """What COLMAP fuses the depth maps of a workspace to: a point where several photos have the same place and normal.
+    """Fuses the depth maps of a workspace with COLMAP: a point where several photos agree on position and normal.
 
     Args:
-        folder: As `write_workspace` and COLMAP write it; `fused.ply` is written there.
-        min_photos: That must see a point.
+        folder: A workspace that `write_workspace` or COLMAP wrote; `fused.ply` is written there.
+        min_photos: Least number of photos that see a point.
 
     Raises:
-        InputError: Nothing is seen by so many.
+        InputError: No point is seen by that many photos.
     """
     options = pycolmap.StereoFusionOptions(min_num_pixels=min_photos)
     path = folder / "fused.ply"
@@ -114,7 +116,7 @@ def fused_cloud(folder: Path, min_photos: int = MIN_PHOTOS) -> PointCloud:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """COLMAP says nothing but what goes wrong."""
+    """Limits COLMAP's log to warnings and errors."""
     before = pycolmap.logging.minloglevel
     pycolmap.logging.minloglevel = pycolmap.logging.Level.WARNING.value
     try:
@@ -124,7 +126,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _sparse_model(photos: Sequence[DensePhoto], sources: Sequence[Sequence[int]]) -> pycolmap.Reconstruction:
-    """Cameras and poses, and points of the depth maps, each seen in the photo that it is from and in its sources."""
+    """Cameras, poses, and points of the depth maps with tracks through their photo and its sources."""
     generator = torch.Generator().manual_seed(0)
     pixels: list[list[list[float]]] = [[] for _ in photos]
     points: list[tuple[list[float], list[tuple[int, int]]]] = []
@@ -134,13 +136,16 @@ def _sparse_model(photos: Sequence[DensePhoto], sources: Sequence[Sequence[int]]
         in_camera = rays(photo.view.K, *photo.view.size)[rows, columns] * photo.found.depth[rows, columns, None]
         pose = torch.linalg.inv(photo.view.viewmat.double())
         world = in_camera.double() @ pose[:3, :3].T + pose[:3, 3]
-        seen = {j: points_in_view(photos[j].view, world)[0].tolist() for j in (i, *sources[i])}
+        seen = {
+            j: (points_in_view(photos[j].view, world)[0].tolist(), _pixels(photos[j].view, world))
+            for j in (i, *sources[i])
+        }
         for k, xyz in enumerate(world.tolist()):
             track = []
-            for j in seen:
-                if seen[j][k]:
+            for j, (inside, places) in seen.items():
+                if inside[k]:
                     track.append((j + 1, len(pixels[j])))
-                    pixels[j].append(_pixel(photos[j].view, xyz))
+                    pixels[j].append(places[k])
             if len(track) > 1:
                 points.append((xyz, track))
     model = pycolmap.Reconstruction()
@@ -167,7 +172,5 @@ def _sparse_model(photos: Sequence[DensePhoto], sources: Sequence[Sequence[int]]
     return model
 
 
-def _pixel(view: StereoView, xyz: list[float]) -> list[float]:
-    viewmat, K = view.viewmat.double(), view.K.double()
-    seen = K @ (viewmat[:3, :3] @ torch.tensor(xyz, dtype=torch.float64) + viewmat[:3, 3])
-    return (seen[:2] / seen[2]).tolist()
+def _pixels(view: StereoView, points: Float[torch.Tensor, "P 3"]) -> list[list[float]]:
+    return project(points, view.K, view.viewmat)[0].tolist()

@@ -17,7 +17,7 @@ from img3d_assets.splat_files import FORMATS, PLY, write_splats
 from img3d_base import output_files
 from img3d_base.errors import InputError
 from img3d_base.output_files import written_whole
-from img3d_base.progress import with_progress
+from img3d_base.progress import duration, with_progress
 from img3d_exporters.load_run import Run
 from img3d_exporters.report.curve import training_curve
 from img3d_exporters.report.figures import histogram, scene_view
@@ -29,7 +29,6 @@ from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.training.checkpoint_files import checkpoint_path
 from img3d_methods.training.curve import CurvePoint
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
-from img3d_methods.training.progress import readable
 from img3d_methods.viewing.curve_figures import gaussians_curve, loss_curve, psnr_curve
 
 ENDINGS = (".html", ".htm")
@@ -115,7 +114,7 @@ def _facts(run: Run, splats: Gaussians | None, curve: Sequence[CurvePoint]) -> d
         facts["Gaussians"] = f"{len(splats):,}"
     facts["training steps"] = f"{_num_steps(run):,}"
     if curve:
-        facts["training time"] = readable(curve[-1].seconds)
+        facts["training time"] = duration(curve[-1].seconds)
     return facts
 
 

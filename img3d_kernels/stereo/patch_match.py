@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PatchMatch multi-view stereo on the compiled kernel (csrc/stereo/patch_match.h), coarse to fine.
+"""PatchMatch multi-view stereo, coarse to fine, with the compiled kernel of csrc/stereo/patch_match.h.
 
 Schönberger, Zheng, Pollefeys, Frahm 2016, "Pixelwise view selection for unstructured multi-view stereo" (COLMAP);
 Galliani, Lasinger, Schindler 2015, "Massively parallel multiview stereopsis by surface normal diffusion" (Gipuma);
@@ -17,15 +17,17 @@ from torch import Tensor
 from img3d_kernels.stereo.views import DepthMap, StereoView, from_planes, resized_planes, to_planes
 
 MAX_SOURCES = 32
+"""Largest number of sources of a view."""
 MAX_COST = 2.0
+"""Largest photometric cost: one minus a correlation of -1."""
 MAX_DISAGREEMENT = 0.5
-"""Of the geometric term, 0.2 a pixel, where there is no texture: above it, nothing speaks for a plane."""
+"""Largest geometric term (0.2 per pixel) of a plane without texture; above it, nothing supports the plane."""
 COARSE_ITERATIONS, FINE_ITERATIONS = 5, 3
-"""Over the checkerboard, at the coarsest size and at each finer one."""
+"""Number of passes over the checkerboard, at the coarsest size and at each finer one."""
 MIN_SIDE = 30
-"""Pixels of the shorter side below which pictures are not halved again."""
+"""Smallest shorter side in pixels of a halved picture."""
 LEVELS = 4
-"""Sizes of the pictures, each half of the next, at most."""
+"""Largest number of sizes of the pictures, each half of the next."""
 
 
 def patch_match(
@@ -37,20 +39,20 @@ def patch_match(
     levels: int = LEVELS,
     seed: int = 0,
 ) -> DepthMap:
-    """Depth and normals of a picture by what other pictures show of the same.
+    """Estimates depth and normals of a view by comparing it with other views.
 
-    Random planes become surfaces in small pictures; larger ones begin with what the smaller found.
+    The smallest size starts from random planes, and each larger one from the planes of the size before.
 
     Args:
-        reference: Its mask says where to look.
-        sources: 1 to 32 others that show the same from elsewhere. What their masks leave out is compared with nothing.
-        nearest: The least depth that is looked for, along the reference's axis.
-        farthest: The greatest.
-        levels: Sizes, each half of the next, as far as pictures are large enough.
-        seed: Of all random numbers; the result is the same for any number of threads.
+        reference: The view; only pixels inside its mask get a depth.
+        sources: 1 to 32 other views of the same scene; pixels outside their masks are not compared.
+        nearest: The nearest depth to search, along the optical axis of the reference.
+        farthest: The farthest depth to search.
+        levels: Number of sizes, each half of the next; fewer if the pictures are small.
+        seed: Random seed; the result does not depend on the number of threads.
 
     Raises:
-        ValueError: Not 0 < nearest < farthest, or no source or too many.
+        ValueError: Not 0 < nearest < farthest, or the number of sources is not 1 to 32.
     """
     height, width = reference.size
     while levels > 1 and min(height, width) >> (levels - 1) < MIN_SIDE:
@@ -72,7 +74,7 @@ def patch_match(
             seed=seed + level + 1,
         )
         if costs.numel():
-            # Without texture in a small patch, there may be some in one that covers more.
+            # Where a patch has no texture at this size, the coarser patch, which covers more, may have some.
             coarse = torch.nn.functional.interpolate(costs[None, None], smaller[0].size, mode="nearest-exact")[0, 0]
             found = torch.where(found > MAX_COST, coarse, found)
         costs = found
@@ -91,20 +93,20 @@ def refined(
     iterations: int = 2,
     seed: int = 0,
 ) -> DepthMap:
-    """The same with the sources' own depth maps: planes on which both agree are preferred (COLMAP, ACMM).
+    """Refines a depth map with a geometric term, so that planes that the sources' depth maps confirm win (ACMM).
 
     Args:
         reference: As for `patch_match`.
         sources: As for `patch_match`.
         nearest: As for `patch_match`.
         farthest: As for `patch_match`.
-        start: What was found before, for all pixels that have something; others begin with what their sources have.
-        source_depths: Of each source, 0 where unknown.
-        iterations: Over the checkerboard.
-        seed: Of all random numbers.
+        start: The depth map to refine; pixels of unknown depth start from random planes.
+        source_depths: The depth map of each source, 0 where unknown.
+        iterations: Number of passes over the checkerboard.
+        seed: Random seed.
 
     Returns:
-        The cost has at most 0.6 more than the photometric one: 0.2 for each pixel of disagreement.
+        The refined map. Its cost includes the geometric term: 0.2 per pixel of reprojection error, at most 0.6.
     """
     planes = random_planes(reference, nearest, farthest, seed)
     known = start.depth > 0
@@ -131,22 +133,21 @@ def sweep(
     seed: int = 0,
     source_depths: Sequence[Float32[Tensor, "_ _"]] = (),
 ) -> Float32[Tensor, "H W"]:
-    """Improve planes of a picture at its own size, in place.
+    """Improves the planes of a picture at one size, in place.
 
     Args:
         reference: As for `patch_match`.
         sources: As for `patch_match`.
         nearest: As for `patch_match`.
         farthest: As for `patch_match`.
-        planes: As of `to_planes`, contiguous.
-        iterations: Over the checkerboard; with 0, planes are only given their costs.
-        random_iterations: How many of them try planes that have nothing to do with any found before.
-        seed: Of all random numbers.
-        source_depths: For the geometric term; none for none.
+        planes: A plane for each pixel, as from `to_planes`; contiguous.
+        iterations: Number of passes over the checkerboard; 0 only evaluates the costs.
+        random_iterations: Number of the first passes that also try random planes.
+        seed: Random seed.
+        source_depths: The sources' depth maps, for the geometric term; empty for no such term.
 
     Returns:
-        The cost of each plane. What is not usable (outside of the mask, without texture, no possible plane) costs more
-        than `MAX_COST`.
+        The cost of each plane; more than `MAX_COST` for unusable pixels (outside the mask, no texture, no valid plane).
     """
     from img3d_kernels import _C
 
@@ -176,8 +177,8 @@ def sweep(
 
 
 def projection(reference: StereoView, source: StereoView) -> Float[Tensor, "24"]:
-    """A `[9]`, b `[3]`, and the same for the way back: the reference's pixel p with inverse depth d is where A p + b d
-    is in the source; homogeneous, pixel centres at whole numbers."""
+    """A `[9]` and b `[3]`: pixel p of the reference (homogeneous, pixel centres at integers) with inverse depth d
+    projects to A p + b d in the source. Then the same for the opposite direction."""
 
     def matrices(first: StereoView, second: StereoView) -> Float[Tensor, "12"]:
         shift = torch.tensor([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]], dtype=torch.float64)
@@ -190,19 +191,19 @@ def projection(reference: StereoView, source: StereoView) -> Float[Tensor, "24"]
 
 
 def quads_of(grey: UInt8[Tensor, "H W"]) -> Int32[Tensor, "H W"]:
-    """For each pixel, the grey values of it, of the one to its right, below, and below right, in a 32-bit word."""
+    """Packs the grey values of each pixel and its neighbours to the right, below and below right into a 32-bit word."""
     padded = torch.nn.functional.pad(grey[None].float(), (0, 1, 0, 1), mode="replicate")[0].to(torch.int64)
     words = padded[:-1, :-1] | padded[:-1, 1:] << 8 | padded[1:, :-1] << 16 | padded[1:, 1:] << 24
     return words.to(torch.int32).contiguous()
 
 
 def random_planes(reference: StereoView, nearest: float, farthest: float, seed: int) -> Float32[Tensor, "H W 3"]:
-    """Inverse depths evenly between the ends, and normals of all directions that face the camera."""
+    """Planes with uniformly distributed inverse depths, and with random normals towards the camera."""
     generator = torch.Generator().manual_seed(seed)
     height, width = reference.size
     inverse = 1 / farthest + torch.rand(height, width, generator=generator) * (1 / nearest - 1 / farthest)
     normals = torch.nn.functional.normalize(torch.randn(height, width, 3, generator=generator), dim=-1)
-    # Rather towards the camera: what is seen at a grazing angle is seen by few.
+    # Biased towards the camera: few views see a surface at a grazing angle.
     normals[..., 2] = -normals[..., 2].abs() - 1
     return to_planes(reference.K, 1 / inverse, torch.nn.functional.normalize(normals, dim=-1))
 

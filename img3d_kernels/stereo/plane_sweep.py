@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The torch twin of the stereo kernel: the same cost of a plane at each pixel, and a plain sweep of planes.
+"""The torch twin of the stereo kernel: the same cost of a plane at each pixel, and a plane sweep.
 
-Collins 1996, "A space-sweep approach to true multi-image matching". Every plane faces the camera: no propagation, no
-random numbers, nothing to go wrong, and as coarse as its depths are. The costs are those of COLMAP and Gipuma; see
-csrc/stereo/patch_match.h.
+Collins 1996, "A space-sweep approach to true multi-image matching". All planes face the camera, and their depths are
+fixed: no propagation and no random numbers. The cost is that of COLMAP and Gipuma; see csrc/stereo/patch_match.h.
 """
 
 from __future__ import annotations
@@ -19,29 +18,29 @@ from img3d_kernels.stereo.patch_match import MAX_COST, projection
 from img3d_kernels.stereo.views import DepthMap, StereoView, from_planes
 
 OFFSETS = [(x, y) for y in range(-5, 6, 2) for x in range(-5, 6, 2) if x * x + y * y < 50]
-"""Of a patch's 32 pixels from its middle."""
+"""Offsets (x, y) of a patch's 32 samples from its centre, in pixels."""
 SIGMA_SPACE = 5.0
-"""Pixels by which a patch's pixels count less the farther they are."""
+"""Standard deviation in pixels of the spatial weight of a sample."""
 SIGMA_COLOR = 0.2 * 255
-"""Grey values by which they count less the more they differ from the middle."""
+"""Standard deviation in grey values of the weight by difference from the patch's centre."""
 MIN_VARIANCE = 1e-5 * 255**2
-"""Of grey values in a patch: below, there is nothing to match."""
+"""Least variance of the grey values in a patch; below it, the patch has no texture to match."""
 BEST = 3
-"""Sources that count at a pixel: those with the least cost."""
+"""Number of sources whose costs are averaged at a pixel: those with the lowest costs."""
 
 
 def plane_costs(
     reference: StereoView, sources: Sequence[StereoView], planes: Float[Tensor, "H W 3"]
 ) -> Float[Tensor, "H W"]:
-    """One minus the bilaterally weighted normalised cross-correlation; the mean of the `BEST` sources.
+    """One minus the bilaterally weighted normalised cross-correlation, averaged over the `BEST` sources.
 
     Args:
         reference: The view.
-        sources: Others.
-        planes: As of `views.to_planes`. All of them are taken to be possible.
+        sources: The other views.
+        planes: A plane for each pixel, as from `views.to_planes`. Their depths and angles are not checked.
 
     Returns:
-        2 `MAX_COST` where there is no texture, or outside of the mask.
+        The costs; 2 * `MAX_COST` where there is no texture, and outside the mask.
     """
     dtype = planes.dtype
     height, width = reference.size
@@ -84,14 +83,14 @@ def plane_costs(
 def plane_sweep(
     reference: StereoView, sources: Sequence[StereoView], nearest: float, farthest: float, number: int
 ) -> DepthMap:
-    """The best of planes that face the camera, at each pixel.
+    """For each pixel, the plane with the lowest cost among planes that face the camera.
 
     Args:
         reference: The view.
-        sources: Others.
-        nearest: Least depth.
-        farthest: Greatest depth.
-        number: Of planes, evenly in inverse depth.
+        sources: The other views.
+        nearest: The nearest depth.
+        farthest: The farthest depth.
+        number: Number of planes, evenly spaced in inverse depth.
     """
     height, width = reference.size
     best = torch.zeros(height, width, 3)
@@ -119,7 +118,7 @@ def _inside(homogeneous: Float[Tensor, "*N 3"], source: StereoView) -> Tensor:
 
 
 def _interpolated(source: StereoView, homogeneous: Float[Tensor, "H W S 3"]) -> Float[Tensor, "H W S"]:
-    """Grey values, pixel centres at whole numbers; beyond the border as at the border."""
+    """Grey values by bilinear interpolation; pixel centres at integers; clamped to the border."""
     height, width = source.size
     at = homogeneous[..., :2] / homogeneous[..., 2:]
     grid = (at + 0.5) * 2 / at.new_tensor([width, height]) - 1

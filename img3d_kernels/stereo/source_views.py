@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pictures a picture is compared with, and how far away what it shows may be: both from sparse points.
+"""Chooses the source views that a view is compared with, and its range of depths, from sparse points.
 
-As in COLMAP (Schönberger et al. 2016) and MVSNet (Yao et al. 2018, section 4.1): a source is the better, the more
-points it shares, seen at an angle that is wide enough to tell depth and narrow enough to look alike.
+As in COLMAP (Schönberger et al. 2016) and MVSNet (Yao et al. 2018, section 4.1), a source scores higher the more points
+it shares with the view, at angles that are wide enough to determine depth and narrow enough to look alike.
 """
 
 from __future__ import annotations
@@ -13,36 +13,31 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from img3d_kernels.projection import in_picture
 from img3d_kernels.stereo.views import StereoView
 
 BEST_ANGLE = 12.0
-"""Degrees between the rays of two pictures to a point."""
+"""Best angle in degrees between the rays of two views to a point."""
 NARROWER, WIDER = 5.0, 15.0
-"""Standard deviations of what an angle below and above counts."""
+"""Standard deviations in degrees of the score of an angle, below and above the best one."""
 MAX_TURN = 80.0
-"""Degrees between two cameras' axes: beyond, they see different sides."""
+"""Largest angle in degrees between the optical axes of a view and a source; beyond it they show different sides."""
 OUTLIERS = 0.01
-"""Share of points at either end of the depths that may be wrong."""
+"""Fraction of the points at each end of the range of depths that are ignored as outliers."""
 ROOM = 1.3
-"""Factor by which depths are looked for beyond those of points at either end."""
+"""Factor by which the search range extends beyond the points' depths at each end."""
 MIN_POINTS = 8
-"""Fewer say too little about what two pictures share, or about depths."""
+"""Least number of points from which overlap or a range of depths is estimated."""
 
 
 def points_in_view(view: StereoView, points: Float[Tensor, "P 3"]) -> tuple[Bool[Tensor, "P"], Float[Tensor, "P"]]:
-    """Which points lie in front of a camera and within its picture and mask, and their depths."""
-    viewmat = view.viewmat.to(points)
-    in_camera = points @ viewmat[:3, :3].T + viewmat[:3, 3]
-    depths = in_camera[:, 2]
-    ahead = depths > 1e-9
-    pixels = in_camera @ view.K.to(points).T
-    pixels = pixels[:, :2] / torch.where(ahead, depths, 1.0)[:, None]
+    """Which points lie in front of a camera and inside its picture and mask, and their depths."""
     height, width = view.size
-    inside = ahead & (pixels >= 0).all(dim=1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
+    inside, pixels, in_camera = in_picture(points, view.K, view.viewmat, width, height)
     if view.mask is not None:
         column, row = torch.where(inside[:, None], pixels, 0).long().unbind(dim=1)
         inside &= view.mask[row, column]
-    return inside, depths
+    return inside, in_camera[:, 2]
 
 
 def choose_sources(
@@ -51,14 +46,13 @@ def choose_sources(
     number: int,
     visible: Bool[Tensor, "C P"] | None = None,
 ) -> list[list[int]]:
-    """For each view the others that it is best compared with, best first.
+    """Chooses the sources of each view, best first.
 
     Args:
-        views: C of them.
+        views: The C views.
         points: Sparse points of the scene, world coordinates.
-        number: Of sources for each view, at most: fewer where fewer share points with it.
-        visible: Which views see which points, where that is known; else all that lie in a view's picture and mask are
-            taken to be seen in it.
+        number: Largest number of sources of a view; it has fewer if fewer share points with it.
+        visible: Which views see which points. None: a view sees all points inside its picture and mask.
     """
     count = len(views)
     points = points.double()
@@ -83,12 +77,12 @@ def choose_sources(
 def depth_range(
     view: StereoView, points: Float[Tensor, "P 3"], visible: Bool[Tensor, "P"] | None = None
 ) -> tuple[float, float] | None:
-    """The nearest and the farthest depth to look for in a view; None where too few points tell.
+    """The nearest and the farthest depth to search in a view; None if it has too few points.
 
     Args:
         view: The view.
         points: Sparse points of the scene, world coordinates.
-        visible: Which of them it sees; by default those in its picture and mask.
+        visible: Which of them the view sees. None: all points inside its picture and mask.
     """
     inside, depths = points_in_view(view, points.double())
     depths = depths[inside if visible is None else inside & visible]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stereo works on: grey pictures with cameras, and the planes and maps of depth and normals that come out."""
+"""Inputs and outputs of stereo: grey pictures with cameras, planes, and maps of depth and normals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 MAX_PIXELS = (1 << 24) - 1
-"""Of a picture: single precision counts pixels no further."""
+"""Largest number of pixels of a picture: single precision represents all indices up to it exactly."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class StereoView:
     viewmat: Float[Tensor, "4 4"]
     """World to camera, OpenCV axes (x right, y down, z forward)."""
     mask: Bool[Tensor, "H W"] | None = None
-    """Where depth is wanted; None for everywhere. The rest counts in no patch, and other views see nothing there."""
+    """Pixels to use; None for all. Others get no depth, and no patch of this view or of a source includes them."""
 
     def __post_init__(self) -> None:
         if self.grey.dim() != 2 or not 0 < self.grey.numel() <= MAX_PIXELS:
             raise ValueError(f"grey must be [H, W] with 1 to {MAX_PIXELS:,} pixels, got {list(self.grey.shape)}")
         if self.mask is not None and self.mask.shape != self.grey.shape:
-            raise ValueError(f"mask must be as grey, {list(self.grey.shape)}, got {list(self.mask.shape)}")
+            raise ValueError(f"mask must have the shape of grey, {list(self.grey.shape)}, got {list(self.mask.shape)}")
         if self.K.shape != (3, 3) or self.viewmat.shape != (4, 4):
             raise ValueError(f"K and viewmat must be [3, 3] and [4, 4], got {self.K.shape} and {self.viewmat.shape}")
 
@@ -40,7 +40,7 @@ class StereoView:
         return self.grey.shape[0], self.grey.shape[1]
 
     def resized(self, height: int, width: int) -> StereoView:
-        """The same view with fewer pixels, each the mean of those that it covers."""
+        """The view at another size; each pixel is the mean of the pixels that it covers."""
         scale = torch.tensor([width / self.size[1], height / self.size[0], 1.0], dtype=self.K.dtype)
         mask = self.mask
         if mask is not None:
@@ -51,23 +51,23 @@ class StereoView:
 
 @dataclass(frozen=True)
 class DepthMap:
-    """What stereo finds for a picture. Where nothing is found, depth and normal are 0."""
+    """Result of stereo for a picture. Depth and normal are 0 where they are unknown."""
 
     depth: Float32[Tensor, "H W"]
     """Along the camera's axis, world units."""
     normals: Float32[Tensor, "H W 3"]
     """Unit vectors towards the camera, in its OpenCV axes."""
     cost: Float32[Tensor, "H W"]
-    """One minus the correlation of the patches, in [0, 2], of the sources that count, and what the geometric term adds;
-    about 2 where there is no texture, or nothing is found."""
+    """One minus the correlation of the patches, in [0, 2], averaged over the selected sources, plus the geometric term;
+    about 2 where there is no texture or the depth is unknown."""
 
     @classmethod
     def empty(cls, height: int, width: int) -> DepthMap:
-        """With nothing found."""
+        """A map whose depth is unknown everywhere."""
         return cls(torch.zeros(height, width), torch.zeros(height, width, 3), torch.full((height, width), 2.0))
 
     def where(self, keep: Bool[Tensor, "H W"]) -> DepthMap:
-        """Without the rest."""
+        """The map with the depth unknown outside `keep`."""
         return DepthMap(self.depth * keep, self.normals * keep[..., None], torch.where(keep, self.cost, 2.0))
 
 
@@ -86,12 +86,12 @@ def rays(K: Float[Tensor, "3 3"], height: int, width: int) -> Float32[Tensor, "H
 def to_planes(
     K: Float[Tensor, "3 3"], depth: Float32[Tensor, "H W"], normals: Float32[Tensor, "H W 3"]
 ) -> Float32[Tensor, "H W 3"]:
-    """Planes as the kernel has them: inverse depth at a pixel, and what it grows by along x and y, per pixel.
+    """Planes as the kernel stores them: inverse depth at the pixel, and its slopes per pixel along x and y.
 
     Args:
         K: Intrinsics.
-        depth: Positive.
-        normals: Unit vectors; not across the ray.
+        depth: Depth, positive.
+        normals: Unit normals, not perpendicular to the pixel's ray.
     """
     inverse = 1 / depth
     along = (normals * rays(K, *depth.shape)).sum(dim=-1)
@@ -102,7 +102,7 @@ def to_planes(
 def from_planes(
     K: Float[Tensor, "3 3"], planes: Float32[Tensor, "H W 3"]
 ) -> tuple[Float32[Tensor, "H W"], Float32[Tensor, "H W 3"]]:
-    """Depth, and unit normals towards the camera, of planes of `to_planes`."""
+    """Inverse of `to_planes`: depth, and unit normals towards the camera."""
     along = rays(K, *planes.shape[:2])
     nx, ny = planes[..., 1] * K[0, 0], planes[..., 2] * K[1, 1]
     nz = planes[..., 0] - nx * along[..., 0] - ny * along[..., 1]
@@ -111,14 +111,14 @@ def from_planes(
 
 
 def resized_planes(planes: Float32[Tensor, "h w 3"], height: int, width: int) -> Float32[Tensor, "H W 3"]:
-    """Planes of a coarser picture at the pixels of a finer one: those of the coarse pixel that each lies in."""
+    """Upsamples planes: each pixel takes the plane of the coarse pixel that contains it."""
     coarse_height, coarse_width = planes.shape[:2]
     x, y = pixel_centers(height, width)
     x, y = x * (coarse_width / width), y * (coarse_height / height)
     columns, rows = x.long().clamp(max=coarse_width - 1), y.long().clamp(max=coarse_height - 1)
     found = planes[rows, columns]
     inverse = found[..., 0] + found[..., 1] * (x - columns - 0.5) + found[..., 2] * (y - rows - 0.5)
-    # A steep plane may be behind the camera beyond its own pixel.
+    # A steep plane may be behind the camera outside its own pixel.
     inverse = torch.where(inverse > 0, inverse, found[..., 0])
     slopes = found[..., 1:] * found.new_tensor([coarse_width / width, coarse_height / height])
     return torch.cat([inverse[..., None], slopes], dim=-1).contiguous()

@@ -9,11 +9,15 @@ otherwise the scene's own colours would not be determined.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
+
+from img3d_kernels.poses import viewmats
+from img3d_kernels.projection import in_picture
 
 NOTABLE_DIFFERENCE = 0.1
 """Standard deviation of the logarithm of the photos' gains from which they count as differently exposed: 10 %."""
@@ -41,17 +45,24 @@ class PhotoAppearance(torch.nn.Module):
         self.offsets = torch.nn.Parameter(torch.zeros(num_photos, 3, 4))
         """What is added to the identity `[3, 3 + 1]`: from RGB and 1 to RGB."""
         self.register_buffer("in_use", torch.tensor(False))
+        self.is_active = False
+        """`in_use` as a bool: reading the tensor in every step would make each wait for a CUDA device."""
 
     @torch.no_grad()
     def start_from(self, log_gains: Float[Tensor, "N 3"]) -> None:
         """Use the maps, beginning with these gains of red, green and blue."""
         self.in_use.fill_(True)
+        self.is_active = True
         self.offsets.zero_()
         self.offsets[:, range(3), range(3)] = log_gains.exp().to(self.offsets) - 1
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.is_active = bool(self.in_use)
+
     def forward(self, rgb: Float[Tensor, "H W 3"], photo: int) -> Float[Tensor, "H W 3"]:
         """The scene's colours as the photo of this index shows them; unchanged while the maps are not in use."""
-        if not self.in_use:
+        if not self.is_active:
             return rgb
         matrix = torch.eye(3, 4, device=rgb.device) + self.offsets[photo] - self.offsets.mean(dim=0)
         return rgb @ matrix[:, :3].T + matrix[:, 3]
@@ -92,17 +103,15 @@ def log_gains_of_photos(
 def _seen(cameras: Cameras, index: int, points: Float[Tensor, "P 3"]) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of the points that a camera sees, and the rows and columns of their pixels.
 
-    A point that lies behind others of its neighbourhood counts as hidden: there is no surface to tell for certain.
+    A point behind others of its neighbourhood counts as hidden: points alone do not show where the surface is closed.
     """
-    camera_to_world = cameras.camera_to_worlds[index].float().cpu()
-    local = (points - camera_to_world[:, 3]) @ camera_to_world[:, :3]
-    depth = -local[:, 2]
-    width, height = int(cameras.width[index, 0]), int(cameras.height[index, 0])
-    fx, fy, cx, cy = (float(v[index, 0]) for v in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
-    safe = depth.clamp_min(1e-9)
-    column, row = fx * local[:, 0] / safe + cx, cy - fy * local[:, 1] / safe
-    ahead = torch.nonzero((depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height))[:, 0]
-    rows, columns, depth = row[ahead].long(), column[ahead].long(), depth[ahead]
+    camera = cameras[index : index + 1].to("cpu")
+    width, height = int(camera.width), int(camera.height)
+    inside, pixels, in_camera = in_picture(
+        points, camera.get_intrinsics_matrices()[0], viewmats(camera.camera_to_worlds)[0], width, height
+    )
+    ahead = torch.nonzero(inside)[:, 0]
+    (columns, rows), depth = pixels[ahead].long().unbind(dim=1), in_camera[ahead, 2]
     side = max(1, max(width, height) // CELLS)
     cell = rows // side * (width // side + 1) + columns // side
     nearest = torch.full((int(cell.max()) + 1 if len(cell) else 0,), torch.inf)

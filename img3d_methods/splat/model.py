@@ -219,7 +219,7 @@ class Img3dSplatModel(SplatfactoModel):
     def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Parameters by the names of their optimizers."""
         groups = super().get_param_groups()
-        if self.appearance.in_use:
+        if self.appearance.is_active:
             groups["appearance"] = list(self.appearance.parameters())
         return groups
 
@@ -499,7 +499,7 @@ class Img3dSplatModel(SplatfactoModel):
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         rgb = outputs["rgb"]
         metrics = self.image_metrics.all(rgb, target)
-        if self.config.color_corrected_metrics or self.appearance.in_use:
+        if self.config.color_corrected_metrics or self.appearance.is_active:
             corrected = self.image_metrics.all(color_correct(rgb, target), target)
             metrics.update({f"cc_{name}": value for name, value in corrected.items()})
         return metrics, {"img": torch.cat([target, rgb], dim=1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from img3d_base.progress import duration
 from img3d_methods.training.clock import TrainingClock
 
 
@@ -33,13 +34,4 @@ class TrainingProgress:
         if self._clock is None or self._last is None:
             return []
         left = self._clock.remaining(self._step)
-        return [f"**Time** {readable(self._seconds)} used, {readable(left)} left"]
-
-
-def readable(seconds: float) -> str:
-    """A duration in words, such as "3 min 20 s"."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+        return [f"**Time** {duration(self._seconds)} used, {duration(left)} left"]

@@ -19,7 +19,6 @@ from PIL import Image
 
 from img3d_base.errors import InputError
 from img3d_methods.training.curve import CurvePoint
-from img3d_methods.viewing.curve_figures import loss_curve, psnr_curve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +131,9 @@ class ViewPanel(ABC):
         return "  \n".join(filter(None, lines))
 
     def _drawn(self, points: Sequence[CurvePoint]) -> str:
+        # Matplotlib takes a second to import, which commands that open no viewer need not wait for.
+        from img3d_methods.viewing.curve_figures import loss_curve, psnr_curve
+
         doublings = [step for step in self._view.doublings() if step <= points[-1].step]
         return f"![Training PSNR]({psnr_curve(points, None, doublings)})\n![Loss]({loss_curve(points, doublings)})"
 

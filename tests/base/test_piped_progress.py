@@ -7,7 +7,7 @@ import pytest
 
 from img3d_base import progress
 from img3d_base.errors import counted
-from img3d_base.progress import ProgressLines, with_progress
+from img3d_base.progress import ProgressLines, duration, with_progress
 
 
 class Clock:
@@ -35,6 +35,13 @@ def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[st
     assert seen == list(range(2000, 2040))
     said = capsys.readouterr().out.splitlines()
     assert said == [f"Matching photos: {n} of 40 ({n / 40:.0%}), about {40 - n} s left" for n in (10, 20, 30)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (3700, "1 h 1 min")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_short_work_is_silent(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,4 +73,4 @@ def test_counts_agree_with_their_nouns() -> None:
 def test_a_long_time_is_said_in_minutes(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in with_progress(range(5), "Painting", 5):
         clock.now += 60
-    assert capsys.readouterr().out.startswith("Painting: 1 of 5 (20%), about 4 min left\n")
+    assert capsys.readouterr().out.startswith("Painting: 1 of 5 (20%), about 4 min 0 s left\n")

@@ -306,7 +306,7 @@ def test_what_is_no_view_is_named() -> None:
     grey, K, viewmat = torch.zeros(4, 5, dtype=torch.uint8), torch.eye(3), torch.eye(4)
     with pytest.raises(ValueError, match=r"grey must be \[H, W\]"):
         StereoView(grey[0], K, viewmat)
-    with pytest.raises(ValueError, match="mask must be as grey"):
+    with pytest.raises(ValueError, match="mask must have the shape of grey"):
         StereoView(grey, K, viewmat, torch.ones(5, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="K and viewmat"):
         StereoView(grey, viewmat, viewmat)

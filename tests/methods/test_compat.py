@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import socket
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -129,6 +131,19 @@ def test_poses_are_sent_where_they_are_optimised(mode: Any, sent: bool) -> None:
     compat.leave_fixed_poses_alone(viewer, optimizer)
     viewer.update_camera_poses()
     assert bool(updates) == sent
+
+
+def test_methods_that_are_not_installed_are_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nerfstudio.configs import external_methods
+
+    assert "inspect.stack()[2].function" in inspect.getsource(external_methods), "the workaround can go"
+    monkeypatch.setattr(external_methods, "inspect", None)
+    compat.name_callers_only()
+    configs, _ = external_methods.get_external_methods()
+    assert len(configs) > 20
+    monkeypatch.setattr(external_methods.Confirm, "ask", lambda *_, **__: False)
+    with pytest.raises(SystemExit):  # created by the command line, one offers to install it
+        replace(configs["lerf"])
 
 
 def test_marching_cubes_is_told_why_not(capsys: pytest.CaptureFixture[str]) -> None:

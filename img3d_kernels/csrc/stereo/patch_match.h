@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// PatchMatch multi-view stereo: a slanted plane for each pixel of a reference picture, found by trying what neighbours
-// have and random changes of it, and keeping what makes the sources' pictures look alike.
+// PatchMatch multi-view stereo: finds a slanted plane for each pixel of a reference picture. It tries the planes of
+// neighbouring pixels and random changes of them, and keeps the plane under which the sources look most alike.
 //
 //   Galliani, Lasinger, Schindler 2015, "Massively parallel multiview stereopsis by surface normal diffusion" (Gipuma):
-//     the checkerboard, whose two colours take turns, so that all pixels of one colour are done in parallel;
+//     the checkerboard: its two colours take turns, so that all pixels of one colour are processed in parallel;
 //   Schönberger, Zheng, Pollefeys, Frahm 2016, "Pixelwise view selection for unstructured multi-view stereo" (COLMAP):
 //     the bilaterally weighted normalised cross-correlation, and the geometric term;
 //   Xu and Tao 2019, "Multi-scale geometric consistency guided multi-view stereo" (ACMM):
-//     from where planes are taken over, and how much each source counts at a pixel.
+//     the areas from which planes are propagated, and the weight of each source at a pixel.
 //
-// A plane is an inverse depth that is an affine function of the pixel: its value at the pixel itself and its slopes
-// along x and y. Taking a neighbour's plane over is two multiplications, and a source sees the plane through the
-// homography A + b (slope_x, slope_y, constant). W pixels of one colour in a row are calculated side by side.
+// A plane is stored as an inverse depth that is an affine function of the pixel: its value at the pixel and its slopes
+// along x and y. Propagating a plane takes two multiplications, and the homography to a source is
+// A + b (slope_x, slope_y, constant). SIMD lanes hold W pixels of one colour in a row.
 #pragma once
 
 #include <cmath>
@@ -27,22 +27,22 @@ namespace {
 using img3d::PatchMatchInputs;
 using img3d::StereoSource;
 
-constexpr int SAMPLES = 32;          // of a patch: every other pixel of 11 x 11, without the four corners
+constexpr int SAMPLES = 32;          // per patch: every other pixel of 11 x 11, without the four corners
 constexpr float SIGMA_SPACE = 5.0f;  // pixels
 constexpr float SIGMA_COLOR = 0.2f * 255.0f;
-constexpr float MIN_VARIANCE = 1e-5f * 255.0f * 255.0f;  // of grey values in a patch: below, there is nothing to match
-constexpr float MAX_COST = 2.0f;                         // one minus the correlation, which is -1 at the least
-constexpr float MIN_COSINE = 0.1f;                       // between a surface's normal and the ray that sees it
-constexpr int CANDIDATES = 8;                            // taken over from neighbours
-constexpr int BEST = 3;                                  // sources that count where none is known to be good
-// ACMM, section 3.2: what a good and a bad match is, and how many candidates must say so.
+constexpr float MIN_VARIANCE = 1e-5f * 255.0f * 255.0f;  // of the grey values in a patch; below it, no texture
+constexpr float MAX_COST = 2.0f;                         // one minus a correlation of -1
+constexpr float MIN_COSINE = 0.1f;                       // between the normal and the viewing ray
+constexpr int CANDIDATES = 8;                            // planes propagated from neighbours
+constexpr int BEST = 3;                                  // sources that are averaged where no source has a weight
+// ACMM, section 3.2: costs of good and bad matches, and how many candidates must have them.
 constexpr float GOOD_COST = 0.8f, GOOD_COST_FALL = 90.0f, BAD_COST = 1.2f, WEIGHT_SIGMA = 0.3f;
 constexpr float ENOUGH_GOOD = 2.0f, TOO_MANY_BAD = 3.0f;
-// ACMM, section 3.3: the geometric term, in pixels of the reference.
+// ACMM, section 3.3: the geometric term; the error is in pixels of the reference.
 constexpr float GEOMETRIC_WEIGHT = 0.2f, MAX_GEOMETRIC_ERROR = 3.0f;
 
 struct PatchOffsets {
-  float x[SAMPLES], y[SAMPLES], falloff[SAMPLES];  // falloff: exponent of 2
+  float x[SAMPLES], y[SAMPLES], falloff[SAMPLES];  // falloff: log2 of the spatial weight
 
   PatchOffsets() {
     int i = 0;
@@ -61,12 +61,12 @@ struct Plane {
   vf inverse_depth, slope_x, slope_y;
 };
 
-// W pixels of the reference, and what their patches look like.
+// W pixels of the reference and their patches.
 struct Patch {
-  vf x, y;    // whole numbers at pixel centres
-  vi wanted;    // within the picture and its mask
-  vi textured;  // and there is something to match
-  vf weight[SAMPLES];   // their sum is 1
+  vf x, y;    // integers at pixel centres
+  vi wanted;    // inside the picture and its mask
+  vi textured;  // wanted, and with enough variance
+  vf weight[SAMPLES];   // normalised: their sum is 1
   vf centred[SAMPLES];  // weight * (grey value - weighted mean)
   vf variance;
 };
@@ -86,7 +86,7 @@ void read_patch(const PatchMatchInputs& in, const PatchOffsets& offsets, int fir
       sy = sy < 0 ? 0 : sy >= in.height ? in.height - 1 : sy;
       const size_t at = size_t(sy) * in.width + sx;
       grey[i][l] = in.image[at];
-      counts[i][l] = !in.mask || in.mask[at] ? 1.0f : 0.0f;  // what is beyond the mask is another surface
+      counts[i][l] = !in.mask || in.mask[at] ? 1.0f : 0.0f;  // pixels outside the mask show another surface
     }
   }
   patch.x = load(xs), patch.y = splat(static_cast<float>(y));
@@ -99,7 +99,7 @@ void read_patch(const PatchMatchInputs& in, const PatchOffsets& offsets, int fir
     total += patch.weight[i];
     mean += patch.weight[i] * load(grey[i]);
   }
-  const vf scale = 1.0f / vmax(total, splat(1e-6f));  // all may be beyond the mask
+  const vf scale = 1.0f / vmax(total, splat(1e-6f));  // the whole patch may be outside the mask
   mean *= scale;
   patch.variance = vf{};
   for (int i = 0; i < SAMPLES; ++i) {
@@ -112,13 +112,13 @@ void read_patch(const PatchMatchInputs& in, const PatchOffsets& offsets, int fir
   patch.textured = patch.wanted & (patch.variance > MIN_VARIANCE);
 }
 
-// Without texture, what the sources' own depths say still tells planes apart.
+// Where a patch has no texture, the sources' depth maps still distinguish planes.
 inline vi usable_of(const PatchMatchInputs& in, const Patch& patch) {
   return in.sources[0].depth ? patch.wanted : patch.textured;
 }
 
-// Grey values between pixels. Each 32-bit word of a source has the grey values of a pixel and of its neighbours to the
-// right, below, and below right: one look-up instead of four.
+// Bilinear interpolation of grey values. Each 32-bit word of a source packs the grey values of a pixel and its
+// neighbours to the right, below, and below right: one gather instead of four.
 inline vf interpolated(const StereoSource& source, vf u, vf v) {
   u = vmin(vmax(u, vf{}), splat(static_cast<float>(source.width - 1)));
   v = vmin(vmax(v, vf{}), splat(static_cast<float>(source.height - 1)));
@@ -131,7 +131,7 @@ inline vf interpolated(const StereoSource& source, vf u, vf v) {
   return upper + fy * (lower - upper);
 }
 
-// Whether the source's mask has the pixels that are nearest to (u, v), in the lanes that are inside of the picture.
+// Whether the source's mask contains the pixel nearest to (u, v); `inside` marks lanes inside the picture.
 inline vi within_mask(const StereoSource& source, vi inside, vf u, vf v) {
   alignas(64) int32_t at[W], found[W];
   const vi nearest = to_int(whole(keep(inside, v) + 0.5f) * static_cast<float>(source.width) + whole(keep(inside, u) + 0.5f));
@@ -142,7 +142,7 @@ inline vi within_mask(const StereoSource& source, vi inside, vf u, vf v) {
   return r;
 }
 
-// One minus the weighted normalised cross-correlation of the patch with what the source has where the plane lies.
+// One minus the weighted normalised cross-correlation of the patch with its image in the source under the plane.
 vf photometric_cost(const StereoSource& source, const PatchOffsets& offsets, const Patch& patch, const Plane& plane) {
   vf at[3], along_x[3], along_y[3];
   for (int k = 0; k < 3; ++k) {
@@ -173,7 +173,7 @@ vf photometric_cost(const StereoSource& source, const PatchOffsets& offsets, con
   return textured ? vmin(vmax(cost, vf{}), splat(MAX_COST)) : splat(MAX_COST);
 }
 
-// How far, in pixels of the reference, a point of the plane comes back from the source's own depth of it.
+// Reprojection error in pixels of the reference: from the plane's point to the source's own depth there and back.
 vf geometric_error(const StereoSource& source, const Patch& patch, const Plane& plane) {
   vf at[3];
   for (int k = 0; k < 3; ++k) {
@@ -190,7 +190,7 @@ vf geometric_error(const StereoSource& source, const Patch& patch, const Plane& 
   vf back[3];
   for (int k = 0; k < 3; ++k) {
     const float* A = source.back_A + 3 * k;
-    // The source's pixel rather than its nearest pixel's centre: that would be half a pixel of error.
+    // The exact position, not the centre of the nearest pixel, which would add half a pixel of error.
     back[k] = A[0] * (u - 0.5f) + A[1] * (v - 0.5f) + A[2] + source.back_b[k] * inverse;
   }
   const vf dx = back[0] / back[2] - patch.x, dy = back[1] / back[2] - patch.y;
@@ -204,7 +204,7 @@ inline vf cost_in(const StereoSource& source, const PatchOffsets& offsets, const
   return source.depth ? cost + GEOMETRIC_WEIGHT * geometric_error(source, patch, plane) : cost;
 }
 
-// Within the depths asked for, and not seen at a grazing angle.
+// Whether the depth is in range and the surface is not seen at a grazing angle.
 inline vi is_possible(const PatchMatchInputs& in, const Patch& patch, const Plane& plane) {
   const vf rx = (patch.x - in.cx) * (1.0f / in.fx), ry = (patch.y - in.cy) * (1.0f / in.fy);
   const vf nx = plane.slope_x * in.fx, ny = plane.slope_y * in.fy;
@@ -218,7 +218,7 @@ inline Plane chosen(vi mask, const Plane& a, const Plane& b) {
   return {mask ? a.inverse_depth : b.inverse_depth, mask ? a.slope_x : b.slope_x, mask ? a.slope_y : b.slope_y};
 }
 
-// The mean of the least few costs (Gipuma).
+// The mean of the `BEST` lowest costs (Gipuma).
 inline vf mean_of_best(const vf* costs, size_t n) {
   vf best[BEST];
   const int count = static_cast<int>(smaller(BEST, n));
@@ -236,8 +236,8 @@ inline vf mean_of_best(const vf* costs, size_t n) {
   return sum * (1.0f / static_cast<float>(count));
 }
 
-// How much each source counts at each pixel (ACMM, equations 3 to 5), from the costs [1 + CANDIDATES, n]. Where no
-// source is good, all weights are zero.
+// Weights of the sources at each pixel (ACMM, equations 3 to 5) from the costs [1 + CANDIDATES, n]. All are zero where
+// no source is good.
 void weigh_sources(const vf* costs, size_t n, int iteration, vf* weights) {
   const float good_cost = GOOD_COST * std::exp(-static_cast<float>(iteration * iteration) / GOOD_COST_FALL);
   for (size_t j = 0; j < n; ++j) {
@@ -260,7 +260,7 @@ inline vf weighted_cost(const vf* costs, const vf* weights, size_t n) {
   return known ? sum / vmax(total, splat(1e-6f)) : mean_of_best(costs, n);
 }
 
-// Even numbers in [0, 1), the same for a pixel whatever the number of threads and the instruction set.
+// Uniform random numbers in [0, 1), which depend on neither the number of threads nor the instruction set.
 struct Random {
   vu state;
 
@@ -291,13 +291,13 @@ inline Normals normals_of(const PatchMatchInputs& in, const Patch& patch, const 
 inline Plane plane_of(const PatchMatchInputs& in, const Patch& patch, const Normals& n, vf inverse_depth) {
   const vf rx = (patch.x - in.cx) * (1.0f / in.fx), ry = (patch.y - in.cy) * (1.0f / in.fy);
   const vf along_ray = n.x * rx + n.y * ry + n.z;
-  // A normal across the ray belongs to no plane that is seen: is_possible refuses what comes out.
+  // A normal perpendicular to the ray gives no visible plane; is_possible rejects the result.
   const vf scale = inverse_depth / (vabs(along_ray) > 1e-6f ? along_ray : splat(1e-6f));
   return {inverse_depth, n.x * scale * (1.0f / in.fx), n.y * scale * (1.0f / in.fy)};
 }
 
-// Where planes come from: of each of eight areas the one with the least cost. In each of the four directions there is
-// one nearby, in the shape of a V, and a strip beyond it. All are of the other colour.
+// Propagation: from each of eight areas, the plane with the lowest cost is tried. Each of the four directions has a
+// V-shaped area nearby and a strip beyond it. All their pixels have the other colour.
 struct Area {
   int8_t count;
   int8_t dx[12], dy[12];
@@ -323,7 +323,8 @@ struct Areas {
   }
 };
 
-// The planes of the best pixel of an area, extended to each of W pixels; impossible where there is no such pixel.
+// The plane of the area's pixel with the lowest cost, evaluated at each of W pixels; not possible (all zero) where the
+// area lies outside the picture.
 Plane taken_over(const PatchMatchInputs& in, const Area& area, const float* planes, const float* costs, int first_x,
                  int y) {
   alignas(64) float values[3][W];
@@ -367,7 +368,7 @@ void write_pixels(const PatchMatchInputs& in, const Plane& plane, vf cost, int f
   }
 }
 
-// f(first_x, y) for every W pixels of a colour.
+// Calls f(first_x, y) for each group of W pixels of a colour.
 template <typename F>
 void for_colour(const PatchMatchInputs& in, int colour, const F& f) {
   parallel(static_cast<size_t>(in.height), [&](size_t row) {
@@ -376,7 +377,7 @@ void for_colour(const PatchMatchInputs& in, int colour, const F& f) {
   });
 }
 
-// The costs of planes as they are: the mean of the best sources.
+// Evaluates the costs of the given planes: the mean over the best sources.
 void evaluate_planes(const PatchMatchInputs& in, const PatchOffsets& offsets, const float* planes, float* costs,
                      float* planes_out) {
   for (int colour = 0; colour < 2; ++colour)
@@ -421,7 +422,7 @@ void improve(const PatchMatchInputs& in, const PatchOffsets& offsets, const Area
     least = better ? cost : least;
   }
 
-  // Sources that count at none of these pixels need not be looked at.
+  // Sources whose weight is zero at all of these pixels are skipped.
   vf total{};
   for (size_t j = 0; j < n; ++j) total += weights[j];
   const bool all_known = none(usable & (total <= 1e-6f));
@@ -437,7 +438,7 @@ void improve(const PatchMatchInputs& in, const PatchOffsets& offsets, const Area
     best = chosen(better, plane, best);
     least = better ? cost : least;
   };
-  // Either sign, of random size within some powers of two: large changes find, small ones refine.
+  // A change of random sign; its size is log-uniform over some octaves: large changes explore, small ones refine.
   const auto change = [&](float largest, float octaves) {
     const vf size = largest * vexp2_of(random() * -octaves);
     return random() < 0.5f ? size : -size;

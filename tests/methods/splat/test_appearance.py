@@ -73,6 +73,8 @@ def test_they_come_back_from_a_checkpoint() -> None:
     appearance = PhotoAppearance(2)
     appearance.start_from(torch.tensor([[0.1, 0.0, 0.0], [0.0, 0.0, 0.1]]))
     again = PhotoAppearance(2)
+    assert not again.is_active
     again.load_state_dict(appearance.state_dict())
+    assert again.is_active
     rgb = torch.rand(4, 5, 3)
     assert torch.equal(again(rgb, 1), appearance(rgb, 1))

@@ -8,7 +8,7 @@ import pytest
 
 from img3d_methods.training import progress as training_progress
 from img3d_methods.training.clock import TrainingClock, WorkPlan
-from img3d_methods.training.progress import TrainingProgress, readable
+from img3d_methods.training.progress import TrainingProgress
 
 
 def test_nothing_is_said_where_nothing_is_trained() -> None:
@@ -26,10 +26,3 @@ def test_time_used_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
         clock.record(step, 2.0)
         now += 2
     assert progress.lines() == ["**Time** 10 s used, 10 s left"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (3700, "1 h 1 min")]
-)
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert readable(seconds) == text
