@@ -15,7 +15,7 @@ from img3d_assets.axes import UpAxis
 class Field(Protocol):
     """View-independent density and colour in a box.
 
-    A triplane, a hash grid or a dense grid provides these three. World coordinates are right-handed.
+    A triplane, a hash grid or a dense grid provides these. World coordinates are right-handed.
     """
 
     @property
@@ -26,6 +26,11 @@ class Field(Protocol):
     @property
     def up(self) -> UpAxis | None:
         """The axis that points up; None if unknown."""
+        ...
+
+    @property
+    def surface_density(self) -> float:
+        """The density of the object's surface, per world unit, at which a mesh of it is made."""
         ...
 
     def query(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:

@@ -8,8 +8,10 @@ colour from them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,11 +19,15 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, softplus
 
 from img3d_assets.axes import UpAxis
+from img3d_base.foreign_files import parse_json
 
 POINTS_AT_A_TIME = 1 << 14
 """Points whose features and hidden values fit a core's cache."""
 ROUNDING = 1e-5
 """Distance outside the box, in half its side, that counts as inside: points on its faces are rounded."""
+
+MAX_EXTRA_BYTES = 1 << 16
+"""Largest description of a triplane beside its weights."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,58 @@ class TriplaneField(nn.Module):
         moved = TriplaneField(self.planes.detach(), self.mlp, self.layout, world_to_box, up)
         moved.rows = self.rows
         return moved
+
+    # ------------------------------------------------------------------------------------------------ keeping it
+
+    def get_extra_state(self) -> Tensor:
+        """What the state dict needs beside the weights, as the bytes of a JSON text."""
+        kept = {"layout": asdict(self.layout), "up": self.up, "size": list(self.size), "mlp": list(self.mlp.sizes)}
+        return torch.frombuffer(bytearray(json.dumps(kept).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes over what `get_extra_state` gave; the sizes have to be the present ones."""
+        kept = parse_json(state.cpu().numpy().tobytes(), "a triplane", MAX_EXTRA_BYTES)
+        axes = tuple(tuple(pair) for pair in kept["layout"].pop("axes"))
+        self.layout = TriplaneLayout(axes=axes, **kept["layout"])  # pyright: ignore[reportArgumentType]
+        self.up = kept["up"]
+
+    @staticmethod
+    def of_state_dict(state: dict[str, Any]) -> TriplaneField:
+        """The field whose state dict this is.
+
+        Raises:
+            InputError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError: It is not one.
+        """
+        kept = parse_json(state["_extra_state"].cpu().numpy().tobytes(), "a triplane", MAX_EXTRA_BYTES)
+        if kept["mlp"][2] > len(state):
+            raise ValueError("it has fewer layers than it says")
+        with torch.device("meta"):  # sizes that do not fit are found before memory is allocated for them
+            planes = torch.zeros(3, state["rows"].shape[1], *kept["size"])
+            field = TriplaneField(planes, FieldMlp(*kept["mlp"]), TriplaneLayout(), torch.eye(3))
+        field.load_state_dict(state, assign=True)
+        return field
+
+    def save(self, path: str | Path, resolution: int = 256) -> None:
+        """Writes the field itself (.safetensors), or a mesh of its surface with vertex colours: .glb, .obj, .usdz,
+        .fbx, .ply or .stl.
+
+        Args:
+            path: The file. Missing folders are created; existing files are replaced.
+            resolution: For a mesh, samples along each side of the field's box.
+
+        Raises:
+            InputError: The ending is unknown, a file cannot be written, or there is no surface.
+        """
+        from img3d_assets.fields.triplane_files import ENDING, write_triplane
+        from img3d_assets.mesh_files import check_output
+        from img3d_assets.meshing.field_surface import surface_of
+
+        path = Path(path)
+        if path.suffix.lower() == ENDING:
+            write_triplane(self, path)
+            return
+        check_output(path, force=True)
+        surface_of(self, resolution).save(path)
 
     # ------------------------------------------------------------------------------------------------- reading it
 
