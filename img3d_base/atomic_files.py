@@ -40,6 +40,29 @@ def write_atomically(path: Path) -> Generator[Path, None, None]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_left_behind(folder: Path, pattern: str) -> None:
+    """Removes temporary folders of `write_atomically` whose process was killed.
+
+    Args:
+        folder: The folder in which they are.
+        pattern: The glob pattern of their names, which end in `.tmp`.
+    """
+    for temporary in folder.glob(pattern):
+        process = temporary.suffixes[-2].removeprefix(".") if len(temporary.suffixes) > 1 else ""
+        if not process.isdigit() or not _is_running(int(process)):
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it belongs to another user
+    return True
+
+
 def save_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
     """Writes a .npz file atomically.
 

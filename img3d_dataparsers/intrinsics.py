@@ -10,16 +10,21 @@ from typing import Any
 from nerfstudio.cameras.cameras import CameraType
 
 from img3d_base.errors import InputError
+from img3d_dataparsers.lenses.lens import EQUIRECTANGULAR, OPENCV_FISHEYE, PARAMETERS, Lens
 
 CAMERA_TYPES = {
     **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"), CameraType.PERSPECTIVE),
     **dict.fromkeys(("OPENCV", "FULL_OPENCV"), CameraType.PERSPECTIVE),
     **dict.fromkeys(("FISHEYE", "SIMPLE_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), CameraType.FISHEYE),
-    "OPENCV_FISHEYE": CameraType.FISHEYE,
+    OPENCV_FISHEYE: CameraType.FISHEYE,
+    EQUIRECTANGULAR: CameraType.EQUIRECTANGULAR,
+    **dict.fromkeys(PARAMETERS, CameraType.PERSPECTIVE),
 }
-"""Camera types of the camera models that OpenCV supports."""
+"""Camera types of the camera models; of those that OpenCV lacks, `Intrinsics.lens` has the distortion."""
 MIN_FOCAL, MAX_FOCAL = 1e-2, 1e4
 """Bounds of the focal length in photo widths: fields of view of 179 degrees and of 20 seconds of arc."""
+PANORAMA_TOLERANCE = 1e-2
+"""Largest relative difference of a panorama's width to twice its height, and of its extent to a whole sphere."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,21 @@ class Intrinsics:
     distortion: tuple[float, ...]
     """Nerfstudio's order: k1, k2, k3, k4, p1, p2; k4 is 0 for perspective cameras."""
     camera_type: CameraType
-    """PERSPECTIVE or FISHEYE."""
+    """PERSPECTIVE, FISHEYE or EQUIRECTANGULAR; for the last, the focal lengths are as in `Lens`."""
     denominator: tuple[float, ...] = (0.0, 0.0, 0.0)
     """k4, k5, k6 of OpenCV's full perspective model, which divides by 1 + k4 r^2 + k5 r^4 + k6 r^6."""
+    other_lens: Lens | None = None
+    """The lens, if its model is one that OpenCV lacks; `distortion` is 0 then."""
+
+    @property
+    def lens(self) -> Lens | None:
+        """The projection of a panorama, a fisheye, or a model that OpenCV lacks; None for the others."""
+        focal_lengths_and_centre = (self.fx, self.fy, self.cx, self.cy)
+        if self.camera_type == CameraType.EQUIRECTANGULAR:
+            return Lens(EQUIRECTANGULAR, focal_lengths_and_centre, self.width, self.height)
+        if self.camera_type == CameraType.FISHEYE:
+            return Lens(OPENCV_FISHEYE, (*focal_lengths_and_centre, *self.distortion[:4]), self.width, self.height)
+        return self.other_lens
 
 
 def declared_size(values: dict[str, Any], name: str) -> tuple[float, float] | None:
@@ -64,9 +81,12 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
         name: The photo's name, for messages.
 
     Raises:
-        InputError: There is no focal length, a value is not a number, or img3d cannot undistort the camera model.
+        InputError: There is no focal length, a value is not a number, or the camera model is unknown.
     """
     w, h = declared_size(values, name) or (width, height)
+    camera_type = _camera_type(values, name)
+    if camera_type == CameraType.EQUIRECTANGULAR:
+        values = _as_panorama(values, w, h, name)
     if "fl_x" in values:
         fl_x = _positive(values, "fl_x", name)
     elif "camera_angle_x" in values:
@@ -85,18 +105,19 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
         raise InputError(
             f"{name}: a focal length of {fx:g} x {fy:g} pixels is impossible for a photo of {width} x {height}"
         )
-    camera_type = _camera_type(values, name)
     distortion, denominator = _distortion(values, camera_type, name)
+    cx, cy = _number(values, "cx", name, w / 2) * scale_x, _number(values, "cy", name, h / 2) * scale_y
     return Intrinsics(
         fx=fx,
         fy=fy,
-        cx=_number(values, "cx", name, w / 2) * scale_x,
-        cy=_number(values, "cy", name, h / 2) * scale_y,
+        cx=cx,
+        cy=cy,
         width=width,
         height=height,
         distortion=distortion,
         camera_type=camera_type,
         denominator=denominator,
+        other_lens=_other_lens(values, {"f": fx, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}, (width, height), name),
     )
 
 
@@ -105,16 +126,59 @@ def _camera_type(values: dict[str, Any], name: str) -> CameraType:
     camera_type = CAMERA_TYPES.get(model) if isinstance(model, str) else None
     if camera_type is None:
         raise InputError(
-            f"{name} has camera_model {model!r}; img3d reads pinhole, OPENCV, FULL_OPENCV and OPENCV_FISHEYE cameras: "
-            "undistort the photos first, for example with `colmap image_undistorter`"
+            f"{name} has camera_model {model!r}; img3d reads COLMAP's camera models and EQUIRECTANGULAR panoramas: "
+            "undistort the photos first"
         )
     return camera_type
+
+
+def _as_panorama(values: dict[str, Any], w: float, h: float, name: str) -> dict[str, Any]:
+    """The values with Nerfstudio's focal lengths of a panorama: those of a whole sphere, if there are none.
+
+    Raises:
+        InputError: It has none and is not twice as wide as high, or it would show more than a whole sphere.
+    """
+    if "fl_x" not in values:
+        if abs(w / (2 * h) - 1) > PANORAMA_TOLERANCE:
+            raise InputError(
+                f"{name} has camera_model 'EQUIRECTANGULAR', but {w:g} x {h:g} pixels are not twice as wide as high: "
+                "give whole panoramas, or fl_x (half the width of a turn) and fl_y (the height of half a turn) in "
+                "pixels"
+            )
+        values = {**values, "fl_x": w / 2, "fl_y": h}
+    fl_x, fl_y = _positive(values, "fl_x", name), _positive({"fl_y": values["fl_x"], **values}, "fl_y", name)
+    if 2 * fl_x < (1 - PANORAMA_TOLERANCE) * w or fl_y < (1 - PANORAMA_TOLERANCE) * h:
+        raise InputError(
+            f"{name}: a panorama of {w:g} x {h:g} pixels with fl_x {fl_x:g} and fl_y {fl_y:g} shows more than a whole "
+            f"sphere; a whole one has fl_x {w / 2:g} and fl_y {h:g}"
+        )
+    return values
+
+
+def _other_lens(values: dict[str, Any], pinhole: dict[str, float], size: tuple[int, int], name: str) -> Lens | None:
+    """The lens, if its model is one that OpenCV lacks.
+
+    Args:
+        values: As for `resolve_intrinsics`.
+        pinhole: Focal lengths and principal point for photos of `size`.
+        size: The photo's width and height.
+        name: The photo's name, for messages.
+    """
+    model = values.get("camera_model")
+    if model not in PARAMETERS:
+        return None
+    keys = PARAMETERS[model].split()
+    return Lens(
+        model, tuple(pinhole[key] if key in pinhole else _number(values, key, name, 0.0) for key in keys), *size
+    )
 
 
 def _distortion(
     values: dict[str, Any], camera_type: CameraType, name: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """`Intrinsics.distortion` and `Intrinsics.denominator`."""
+    if values.get("camera_model") in PARAMETERS or camera_type == CameraType.EQUIRECTANGULAR:
+        return (0.0,) * 6, (0.0,) * 3
     if "distortion_params" in values:
         params = values["distortion_params"]
         if not isinstance(params, list) or len(params) != 6:

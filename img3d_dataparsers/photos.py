@@ -27,6 +27,7 @@ from img3d_dataparsers.image_dataset import UPRIGHT
 from img3d_dataparsers.images.camera_sizes import downscaled
 from img3d_dataparsers.images.undistortion import with_denominators
 from img3d_dataparsers.inputs import read_posed_photos
+from img3d_dataparsers.lenses.view_files import perspective_views
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 from img3d_dataparsers.seeds.seed_cache import fingerprint, kept_points
@@ -154,13 +155,17 @@ class Img3dPhotos(DataParser):
             box = self.config.scene_scale
         indices = self._indices(posed, [photo.image_path for photo in photos], split)
 
-        selected = [photos[i] for i in indices]
+        # A photo is held out with all of its views, which show no more than it does.
+        views = perspective_views([photos[i] for i in indices], posed.folder, self.config.cache_dir)
+        selected = [view.photo for view in views]
+        poses = poses[indices][[view.source for view in views]]
+        poses[:, :3, :3] @= np.stack([view.rotation for view in views])
         masks = [None if photo.mask_path is None else followed(photo.mask_path) for photo in selected]
         alpha_color = None if posed.alpha_color is None else torch.tensor(posed.alpha_color)
         metadata: dict[str, Any] = {UPRIGHT: [photo.upright for photo in selected]}
         if alpha_color is not None:
             metadata["alpha_color"] = alpha_color  # models get the metadata, but not DataparserOutputs.alpha_color
-        cameras = _cameras(selected, poses[indices, :3])
+        cameras = _cameras(selected, poses[:, :3])
         outputs = PhotosOutputs(
             image_filenames=[followed(photo.image_path) for photo in selected],
             cameras=self._downscaled(cameras),

@@ -18,6 +18,7 @@ from img3d_dataparsers.formats.colmap_model import (
     read_points,
 )
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
+from img3d_dataparsers.lenses.lens import EQUIRECTANGULAR, PARAMETERS
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
 from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver
 
@@ -39,9 +40,10 @@ LENSES = {
     "FISHEYE": ("OPENCV_FISHEYE", "fl_x fl_y cx cy"),
     "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1"),
     "RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1 k2"),
+    EQUIRECTANGULAR: (EQUIRECTANGULAR, "w h"),
+    **{model: (model, names) for model, names in PARAMETERS.items()},
 }
-"""COLMAP's camera models that OpenCV can undistort: the corresponding model of transforms.json and the names of the
-parameters there. OpenCV has no function for the other models."""
+"""COLMAP's camera models: the corresponding model of transforms.json and the names of the parameters there."""
 SPARSE = ("colmap/sparse", "sparse")
 """Folders in which ns-process-data and COLMAP put their models."""
 
@@ -86,7 +88,7 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
         reconstruction: The folder with cameras, images and points3D as `.txt` or `.bin`.
 
     Raises:
-        InputError: The model cannot be read, has no photos, or only lenses that OpenCV cannot undistort.
+        InputError: The model cannot be read, or has no photos.
     """
     _say_which_of_several(folder, reconstruction)
     cameras, images = read_cameras(reconstruction), read_images(reconstruction)
@@ -94,7 +96,6 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
     if missing or not images:
         what = f"has no camera {missing[0]}, to which a photo refers" if missing else "lists no photos"
         raise InputError(f"the COLMAP model in {reconstruction} cannot be used: it {what}; export it again")
-    images = _with_known_lenses(images, cameras, reconstruction)
     _warn_of_scaled_rotations(images)
     frames = [
         {
@@ -142,25 +143,6 @@ def _say_which_of_several(folder: Path, chosen: Path) -> None:
             f"there are {len(models)} COLMAP models, which are not connected: the one with the most photos is used, "
             f"{chosen.relative_to(folder)} with {count_images(chosen)} (not {some_names(others)})"
         )
-
-
-def _with_known_lenses(images: list[ModelImage], cameras: dict[int, ModelCamera], model: Path) -> list[ModelImage]:
-    """The photos whose lenses can be undistorted; a warning about the others, an error if there are only such."""
-    known = [image for image in images if cameras[image.camera].model in LENSES]
-    others = sorted({cameras[image.camera].model for image in images} - LENSES.keys())
-    if not others:
-        return known
-    hint = (
-        "render perspective views from the panoramas first"
-        if others == ["EQUIRECTANGULAR"]
-        else f"run `colmap image_undistorter --input_path '{model}' --image_path IMAGES --output_path NEW` and give "
-        "--data NEW"
-    )
-    which = f"{len(images) - len(known)} of {len(images)} photos have a camera of the model {' or '.join(others)}"
-    if not known:
-        raise InputError(f"the COLMAP model in {model} cannot be used: {which}, which OpenCV cannot undistort: {hint}")
-    warn(f"{which}, which OpenCV cannot undistort; training goes on without them ({hint})")
-    return known
 
 
 def _warn_of_scaled_rotations(images: list[ModelImage]) -> None:

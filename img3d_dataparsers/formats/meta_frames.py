@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from img3d_base.foreign_files import shown
+from img3d_dataparsers.lenses.lens import PARAMETERS
 from img3d_dataparsers.posed_photos import Frame
 from img3d_pictures.file_resolver import FileResolver, Kind
 from img3d_pictures.opening import IMAGE_SUFFIXES
@@ -22,6 +23,7 @@ INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params"),
 )
+INTRINSICS += tuple(sorted({key for keys in PARAMETERS.values() for key in keys.split()} - {"f", *INTRINSICS}))
 
 
 def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:

@@ -9,7 +9,6 @@ autofocusing in brightfield microscopy", ICPR 2000).
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from img3d_base.atomic_files import write_atomically
+from img3d_base.atomic_files import remove_left_behind, write_atomically
 from img3d_base.console import print_line
 from img3d_base.errors import InputError, counted, warn
 from img3d_base.progress import with_progress
@@ -470,7 +469,7 @@ def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
     Raises:
         InputError: It cannot be written.
     """
-    _remove_left_behind(folder.parent)
+    remove_left_behind(folder.parent, "frames-*.tmp")
     try:
         with write_atomically(folder) as temporary:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -482,21 +481,3 @@ def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
             f"the frames of {video} cannot be kept in {folder.parent}: {error.strerror or error}; free some space "
             "there, or give another folder with --cache-dir"
         ) from None
-
-
-def _remove_left_behind(cache: Path) -> None:
-    """Removes temporary folders of killed runs."""
-    for temporary in cache.glob("frames-*.tmp"):
-        process = temporary.suffixes[-2].removeprefix(".") if len(temporary.suffixes) > 1 else ""
-        if not process.isdigit() or not _is_running(int(process)):
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # it belongs to another user
-    return True

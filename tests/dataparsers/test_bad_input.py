@@ -110,7 +110,7 @@ class TestTransformsFile:
             ("w", 0, "must be positive"),
             ("k4", 0.1, "has k4, which Nerfstudio"),
             ("distortion_params", [1, 2], "six numbers"),
-            ("camera_model", "EQUIRECTANGULAR", "camera_model 'EQUIRECTANGULAR'"),
+            ("camera_model", "ORTHOPHOTO", "camera_model 'ORTHOPHOTO'"),
             ("applied_transform", [[1, 2], [3, 4]], "not an invertible 3x4 matrix"),
             ("applied_scale", 0, "must be a positive number"),
             ("train_filenames", "images", "must be lists of file names"),

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from PIL import Image
 
 from img3d_dataparsers.image_dataset import Img3dImageDataset
+from img3d_dataparsers.images.undistortion import undistortion_of
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_pictures.reading import read_photo
 
@@ -203,8 +204,11 @@ def test_photos_of_different_sizes(copy_scene: Callable[[], Path]) -> None:
     assert dataset.cameras.fx[2].item() == pytest.approx(120 * 100 / 128)
 
 
-def test_a_fisheye_that_sees_backwards_keeps_its_middle_sharp(tmp_path: Path) -> None:
-    """195 degrees: OpenCV's own choice has a third of the focal length, and its rim would fill most of the photo."""
-    lens = {"camera_model": "OPENCV_FISHEYE", "fl_x": 94.0, "fl_y": 94.0}
-    camera = dataset_of(one_photo_per_point(tmp_path, {**LENSES["fisheye"], **lens})).cameras[0]
-    assert camera.width / camera.fx == pytest.approx(2 * np.tan(np.radians(60)), rel=1e-3)
+def test_a_fisheye_that_sees_backwards_keeps_its_middle_sharp() -> None:
+    """195 degrees, from a data parser that makes no views: OpenCV's own choice has a third of the focal length, and its
+    rim would fill most of the photo."""
+    pose, params = torch.eye(4)[None, :3], torch.tensor([[0.05, -0.01, 0.002, -0.001, 0.0, 0.0]])
+    fisheye = Cameras(pose, 94.0, 94.0, 160.0, 120.0, 320, 240, params, CameraType.FISHEYE)
+    undistortion = undistortion_of(fisheye[0])
+    assert undistortion is not None
+    assert 320 / undistortion.new_K[0, 0] == pytest.approx(2 * np.tan(np.radians(60)), rel=1e-3)

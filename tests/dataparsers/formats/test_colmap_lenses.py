@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COLMAP's camera models: rays through pixels are where pycolmap has them; what cannot be straightened is said."""
+"""COLMAP's camera models: rays through pixels are where pycolmap has them; also for lenses that OpenCV lacks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from known_scene import FloatArray, KnownCamera, write_photo
 from test_colmap import POINTS, write_model
 
-from img3d_base.errors import InputError
 from img3d_dataparsers.formats.colmap import LENSES, read_colmap
-from img3d_dataparsers.formats.colmap_model import PARAMETERS
 from img3d_dataparsers.images.undistortion import straight_rays, undistortion_of
+from img3d_dataparsers.lenses.lens import PARAMETERS
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
+from img3d_dataparsers.usable_photos import usable_photos
 
 WIDTH, HEIGHT = 64, 48
 VALUES = {
@@ -44,7 +44,7 @@ def with_lenses(folder: Path, cameras: list[KnownCamera], models: list[str]) -> 
     return parameters
 
 
-@pytest.mark.parametrize("model", LENSES)
+@pytest.mark.parametrize("model", sorted(LENSES.keys() - PARAMETERS.keys() - {"EQUIRECTANGULAR"}))
 def test_rays_are_pycolmaps(tmp_path: Path, cameras: list[KnownCamera], model: str) -> None:
     [params, *_] = with_lenses(tmp_path, cameras, [model])
     theirs = pycolmap.Camera(model=model, width=WIDTH, height=HEIGHT, params=params)
@@ -78,18 +78,35 @@ def test_lenses_may_differ(tmp_path: Path, cameras: list[KnownCamera], capsys: p
     assert "Warning" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", sorted(PARAMETERS.keys() - LENSES.keys()))
-def test_what_cannot_be_straightened_is_one_line(tmp_path: Path, cameras: list[KnownCamera], model: str) -> None:
-    with_lenses(tmp_path, cameras, [model])
-    with pytest.raises(InputError, match=f"{model}, which OpenCV cannot undistort: (run `colmap|render)") as caught:
-        read_colmap(tmp_path, tmp_path / "sparse/0")
-    assert "\n" not in str(caught.value)
-
-
-def test_photos_that_cannot_be_straightened_cost_a_warning(
-    tmp_path: Path, cameras: list[KnownCamera], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("model", sorted(PARAMETERS))
+def test_models_that_opencv_lacks_become_perspective_views(
+    tmp_path: Path, cameras: list[KnownCamera], model: str
 ) -> None:
-    with_lenses(tmp_path, cameras, ["OPENCV", "FOV"])
-    assert [frame.name for frame in read_colmap(tmp_path, tmp_path / "sparse/0").frames] == ["0.png", "2.png"]
-    [warning] = capsys.readouterr().out.splitlines()
-    assert warning.startswith("Warning: 2 of 4 photos have a camera of the model FOV")
+    """Rays through their pixels are pycolmap's rays through the photo's, at another size of the photo too."""
+    [params, *_] = with_lenses(tmp_path, cameras, [model])
+    for i in range(len(cameras)):
+        write_photo(tmp_path / f"images/{i}.png", 2 * WIDTH, 2 * HEIGHT)
+    outputs = Img3dPhotosDataParserConfig(data=tmp_path).setup().get_dataparser_outputs("train")
+    assert {path.stem for path in outputs.image_filenames} == {"centre"}
+    assert undistortion_of(outputs.cameras[0]) is None
+    theirs = pycolmap.Camera(model=model, width=WIDTH, height=HEIGHT, params=params)
+    [photo, *_] = usable_photos(read_colmap(tmp_path, tmp_path / "sparse/0"), 1)
+    assert photo.intrinsics.lens is not None
+    rays = np.concatenate([RAYS, np.ones((len(RAYS), 1))], axis=1)
+    np.testing.assert_allclose(
+        photo.intrinsics.lens.projected(rays), 2 * np.asarray(theirs.img_from_cam(rays)), atol=1e-9
+    )
+
+
+def test_panoramas(tmp_path: Path, cameras: list[KnownCamera]) -> None:
+    with_lenses(tmp_path, cameras, ["OPENCV", "EQUIRECTANGULAR"])
+    camera_lines = (tmp_path / "sparse/0/cameras.txt").read_text().splitlines()
+    lines = [
+        f"{line.split()[0]} EQUIRECTANGULAR {WIDTH} {WIDTH // 2} {WIDTH} {WIDTH // 2}" if i % 2 else line
+        for i, line in enumerate(camera_lines)
+    ]
+    (tmp_path / "sparse/0/cameras.txt").write_text("\n".join(lines) + "\n")
+    for i in (1, 3):
+        write_photo(tmp_path / f"images/{i}.png", WIDTH, WIDTH // 2)
+    outputs = Img3dPhotosDataParserConfig(data=tmp_path, eval_mode="all").setup().get_dataparser_outputs("train")
+    assert len(outputs.image_filenames) == 2 * (1 + 6)
