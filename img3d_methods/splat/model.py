@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from gsplat.strategy.ops import remove
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
@@ -35,6 +36,7 @@ from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.representation import gaussians_of_model
 from img3d_methods.splat.appearance import PhotoAppearance, differently_exposed, log_gains_of_photos
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
+from img3d_methods.splat.floaters import LIMIT_SIZE_EVERY, FloaterLimits, clearing_steps
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.splat.schedule import TrainingSchedule
@@ -60,7 +62,8 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     where they are needed (arXiv 2404.09591). In benchmarks/RESULTS.md "default" was better on fox and chair, in less
     time; "mcmc" was better on a tiny scene of a dozen small photos."""
     max_gaussians: int = 0
-    """Hard limit of the number of Gaussians; 0: the preset's. Time and memory of a step grow with it."""
+    """Hard limit of the number of Gaussians; 0: the preset's, or fewer for few photos. Time and memory of a step grow
+    with it."""
     num_random: int = field(default_factory=lambda: 100_000 if torch.cuda.is_available() else 20_000)
     """Number of initial Gaussians if the data has no seed points; they are spread over what the cameras see."""
     init_opacity: float = 0.5
@@ -92,6 +95,12 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     appearance: Literal["auto", "on", "off"] = "auto"
     """Colours of each photo's own (exposure, white balance), apart from the scene's: "auto" where the seed points'
     colours differ between the photos. Held-out photos have none; "cc_psnr" compares them with their colours fitted."""
+    opacity_decay: float = 0.003
+    """How much each step lowers the logit of every opacity: photos hold up what they show, and fog fades."""
+    max_relative_size: float = 0.3
+    """Largest standard deviation of a Gaussian, relative to its distance from the nearest camera; 0: any."""
+    camera_clearance: float = 0.5
+    """No Gaussian stays nearer to a camera than this share of the distance to the nearest seed points; 0: any may."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
@@ -125,6 +134,7 @@ class Img3dSplatModel(SplatfactoModel):
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=grid_x, grid_Y=grid_y, grid_W=grid_w)
 
         self.appearance = PhotoAppearance(self.num_train_data)
+        self.floater_limits: FloaterLimits | None = None
         self.image_metrics = ImageMetrics()
         self.live_view = LiveView(self)
         self.step = 0
@@ -156,8 +166,16 @@ class Img3dSplatModel(SplatfactoModel):
             self.gauss_params[name].data = value.to(self.device)
 
     def know_photos(self, images: Sequence[Tensor], cameras: Cameras) -> None:
-        """Decide, before training, whether photos (`[H, W, 3 or 4]` bytes each) have colours of their own."""
-        setting = self.config.appearance
+        """Decide, before training, what photos (`[H, W, 3 or 4]` bytes each) ask for: how many Gaussians at most, where
+        none may be, and whether each photo has colours of its own."""
+        config = self.config
+        if config.max_gaussians == 0:
+            self.max_gaussians = preset(config.preset).max_gaussians_for(sum(image[..., 0].numel() for image in images))
+        points = None if self.seed_points is None or config.random_init else self.seed_points[0]
+        self.floater_limits = FloaterLimits.around(
+            cameras.camera_to_worlds[:, :, 3], points, config.camera_clearance, config.max_relative_size
+        )
+        setting = config.appearance
         if setting == "off":
             return
         log_gains = torch.zeros(len(images), 3)
@@ -215,6 +233,19 @@ class Img3dSplatModel(SplatfactoModel):
             info=self.info,
             **own,
         )
+        if self.floater_limits is not None and not is_mcmc:  # which has regularisation of its own
+            self._keep_clear(self.floater_limits, step)
+
+    @torch.no_grad()
+    def _keep_clear(self, limits: FloaterLimits, step: int) -> None:
+        """Keeps fog away from the cameras."""
+        self.gauss_params["opacities"].sub_(self.config.opacity_decay)
+        if step % LIMIT_SIZE_EVERY == 0:
+            limits.limit_size(self.means, self.gauss_params["scales"])
+        if step in clearing_steps(self.schedule.max_steps):
+            close = limits.too_close(self.means)
+            if close.any() and not close.all():
+                remove(self.gauss_params, self.optimizers, self.strategy_state, close)
 
     def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Parameters by the names of their optimizers."""

@@ -10,6 +10,11 @@ import torch
 
 PresetName = Literal["fast", "balanced", "best"]
 
+PIXELS_PER_GAUSSIAN = 50
+"""Pixels of the photos for each Gaussian below which photos are learnt by heart, and held-out photos get worse."""
+MIN_GAUSSIANS = 50_000
+"""Limit of Gaussians that a run of few or small photos has nevertheless."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -17,6 +22,10 @@ class Preset:
 
     max_num_iterations: int
     max_gaussians: int
+
+    def max_gaussians_for(self, num_pixels: int) -> int:
+        """The limit of the number of Gaussians for photos of `num_pixels` together: lower for few or small ones."""
+        return min(self.max_gaussians, max(MIN_GAUSSIANS, num_pixels // PIXELS_PER_GAUSSIAN))
 
 
 ON_CPU: dict[PresetName, Preset] = {

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing stays close to a camera or grows wide before it, and what no photo asks for fades."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from gaussian_scenes import pinhole_camera, small_model
+
+from img3d_methods.splat.floaters import FloaterLimits, clearing_steps
+from img3d_methods.training.presets import preset
+
+ORIGINS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
+SURFACE = torch.tensor([[5.0, 4.0, 0.0], [5.0, 3.0, 0.0]])  # at 5.8 from both cameras
+
+
+def test_the_clearance_is_a_share_of_the_distance_to_the_nearest_surface() -> None:
+    limits = FloaterLimits.around(ORIGINS, SURFACE, relative_clearance=0.5, max_relative_size=0.3)
+    assert limits.clearance == pytest.approx(0.5 * 34**0.5, rel=1e-3)
+    means = torch.tensor([[0.0, 0.0, 1.0], [9.0, 0.0, 1.0], [5.0, 0.0, 0.0]])
+    assert limits.too_close(means).tolist() == [True, True, False]
+    assert limits.too_close(means + torch.tensor([0.0, 3.0, 0.0])).tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize("points", [None, torch.empty(0, 3)])
+def test_without_seed_points_nothing_is_too_close(points: torch.Tensor | None) -> None:
+    limits = FloaterLimits.around(ORIGINS, points, relative_clearance=0.5, max_relative_size=0.3)
+    assert not limits.too_close(ORIGINS).any()
+
+
+def test_what_is_wide_for_its_distance_shrinks_and_the_rest_stays() -> None:
+    limits = FloaterLimits.around(ORIGINS, SURFACE, relative_clearance=0.5, max_relative_size=0.25)
+    means = torch.tensor([[0.0, 4.0, 0.0], [0.0, 4.0, 0.0], [0.0, 400.0, 0.0]])
+    scales = torch.tensor([[0.9, 2.0, 30.0], [0.1, 0.2, 0.3], [20.0, 30.0, 40.0]])
+    log_scales = scales.log()
+    limits.limit_size(means, log_scales)
+    expected = torch.tensor([[0.9, 1.0, 1.0], [0.1, 0.2, 0.3], [20.0, 30.0, 40.0]])
+    torch.testing.assert_close(log_scales.exp(), expected)
+
+
+def test_no_size_is_limited_where_the_option_is_off() -> None:
+    limits = FloaterLimits.around(ORIGINS, SURFACE, relative_clearance=0.5, max_relative_size=0)
+    log_scales = torch.full((1, 3), 9.0)
+    limits.limit_size(torch.zeros(1, 3), log_scales)
+    assert (log_scales == 9).all()
+
+
+def test_many_cameras_and_points_are_thinned_out() -> None:
+    limits = FloaterLimits.around(torch.rand(3000, 3), torch.rand(20_000, 3), 0.5, 0.3)
+    assert len(limits.origins) <= 500
+    assert limits.clearance > 0
+
+
+def test_gaussians_are_removed_in_the_middle_of_a_run_only() -> None:
+    assert clearing_steps(2000) == {600, 1000, 1400}
+    assert clearing_steps(1) == {1}
+
+
+def test_a_training_step_fades_shrinks_and_clears() -> None:
+    model = small_model(num_points=50, sh_degree=1, max_gaussians=50).train()
+    model.optimizers = {name: torch.optim.Adam([param]) for name, param in model.gauss_params.items()}
+    for name, param in model.gauss_params.items():
+        param.grad = torch.zeros_like(param)
+        model.optimizers[name].step()
+    camera = pinhole_camera()
+    model.know_photos([torch.zeros(40, 48, 3, dtype=torch.uint8)], camera)
+    assert model.floater_limits is not None
+    model.means.data[0] = camera.camera_to_worlds[0, :, 3]  # in the camera itself
+    model.scales.data[1] = 5.0
+    opacities = model.opacities.detach().clone()
+    step = 600
+    model._prepare_schedule(max_steps=2000)
+    model._keep_clear(model.floater_limits, step)
+    assert model.num_points == 49  # the first is gone, so the second is the first now
+    assert float(model.scales[0].detach().max()) < 1.5
+    torch.testing.assert_close(model.opacities.detach(), opacities[1:] - model.config.opacity_decay)
+
+
+def test_few_photos_get_fewer_gaussians() -> None:
+    budget = preset("best").max_gaussians
+    assert preset("best").max_gaussians_for(24 * 120_000) == min(budget, 57_600)
+    assert preset("best").max_gaussians_for(100) == 50_000
+    assert preset("best").max_gaussians_for(10**12) == budget
+    model = small_model(preset="best", max_gaussians=0, appearance="off")
+    model.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
+    assert model.max_gaussians == preset("best").max_gaussians_for(24 * 120_000)
+    told = small_model(preset="best", max_gaussians=77, appearance="off")
+    told.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
+    assert told.max_gaussians == 77
