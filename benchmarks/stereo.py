@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How near stereo's depth comes to the true one, where that is known exactly, and how fast it is.
 
-Spot and bob are rendered by the project's own mesh renderer, and the cloud that COLMAP fuses of their depth maps is
-compared with them too; the bundled still life's photos are compared with the depth of the scene that they were rendered
-from. fountain-P11 has no true depth here: its maps are for looking at.
+Spot and bob are rendered by the project's own mesh renderer; the still life's photos are compared with the depth of the
+scene that they were rendered from. The cloud that COLMAP fuses of the depth maps, and the mesh that is fitted to it,
+are compared with the true surface too. fountain-P11 has no true depth here: its maps are for looking at.
 
     python benchmarks/stereo.py spot bob still_life
     python benchmarks/stereo.py fountain --size 1536 --views 4 --pictures /some/folder
@@ -30,6 +30,8 @@ from PIL import Image
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from img3d_assets.mesh_sampling import points_on_mesh
+from img3d_assets.meshing.cloud_surface import CloudSurfaceOptions, surface_of_cloud
 from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, write_workspace
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import focal_length
@@ -47,6 +49,20 @@ CLOSE = 0.01
 NUM_SOURCES = 8
 NUM_POINTS = 5000
 """Drawn from the true surface, in place of a sparse reconstruction's."""
+NUM_SEEN = 100_000
+"""Points of true depth maps that a reconstruction should have."""
+
+
+@dataclass
+class TrueSurface:
+    """What there is to see."""
+
+    distances: Any
+    """Open3D's scene for distances from it."""
+    samples: npt.NDArray[np.floating]
+    """Points of what the views see, [M, 3]."""
+    diagonal: float
+    """Of the bounding box."""
 
 
 @dataclass
@@ -56,8 +72,7 @@ class Scene:
     views: list[StereoView]
     depths: list[Float32[Tensor, "H W"]] | None
     points: Float32[Tensor, "P 3"]
-    surface: mesh_geometry.TexturedMesh | None = None
-    """The true one, if it is all there is to see."""
+    surface: TrueSurface | None = None
 
 
 def opencv_viewmat(camera_to_world: npt.NDArray[np.float64]) -> Tensor:
@@ -92,7 +107,9 @@ def textured_mesh(name: str, size: int, number: int) -> Scene:
         picture = ((rgb + 1 - alpha) * 255).round().to(torch.uint8).numpy()
         views.append(StereoView(grey_of(picture), K, opencv_viewmat(pose), alpha[..., 0] > 0.5))
         depths.append((depth * hit)[..., 0])
-    return Scene(views, depths, torch.from_numpy(mesh.samples()[:NUM_POINTS]), mesh)
+    diagonal = float(np.linalg.norm(mesh.vertices.max(axis=0) - mesh.vertices.min(axis=0)))
+    surface = TrueSurface(mesh.scene(), mesh.samples(), diagonal)
+    return Scene(views, depths, torch.from_numpy(mesh.samples()[:NUM_POINTS]), surface)
 
 
 class _Surfaces:
@@ -140,15 +157,18 @@ def still_life() -> Scene:
         cast = np.concatenate([np.broadcast_to(pose[:3, 3], directions.shape), directions], -1).astype(np.float32)
         hit = shapes.surfaces.scene.cast_rays(o3d.core.Tensor(cast))["t_hit"].numpy()
         depths.append(torch.from_numpy(np.where(np.isfinite(hit), hit, 0).astype(np.float32)))
-    return Scene(views, depths, _points_seen(views, depths))
+    seen = _points_seen(views, depths, NUM_SEEN).numpy()
+    low, high = np.quantile(seen, [0.01, 0.99], axis=0)
+    surface = TrueSurface(shapes.surfaces.scene, seen, float(np.linalg.norm(high - low)))
+    return Scene(views, depths, _points_seen(views, depths, NUM_POINTS), surface)
 
 
-def _points_seen(views: list[StereoView], depths: list[Tensor]) -> Tensor:
+def _points_seen(views: list[StereoView], depths: list[Tensor], number: int) -> Tensor:
     """Some points of true depth maps."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for view, depth in zip(views, depths, strict=True):
-        rows = torch.randint(0, depth.shape[0], (NUM_POINTS // len(views),), generator=generator)
+        rows = torch.randint(0, depth.shape[0], (number // len(views),), generator=generator)
         columns = torch.randint(0, depth.shape[1], rows.shape, generator=generator)
         pixels = torch.stack([columns + 0.5, rows + 0.5, torch.ones(len(rows))], dim=1)
         in_camera = (pixels @ torch.linalg.inv(view.K).T) * depth[rows, columns, None]
@@ -203,7 +223,7 @@ def measure(name: str, scene: Scene, options: StereoOptions, pictures: Path | No
     shares = f"{close / seen:.3f} | {known_close / max(known, 1):.3f}" if seen else "- | -"
     print(f"| {name} | {len(scene.views)} | {shares} | {filled:.3f} | {seconds:.0f} |", flush=True)
     if scene.surface is not None:
-        print(cloud_row(scene, scene.surface, maps, sources), flush=True)
+        print_scores(scene, scene.surface, maps, sources)
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
         for i in np.unique(np.linspace(0, len(maps) - 1, shown).astype(int)):
@@ -211,8 +231,8 @@ def measure(name: str, scene: Scene, options: StereoOptions, pictures: Path | No
             Image.fromarray(sheet(scene.views[i], maps[i], truth)).save(pictures / f"{name}_{i:03d}.png")
 
 
-def cloud_row(scene: Scene, surface: mesh_geometry.TexturedMesh, maps: list[DepthMap], sources: list[list[int]]) -> str:
-    """How near the fused cloud comes to the true surface, and how much of it it covers."""
+def print_scores(scene: Scene, surface: TrueSurface, maps: list[DepthMap], sources: list[list[int]]) -> None:
+    """Print how near fused cloud and mesh come to the true surface, and how much of it they cover."""
     photos = [
         DensePhoto(f"{i:03d}.png", np.repeat(view.grey.numpy()[..., None], 3, axis=-1), view, found)
         for i, (view, found) in enumerate(zip(scene.views, maps, strict=True))
@@ -220,14 +240,24 @@ def cloud_row(scene: Scene, surface: mesh_geometry.TexturedMesh, maps: list[Dept
     with tempfile.TemporaryDirectory() as folder:
         write_workspace(Path(folder), photos, sources)
         cloud = fused_cloud(Path(folder))
-    diagonal = float(np.linalg.norm(surface.vertices.max(axis=0) - surface.vertices.min(axis=0)))
-    to_truth = surface.scene().compute_distance(cloud.points.astype(np.float32)).numpy() / diagonal
-    to_cloud = KDTree(cloud.points).query(surface.samples())[0] / diagonal
-    scores = []
+    print(f"{len(cloud):,} points: {scores(cloud.points, surface)}", flush=True)
+    mesh = surface_of_cloud(cloud, CloudSurfaceOptions())
+    points = points_on_mesh(mesh, NUM_SEEN).points
+    print(f"{len(mesh.faces):,} triangles: {scores(points, surface)}", flush=True)
+
+
+def scores(points: npt.NDArray[np.floating], surface: TrueSurface) -> str:
+    """F-scores of points at two distances, with precision and recall."""
+    to_truth = surface.distances.compute_distance(points.astype(np.float32)).numpy() / surface.diagonal
+    to_points = KDTree(points).query(surface.samples)[0] / surface.diagonal
+    found = []
     for threshold in (0.005, 0.01):
-        precision, recall = (to_truth <= threshold).mean(), (to_cloud <= threshold).mean()
-        scores.append(f"{2 * precision * recall / (precision + recall):.3f} at {threshold:.1%} of the diagonal")
-    return f"{len(cloud):,} points fused: F-score {', '.join(scores)}"
+        precision, recall = (to_truth <= threshold).mean(), (to_points <= threshold).mean()
+        score = 2 * precision * recall / max(precision + recall, 1e-9)
+        found.append(
+            f"F-score {score:.3f} (precision {precision:.3f}, recall {recall:.3f}) at {threshold:.1%} of the diagonal"
+        )
+    return ", ".join(found)
 
 
 def sheet(view: StereoView, found: DepthMap, truth: Tensor | None) -> npt.NDArray[np.uint8]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,7 +36,7 @@ class ProgressLines:
         self._last = time.monotonic()
 
 
-def with_progress(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+def with_progress(items: Iterable[T], description: str, total: int | None) -> Generator[T, None, None]:
     """Yields the items one by one, and shows how many have been processed and how long the others will take.
 
     The estimate is the mean over all items so far: one item may take longer than the period that rich looks at.
@@ -69,3 +69,40 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+class ProgressOfStages:
+    """Shows a bar for each stage of work that calls back before each of its items.
+
+    Use it as a context manager: leaving it ends the last bar.
+    """
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bar: Generator[int, None, None] | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Notes that an item begins.
+
+        Args:
+            stage: What is being done.
+            done: The number of items before it.
+            total: The number of items of the stage.
+        """
+        if stage != self._stage:
+            self.close()
+            self._stage, self._bar = stage, with_progress(range(done, total), stage, total - done)
+        if self._bar is not None:
+            next(self._bar, None)
+
+    def close(self) -> None:
+        """Ends the current stage's bar."""
+        if self._bar is not None:
+            self._bar.close()
+        self._stage, self._bar = "", None
+
+    def __enter__(self) -> ProgressOfStages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

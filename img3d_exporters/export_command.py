@@ -7,6 +7,7 @@ import tyro
 
 from img3d_base.errors import exits_with_one_line
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
+from img3d_exporters.commands.depth import depth
 from img3d_exporters.commands.lod import lod
 from img3d_exporters.commands.mesh import mesh
 from img3d_exporters.commands.pointcloud import pointcloud
@@ -20,7 +21,7 @@ DESCRIPTION = """Exports runs to the formats of other programs. A run's config.y
 as with all of Nerfstudio's commands: load only files from people you trust."""
 
 app = tyro.extras.SubcommandApp()
-for subcommand in (viewer, splat, mesh, pointcloud, lod, video, report):
+for subcommand in (viewer, splat, mesh, pointcloud, depth, lod, video, report):
     app.command(subcommand)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from img3d_assets.field import Field
 from img3d_assets.gaussians import Gaussians, gaussians_of_parameters
 from img3d_assets.mesh import Mesh
+from img3d_assets.point_cloud import PointCloud
 
 Asset: TypeAlias = "Gaussians | Mesh | Field"
 
@@ -44,6 +45,15 @@ class Representation(Protocol):
     def resolution_doublings(self, max_steps: int) -> list[int]:
         """Steps from which the training images have twice the size, in a run of `max_steps` steps (0: the preset's
         length)."""
+        ...
+
+
+@runtime_checkable
+class HoldsPoints(Protocol):
+    """A model that keeps measured points of the surface beside its asset."""
+
+    def point_cloud(self) -> PointCloud:
+        """The points, in the training world (z up)."""
         ...
 
 

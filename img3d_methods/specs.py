@@ -27,6 +27,10 @@ from img3d_methods.generated.methods import method_of
 from img3d_methods.mesh.dataparser_specs import img3d_mesh as img3d_mesh_data
 from img3d_methods.mesh.model import Img3dMeshModelConfig
 from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
+from img3d_methods.mvs.datamanager import Img3dMvsDatamanagerConfig
+from img3d_methods.mvs.model import Img3dMvsModelConfig
+from img3d_methods.mvs.pipeline import Img3dMvsPipelineConfig
+from img3d_methods.mvs.trainer import Img3dMvsTrainerConfig
 from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.splat.pipeline import Img3dSplatPipelineConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainerConfig
@@ -96,6 +100,24 @@ img3d_mesh = MethodSpecification(
     ),
     description=description(
         "img3d-mesh", "A mesh file as a run, without training, to view, render, evaluate and convert."
+    ),
+)
+
+img3d_mvs = MethodSpecification(
+    config=Img3dMvsTrainerConfig(
+        method_name="img3d-mvs",
+        vis="viewer",
+        pipeline=Img3dMvsPipelineConfig(
+            # Photos as large as the texture needs; sparse points only tell which photos overlap, and where.
+            datamanager=Img3dMvsDatamanagerConfig(
+                dataparser=replace(img3d_photos.config, max_image_size=1600, seed_points="triangulated")
+            ),
+            model=Img3dMvsModelConfig(),
+        ),
+    ),
+    description=description(
+        "img3d-mvs",
+        "A textured mesh from photos or a video by multi-view stereo, on a CPU; camera poses are found if not given.",
     ),
 )
 

@@ -7,19 +7,18 @@ without them, fog near the cameras explains the photos as well as the surface do
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from img3d_base.progress import with_progress
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 from img3d_dataparsers.seeds.triangulation import moved_world_to_cameras
+from img3d_dataparsers.stereo.photo_views import stereo_view
 from img3d_kernels.stereo.consistency import count_agreeing
 from img3d_kernels.stereo.patch_match import patch_match
 from img3d_kernels.stereo.source_views import choose_sources, depth_range
-from img3d_kernels.stereo.views import StereoView, rays
+from img3d_kernels.stereo.views import rays
 
 RECIPE = 2
 """Version number: increase it with every change that affects the points, to invalidate cached ones."""
@@ -55,7 +54,7 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
     world_to_cameras = moved_world_to_cameras(camera_to_worlds, center, scale)
     images = [photos.get_numpy_image(i) for i in range(len(photos))]
     views = [
-        _view(photos, i, image, world_to_camera)
+        stereo_view(photos, i, image, world_to_camera)
         for i, (image, world_to_camera) in enumerate(zip(images, world_to_cameras, strict=True))
     ]
     points = torch.from_numpy((sparse - center) / scale)
@@ -82,23 +81,3 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
         chosen = np.sort(np.random.default_rng(0).choice(len(found), MAX_POINTS, replace=False))
         found, colors = found[chosen], colors[chosen]
     return found * scale + center, colors
-
-
-def _view(
-    photos: Img3dImageDataset,
-    index: int,
-    image: npt.NDArray[np.uint8],
-    world_to_camera: FloatArray,
-) -> StereoView:
-    """The grey picture of a photo, with its camera: `[3, 4]`, OpenCV axes."""
-    mask = photos.get_mask(index)
-    if image.shape[2] == 4:
-        opaque = image[..., 3] > 127
-        mask = opaque if mask is None else mask & opaque
-    grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.uint8)
-    return StereoView(
-        torch.from_numpy(grey),
-        photos.cameras.get_intrinsics_matrices()[index].double(),
-        torch.from_numpy(np.vstack([world_to_camera, [0.0, 0.0, 0.0, 1.0]])),
-        None if mask is None else torch.from_numpy(mask),
-    )

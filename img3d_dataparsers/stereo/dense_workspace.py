@@ -13,6 +13,7 @@ https://colmap.github.io/format.html#dense-reconstruction
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from PIL import Image
 
 from img3d_assets.point_cloud import PointCloud
 from img3d_base.errors import InputError
+from img3d_base.foreign_files import read_bytes
 from img3d_base.ply_tables import read_ply
 from img3d_dataparsers.sfm.colmap_library import pycolmap
 from img3d_kernels.projection import project
@@ -33,6 +35,7 @@ from img3d_kernels.stereo.views import DepthMap, StereoView, rays
 
 TIE_POINTS = 300
 """Number of points of each photo's depth map in the sparse model, from which COLMAP learns which photos overlap."""
+MAX_MAP_BYTES = 1 << 30
 MIN_PHOTOS = 3
 """Least number of photos that see a point of the fused cloud."""
 
@@ -88,6 +91,24 @@ def write_map(path: Path, values: Float32[np.ndarray, "H W C"]) -> None:
     height, width, channels = values.shape
     data = np.ascontiguousarray(np.moveaxis(values, -1, 0), dtype="<f4")
     path.write_bytes(f"{width}&{height}&{channels}&".encode() + data.tobytes())
+
+
+def read_map(path: Path, channels: int) -> Float32[np.ndarray, "H W C"]:
+    """Reads a depth map (1 channel) or a normal map (3 channels) of COLMAP.
+
+    Raises:
+        InputError: The file is damaged, or of another kind.
+    """
+    contents = read_bytes(path, MAX_MAP_BYTES)
+    header = re.match(rb"(\d{1,6})&(\d{1,6})&(\d)&", contents)
+    if header is None:
+        raise InputError(f"{path} is not a depth or normal map of COLMAP")
+    width, height, found = map(int, header.groups())
+    size = len(contents) - header.end()
+    if found != channels or size == 0 or size != 4 * width * height * channels:
+        raise InputError(f"{path} is damaged: {size} bytes for {width} x {height} pixels of {found} channels")
+    values = np.frombuffer(contents, "<f4", offset=header.end()).reshape(channels, height, width)
+    return np.moveaxis(values, 0, -1)
 
 
 def fused_cloud(folder: Path, min_photos: int = MIN_PHOTOS) -> PointCloud:

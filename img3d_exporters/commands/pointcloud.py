@@ -34,7 +34,8 @@ def pointcloud(
         input: A splat or mesh file instead of a run.
         num_points: Number of points.
         source: "gaussians" draws points from the Gaussians, in proportion to how much of each is visible (the
-            default if there are any; a mesh is sampled evenly instead); "depth" uses the depth that the model
+            default if there are any; a mesh is sampled evenly instead, and a run of img3d-mvs has points of its own,
+            of which all or a random choice is written); "depth" uses the depth that the model
             renders for its training cameras, which works for any method.
         original_frame: Use the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace an existing file.
@@ -46,7 +47,8 @@ def pointcloud(
     from img3d_assets.point_cloud_files import SINGLE_PRECISION, check_output, write_point_cloud
     from img3d_assets.precision import nearby_origin
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.points.point_cloud import points_of_depth, points_on_gaussians
+    from img3d_exporters.points.point_cloud import points_of_depth, points_on_gaussians, thinned
+    from img3d_methods.representation import HoldsPoints
 
     check_one_source(load_config, input)
     check_output(output, force)
@@ -64,7 +66,9 @@ def pointcloud(
     else:
         run = load_run(load_config)
         asset = run.representation.asset()
-        if isinstance(asset, Mesh) and source is None:
+        if isinstance(run.model, HoldsPoints) and source is None:
+            cloud = thinned(run.model.point_cloud(), num_points)
+        elif isinstance(asset, Mesh) and source is None:
             cloud = points_on_mesh(asset, num_points)
         elif source == "depth" or (source is None and not isinstance(asset, Gaussians)):
             cloud = points_of_depth(run.model, run.cameras, num_points)

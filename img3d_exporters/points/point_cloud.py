@@ -144,6 +144,12 @@ def points_of_depth(model: Model, cameras: Cameras, num_points: int, seed: int =
     )
     if len(cloud) == 0:
         raise InputError("The model renders no surface for the training cameras.")
+    return thinned(cloud, num_points, rng)
+
+
+def thinned(cloud: PointCloud, num_points: int, rng: np.random.Generator | None = None) -> PointCloud:
+    """A random choice of at most so many points, in their order."""
+    rng = rng or np.random.default_rng(0)
     return cloud[np.sort(rng.permutation(len(cloud))[:num_points])]
 
 

@@ -12,6 +12,10 @@ TEXTS = {
     "--max-num-iterations N": "length of the whole run",
     "--pipeline.model.max-gaussians N": "upper limit of their number",
     "--pipeline.model.camera-optimizer.mode SO3xR3": "improve inexact poses",
+    "--pipeline.preset fast|balanced|best": "trade time for quality",
+    "--pipeline.image-size N": "longest side in pixels for stereo",
+    "--pipeline.faces N": "maximum number of triangles",
+    "--pipeline.texture-size N": "width and height of the texture in pixels",
     "--pipeline.network NAME": "the network that makes the Gaussians",
     "--output-dir DIR": "where runs go",
     "--experiment-name NAME": "name of the run (default: that of the data)",
@@ -29,15 +33,22 @@ TEXTS = {
     "--pipeline.model.samples-per-side N": "antialiasing",
 }
 """What each option is for. An option that begins with the name of a data parser belongs to that parser."""
-ONLY_MESH = {"--data FILE", "img3d-mesh", "--pipeline.model.samples"}
+ONLY_MVS = {"--pipeline.preset", "--pipeline.image-size", "--pipeline.faces", "--pipeline.texture-size"}
+ONLY_MESH = {"--data FILE", "img3d-mesh", "--pipeline.model.samples", *ONLY_MVS}
 LEFT_OUT = {
     "img3d-splat": {
         *ONLY_MESH,
         *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
     },
     "img3d-mesh": {
+        *ONLY_MVS,
         *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
         *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
+    },
+    "img3d-mvs": {
+        *ONLY_MESH - ONLY_MVS,
+        *("--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max", "--pipeline.model.camera"),
+        *("--max-num", "--load-dir", "--steps", "img3d-single-image"),
     },
     "img3d-nerf": {
         *ONLY_MESH,

@@ -29,8 +29,6 @@ from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.viewing.mesh_view import MeshView
 from img3d_methods.viewing.ray_bundles import FAR
 
-BUFFERS = ("vertices", "faces", "colors", "uvs", "texture")
-"""The buffers in a checkpoint, as in `Mesh`; uvs and texture are empty if there is no texture."""
 RAYS_AT_A_TIME = 1 << 19
 """Number of rays per batch, which bounds the memory."""
 
@@ -55,6 +53,8 @@ class Img3dMeshModel(Model):
     config: Img3dMeshModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     depth_along: Literal["axis", "ray"] = "ray"
     is_rasterised = False
+    BUFFERS: tuple[str, ...] = ("vertices", "faces", "colors", "uvs", "texture")
+    """What a checkpoint holds, the first five as in `Mesh`; uvs and texture are empty if there is no texture."""
     vertices: Tensor
     faces: Tensor
     colors: Tensor
@@ -66,7 +66,7 @@ class Img3dMeshModel(Model):
         metadata = self.kwargs.get("metadata") or {}
         behind_objects = metadata.get("alpha_color")
         self._background = torch.ones(3) if behind_objects is None else behind_objects
-        for name in BUFFERS:
+        for name in self.BUFFERS:
             self.register_buffer(name, torch.empty(0))
         self._scene: MeshScene | None = None
         self.image_metrics = ImageMetrics()
@@ -102,7 +102,7 @@ class Img3dMeshModel(Model):
 
     def asset(self) -> Mesh:
         """The mesh, in world coordinates (z up)."""
-        arrays = [getattr(self, name).cpu().numpy() for name in BUFFERS]
+        arrays = [getattr(self, name).cpu().numpy() for name in Img3dMeshModel.BUFFERS]
         textured = self.texture.numel() > 0
         return Mesh(*arrays[:3], *(arrays[3:] if textured else (None, None)), up="z")
 
@@ -129,7 +129,7 @@ class Img3dMeshModel(Model):
 
     def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
         """Loads a checkpoint, whatever its number of vertices and texels."""
-        for name in BUFFERS:
+        for name in self.BUFFERS:
             if name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[name], device=self.vertices.device))
         self._scene = None

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From photos to a textured mesh: depth maps, a fused cloud, a surface, a texture. Each stage's result is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from jaxtyping import Float32
+
+from img3d_assets.mesh import Mesh
+from img3d_assets.meshing.cloud_surface import CloudSurfaceOptions, surface_of_cloud
+from img3d_assets.meshing.texture_baking import baked
+from img3d_assets.point_cloud import PointCloud
+from img3d_base.console import print_line
+from img3d_base.errors import counted
+from img3d_base.progress import ProgressOfStages
+from img3d_dataparsers.stereo.dense_workspace import MIN_PHOTOS, DensePhoto, fused_cloud, write_workspace
+from img3d_kernels.stereo.views import DepthMap
+from img3d_methods.mvs.depth_stage import depth_maps
+from img3d_methods.mvs.photos import MvsPhotos
+from img3d_methods.mvs.presets import MvsPreset
+from img3d_methods.mvs.stage_cache import Arrays, StageCache
+
+RECIPE = 1
+"""Part of the cache key. Increment it with every change that alters depth maps, cloud or surface."""
+CLOUD = {
+    "points": ("float64", (None, 3)),
+    "colors": ("float32", (None, 3)),
+    "normals": ("float32", (None, 3)),
+}
+SURFACE = {"vertices": ("float64", (None, 3)), "faces": ("int64", (None, 3)), "colors": ("float32", (None, 3))}
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What was made of the photos, in the training world."""
+
+    mesh: Mesh
+    cloud: PointCloud
+    covered: float
+    """Share of the photos' pixels, as far as masks use them, whose depth several photos agree on."""
+    background: Float32[np.ndarray, "3"]
+    """Mean colour of the other pixels, in [0, 1]."""
+
+
+def cache_of(photos: MvsPhotos, preset: MvsPreset, folder: Path) -> StageCache:
+    """The cache of the depth maps of these photos.
+
+    Args:
+        photos: The photos.
+        preset: What is made of them.
+        folder: The folder for caches.
+    """
+    recipe = f"{RECIPE} {preset.num_sources} {preset.geometric_passes}"
+    return StageCache(folder / f"mvs-{photos.fingerprint(recipe)}")
+
+
+def reconstructed(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> Reconstruction:
+    """Makes a textured mesh of photos, or of what earlier attempts kept.
+
+    Args:
+        photos: The photos.
+        preset: How fine.
+        cache: Where the results of stages are kept.
+
+    Raises:
+        InputError: The photos have too little in common.
+    """
+    maps = depth_maps(photos, preset, cache)
+    with ProgressOfStages() as progress:
+        progress("Fusing depth maps", 0, 1)
+        cloud = PointCloud(**cache.kept("cloud", CLOUD, lambda: _cloud(photos, preset, maps)))
+        progress("Fitting the surface", 0, 1)
+        name = f"surface-{preset.max_points}-{preset.faces}"
+        surface = cache.kept(name, SURFACE, lambda: _surface(cloud, preset))
+    mesh = baked(Mesh(**surface, up="z"), photos.paint(), preset.texture_size)
+    covered, background = _coverage(photos, maps)
+    print_line(
+        f"Reconstructed {covered:.0%} of the photos' area: {counted(len(cloud), 'point')}, "
+        f"{counted(len(mesh.faces), 'triangle')}"
+    )
+    return Reconstruction(mesh, cloud, covered, background)
+
+
+def _cloud(photos: MvsPhotos, preset: MvsPreset, maps: list[DepthMap]) -> Arrays:
+    each = zip(photos.colors, photos.views, maps, strict=True)
+    dense = [DensePhoto(f"{i:05d}.png", rgb, view, found) for i, (rgb, view, found) in enumerate(each)]
+    with TemporaryDirectory() as folder:
+        write_workspace(Path(folder), dense, photos.sources(preset.num_sources))
+        cloud = fused_cloud(Path(folder), min(MIN_PHOTOS, len(photos)))
+    return {"points": cloud.points, "colors": cloud.colors, "normals": cloud.normals}
+
+
+def _surface(cloud: PointCloud, preset: MvsPreset) -> Arrays:
+    mesh = surface_of_cloud(cloud, CloudSurfaceOptions(preset.max_points, preset.faces))
+    return {
+        "vertices": mesh.vertices.astype(np.float64),
+        "faces": mesh.faces.astype(np.int64),
+        "colors": mesh.colors,
+    }
+
+
+def _coverage(photos: MvsPhotos, maps: list[DepthMap]) -> tuple[float, Float32[np.ndarray, "3"]]:
+    """The share of pixels with depth, and the mean colour of the others."""
+    wanted = known = 0
+    total, count = np.zeros(3), 0
+    for rgb, view, found in zip(photos.colors, photos.views, maps, strict=True):
+        used = np.ones(view.size, bool) if view.mask is None else view.mask.numpy()
+        there = found.depth.numpy() > 0
+        wanted, known = wanted + int(used.sum()), known + int((used & there).sum())
+        others = rgb[used & ~there]
+        total, count = total + others.sum(axis=0), count + len(others)
+    background = total / count / 255 if count else np.ones(3)
+    return known / max(wanted, 1), background.astype(np.float32)
