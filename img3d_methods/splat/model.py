@@ -56,14 +56,14 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     _target: type = field(default_factory=lambda: Img3dSplatModel)
     preset: PresetName = "balanced"
     """How much time to spend: sets the run's length (--max-num-iterations) and the limit of Gaussians
-    (max_gaussians) where these are 0. benchmarks/RESULTS.md lists the quality of each preset."""
+    (max_gaussians) where these are 0; few photos get less of both. benchmarks/RESULTS.md lists the quality of each
+    preset."""
     strategy: Literal["mcmc", "default"] = "default"
     """Densification: "default" is 3DGS's splitting and pruning, within the limit; "mcmc" moves idle Gaussians to
     where they are needed (arXiv 2404.09591). In benchmarks/RESULTS.md "default" was better on fox and chair, in less
     time; "mcmc" was better on a tiny scene of a dozen small photos."""
     max_gaussians: int = 0
-    """Hard limit of the number of Gaussians; 0: the preset's, or fewer for few photos. Time and memory of a step grow
-    with it."""
+    """Hard limit of the number of Gaussians; 0: the preset's. Time and memory of a step grow with it."""
     num_random: int = field(default_factory=lambda: 100_000 if torch.cuda.is_available() else 20_000)
     """Number of initial Gaussians if the data has no seed points; they are spread over what the cameras see."""
     init_opacity: float = 0.5
@@ -292,10 +292,15 @@ class Img3dSplatModel(SplatfactoModel):
         """The background colour, in [0, 1]."""
         return self._get_background_color()
 
+    @property
+    def preset_steps(self) -> int:
+        """The length of a run for which the user gave none."""
+        return preset(self.config.preset).steps_for(self.num_train_data)
+
     def resolution_doublings(self, max_steps: int) -> list[int]:
         """Steps from which the training images have twice the size, in a run of `max_steps` steps (0: the preset's
         length)."""
-        max_steps = max_steps or preset(self.config.preset).max_num_iterations
+        max_steps = max_steps or self.preset_steps
         return TrainingSchedule.for_run(self.config, max_steps).doublings
 
     # ------------------------------------------------------------------------------------------------ rendering

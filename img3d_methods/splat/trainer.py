@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from nerfstudio.engine.optimizers import Optimizers
+
 from img3d_kernels.mcmc import GROWTH
 from img3d_methods.splat.optimizers import splat_optimizers
 from img3d_methods.splat.pipeline import Img3dSplatPipeline
@@ -32,6 +34,12 @@ class Img3dSplatTrainer(Img3dTrainer):
     def _preset_steps(self) -> int:
         model_config: Any = self.config.pipeline.model
         return preset(model_config.preset).max_num_iterations
+
+    def setup_optimizers(self) -> Optimizers:
+        """Creates the optimizers, once the number of photos has decided on the length of the run."""
+        if self._length_is_presets:
+            self.config.max_num_iterations = self.pipeline.model.preset_steps
+        return super().setup_optimizers()
 
     def _downscale_at(self, step: int) -> int:
         return self.pipeline.model.schedule.downscale_factor(step)

@@ -10,10 +10,14 @@ import torch
 
 PresetName = Literal["fast", "balanced", "best"]
 
+STEPS_PER_PHOTO = 200
+"""Steps for each photo beyond which photos are learnt by heart, and held-out photos get worse."""
+MIN_STEPS = 2_000
+"""Steps that few photos get nevertheless."""
 PIXELS_PER_GAUSSIAN = 50
-"""Pixels of the photos for each Gaussian below which photos are learnt by heart, and held-out photos get worse."""
+"""Pixels of the photos for each Gaussian below which held-out photos get worse, too."""
 MIN_GAUSSIANS = 50_000
-"""Limit of Gaussians that a run of few or small photos has nevertheless."""
+"""Gaussians that few or small photos may get nevertheless."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class Preset:
 
     max_num_iterations: int
     max_gaussians: int
+
+    def steps_for(self, num_photos: int) -> int:
+        """The number of steps for this many photos: lower for few."""
+        return min(self.max_num_iterations, max(MIN_STEPS, STEPS_PER_PHOTO * num_photos))
 
     def max_gaussians_for(self, num_pixels: int) -> int:
         """The limit of the number of Gaussians for photos of `num_pixels` together: lower for few or small ones."""

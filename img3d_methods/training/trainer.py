@@ -128,7 +128,8 @@ class Img3dTrainer(Trainer, ABC):
             # Nerfstudio's writer divides by the logarithm of the number of steps, so there is one, which `train` skips.
             self.config.max_num_iterations = 1
             self.config.logging.local_writer.enable = False  # its table fails without a step
-        elif self.config.max_num_iterations == 0:
+        self._length_is_presets = self._has_steps() and self.config.max_num_iterations == 0
+        if self._length_is_presets:
             self.config.max_num_iterations = self._preset_steps()
 
     @abstractmethod

@@ -8,7 +8,6 @@ import torch
 from gaussian_scenes import pinhole_camera, small_model
 
 from img3d_methods.splat.floaters import FloaterLimits, clearing_steps
-from img3d_methods.training.presets import preset
 
 ORIGINS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
 SURFACE = torch.tensor([[5.0, 4.0, 0.0], [5.0, 3.0, 0.0]])  # at 5.8 from both cameras
@@ -74,16 +73,3 @@ def test_a_training_step_fades_shrinks_and_clears() -> None:
     assert model.num_points == 49  # the first is gone, so the second is the first now
     assert float(model.scales[0].detach().max()) < 1.5
     torch.testing.assert_close(model.opacities.detach(), opacities[1:] - model.config.opacity_decay)
-
-
-def test_few_photos_get_fewer_gaussians() -> None:
-    budget = preset("best").max_gaussians
-    assert preset("best").max_gaussians_for(24 * 120_000) == min(budget, 57_600)
-    assert preset("best").max_gaussians_for(100) == 50_000
-    assert preset("best").max_gaussians_for(10**12) == budget
-    model = small_model(preset="best", max_gaussians=0, appearance="off")
-    model.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
-    assert model.max_gaussians == preset("best").max_gaussians_for(24 * 120_000)
-    told = small_model(preset="best", max_gaussians=77, appearance="off")
-    told.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
-    assert told.max_gaussians == 77

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from gaussian_scenes import small_model
+from gaussian_scenes import pinhole_camera, small_model
 
 from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
@@ -45,3 +45,24 @@ def test_the_device_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_cuda, presets in ((False, ON_CPU), (True, ON_CUDA)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda has_cuda=has_cuda: has_cuda)
         assert preset("balanced") is presets["balanced"]
+
+
+def test_few_photos_get_shorter_runs() -> None:
+    steps = preset("best").max_num_iterations
+    assert preset("best").steps_for(24) == min(steps, 4_800)
+    assert preset("best").steps_for(3) == 2_000
+    assert preset("best").steps_for(10_000) == steps
+    assert small_model(preset="best", num_photos=24).preset_steps == preset("best").steps_for(24)
+
+
+def test_few_photos_get_fewer_gaussians() -> None:
+    budget = preset("best").max_gaussians
+    assert preset("best").max_gaussians_for(24 * 120_000) == min(budget, 57_600)
+    assert preset("best").max_gaussians_for(100) == 50_000
+    assert preset("best").max_gaussians_for(10**12) == budget
+    model = small_model(preset="best", max_gaussians=0, appearance="off")
+    model.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
+    assert model.max_gaussians == preset("best").max_gaussians_for(24 * 120_000)
+    told = small_model(preset="best", max_gaussians=77, appearance="off")
+    told.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
+    assert told.max_gaussians == 77
