@@ -2,8 +2,8 @@
 """Chooses a generator and its stages: the named one, or the best one whose weights are installed. Checks that stages
 fit together.
 
-A network takes views with the cameras and framing that it was trained on. A generator that makes Gaussians from an
-image in one step serves as both stages: its views are renders, which no other network takes.
+A network takes views with the cameras and framing that it was trained on. A generator that makes Gaussians in one
+step serves as both stages: its views are renders, which no other network takes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from img3d_base.errors import InputError
 from img3d_generators.checkpoints import checkpoint, checkpoints
 from img3d_generators.registry import AUTO, Generator, Gives, InputView, generators, row, rows
 from img3d_generators.weights import available
+
+VIEW_OF_TEXT = InputView(border_ratio=0.2, fov=49.1, radius=1.5)
+"""The camera for assets made from a text, whose row names none: LGM's, which sees the box from -0.5 to 0.5."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def choose(name: str, view_generator: str = "auto", network: str = "auto", gives
     """The named generator with the best stages whose weights are installed.
 
     Args:
-        name: The name of a row, or "auto" or "object" for the best one whose weights are installed.
+        name: The name of a row, or "auto" or "object" for the best one whose weights are installed and that takes an
+            image.
         view_generator: The stage that makes views, or "auto".
         network: The stage that makes the asset, or "auto".
         gives: Consider only generators of this kind of asset.
@@ -63,7 +67,8 @@ def choose(name: str, view_generator: str = "auto", network: str = "auto", gives
 
 def better_than(choice: Choice) -> Choice | None:
     """The best generator of the same kind of asset, if it is better than the chosen one; None otherwise."""
-    better = [row for row in generators(choice.generator.gives) if row.rank > choice.generator.rank]
+    chosen = choice.generator
+    better = [row for row in generators(chosen.gives, chosen.takes) if row.rank > chosen.rank]
     return _choices(better[0].name, "auto", "auto", None)[0] if better else None
 
 
@@ -88,8 +93,9 @@ def best_view_generator() -> str:
 
 
 def view_generators() -> list[str]:
-    """All view generators, best ones first."""
-    return [row.name for row in _by_rank() if row.gives == "views" or _renders_views(row)]
+    """All generators of views of an image's object, best ones first."""
+    makers = (row for row in _by_rank() if row.takes == "image")
+    return [row.name for row in makers if row.gives == "views" or _renders_views(row)]
 
 
 def network_for(view_generator: str) -> str:
@@ -135,13 +141,15 @@ def missing_checkpoints(names: Sequence[str] | dict[str, None]) -> list[str]:
 
 
 def input_of(generator: Generator) -> InputView:
-    """Framing and camera of a generator's input image.
+    """Framing and camera of a generator's input image, or of the first view of what it makes from a text.
 
     Raises:
         InputError: Neither the row nor the checkpoint specifies them.
     """
     if generator.input is not None:
         return generator.input
+    if generator.takes == "text":
+        return VIEW_OF_TEXT
     described = checkpoint(generator.checkpoints[0]).input if generator.checkpoints else {}
     try:
         return InputView(*(float(described[name]) for name in ("border_ratio", "fov", "radius")))
@@ -156,9 +164,9 @@ def title_of(generator: Generator) -> str:
 
 def _choices(name: str, view_generator: str, network: str, gives: Gives | None) -> list[Choice]:
     """All choices that match the request, best ones first; at least one."""
-    if view_generator != "auto" and network != "auto":
+    if "auto" not in (view_generator, network) and view_generator != network:
         check_pair(view_generator, network)
-    of_name = generators(gives) if name in AUTO else [row(name)]
+    of_name = generators(gives, "image") if name in AUTO else [row(name)]
     choices = [
         Choice(generator, *pair)
         for generator in of_name
@@ -188,7 +196,7 @@ def _pairs(generator: Generator) -> list[tuple[str, str]]:
 
 
 def _renders_views(generator: Generator) -> bool:
-    return generator.is_whole and bool(generator.load) and (generator.takes, generator.gives) == ("image", "Gaussians")
+    return generator.is_whole and bool(generator.load) and generator.gives == "Gaussians"
 
 
 def _by_rank() -> list[Generator]:

@@ -142,13 +142,16 @@ def row(name: str) -> Generator:
     return rows()[name]
 
 
-def generators(gives: Gives | None = None) -> list[Generator]:
+def generators(gives: Gives | None = None, takes: Takes | None = None) -> list[Generator]:
     """All generators that make an asset from an image or a text, best ones first.
 
     Args:
         gives: Only generators of this kind of asset.
+        takes: Only generators that take this kind of input.
     """
-    whole = [row for row in rows().values() if row.is_whole and gives in (None, row.gives)]
+    whole = [
+        row for row in rows().values() if row.is_whole and gives in (None, row.gives) and takes in (None, row.takes)
+    ]
     return sorted(whole, key=lambda row: -row.rank)
 
 

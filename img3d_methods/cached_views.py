@@ -1,13 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of writing views of an object to the cache."""
+"""Views of an object as a data set: cameras, what a data parser returns, and errors of writing to the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+from torch import Tensor
 
 from img3d_base.errors import InputError
+
+
+def square_cameras(camera_to_worlds: Float[Tensor, "C 3 4"], focal: float, size: int) -> Cameras:
+    """Pinhole cameras, shape [C], of square pictures, with the principal point in the middle.
+
+    Args:
+        camera_to_worlds: Poses with OpenGL axes.
+        focal: Focal length in pixels.
+        size: Width and height in pixels.
+    """
+    return Cameras(
+        camera_to_worlds=camera_to_worlds,
+        fx=focal,
+        fy=focal,
+        cx=size / 2,
+        cy=size / 2,
+        width=size,
+        height=size,
+        camera_type=CameraType.PERSPECTIVE,
+        metadata={},  # not None: `ns-export cameras` writes into it
+    )
+
+
+def object_outputs(
+    files: list[Path], cameras: Cameras, metadata: dict[str, Any], transform: Float[Tensor, "3 4"], scale: float
+) -> DataparserOutputs:
+    """What a data parser returns for an object at the origin on white, in the box from -1 to 1.
+
+    Args:
+        files: The pictures; transparent pixels show the white background.
+        cameras: Their cameras.
+        metadata: Of the data set.
+        transform: From the world of the input to that of the cameras, without the scale.
+        scale: Applied after the transform.
+    """
+    return DataparserOutputs(
+        image_filenames=files,
+        cameras=cameras,
+        alpha_color=torch.ones(3),
+        scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
+        metadata={"alpha_color": torch.ones(3), **metadata},
+        dataparser_transform=transform,
+        dataparser_scale=scale,
+    )
 
 
 @contextmanager

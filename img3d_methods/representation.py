@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The protocol through which exporters, the report and the viewer query any model; adapters cover Nerfstudio's own
+"""The protocols through which exporters, the report and the viewer query any run; adapters cover Nerfstudio's own
 models.
 
 Our models implement it themselves, besides Nerfstudio's interface (`get_outputs_for_camera`,
@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.base_model import Model
 from nerfstudio.models.splatfacto import SplatfactoModel
 from torch import Tensor
@@ -55,6 +56,20 @@ class HoldsPoints(Protocol):
     def point_cloud(self) -> PointCloud:
         """The points, in the training world (z up)."""
         ...
+
+
+class CountsSteps(Protocol):
+    """A run's configuration that knows how many of its steps trained something."""
+
+    def trained_steps(self, step: int) -> int:
+        """The number of steps in which something was trained, up to the checkpoint of `step`."""
+        ...
+
+
+def trained_steps(config: TrainerConfig, step: int) -> int:
+    """The number of steps in which something was trained, up to the checkpoint of `step`; for runs of Nerfstudio's own
+    methods, all of them."""
+    return config.trained_steps(step) if isinstance(config, CountsSteps) else step + 1
 
 
 def representation_of(model: Model) -> Representation:

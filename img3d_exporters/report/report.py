@@ -24,8 +24,7 @@ from img3d_exporters.report.figures import histogram, scene_view
 from img3d_exporters.report.page import Figure, Report, SizeTable, page
 from img3d_exporters.report.pictures import Comparisons, compare, thumbnails
 from img3d_exporters.report.scene import Side, plan, splats_of_points
-from img3d_methods.generated.trainer import Img3dGeneratedTrainerConfig
-from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
+from img3d_methods.representation import trained_steps
 from img3d_methods.training.checkpoint_files import checkpoint_path
 from img3d_methods.training.curve import CurvePoint
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
@@ -119,11 +118,7 @@ def _facts(run: Run, splats: Gaussians | None, curve: Sequence[CurvePoint]) -> d
 
 
 def _num_steps(run: Run) -> int:
-    if isinstance(run.config, Img3dMeshTrainerConfig):
-        return 0
-    if isinstance(run.config, Img3dGeneratedTrainerConfig):  # an unrefined object has one step, which did nothing
-        return min(run.step + 1, run.config.max_num_iterations)
-    return run.step + 1
+    return trained_steps(run.config, run.step)
 
 
 # --------------------------------------------------------------------------------------------------------- diagrams

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import sys
 
+from img3d_generators.registry import Takes
+
 TEXTS = {
     "--data PATH": "photos, video, transforms.json",
     "--data FILE": ".obj, .glb, .gltf, .ply, .stl, .usdz, .fbx",
+    "--pipeline.prompt TEXT": "what to make",
     "--pipeline.model.preset fast|balanced|best": "trade time for quality",
     "--max-num-iterations N": "length of the whole run",
     "--pipeline.model.max-gaussians N": "upper limit of their number",
@@ -62,15 +65,25 @@ LEFT_OUT = {
 """For each method, prefixes of the options that it lacks or that are needed less."""
 LEFT_OUT_OF_GENERATORS = {*ONLY_MESH, "--steps-per-save", "img3d-photos", "--pipeline.model"}
 """The same for the methods that are made from generators."""
+LEFT_OUT_OF_INPUTS: dict[Takes, tuple[str, ...]] = {
+    "image": ("--pipeline.prompt",),
+    "views": ("--pipeline.prompt", "--pipeline.network"),
+    "text": ("--data", "--pipeline.network", "img3d-single-image"),
+}
 
 
-def most_used(method: str) -> dict[str, str]:
-    """The options of one of our methods that people need, and what they are for."""
-    left_out = tuple(LEFT_OUT.get(method, LEFT_OUT_OF_GENERATORS))
+def most_used(method: str, takes: Takes = "image") -> dict[str, str]:
+    """The options of one of our methods that people need, and what they are for.
+
+    Args:
+        method: Its name.
+        takes: What it takes, if it is a generator's.
+    """
+    left_out = (*LEFT_OUT.get(method, LEFT_OUT_OF_GENERATORS), *LEFT_OUT_OF_INPUTS[takes])
     return {option: text for option, text in TEXTS.items() if not option.startswith(left_out)}
 
 
-def description(method: str, summary: str) -> str:
+def description(method: str, summary: str, takes: Takes = "image") -> str:
     """The summary, followed by the most used options if the command line asks for this method.
 
     tyro prints the description in `ns-train --help`, where it has to be short, and again above the options of the
@@ -78,7 +91,7 @@ def description(method: str, summary: str) -> str:
     """
     if method not in sys.argv[1:]:
         return summary
-    options = most_used(method)
+    options = most_used(method, takes)
     width = max(map(len, options))
     lines = "\n".join(f"  {option:{width}}  {text}" for option, text in options.items())
     return (

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,17 @@ from torch import Tensor
 
 from img3d_assets.color_values import without_white
 from img3d_base.atomic_files import write_atomically
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import inside, read_json
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_generators.posed_views import PosedViews
+from img3d_pictures.opening import open_picture
 
+TRANSFORMS = "transforms.json"
 INPUT = "input.png"
 """The image from which the views were made: square, RGBA, with the object centred."""
+READ_ERRORS = (InputError, OSError, ValueError, KeyError, TypeError)
+"""What reading a damaged folder of views raises."""
 
 
 def write_views(views: PosedViews, image: Tensor, generator: str, folder: Path) -> None:
@@ -53,18 +60,46 @@ def write_views(views: PosedViews, image: Tensor, generator: str, folder: Path) 
         for name, picture in zip(names, _pictures(views), strict=True):
             _save(picture, temporary / name)
         _save(image, temporary / INPUT)
-        (temporary / "transforms.json").write_text(json.dumps(meta, indent=2))
+        (temporary / TRANSFORMS).write_text(json.dumps(meta, indent=2))
 
 
-def read_views(folder: Path) -> tuple[PosedViews, Tensor, str]:
-    """Reads what `write_views` wrote: the views, with 8 bits per channel, the input image, and the name of the
-    generator.
+def is_views_folder(data: Path) -> bool:
+    """Whether a path given as data is a folder of posed views rather than an image or a folder of images."""
+    return (data / TRANSFORMS).is_file()
+
+
+def read_given_views(folder: Path) -> tuple[PosedViews, Tensor | None, str]:
+    """`read_views` of a folder that the user names.
 
     Raises:
-        OSError, ValueError, KeyError: The data set is damaged.
+        InputError: It is not such a folder.
     """
-    meta = json.loads((folder / "transforms.json").read_text())
-    pictures = torch.stack([_load(folder / frame["file_path"]) for frame in meta["frames"]])
+    try:
+        return read_views(folder)
+    except READ_ERRORS as error:
+        reason = f"has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise InputError(
+            f"{folder} is not a folder of square views with one camera, as img3d keeps them in .img3d/views-…: {reason}"
+        ) from error
+
+
+def read_views(folder: Path) -> tuple[PosedViews, Tensor | None, str]:
+    """Reads a data set as `write_views` writes it.
+
+    Returns:
+        The views, with 8 bits per channel; the input image `[4, S, S]`, None if there is none; and the name of their
+        generator, "" if it is not known.
+
+    Raises:
+        InputError, OSError, ValueError, KeyError, TypeError: The data set is damaged.
+    """
+    meta = read_json(folder / TRANSFORMS)
+    files = _files(folder, meta)
+    if not files:
+        raise ValueError("it has no views")
+    pictures = torch.stack([_load(file) for file in files])
+    if pictures.shape[-1] != pictures.shape[-2]:
+        raise ValueError(f"its pictures are not square, but {pictures.shape[-1]} x {pictures.shape[-2]}")
     poses = torch.tensor([frame["transform_matrix"] for frame in meta["frames"]], dtype=torch.float64)[:, :3]
     alphas = pictures[:, 3:] if pictures.shape[1] == 4 else None
     views = PosedViews(
@@ -73,7 +108,8 @@ def read_views(folder: Path) -> tuple[PosedViews, Tensor, str]:
         fov=float(np.degrees(2 * np.arctan(meta["w"] / 2 / meta["fl_x"]))),
         alphas=alphas,
     )
-    return views, _load(folder / INPUT), meta["generator"]
+    image = _load(folder / INPUT) if (folder / INPUT).exists() else None
+    return views, image, meta.get("generator", "")
 
 
 def _pictures(views: PosedViews) -> Tensor:
@@ -88,6 +124,15 @@ def _save(picture: Tensor, path: Path) -> None:
     Image.fromarray(pixels).save(path)
 
 
+def view_files(folder: Path) -> list[Path]:
+    """The pictures of a data set that `read_views` can read."""
+    return _files(folder, read_json(folder / TRANSFORMS))
+
+
+def _files(folder: Path, meta: dict[str, Any]) -> list[Path]:
+    return [inside(folder / TRANSFORMS, frame["file_path"]) for frame in meta["frames"]]
+
+
 def _load(path: Path) -> Tensor:
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

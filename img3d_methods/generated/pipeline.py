@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's pipeline for an object whose initial Gaussians come from a network instead of seed points."""
+"""Nerfstudio's pipelines for generated objects: Gaussians from a network instead of seed points, and meshes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -15,27 +15,31 @@ from img3d_assets.gaussians import Gaussians, parameters_of_gaussians
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
-from img3d_generators.pairing import Choice, check_pair, choose, network_for
-from img3d_generators.registry import row
+from img3d_generators.pairing import Choice, check_pair
 from img3d_methods.compat import fail
-from img3d_methods.generated.generated_views import read_views
-from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
+from img3d_methods.generated.generated_views import is_views_folder, read_given_views
+from img3d_methods.generated.options import GeneratorOptions, choice_for, network_of_views
 from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
+from img3d_methods.training.pipeline import Img3dPipelineConfig
 
+ONE_MESH = "this method generates a mesh: do not choose another data parser than img3d-generated-mesh"
 ONE_IMAGE = "this method takes one image: do not choose another data parser than img3d-single-image"
 
 
+@runtime_checkable
+class MakesViews(Protocol):
+    """A data parser that makes the views of an object, `Img3dSingleImageDataParserConfig`."""
+
+    generator: str
+    prompt: str
+    seed: int
+
+
 @dataclass
-class Img3dGeneratedPipelineConfig(Img3dSplatPipelineConfig):
-    """The views of one image, the generator that makes Gaussians, and the model that holds them."""
+class Img3dGeneratedPipelineConfig(GeneratorOptions, Img3dSplatPipelineConfig):
+    """The views of an object, the generator that makes Gaussians, and the model that holds them."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedPipeline)
-    generator: str = "object"
-    """The generator, or "object" for the best one whose weights are installed. docs/one-image.md lists all."""
-    network: str = "auto"
-    """The network that makes the Gaussians: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views (published
-    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-tiny". "auto": the best one
-    installed that takes the views."""
     bridge: Literal["pad", "rescale", "rays"] = "rescale"
     """How views with another field of view than LGM's are adapted to it; see img3d_generators/bridge.py."""
 
@@ -43,14 +47,48 @@ class Img3dGeneratedPipelineConfig(Img3dSplatPipelineConfig):
         """Chooses the generator and its stages, so that config.yml names those that made the run.
 
         Raises:
-            InputError: Weights are missing, stages do not fit together, or the data are not a single image.
+            InputError: Weights are missing, stages do not fit together, or the data are not what the generator takes.
         """
-        parser = getattr(self.datamanager, "dataparser", None)
-        if not isinstance(parser, Img3dSingleImageDataParserConfig):
+        datamanager: Any = self.datamanager
+        parser = datamanager.dataparser
+        if not isinstance(parser, MakesViews):
             raise InputError(ONE_IMAGE)
-        choice = choose(self.generator, parser.generator, self.network, gives="Gaussians")
+        choice = choice_for(self, datamanager.data, parser.generator, "Gaussians")
         self.generator, parser.generator, self.network = choice.generator.name, choice.view_generator, choice.network
+        parser.prompt = self.prompt
         return choice
+
+
+@dataclass
+class Img3dGeneratedMeshPipelineConfig(GeneratorOptions, Img3dPipelineConfig):
+    """The generator that makes a mesh, and the model that holds it."""
+
+    def choose(self) -> Choice:
+        """Chooses the generator and its stages, so that config.yml names those that made the run.
+
+        Raises:
+            InputError: Weights are missing, stages do not fit together, or the data are not what the generator takes.
+        """
+        datamanager: Any = self.datamanager
+        parser = datamanager.dataparser
+        if not isinstance(parser, MakesMesh):
+            raise InputError(ONE_MESH)
+        choice = choice_for(self, datamanager.data, parser.view_generator, "Mesh")
+        self.generator, parser.view_generator, self.network = (
+            choice.generator.name,
+            choice.view_generator,
+            choice.network,
+        )
+        parser.generator, parser.network, parser.prompt = self.generator, self.network, self.prompt
+        return choice
+
+
+@runtime_checkable
+class MakesMesh(MakesViews, Protocol):
+    """A data parser that generates a mesh, `Img3dGeneratedMeshDataParserConfig`."""
+
+    view_generator: str
+    network: str
 
 
 class Img3dGeneratedPipeline(Img3dSplatPipeline):
@@ -59,8 +97,10 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
     config: Img3dGeneratedPipelineConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, config: Img3dGeneratedPipelineConfig, *args: Any, **kwargs: Any) -> None:
-        parser = getattr(config.datamanager, "dataparser", None)
-        if isinstance(parser, Img3dSingleImageDataParserConfig) and "auto" not in (parser.generator, config.network):
+        datamanager: Any = config.datamanager
+        parser = datamanager.dataparser
+        given = is_views_folder(datamanager.data or parser.data)
+        if isinstance(parser, MakesViews) and not given and "auto" not in (parser.generator, config.network):
             try:
                 check_pair(parser.generator, config.network)  # before the views are made, which can take an hour
             except InputError as error:
@@ -86,14 +126,12 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
         CONSOLE.print(f"{len(gaussians):,} Gaussians generated", highlight=False)
 
     def _generated(self, folder: Path) -> Gaussians:
-        views, image, view_generator = read_views(folder)
-        network = network_for(view_generator) if self.config.network == "auto" else self.config.network
-        check_pair(view_generator, network)  # again: the views may come from a run on another machine
-        taker = row(network)
+        views, image, view_generator = read_given_views(folder)
+        taker = network_of_views(self.config, view_generator)  # again: the views may be from a run on another machine
         if taker.takes == "views":
             return taker.loaded()(views, bridge=self.config.bridge)
-        parser: Any = self.config.datamanager
-        return taker.loaded()(image, parser.dataparser.seed)
+        datamanager: Any = self.config.datamanager
+        return taker.loaded()(self.config.prompt if taker.takes == "text" else image, datamanager.dataparser.seed)
 
 
 def splat_parameters(gaussians: Gaussians, sh_degree: int, scale: float) -> dict[str, Tensor]:

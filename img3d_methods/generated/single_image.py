@@ -1,38 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-single-image`: turns one image of an object into posed views from all sides, on which any method can train."""
+"""`img3d-single-image`: turns one image of an object, or a text, into posed views from all sides, on which any method
+can train."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
-from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from img3d_base.atomic_files import writable_cache
 from img3d_base.console import CONSOLE, print_line
-from img3d_base.errors import InputError, warn
+from img3d_base.errors import warn
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
-from img3d_generators.checkpoints import checkpoint
 from img3d_generators.pairing import best_view_generator, networks_for
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
 from img3d_generators.rows import OWN_GENERATOR
-from img3d_methods.cached_views import writing_views
-from img3d_methods.generated.generated_views import read_views, write_views
+from img3d_methods.cached_views import object_outputs, square_cameras, writing_views
+from img3d_methods.generated.generated_views import (
+    READ_ERRORS,
+    is_views_folder,
+    read_given_views,
+    read_views,
+    view_files,
+    write_views,
+)
+from img3d_methods.generated.sources import image_of, key_of, needed_prompt
 from img3d_methods.generated.visual_hull import points_in_hull
 
 NUM_SEED_POINTS = 10_000
 RECIPE = 3
 """Part of the cache key. Increment it with every change that alters the views, so that cached views are made again."""
 GREY = 128
-READ_ERRORS = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
@@ -41,8 +45,9 @@ class Img3dSingleImageDataParserConfig(DataParserConfig):
 
     _target: type = field(default_factory=lambda: Img3dSingleImage)
     data: Path = Path()
-    """An image of one object, or a folder of images. If the background is neither transparent nor plain, the object
-    is segmented (by rembg if installed, else roughly by colour)."""
+    """An image of one object, or a folder of images; or a folder of posed views, which are used as they are. If an
+    image's background is neither transparent nor plain, the object is segmented (by rembg if installed, else roughly
+    by colour)."""
     index: int = 0
     """Which image of a folder, in the order of their names."""
     generator: str = "auto"
@@ -51,6 +56,8 @@ class Img3dSingleImageDataParserConfig(DataParserConfig):
     img3d and takes a second, but handles simple objects only. "auto": the best one whose weights are installed."""
     num_steps: int = 28
     """Denoising steps of Zero123++; 75 for fine detail."""
+    prompt: str = ""
+    """The text, for a generator that takes a text instead of an image."""
     guidance: float = 4.0
     """Guidance scale: how closely Zero123++ follows the image."""
     seed: int = 0
@@ -75,49 +82,32 @@ class Img3dSingleImage(DataParser):
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
         self._folder = folder = self._folder or self._views_folder()
-        views, _, _ = read_views(folder)
-        size, count = views.images.shape[-1], len(views)
+        views, _, _ = read_given_views(folder)
+        size = views.images.shape[-1]
         to_z_up = torch.from_numpy(Y_UP_TO_Z_UP).float()
         scale = 1 / float(views.camera_to_worlds[0, :, 3].norm())  # cameras at distance 1, as Nerfstudio scales poses
         poses = to_z_up[:, :3] @ views.camera_to_worlds
         poses[:, :, 3] *= scale
-        metadata: dict[str, Any] = {"alpha_color": torch.ones(3), "views_folder": str(folder)}
+        metadata: dict[str, Any] = {"views_folder": str(folder)}
         if split == "train":
             points = points_in_hull(views, NUM_SEED_POINTS)
             if len(points) > 0:
                 metadata["points3D_xyz"] = scale * points @ to_z_up[:, :3].T
                 metadata["points3D_rgb"] = torch.full((len(points), 3), GREY, dtype=torch.uint8)
-        return DataparserOutputs(
-            image_filenames=[folder / "images" / f"view_{i}.png" for i in range(count)],
-            cameras=Cameras(
-                camera_to_worlds=poses,
-                fx=views.focal,
-                fy=views.focal,
-                cx=size / 2,
-                cy=size / 2,
-                width=size,
-                height=size,
-                camera_type=CameraType.PERSPECTIVE,
-                metadata={},  # not None: `ns-export cameras` writes into it
-            ),
-            alpha_color=torch.ones(3),
-            scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
-            metadata=metadata,
-            dataparser_transform=to_z_up,
-            dataparser_scale=scale,
-        )
+        return object_outputs(view_files(folder), square_cameras(poses, views.focal, size), metadata, to_z_up, scale)
 
     def _views_folder(self) -> Path:
-        """The folder of the image's views, which are made unless they are cached."""
-        from img3d_generators.image_preparation import single_images
-
+        """The folder of the views, which are made unless they are given or cached."""
         config = self.config
-        images = single_images(config.data)
-        if not 0 <= config.index < len(images):
-            raise InputError(f"--index is {config.index}, but {config.data} has images 0 to {len(images) - 1}")
-        path = images[config.index]
+        if is_views_folder(config.data):
+            return config.data
         generator = self._generator()
-        folder = writable_cache(path.parent, config.cache_dir) / f"views-{self._key(path, generator)}"
+        if row(generator).takes == "text":
+            source, name, beside = needed_prompt(config.prompt), f'"{config.prompt}"', config.data
+        else:
+            source = image_of(config.data, config.index)
+            name, beside = source.name, source.parent
+        folder = writable_cache(beside, config.cache_dir) / f"views-{self._key(source, generator)}"
         if folder.is_dir():
             try:
                 read_views(folder)
@@ -125,12 +115,12 @@ class Img3dSingleImage(DataParser):
                 warn(f"{folder} is damaged ({error or type(error).__name__}); its views are made anew")
                 shutil.rmtree(folder)
             else:
-                print_line(f"Views of {path.name} from the cache {folder}")
+                print_line(f"Views of {name} from the cache {folder}")
                 return folder
-        views, image = self._generated(path, generator)
+        views, image = self._generated(source, generator)
         with writing_views(folder):
             write_views(views, image, generator, folder)
-        print_line(f"Views of {path.name}: {len(views)}, kept in {folder}")
+        print_line(f"Views of {name}: {len(views)}, kept in {folder}")
         return folder
 
     def _generator(self) -> str:
@@ -149,25 +139,17 @@ class Img3dSingleImage(DataParser):
         )
         return best
 
-    def _key(self, path: Path, generator: str) -> str:
-        """Cache key of the image and everything that its views depend on."""
-        from img3d_pictures.background import rembg_is_installed
-
+    def _key(self, source: Path | str, generator: str) -> str:
+        """Cache key of the image or text and everything that its views depend on."""
         config = self.config
-        try:
-            digest = hashlib.sha256(path.read_bytes())
-            digest.update(repr((RECIPE, rembg_is_installed())).encode())
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-        files = [checkpoint(name).files for name in row(generator).checkpoints]
-        digest.update(repr((files, config.num_steps, config.guidance, config.seed)).encode())
-        return f"{generator}-{digest.hexdigest()[:16]}"
+        settings = (RECIPE, config.num_steps, config.guidance, config.seed)
+        return f"{generator}-{key_of(source, [generator], settings)}"
 
-    def _generated(self, path: Path, generator: str) -> tuple[PosedViews, Tensor]:
+    def _generated(self, source: Path | str, generator: str) -> tuple[PosedViews, Tensor]:
         # Imported late: diffusers and transformers take seconds to import, and cached views need neither.
         config, maker = self.config, row(generator)
         if maker.gives == "views":
-            return maker.loaded()(path, config.seed, num_steps=config.num_steps, guidance=config.guidance)
+            return maker.loaded()(source, config.seed, num_steps=config.num_steps, guidance=config.guidance)
         from img3d_generators.rendered_views import rendered_views
 
-        return rendered_views(generator, path, config.seed)
+        return rendered_views(generator, source, config.seed)

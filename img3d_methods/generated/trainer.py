@@ -1,37 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer of generated objects: the Gaussians exist before the first step, and refinement is optional."""
+"""The trainers of generated objects: Gaussians exist before the first step, and refining them is optional; meshes are
+not trained."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from img3d_base.console import print_line
 from img3d_base.errors import InputError
 from img3d_generators.pairing import about
 from img3d_methods.compat import fail
-from img3d_methods.generated.pipeline import Img3dGeneratedPipeline, Img3dGeneratedPipelineConfig
+from img3d_methods.generated.pipeline import Img3dGeneratedPipeline
+from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
+from img3d_methods.training.run_config import RunConfig
+
+MAX_WORDS = 6
+"""Number of a text's words in the name of its experiment."""
 
 
 @dataclass
-class Img3dGeneratedTrainerConfig(Img3dSplatTrainerConfig):
+class GeneratedRunConfig(RunConfig):
+    """The configuration of a run whose asset a generator makes; its pipeline is a `GeneratorOptions`."""
+
+    def print_to_terminal(self) -> None:
+        """Checks the options and chooses a generator, before config.yml is written and anything slow begins."""
+        super().print_to_terminal()
+        if self.load_dir is not None or self.load_checkpoint is not None:
+            return  # the checkpoint has the asset
+        pipeline: Any = self.pipeline
+        try:
+            choice = pipeline.choose()
+        except InputError as error:
+            fail(f"{self.method_name}: {error}")
+        print_line(about(choice), "yellow")
+
+    def set_experiment_name(self) -> None:
+        """Names the experiment of a text after its first words."""
+        pipeline: Any = self.pipeline
+        if self.experiment_name is None and (words := re.findall(r"\w+", pipeline.prompt)):
+            self.experiment_name = "-".join(words[:MAX_WORDS])
+        super().set_experiment_name()
+
+
+@dataclass
+class Img3dGeneratedTrainerConfig(GeneratedRunConfig, Img3dSplatTrainerConfig):
     """Training options of a generated object."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
     max_num_iterations: int = 300
     """Steps of refinement against the generated views; 0 keeps the object as the network generated it."""
 
-    def print_to_terminal(self) -> None:
-        """Checks the options and chooses a generator, before config.yml is written and anything slow begins."""
-        super().print_to_terminal()
-        if self.load_dir is not None or self.load_checkpoint is not None:
-            return  # the checkpoint has the Gaussians
-        assert isinstance(self.pipeline, Img3dGeneratedPipelineConfig)
-        try:
-            choice = self.pipeline.choose()
-        except InputError as error:
-            fail(f"{self.method_name}: {error}")
-        print_line(about(choice), "yellow")
+    def trained_steps(self, step: int) -> int:
+        """Without refinement the checkpoint has a step that did nothing."""
+        return min(step + 1, self.max_num_iterations)
 
 
 class Img3dGeneratedTrainer(Img3dSplatTrainer):
@@ -51,3 +75,8 @@ class Img3dGeneratedTrainer(Img3dSplatTrainer):
         super()._load_checkpoint()
         if self._start_step == 0:
             self.pipeline.generate()
+
+
+@dataclass
+class Img3dGeneratedMeshTrainerConfig(GeneratedRunConfig, Img3dMeshTrainerConfig):
+    """Options of a run that holds a generated mesh."""

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
-from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
@@ -25,7 +24,7 @@ from img3d_base.progress import with_progress
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import focal_length
-from img3d_methods.cached_views import writing_views
+from img3d_methods.cached_views import object_outputs, square_cameras, writing_views
 
 FOV = 40.0
 """Field of view of the rendered views, in degrees."""
@@ -81,26 +80,23 @@ class Img3dMeshDataParser(DataParser):
         if not 16 <= config.view_size <= MAX_SIZE:
             raise InputError(f"--view-size is {config.view_size}: it has to be 16 to {MAX_SIZE}")
         if self._read is None:
-            from img3d_assets.mesh_files import read_mesh  # late: entry points import this module
-
-            self._read = in_world(*read_mesh(config.data), config.up_axis)
+            self._read = in_world(*self._source_mesh(), config.up_axis)
         mesh, transform, scale = self._read
         cameras = cameras_around_origin(config.num_views, config.view_size)
         folder = self._views_folder(mesh, cameras)
-        metadata: dict[str, Any] = {"alpha_color": torch.ones(3), "mesh": mesh}
+        metadata: dict[str, Any] = {"mesh": mesh}
         if split == "train":
             cloud = points_on_mesh(mesh, NUM_SEED_POINTS)
             metadata["points3D_xyz"] = torch.from_numpy(cloud.points).float()
             metadata["points3D_rgb"] = torch.from_numpy(np.round(cloud.colors * 255)).byte()
-        return DataparserOutputs(
-            image_filenames=[folder / _name(i) for i in range(config.num_views)],
-            cameras=cameras,
-            alpha_color=torch.ones(3),
-            scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
-            metadata=metadata,
-            dataparser_transform=torch.from_numpy(transform).float(),
-            dataparser_scale=scale,
-        )
+        files = [folder / _name(i) for i in range(config.num_views)]
+        return object_outputs(files, cameras, metadata, torch.from_numpy(transform).float(), scale)
+
+    def _source_mesh(self) -> tuple[Mesh, UpAxis | None]:
+        """The mesh in its own world, and the axis that points up there, if it is known."""
+        from img3d_assets.mesh_files import read_mesh  # late: entry points import this module
+
+        return read_mesh(self.config.data)
 
     def _views_folder(self, mesh: Mesh, cameras: Cameras) -> Path:
         """The folder of the views as PNGs, which are made unless they are cached."""
@@ -156,18 +152,7 @@ def cameras_around_origin(count: int, size: int) -> Cameras:
     azimuths = [360 * i / count for i in range(count)]
     elevations = [ELEVATIONS[i % len(ELEVATIONS)] for i in range(count)]
     poses = torch.from_numpy(TO_Y_UP["z"].T).float() @ orbit_camera_to_worlds(azimuths, elevations, 1.0)
-    focal = focal_length(FOV, size)
-    return Cameras(
-        camera_to_worlds=poses,
-        fx=focal,
-        fy=focal,
-        cx=size / 2,
-        cy=size / 2,
-        width=size,
-        height=size,
-        camera_type=CameraType.PERSPECTIVE,
-        metadata={},  # not None: `ns-export cameras` writes into it
-    )
+    return square_cameras(poses, focal_length(FOV, size), size)
 
 
 @torch.no_grad()

@@ -17,6 +17,10 @@ class Img3dMeshTrainerConfig(Img3dTrainerConfig):
     optimizers: dict[str, Any] = field(default_factory=dict)
     """None: nothing is trained."""
 
+    def trained_steps(self, step: int) -> int:
+        """None, although the checkpoint has a step."""
+        return 0
+
 
 class Img3dMeshTrainer(Img3dTrainer):
     """Saves the mesh of an `Img3dMeshModel`, evaluates its views, and opens the viewer."""

@@ -77,7 +77,7 @@ def log_gains_of_photos(
     images: Sequence[UInt8[Tensor, "..."]],
     cameras: Cameras,
     points: Float[Tensor, "P 3"],
-    colors: Float[Tensor, "P 3"],
+    colors: Float[Tensor, "P 3"] | UInt8[Tensor, "P 3"],
 ) -> Float[Tensor, "N 3"]:
     """How much brighter each photo shows the seed points than the other photos do, as natural logarithms.
 

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
+import trimesh
 from hang_limit import HANG_SECONDS
 from object_image import write_object_image
 
@@ -39,12 +40,14 @@ TOY = Generator(
     configs=Path(__file__).with_name("configs"),
     rank=-1,
 )
+CARVES = Generator(name="carves", title="a cube", takes="text", gives="Mesh", load="toy_generator.network:load_mesh")
 SAYS = Generator(name="says", title="a text", takes="text", gives="Gaussians", load="toy_generator.network:load_text")
 """
 NETWORK = """
 import numpy as np
 
 from img3d_assets.gaussians import Gaussians
+from img3d_assets.mesh import Mesh
 from img3d_generators.weights import to_use
 
 
@@ -55,6 +58,12 @@ def load(name):
 
 def load_text(name):
     return lambda text, seed: ball(len(text) / 10)
+
+
+def load_mesh(name):
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float32)
+    faces = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6]])
+    return lambda text, seed: Mesh(corners, faces, np.full((8, 3), len(text) / 16, np.float32), up="y")
 
 
 def ball(radius):
@@ -79,11 +88,13 @@ files:
 ENTRY_POINTS = """
 [img3d.generators]
 broken = toy_generator.nothing:ROW
+carves = toy_generator.row:CARVES
 no-row = toy_generator:__name__
 says = toy_generator.row:SAYS
 toy = toy_generator.row:TOY
 
 [nerfstudio.method_configs]
+img3d-carves = img3d_methods.specs:img3d_carves
 img3d-toy = img3d_methods.specs:img3d_toy
 img3d-unheard-of = img3d_methods.specs:img3d_unheard_of
 """
@@ -143,15 +154,21 @@ class TestOtherPackages:
 
     @pytest.mark.slow
     def test_it_is_a_method_of_ns_train(self, with_toy: dict[str, str], tmp_path: Path) -> None:
+        """One for a mesh of a text; test_contributing.py has one for Gaussians of an image."""
         printed = run(str(COMMANDS / "ns-train"), "--help", env=with_toy)
         assert "img3d-toy" in printed and "one grey ball" in printed
         assert "img3d-object" in printed and "img3d-unheard-of is left out" in printed
-        write_object_image(tmp_path / "a.png")
-        options = ("--data", "a.png", "--max-num-iterations", "0", "--vis", "tensorboard", "--output-dir", "runs")
-        printed = run(str(COMMANDS / "ns-train"), "img3d-toy", *options, env=with_toy, cwd=tmp_path)
-        assert "Generator: toy: one grey ball" in printed and "\n1 Gaussians generated" in printed
-        (config,) = tmp_path.glob("runs/a/img3d-toy/*/config.yml")
-        assert "generator: toy" in config.read_text()
+        options = ("--pipeline.prompt", "red / cube", "--vis", "tensorboard", "--output-dir", "runs")
+        views = ("img3d-generated-mesh", "--num-views", "2", "--view-size", "40")
+        printed = run(str(COMMANDS / "ns-train"), "img3d-carves", *options, *views, env=with_toy, cwd=tmp_path)
+        assert "Generator: carves: a cube" in printed and "\n8 triangles generated" in printed
+        (config,) = tmp_path.glob("runs/red-cube/img3d-carves/*/config.yml")
+        assert "generator: carves" in config.read_text()
+        mesh = tmp_path / "cube.glb"
+        export = ("mesh", "--load-config", str(config), "--output", str(mesh))
+        run(str(COMMANDS / "img3d-export"), *export, env=with_toy, cwd=tmp_path)
+        made = trimesh.load(mesh, force="mesh")
+        assert len(made.faces) == 8  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class TestRows:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that choose a generator and its stages, and the choice for given data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from img3d_base.errors import InputError
+from img3d_generators.pairing import Choice, check_pair, choose, how_to_fetch, missing_checkpoints, network_for
+from img3d_generators.registry import AUTO, Generator, Gives, row
+from img3d_methods.generated.generated_views import is_views_folder, read_given_views
+from img3d_methods.generated.sources import needed_prompt
+
+
+@dataclass
+class GeneratorOptions:
+    """Which generator makes the asset, and of what text."""
+
+    generator: str = "object"
+    """The generator, or "object" for the best one whose weights are installed. docs/one-image.md lists all."""
+    network: str = "auto"
+    """The network that makes the asset of views: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views (published
+    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-tiny". "auto": the best one
+    installed that takes the views."""
+    prompt: str = ""
+    """The text, for a generator that takes a text instead of an image."""
+
+
+def choice_for(options: GeneratorOptions, data: Path, view_generator: str, gives: Gives) -> Choice:
+    """The generator and its stages that make an asset of given data.
+
+    Args:
+        options: What the user chose.
+        data: An image, a folder of images, or a folder of posed views; means nothing for a text.
+        view_generator: The stage that makes views, or "auto".
+        gives: The kind of asset.
+
+    Raises:
+        InputError: The data or options are not what the generator takes, stages do not fit together, or weights are
+            missing.
+    """
+    taker = None if options.generator in AUTO else row(options.generator)
+    if is_views_folder(data):
+        return _choice_for_views(options, data, taker, gives)
+    if taker is not None and taker.takes == "text":
+        needed_prompt(options.prompt)
+    elif options.prompt:
+        raise InputError(f"--pipeline.prompt is for generators that take a text; {options.generator} takes an image")
+    return choose(options.generator, view_generator, options.network, gives=gives)
+
+
+def network_of_views(options: GeneratorOptions, view_generator: str) -> Generator:
+    """The row that makes the asset of views.
+
+    Args:
+        options: What the user chose.
+        view_generator: The stage that made the views; "" if it is not known.
+
+    Raises:
+        InputError: It does not take these views.
+    """
+    if options.network != "auto":
+        name = options.network
+    elif options.generator not in AUTO and row(options.generator).takes == "views":
+        name = options.generator
+    elif view_generator:
+        name = network_for(view_generator)
+    elif options.generator in AUTO:
+        raise InputError("the folder does not say which generator made the views: give --pipeline.network")
+    else:
+        name = options.generator
+    if view_generator:
+        check_pair(view_generator, name)
+    return row(name)
+
+
+def _choice_for_views(options: GeneratorOptions, data: Path, taker: Generator | None, gives: Gives) -> Choice:
+    _, image, view_generator = read_given_views(data)
+    network = network_of_views(options, view_generator)
+    if network.gives != gives:
+        raise InputError(f"{network.name}, which takes these views, makes {network.gives}, not {gives}")
+    if network.takes != "views" and image is None:
+        raise InputError(f"{network.name} takes {network.takes}, and {data} holds only views")
+    missing = missing_checkpoints(network.checkpoints)
+    if missing:
+        raise InputError(f"{network.name} needs weights that are not installed: {how_to_fetch(missing)}")
+    return Choice(taker or network, network.name, network.name)

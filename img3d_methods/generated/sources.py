@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a generator starts from: an image file, or a text; and the key under which its results are cached."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from img3d_base.errors import InputError
+from img3d_generators.checkpoints import checkpoint
+from img3d_generators.registry import row
+
+
+def image_of(data: Path, index: int) -> Path:
+    """The image file that the user means.
+
+    Args:
+        data: An image, or a folder of images.
+        index: Which one of a folder, in the order of their names.
+
+    Raises:
+        InputError: There is no such image.
+    """
+    from img3d_generators.image_preparation import single_images
+
+    images = single_images(data)
+    if not 0 <= index < len(images):
+        raise InputError(f"--index is {index}, but {data} has images 0 to {len(images) - 1}")
+    return images[index]
+
+
+def needed_prompt(prompt: str) -> str:
+    """The text without surrounding blanks.
+
+    Raises:
+        InputError: It is empty.
+    """
+    if not prompt.strip():
+        raise InputError('this generator takes a text: say what to make with --pipeline.prompt "a red chair"')
+    return prompt.strip()
+
+
+def key_of(source: Path | str, generators: Sequence[str], settings: object) -> str:
+    """Hexadecimal digits that differ for other sources, generators with other weights, and settings.
+
+    Args:
+        source: An image file, or a text.
+        generators: Names of the rows that take part.
+        settings: Anything else that the result depends on.
+
+    Raises:
+        InputError: The image cannot be read.
+    """
+    from img3d_pictures.background import rembg_is_installed
+
+    try:
+        digest = hashlib.sha256(source.read_bytes() if isinstance(source, Path) else source.encode())
+    except OSError as error:
+        raise InputError(f"{source} cannot be read: {error.strerror or error}") from error
+    files = [checkpoint(name).files for generator in generators for name in row(generator).checkpoints]
+    digest.update(repr((rembg_is_installed(), files, settings)).encode())
+    return digest.hexdigest()[:16]
