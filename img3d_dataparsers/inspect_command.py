@@ -89,7 +89,7 @@ def _print_posed(posed: PosedPhotos) -> None:
     table.add_row("Points", _said_of_points(posed, photos, points))
     table.add_row("Scale", Text(_said_of_scale(posed)))
     CONSOLE.print(table)
-    print_line("The folder has poses, which are used as they are.")
+    print_line("The folder has poses: they are used as they are.")
 
 
 def _said_of_scale(posed: PosedPhotos) -> str:

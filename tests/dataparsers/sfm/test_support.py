@@ -37,6 +37,7 @@ def test_points_and_parallax_are_counted() -> None:
     support = support_of(row_of_cameras(5, step=0.5, points=60))
     assert support.points_per_photo == dict.fromkeys(range(1, 6), 60)
     assert (support.points, support.supported) == (60, 5)
+    # Of the point in the middle; the others' distances differ from its by up to a tenth.
     assert support.parallax == pytest.approx(np.degrees(2 * np.arctan(1 / 10)), rel=0.1)
     assert support.has_parallax
 

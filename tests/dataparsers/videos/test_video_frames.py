@@ -32,6 +32,10 @@ WIDTH, HEIGHT = 320, 180
 DUE = STEP * WIDTH
 """Pixels of motion after which a frame is due."""
 
+LOSS = 12
+"""Mean difference, of 255, that MPEG-4 and then JPEG may make: twice the 5 to 6 of one build of FFmpeg. A shift by
+three pixels makes 22, a wrong turn 50."""
+
 Picture = npt.NDArray[np.uint8]
 
 
@@ -230,7 +234,7 @@ class TestFrames:
         origins = [origin(photo, PANNED) for photo in photos]
         assert origins == sorted(set(origins))
         for photo, i in zip(photos, origins, strict=True):
-            assert np.abs(read(photo).astype(float) - PANNED[i]).mean() < 8
+            assert np.abs(read(photo).astype(float) - PANNED[i]).mean() < LOSS
             with Image.open(photo) as image:
                 assert image.getexif().get(0x0112) is None
 
@@ -250,7 +254,7 @@ class TestFrames:
         if mirrored:
             expected = expected[:, ::-1]
         assert shown.shape == expected.shape
-        assert np.abs(shown - expected).mean() < 8
+        assert np.abs(shown - expected).mean() < LOSS
 
     def test_have_square_pixels(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "a.mp4", PANNED, pixel_aspect=Fraction(4, 3))
@@ -286,7 +290,8 @@ class TestFrames:
         pictures = [picture // 2 + 40 for picture in PANNED[:30]]  # darker than where tone mapping begins
         path = write_encoded(tmp_path / "a.mkv", [signal_of(picture, encoding) for picture in pictures], code)
         (photo, *_) = photos_in(chosen_frames(path, tmp_path))
-        assert np.abs(read(photo).astype(float) - pictures[0]).mean() < 4
+        # The video is lossless in 10 bits: what differs is one rounding of each conversion, and JPEG.
+        assert np.abs(read(photo).astype(float) - pictures[0]).mean() < LOSS / 2
         said = f"a.mkv is HDR video ({transfer.upper()}): its frames are tone-mapped to sRGB"
         assert (said in capsys.readouterr().out) == (transfer != "srgb")
 
