@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from img3d_base.console import print_line
 from img3d_base.errors import InputError
@@ -15,15 +15,21 @@ from img3d_methods.compat import fail
 from img3d_methods.generated.pipeline import Img3dGeneratedPipeline
 from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
-from img3d_methods.training.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from img3d_methods.training.run_config import RunConfig as Mixin
+else:
+    Mixin = object
 
 MAX_WORDS = 6
 """Number of a text's words in the name of its experiment."""
 
 
-@dataclass
-class GeneratedRunConfig(RunConfig):
-    """The configuration of a run whose asset a generator makes; its pipeline is a `GeneratorOptions`."""
+class GeneratedRunConfig(Mixin):
+    """Mixin for the configuration of a run whose asset a generator makes; its pipeline is a `GeneratorOptions`.
+
+    Not a dataclass: the defaults that it would inherit would replace those of the class that it is mixed into.
+    """
 
     def print_to_terminal(self) -> None:
         """Checks the options and chooses a generator, before config.yml is written and anything slow begins."""

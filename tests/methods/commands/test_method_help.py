@@ -38,7 +38,9 @@ def test_ten_options_that_exist(method: str) -> None:
 
 
 def test_nothing_is_left_out_of_all() -> None:
-    assert set(TEXTS) == set().union(*(most_used(method) for method in METHODS))
+    of_text = most_used("img3d-of-another-package", "text")
+    assert "--pipeline.prompt TEXT" in of_text and "--data PATH" not in of_text
+    assert set(TEXTS) == set(of_text).union(*(most_used(method) for method in METHODS))
 
 
 def test_the_list_of_methods_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from img3d_generators.registry import Generator, Gives, InputView, Takes, rows
 from img3d_methods.generated.generated_views import INPUT, write_views
 from img3d_methods.generated.mesh_dataparser import read_arrays, write_arrays
 from img3d_methods.generated.methods import method_of
+from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.representation import representation_of, trained_steps
 
 CALLS: list[Any] = []
@@ -81,6 +82,7 @@ def config_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Tak
         monkeypatch.setitem(rows(), name, toy)
         method = method_of(name)
         assert method is not None and method.config.method_name == f"img3d-{name}"
+        assert method.config.machine.device_type == Img3dMeshTrainerConfig().machine.device_type, "our defaults"
         config: Any = copy.deepcopy(method.config)
         config.vis = "tensorboard"
         parser = config.pipeline.datamanager.dataparser
