@@ -22,6 +22,10 @@ class Img3dMvsTrainerConfig(Img3dTrainerConfig):
     optimizers: dict[str, Any] = field(default_factory=dict)
     """None: nothing is trained."""
 
+    def trained_steps(self, step: int) -> int:
+        """None, although the checkpoint has a step."""
+        return 0
+
     def print_to_terminal(self) -> None:
         """Checks the options before config.yml is written and anything slow begins."""
         super().print_to_terminal()
