@@ -13,6 +13,7 @@ from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
 from img3d_dataparsers.formats.recognise import posed_photos_in
 from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.posed_photos import PosedPhotos
+from img3d_dataparsers.sfm.photo_lens import CameraType
 from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES, VIDEO_SUFFIXES, photos_of_video
 from img3d_pictures.file_resolver import NOT_PHOTOS, is_file
 from img3d_pictures.photo_folders import image_files, masks_of
@@ -24,6 +25,7 @@ def read_posed_photos(
     cache_dir: Path | None = None,
     remove_background: bool = False,
     max_video_frames: int = MAX_VIDEO_FRAMES,
+    camera_type: CameraType = "auto",
 ) -> PosedPhotos:
     """Recognises a data set by its contents and reads its poses, or solves for them if it has none.
 
@@ -33,6 +35,7 @@ def read_posed_photos(
         cache_dir: Where to cache results; None for `.img3d` beside the data.
         remove_background: Whether to mask the background in photos that have no mask.
         max_video_frames: Largest number of frames taken from a video.
+        camera_type: The lens of photos without poses; "auto": their tags and pixels decide.
 
     Raises:
         InputError: There is nothing usable; the message says what to do.
@@ -48,7 +51,8 @@ def read_posed_photos(
     # Imported late: not needed for data sets with poses.
     from img3d_dataparsers.sfm.solve import posed_photos, solve
 
-    return posed_photos(solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background))
+    folder = photo_folder(data, cache_dir, max_video_frames)
+    return posed_photos(solve(folder, cache_dir, remove_background, camera_type))
 
 
 def where_data_are(data: Path) -> Path:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import counted, exits_with_one_line, some_names
+from img3d_dataparsers.sfm.photo_lens import CameraType
 from img3d_dataparsers.upstream_warnings import silence_upstream_warnings
 from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES
 
@@ -33,6 +34,7 @@ def inspect(
     cache_dir: Path | None = None,
     remove_background: bool = False,
     max_video_frames: int = MAX_VIDEO_FRAMES,
+    camera_type: CameraType = "auto",
 ) -> None:
     """Prints how well a folder of photos, or a video, can be reconstructed, and what to photograph next.
 
@@ -41,6 +43,7 @@ def inspect(
         cache_dir: Where to keep the poses, for training to find them. Default: .img3d in the folder.
         remove_background: Whether to mask the background of photos that have no mask.
         max_video_frames: Largest number of frames taken from a video; use the same number for training.
+        camera_type: The lens of photos without poses, as for training; "auto" finds it out.
     """
     from img3d_dataparsers.formats.recognise import posed_photos_in
     from img3d_dataparsers.inputs import photo_folder, read_posed_photos, where_data_are
@@ -51,7 +54,7 @@ def inspect(
     if posed is not None or data.suffix.lower() == ".json":
         _print_posed(posed or read_posed_photos(data, "train"))
         return
-    solution = solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background)
+    solution = solve(photo_folder(data, cache_dir, max_video_frames), cache_dir, remove_background, camera_type)
     _print_solved(solution.report, posed_photos(solution))
 
 

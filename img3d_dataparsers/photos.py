@@ -31,6 +31,7 @@ from img3d_dataparsers.lenses.view_files import perspective_views
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
 from img3d_dataparsers.seeds.seed_cache import fingerprint, kept_points
+from img3d_dataparsers.sfm.photo_lens import CameraType
 from img3d_dataparsers.splits import EvalMode, indices_of_split, lists_in
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
 from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES
@@ -97,6 +98,9 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     max_video_frames: int = MAX_VIDEO_FRAMES
     """Largest number of frames taken from a video. One is taken for each step of camera motion; if these are more, they
     are thinned evenly."""
+    camera_type: CameraType = "auto"
+    """The lens of photos or video without poses: "perspective", "fisheye", or "equirectangular" for 360° panoramas.
+    "auto" finds it out by each photo's shape, tags and edges."""
     camera_distance: CameraDistance | None = None
     """Names of two photos and the measured distance between their cameras in metres: a.jpg b.jpg 1.2.
     Exports with --original-frame are then in metres, as they already are if GPS or a phone's ARKit gives the scale."""
@@ -223,6 +227,7 @@ class Img3dPhotos(DataParser):
             self.config.cache_dir,
             self.config.remove_background,
             self.config.max_video_frames,
+            self.config.camera_type,
         )
         if posed.source not in self._checked:
             # A split with its own file (NeRF-synthetic) may hold out any number of photos.

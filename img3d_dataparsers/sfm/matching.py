@@ -17,12 +17,13 @@ from img3d_base.atomic_files import check_disk, save_arrays
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import load_npz
 from img3d_base.threaded import in_threads
-from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.sfm.colmap_library import pycolmap
+from img3d_dataparsers.sfm.photo_cameras import camera_of, sensor_pixels
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 from img3d_dataparsers.sfm.retrieval import pairs_to_match
 from img3d_dataparsers.sfm.sift import Features, find_features, match
 from img3d_dataparsers.sfm.support import is_homography
+from img3d_dataparsers.sfm.wide_lenses import panorama_features
 from img3d_pictures.reading import read_mask, read_photo
 
 FEATURE_SIZE = 1600
@@ -40,10 +41,6 @@ MIN_MATCHES = 15
 MAX_TRIALS = 1500
 """Iterations of RANSAC. COLMAP's 10,000 take six times as long for the same inliers, except for pairs that hardly
 overlap."""
-GUESSED_FOCAL_LENGTH = 1.2
-"""Initial focal length in longest sides if EXIF has none: COLMAP's default, 45 degrees."""
-SIMPLE_RADIAL = "SIMPLE_RADIAL"
-"""The initial camera model: focal length, principal point and one distortion coefficient. The mapping frees more."""
 
 
 def features_of(photo_set: PhotoSet, folder: Path) -> list[Features]:
@@ -82,6 +79,8 @@ def _read_features(path: Path) -> Features | None:
 
 def features_of_photo(photo: Photo, max_features: int) -> Features:
     """Features of one photo, only where its mask is white, in pixels of the upright photo at full size."""
+    if photo.lens == "equirectangular":
+        return panorama_features(photo, max_features)
     scale = min(1.0, FEATURE_SIZE / max(photo.size))
     width, height = (round(scale * side) for side in photo.upright_size)
     image = read_photo(photo.path, width, height, upright=True)
@@ -118,22 +117,12 @@ def _write_camera(database: pycolmap.Database, photo: Photo) -> tuple[int, int]:
     return camera.camera_id, database.write_rig(rig)
 
 
-def camera_of(photo: Photo) -> pycolmap.Camera:
-    """The initial camera of a photo."""
-    focal_length = photo.focal_length or GUESSED_FOCAL_LENGTH * max(photo.size)
-    camera = pycolmap.Camera.create_from_model_name(0, SIMPLE_RADIAL, focal_length, *photo.sensor_size)
-    camera.has_prior_focal_length = photo.focal_length is not None
-    return camera
-
-
-def sensor_pixels(upright: FloatArray, photo: Photo) -> FloatArray:
-    """Converts pixels `[N, 2]` of the upright photo to the sensor's orientation, so that photos can share a camera."""
-    x, y = upright.T
-    width, height = photo.upright_size
-    for _ in range(photo.quarter_turns):  # each undone counter-clockwise
-        x, y = y, width - x
-        width, height = height, width
-    return np.stack([x, y], axis=1)
+def verification_options() -> pycolmap.TwoViewGeometryOptions:
+    """How matches of two photos are verified."""
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.max_num_trials = MAX_TRIALS
+    options.ransac.random_seed = 0
+    return options
 
 
 def match_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Features]) -> None:
@@ -149,9 +138,7 @@ def match_photos(database_path: Path, photo_set: PhotoSet, features: Sequence[Fe
         todo = [(i, j) for i, j in pairs if not database.exists_matches(i + 1, j + 1)]
         cameras = [camera_of(photo) for photo in photo_set.photos]
         xy = [sensor_pixels(f.xy, photo) for f, photo in zip(features, photo_set.photos, strict=True)]
-        options = pycolmap.TwoViewGeometryOptions()
-        options.ransac.max_num_trials = MAX_TRIALS
-        options.ransac.random_seed = 0
+        options = verification_options()
         one_at_a_time = Lock()
 
         def match_pair(pair: tuple[int, int]) -> None:

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from img3d_base.console import print_line
 from img3d_base.errors import warn
 from img3d_base.text_links import followed, said_of_links
 from img3d_base.threaded import in_threads
+from img3d_dataparsers.sfm.photo_lens import CameraType, PhotoLens, is_twice_as_wide, lens_of_photo
 from img3d_dataparsers.sfm.photo_sensors import GeoPosition, UpVector, position_of, sensed_up
 from img3d_pictures.opening import DAMAGED_EXIF, open_picture
 from img3d_pictures.orientation import MIRRORED, SWAPPED, Size, orientation
@@ -33,7 +36,8 @@ class Photo:
     """A photo and the orientation of its sensor.
 
     The sensor's picture is the stored one, so that photos of one camera share their intrinsics however it was held. For
-    a photo that is stored mirrored, it is the upright one, since no camera sees a mirrored world.
+    a photo that is stored mirrored, it is the upright one, since no camera sees a mirrored world; for a panorama too,
+    whose projection has no other orientation.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Photo:
     """GPS position; None if unknown."""
     sensed_up: UpVector | None = None
     """Up in the sensor's axes; None if unknown."""
+    lens: PhotoLens = "perspective"
 
     @property
     def upright_size(self) -> Size:
@@ -63,12 +68,16 @@ class Photo:
     @property
     def sensor_size(self) -> Size:
         """Width and height of the sensor's picture."""
-        return self.upright_size if self.orientation in MIRRORED else self.size
+        return self.upright_size if self._is_sensor_upright else self.size
 
     @property
     def quarter_turns(self) -> int:
         """Number of clockwise quarter turns that bring the sensor's picture upright."""
-        return QUARTER_TURNS.get(self.orientation, 0)
+        return 0 if self._is_sensor_upright else QUARTER_TURNS.get(self.orientation, 0)
+
+    @property
+    def _is_sensor_upright(self) -> bool:
+        return self.orientation in MIRRORED or self.lens == "equirectangular"
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,12 @@ class PhotoSet:
     """Names of files that cannot be used, and the reasons."""
 
 
-def find_photos(folder: Path) -> PhotoSet:
-    """Finds and checks the photos of a folder.
+def find_photos(folder: Path, camera_type: CameraType = "auto") -> PhotoSet:
+    """Finds and checks the photos of a folder, and says which are taken for panorama or fisheye photos.
 
     Args:
         folder: The folder, with photos in it, in `images/` or in other sub-folders; masks are in `masks/`.
+        camera_type: The lens of all photos; "auto": their tags and pixels decide.
     """
     paths = image_files(folder)
     for line in said_of_links(paths, "photos"):
@@ -105,38 +115,61 @@ def find_photos(folder: Path) -> PhotoSet:
     masks = whole_masks(masks_of([path for path, _, _ in whole], folder), [name for _, name, _ in whole])
     photos: list[Photo] = []
     first_with: dict[str, str] = {}
-    for photo in in_threads(
-        lambda item: _photo(*item[0], mask_path=item[1]), list(zip(whole, masks, strict=True)), "Reading photos"
-    ):
-        if photo.digest in first_with:
+    read = in_threads(
+        lambda item: _photo(*item[0], mask_path=item[1], camera_type=camera_type),
+        list(zip(whole, masks, strict=True)),
+        "Reading photos",
+    )
+    for photo in read:
+        if photo.lens == "equirectangular" and not is_twice_as_wide(photo.upright_size):
+            left_out[photo.name] = "not twice as wide as high, as --camera-type equirectangular requires"
+        elif photo.digest in first_with:
             left_out[photo.name] = f"a copy of {first_with[photo.digest]}"
         else:
             first_with[photo.digest] = photo.name
             photos.append(photo)
+    if camera_type == "auto":
+        _say_lenses(photos)
     return PhotoSet(folder, photos, left_out)
 
 
-def _photo(path: Path, name: str, size: Size, mask_path: Path | None) -> Photo:
+def _say_lenses(photos: Sequence[Photo]) -> None:
+    panoramas, fisheyes = (sum(photo.lens == lens for photo in photos) for lens in ("equirectangular", "fisheye"))
+    for number, kind, why in (
+        (panoramas, "360° panoramas", "twice as wide as high, with tags that say so or edges that match"),
+        (fisheyes, "fisheye photos", "their tags say so"),
+    ):
+        if number:
+            print_line(
+                f"{number} of {len(photos)} photos are taken for {kind}: {why} (--camera-type perspective if not)"
+            )
+
+
+def _photo(path: Path, name: str, size: Size, mask_path: Path | None, camera_type: CameraType) -> Photo:
     digest = hashlib.blake2b(followed(path).read_bytes(), digest_size=16)
     if mask_path is not None:
         digest.update(followed(mask_path).read_bytes())
     with open_picture(path) as image:
         turned, tags = orientation(image), _exif(image)
         position, up = position_of(image), sensed_up(image)
+        lens = lens_of_photo(image, size[::-1] if turned in SWAPPED else size, tags, camera_type)
     make = [str(tags.get(tag, "")).strip("\0 ") for tag in _CAMERA_TAGS]
     # The sensor's picture of a mirrored photo also depends on how it was rotated.
     mirrored = [f"mirrored {turned in SWAPPED}"] if turned in MIRRORED else []
+    # Caches of perspective photos are older than the other lenses.
+    of_lens = [] if lens == "perspective" else [lens]
     return Photo(
         path=path,
         name=name,
         mask_path=mask_path,
         size=size,
         orientation=turned,
-        camera=" ".join([*make, f"{size[0]}x{size[1]}", *mirrored]).strip(),
+        camera=" ".join([*make, f"{size[0]}x{size[1]}", *mirrored, *of_lens]).strip(),
         focal_length=_focal_length(tags, size),
-        digest=digest.hexdigest(),
+        digest="-".join([digest.hexdigest(), *of_lens]),
         position=position,
-        sensed_up=None if turned in MIRRORED else up,
+        sensed_up=None if turned in MIRRORED or lens == "equirectangular" else up,
+        lens=lens,
     )
 
 

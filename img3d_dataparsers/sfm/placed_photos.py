@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from img3d_dataparsers.posed_photos import Frame, PosedPhotos, SeedPoints
+from img3d_dataparsers.sfm.photo_cameras import SOLVED
 from img3d_dataparsers.sfm.photo_sensors import UpVector
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 from img3d_dataparsers.sfm.placement import UP, placement_of
@@ -55,19 +57,23 @@ def _upright(photo: Photo) -> UpVector | None:
 
 def _frame(solved: SolvedPhoto) -> Frame:
     photo, (width, height) = solved.photo, solved.photo.sensor_size
-    focal_length, cx, cy, k1, k2 = solved.camera.parameters
     rotation, translation = solved.world_to_camera[:, :3], solved.world_to_camera[:, 3]
     x, y, forward = rotation  # the camera's axes in the world, OpenCV's
-    for _ in range(photo.quarter_turns):  # each clockwise: left becomes up
-        x, y, cx, cy = -y, x, height - cy, cx
-        width, height = height, width
+    if photo.lens == "equirectangular":
+        intrinsics: dict[str, Any] = {"w": width, "h": height}
+    else:
+        focal_length, cx, cy, k1, k2 = solved.camera.parameters
+        for _ in range(photo.quarter_turns):  # each clockwise: left becomes up
+            x, y, cx, cy = -y, x, height - cy, cx
+            width, height = height, width
+        intrinsics = dict(fl_x=focal_length, fl_y=focal_length, cx=cx, cy=cy, w=width, h=height, k1=k1, k2=k2)
     camera_to_world = np.eye(4)
     camera_to_world[:3] = np.stack([x, -y, -forward, -rotation.T @ translation], axis=1)
     return Frame(
         name=photo.name,
         image_path=photo.path,
         camera_to_world=camera_to_world,
-        intrinsics=dict(fl_x=focal_length, fl_y=focal_length, cx=cx, cy=cy, w=width, h=height, k1=k1, k2=k2),
+        intrinsics={"camera_model": SOLVED[photo.lens], **intrinsics},
         mask_path=photo.mask_path,
         upright=True,
     )

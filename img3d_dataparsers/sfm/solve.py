@@ -27,7 +27,16 @@ from img3d_base.progress import ProgressLines
 from img3d_dataparsers.posed_photos import PosedPhotos
 from img3d_dataparsers.sfm.advice import registration
 from img3d_dataparsers.sfm.colmap_library import pycolmap
-from img3d_dataparsers.sfm.matching import Pairs, features_of, match_photos, pairs_in, write_photos
+from img3d_dataparsers.sfm.matching import (
+    MAX_RATIO,
+    Pairs,
+    features_of,
+    match_photos,
+    pairs_in,
+    verification_options,
+    write_photos,
+)
+from img3d_dataparsers.sfm.photo_lens import CameraType
 from img3d_dataparsers.sfm.photo_set import PhotoSet, find_photos
 from img3d_dataparsers.sfm.placed_photos import placed_photos
 from img3d_dataparsers.sfm.report import Report, make_report
@@ -35,6 +44,7 @@ from img3d_dataparsers.sfm.sift import Features
 from img3d_dataparsers.sfm.solved_model import SolvedModel, read_model
 from img3d_dataparsers.sfm.support import MIN_PHOTOS, NO_SUPPORT, support_of, why_refused
 from img3d_dataparsers.sfm.viewpoints import viewpoints_of
+from img3d_dataparsers.sfm.wide_lenses import with_fisheye_focal_lengths
 
 RECIPE = 3
 """Version number: increase it with every change that affects the result, to invalidate cached ones."""
@@ -57,7 +67,9 @@ class Solution:
     """The folder in which it is stored, as a COLMAP model."""
 
 
-def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False) -> Solution:
+def solve(
+    folder: Path, cache_dir: Path | None, remove_background: bool = False, camera_type: CameraType = "auto"
+) -> Solution:
     """Solves for poses, intrinsics and points of the photos of a folder.
 
     Args:
@@ -65,11 +77,12 @@ def solve(folder: Path, cache_dir: Path | None, remove_background: bool = False)
         cache_dir: Where to store the result and intermediate files; None for `folder/.img3d`, or the user's cache if
             that is not writable.
         remove_background: Whether to mask the background in photos that have no mask.
+        camera_type: The lens of all photos; "auto": their tags and pixels decide.
 
     Raises:
         InputError: The photos cannot be reconstructed, or there is no space to work in.
     """
-    photo_set = find_photos(folder)
+    photo_set = find_photos(folder, camera_type)
     _check(photo_set)
     if remove_background:
         photo_set = _with_object_masks(photo_set, writable_cache(folder, cache_dir))
@@ -177,8 +190,9 @@ def _solve(photo_set: PhotoSet, result: Path) -> Solution:
         )
     start = time.monotonic()
     database_path = work / "database.db"
-    write_photos(database_path, photo_set, features)
-    match_photos(database_path, photo_set, features)
+    with_focal_lengths = with_fisheye_focal_lengths(photo_set, features, MAX_RATIO, verification_options())
+    write_photos(database_path, with_focal_lengths, features)
+    match_photos(database_path, with_focal_lengths, features)
     seconds["matches"] = time.monotonic() - start
     start = time.monotonic()
     _map(work)
@@ -199,7 +213,9 @@ def _solve(photo_set: PhotoSet, result: Path) -> Solution:
     model.write_binary(work / "model")
     solved = read_model(work / "model", photo_set)
     frames = placed_photos(photo_set, solved, result).frames
-    views = viewpoints_of([frame.name for frame in frames], np.stack([frame.camera_to_world for frame in frames]))
+    views = None
+    if not any(photo.lens == "equirectangular" for photo in photo_set.photos):  # panoramas look to all sides
+        views = viewpoints_of([frame.name for frame in frames], np.stack([frame.camera_to_world for frame in frames]))
     mapper = (work / "model" / "mapper").read_text()
     report = make_report(photo_set, model, support, counts, pairs, views, mapper, seconds)
     (work / "model" / "report.json").write_text(report.to_json())

@@ -17,10 +17,9 @@ from img3d_base.foreign_files import legible, require_regular
 from img3d_dataparsers.formats.colmap_model import ModelCamera, ModelImage, read_cameras, read_images, read_points
 from img3d_dataparsers.intrinsics import MAX_FOCAL, MIN_FOCAL
 from img3d_dataparsers.posed_photos import FloatArray
+from img3d_dataparsers.sfm.photo_cameras import SOLVED
 from img3d_dataparsers.sfm.photo_set import Photo, PhotoSet
 
-MODEL = "RADIAL"
-"""The camera model of solutions: focal length, principal point and two distortion coefficients."""
 BYTES_PER_PHOTO = 1 << 18
 """Largest size of each file per photo: a photo has 8192 features of 24 bytes, or 30 if they belong to a point."""
 ROUNDING = 1e-6
@@ -82,11 +81,14 @@ def read_model(folder: Path, photo_set: PhotoSet) -> SolvedModel:
 
 def _solved(photo: Photo, image: ModelImage, cameras: dict[int, ModelCamera], folder: Path) -> SolvedPhoto:
     camera = cameras.get(image.camera)
-    if camera is None or camera.model != MODEL or (camera.width, camera.height) != photo.sensor_size:
+    if camera is None or camera.model != SOLVED[photo.lens] or (camera.width, camera.height) != photo.sensor_size:
         raise InputError(f"{folder} has another camera than that of {legible(photo.name)}")
     focal_length, *others = camera.parameters
     sides = (camera.width, camera.height)
-    if not all(MIN_FOCAL < focal_length / side < MAX_FOCAL for side in sides) or not np.all(
+    if photo.lens == "equirectangular":
+        if camera.parameters != sides:
+            raise InputError(f"{folder} has an impossible camera for {legible(photo.name)}")
+    elif not all(MIN_FOCAL < focal_length / side < MAX_FOCAL for side in sides) or not np.all(
         np.abs(others) < MAX_COORDINATE
     ):
         raise InputError(f"{folder} has an impossible camera for {legible(photo.name)}")
@@ -105,6 +107,11 @@ def _is_in_view(model: SolvedModel) -> bool:
         x, y, z = (xyz @ rotation.T + translation).T
         focal_length = solved.camera.parameters[0]
         width, height = solved.camera.width, solved.camera.height
-        in_view = (z > 0) & (focal_length * np.abs(x) < width * z) & (focal_length * np.abs(y) < height * z)
+        if solved.photo.lens == "equirectangular":
+            in_view = np.ones(len(xyz), dtype=np.bool_)
+        elif solved.photo.lens == "fisheye":
+            in_view = focal_length * np.arctan2(np.hypot(x, y), z) < max(width, height)
+        else:
+            in_view = (z > 0) & (focal_length * np.abs(x) < width * z) & (focal_length * np.abs(y) < height * z)
         sees.append(in_view.any())
     return bool(sees) and float(np.mean(sees)) >= IN_VIEW_OF

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from img3d_dataparsers.sfm.matching import camera_of, features_of_photo, sensor_pixels
+from img3d_dataparsers.sfm.matching import features_of_photo
+from img3d_dataparsers.sfm.photo_cameras import camera_of, sensor_pixels
 from img3d_dataparsers.sfm.photo_set import Photo, find_photos
 from img3d_dataparsers.sfm.sift import find_features
 from img3d_pictures.orientation import UPRIGHT
