@@ -70,7 +70,7 @@ def surface_of_cloud(cloud: PointCloud, options: CloudSurfaceOptions) -> Mesh:
         chosen = np.random.default_rng(0).choice(len(cloud), options.max_points, replace=False)
         cloud = cloud[np.sort(chosen)]
     cloud = _without_far_points(cloud)
-    distances, nearest = KDTree(cloud.points).query(cloud.points, NEIGHBOURS + 1)
+    distances, nearest = KDTree(cloud.points).query(cloud.points, NEIGHBOURS + 1, workers=-1)
     spacing = np.asarray(distances)[:, -1]
     dense = spacing <= SPARSE * np.median(spacing[np.asarray(nearest)[:, 1:]], axis=1)
     cloud, spacing = cloud[dense], spacing[dense]
@@ -78,14 +78,14 @@ def surface_of_cloud(cloud: PointCloud, options: CloudSurfaceOptions) -> Mesh:
     extent = float(np.ptp(cloud.points, axis=0).max())
     usual = float(np.median(spacing))
     vertices, faces = _poisson(cloud, WIDER * extent / usual * CELLS_PER_SPACING)
-    distance, nearest = tree.query(vertices)
+    distance, nearest = tree.query(vertices, workers=-1)
     widest = max(GAP * extent, GAP_IN_SPACING * usual)
     faces = faces[_supported(faces, distance, distance <= SUPPORT * spacing[nearest], widest)]
     if len(faces) == 0:
         raise InputError("The points that were found lie on no common surface.")
     vertices, faces = cleaned(*compacted(vertices, faces))
     vertices, faces = decimated(vertices, faces, options.faces)
-    _, nearest = tree.query(vertices, min(COLORING, len(cloud)))
+    _, nearest = tree.query(vertices, COLORING, workers=-1)
     return Mesh(vertices, faces, cloud.colors[nearest].mean(axis=1).astype(np.float32))
 
 

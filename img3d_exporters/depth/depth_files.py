@@ -25,6 +25,8 @@ CAMERAS = "cameras.json"
 MILLIMETRES = 1000.0
 COARSE = 2000
 """Fewer steps up to the farthest depth are too coarse."""
+TO_OPENGL = np.array([1, -1, -1], np.float32)
+"""From OpenCV's camera axes to those of normal maps: x right, y up, z backward."""
 MAX_SOURCES = 8
 POINTS_OF_EACH = 500
 """Number of points of each photo that tell which photos overlap."""
@@ -56,7 +58,7 @@ def write_depth_maps(photos: Sequence[DensePhoto], folder: Path, kind: DepthForm
         return f"{len(photos)} depth and normal maps as a dense workspace of COLMAP"
     scale = _scale(farthest, png_scale) if kind == "png" else None
     for photo in photos:
-        depth, normals = photo.found.depth.numpy(), photo.found.normals.numpy() * np.float32([1, -1, -1])
+        depth, normals = photo.found.depth.numpy(), photo.found.normals.numpy() * TO_OPENGL
         for name, values in (("depth", depth), ("normals", normals)):
             path = (folder / name / photo.name).with_suffix(f".{kind}")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,10 +30,11 @@ class MvsPreset:
 PRESETS: dict[PresetName, MvsPreset] = {
     "fast": MvsPreset(400, 6, 1, 300_000, 60_000, 2048),
     "balanced": MvsPreset(800, 8, 2, 1_000_000, 200_000, 4096),
-    "best": MvsPreset(1600, 8, 2, 2_500_000, 500_000, 8192),
+    "best": MvsPreset(1600, 8, 2, 2_500_000, 500_000, 4096),
 }
 
-IMAGE_SIZES, FACES, TEXTURE_SIZES = range(64, 8193), range(4, 10_000_001), range(64, 8193)
+IMAGE_SIZES, FACES, TEXTURE_SIZES = range(64, 4001), range(4, 10_000_001), range(64, 8193)
+"""What the options may be. Stereo counts a photo's pixels in single precision: 4000 x 4000 is what it can."""
 
 
 def with_options(preset: MvsPreset, image_size: int, faces: int, texture_size: int) -> MvsPreset:
