@@ -147,7 +147,7 @@ def refine(model: pycolmap.Reconstruction) -> None:
         _free_distortion(camera)
     before = {camera_id: list(camera.params) for camera_id, camera in model.cameras.items()}
     deviations = _adjust(model, constant=[])
-    lenses = {i: camera for i, camera in model.cameras.items() if not camera.is_spherical}
+    lenses = {i: camera for i, camera in model.cameras.items() if not camera.is_spherical()}
     undetermined = [i for i, camera in lenses.items() if not _is_determined(camera, deviations.get(i))]
     if undetermined:
         for camera_id in undetermined:
@@ -169,7 +169,7 @@ def leave_out_unsupported(model: pycolmap.Reconstruction) -> None:
 def _longest(model: pycolmap.Reconstruction) -> int:
     # A panorama has as many pixels per radian as a photo of 90 degrees and a quarter of its width.
     return max(
-        camera.width // 4 if camera.is_spherical else max(camera.width, camera.height)
+        camera.width // 4 if camera.is_spherical() else max(camera.width, camera.height)
         for camera in model.cameras.values()
     )
 
@@ -180,7 +180,7 @@ def _drop(model: pycolmap.Reconstruction, max_error: float) -> None:
 
 def _free_distortion(camera: pycolmap.Camera) -> None:
     """Frees a second coefficient. Not with OPENCV, whose tangential coefficients would absorb the principal point."""
-    if camera.is_spherical:
+    if camera.is_spherical():
         return
     f, x, y, k = camera.params
     is_fisheye = camera.model == pycolmap.CameraModelId.SIMPLE_RADIAL_FISHEYE
@@ -239,7 +239,7 @@ def _deviations(model: pycolmap.Reconstruction, options: pycolmap.BundleAdjustme
     noise = model.compute_mean_reprojection_error()
     deviations = {}
     for camera_id, camera in some.cameras.items():
-        if camera.is_spherical:
+        if camera.is_spherical():
             continue
         of_camera = covariance.get_other_params_cov(camera.params)
         if of_camera is not None:

@@ -152,7 +152,7 @@ def _photo(path: Path, name: str, size: Size, mask_path: Path | None, camera_typ
     with open_picture(path) as image:
         turned, tags = orientation(image), _exif(image)
         position, up = position_of(image), sensed_up(image)
-        lens = lens_of_photo(image, size[::-1] if turned in SWAPPED else size, tags, camera_type)
+        lens = lens_of_photo(image, (size[1], size[0]) if turned in SWAPPED else size, tags, camera_type)
     make = [str(tags.get(tag, "")).strip("\0 ") for tag in _CAMERA_TAGS]
     # The sensor's picture of a mirrored photo also depends on how it was rotated.
     mirrored = [f"mirrored {turned in SWAPPED}"] if turned in MIRRORED else []
