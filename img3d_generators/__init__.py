@@ -37,7 +37,8 @@ def generate(
         seed: Random seed; the same seed gives the same asset.
 
     Returns:
-        An asset with y up and +z towards the viewer of the image. Gaussians and meshes have `save(path)`.
+        An asset with y up and +z towards the viewer of the image. Gaussians, meshes and img3d's own fields have
+        `save(path)`.
 
     Raises:
         InputError: The generator is unknown, the image cannot be used, weights are missing, or the stages do not fit
@@ -45,8 +46,8 @@ def generate(
     """
     # Imported late, so that importing the package, as entry points do, does not load networks.
     from img3d_base.errors import InputError
-    from img3d_generators.image_preparation import prepared_image
-    from img3d_generators.pairing import choose, input_of
+    from img3d_generators.inputs import prepared_input
+    from img3d_generators.pairing import choose
     from img3d_generators.posed_views import PosedViews
     from img3d_generators.registry import row
 
@@ -62,4 +63,4 @@ def generate(
         return generator.loaded()(views)
     if generator.takes == "text":
         return generator.loaded()(str(source), seed)
-    return generator.loaded()(prepared_image(Path(source), input_of(generator).border_ratio), seed)
+    return generator.loaded()(prepared_input(generator, Path(source)), seed)

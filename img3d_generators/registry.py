@@ -71,6 +71,9 @@ class Generator:
     """The available generator with the highest rank is the best."""
     input: InputView | None = None
     """Framing and camera of the input image; None: those of the first checkpoint's YAML file."""
+    frame: str = ""
+    """`module:function` that centres the object in a square as the network was trained, if resampling it to fill the
+    square but for the border is not exact enough. Called with the cut-out image, uint8 RGBA, and its name."""
     configs: Path | None = None
     """The folder of the checkpoints' YAML files, inside the package that contains the files of checkpoints without a
     repository; None: img3d's own."""
@@ -84,6 +87,7 @@ class Generator:
             "networks, but is a stage" if stage and self.networks else "",
             "no kinds of views" if stage and not self.views else "",
             "a load that is not module:function" if self.load and self.load.count(":") != 1 else "",
+            "a frame that is not module:function" if self.frame and self.frame.count(":") != 1 else "",
             "a name that stands for the best one" if self.name in AUTO else "",
         ]
         if any(wrong):
@@ -109,14 +113,24 @@ class Generator:
         Raises:
             InputError: Weights are missing, or the package that adds the row is broken.
         """
-        module, function = self.load.split(":")
+        return self.imported(self.load)(self.name)
+
+    def imported(self, name: str) -> Callable[..., Any]:
+        """A function of the row's package.
+
+        Args:
+            name: `module:function`.
+
+        Raises:
+            InputError: The package is broken.
+        """
+        module, function = name.split(":")
         try:
-            load = getattr(import_module(module), function)
+            return getattr(import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise InputError(
                 f"the generator {self.name} cannot be loaded ({error}): install its package again"
             ) from error
-        return load(self.name)
 
 
 @cache

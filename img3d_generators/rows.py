@@ -25,6 +25,16 @@ ROWS = (
         load="img3d_generators.tiny:tiny_gaussians",
         checkpoints=(OWN_GENERATOR,),
     ),
+    Generator(
+        name="triposr",
+        title="one network; a radiance field of any object, from which a coloured mesh is made",
+        takes="image",
+        gives="Field",
+        load="img3d_generators.triposr.generator:triposr_field",
+        frame="img3d_generators.triposr.preparation:framed",
+        checkpoints=("triposr",),
+        rank=30,
+    ),
     # Stages: an image → views.
     Generator(
         name="zero123plus-v1.2",

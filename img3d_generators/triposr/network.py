@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -53,6 +54,11 @@ class TriposrConfig:
     """Width of the network that reads density and colour."""
     mlp_layers: int = 9
     """Number of its hidden layers."""
+
+
+def config_of(architecture: dict[str, Any]) -> TriposrConfig:
+    """The architecture that a checkpoint's YAML file states; what it does not state is as published."""
+    return TriposrConfig(**{**architecture, "vit": VitConfig(**architecture.get("vit", {}))})
 
 
 class Triposr(nn.Module):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from pathlib import Path
@@ -12,15 +13,22 @@ import numpy as np
 import pytest
 import torch
 from golden import Golden, golden_fixtures
+from PIL import Image
+from scipy.spatial import KDTree
 from torch.nn.functional import interpolate
 
 from img3d_assets.fields.triplane import TriplaneField
+from img3d_assets.meshing.field_surface import surface_of
 from img3d_base.errors import InputError
+from img3d_generators import generate
+from img3d_generators.checkpoints import checkpoint
 from img3d_generators.image_preparation import RGBA
+from img3d_generators.published_networks import default_device, default_dtype
+from img3d_generators.triposr import generator
 from img3d_generators.triposr.network import RADIUS, Triposr, TriposrConfig, field_of, load_triposr
 from img3d_generators.triposr.preparation import framed, on_grey
 from img3d_generators.vision_transformer import VisionTransformer, VitConfig
-from img3d_kernels.ray_marching import in_box, march
+from img3d_kernels.ray_marching import in_box, lattice, march
 
 
 def config_of(golden: Golden) -> TriposrConfig:
@@ -211,6 +219,26 @@ def test_images_are_resampled_as_the_references(golden: Golden) -> None:
         np.testing.assert_allclose(image[0].permute(1, 2, 0), expected, atol=golden.tolerance(key, 1e-6))
 
 
+@golden_fixtures("triposr_", "mesh_vertices")
+@torch.no_grad()
+def test_the_surface_has_the_references_vertices_and_colours(golden: Golden) -> None:
+    field, rule = golden_field(golden), golden.sidecar["mesh"]
+    counted = path_length(field)
+    low, high = field.bounds
+    grid = lattice(low, high, rule["resolution"])
+    density = field.query(grid)[0].view((rule["resolution"],) * 3) * counted
+    np.testing.assert_allclose(density, golden.arrays["grid_density"], atol=golden.tolerance("grid_density", 1e-5))
+    mesh = surface_of(field, rule["resolution"], rule["threshold"] / counted)
+    # Beside one vertex on each crossed edge, Lewiner's variant has some inside cells, where that settles ambiguities.
+    assert 0 <= len(mesh.vertices) - len(golden.arrays["mesh_vertices"]) < 0.01 * len(mesh.vertices)
+    distance, nearest = KDTree(mesh.vertices).query(golden.arrays["mesh_vertices"])
+    nearest = np.asarray(nearest)
+    assert distance.max() < golden.tolerance("mesh_vertices", 2e-5)
+    assert np.unique(nearest).size == nearest.size
+    colors = mesh.colors[nearest]
+    np.testing.assert_allclose(colors, golden.arrays["mesh_colours"], atol=golden.tolerance("mesh_colours", 1e-5))
+
+
 def test_a_picture_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="shows nothing"):
         framed(np.zeros((40, 40, 4), np.uint8), Path("empty.png"))
@@ -232,6 +260,39 @@ SMALL = TriposrConfig(
     mlp_channels=8,
     mlp_layers=2,
 )
+
+
+@pytest.fixture
+def small_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small network with random weights in the place of the published one."""
+    known = checkpoint("triposr")
+    small = dataclasses.replace(known, architecture=dataclasses.asdict(SMALL))
+    monkeypatch.setattr(generator, "checkpoint", lambda name: small)
+    monkeypatch.setenv("IMG3D_WEIGHTS", str(tmp_path))
+    path = tmp_path / "triposr" / known.files[0].path
+    path.parent.mkdir()
+    torch.manual_seed(0)
+    torch.save(Triposr(SMALL).state_dict(), path)
+    return path
+
+
+def test_generate_gives_a_field_that_faces_the_viewer(small_weights: Path, tmp_path: Path) -> None:
+    square = np.zeros((40, 40, 4), np.uint8)
+    square[5:35, 10:30] = (200, 60, 30, 255)
+    Image.fromarray(square).save(tmp_path / "square.png")
+    field = generate("triposr", tmp_path / "square.png")
+    assert isinstance(field, TriplaneField) and field.up == "y"
+    image = on_grey(torch.from_numpy(framed(square, Path())).permute(2, 0, 1).float() / 255)
+    own = load_triposr(small_weights, SMALL).generate(image, default_dtype(default_device()))
+    points = torch.tensor([[0.1, 0.2, 0.3]])  # x towards the viewer, y right, z up
+    for ours, theirs in zip(field.query(points[:, [1, 2, 0]]), own.query(points), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_without_weights_one_line_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMG3D_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"img3d-weights fetch triposr \(1.68 GB, MIT\)"):
+        generate("triposr", tmp_path / "photo.png")
 
 
 def test_weights_are_loaded_strictly(tmp_path: Path) -> None:

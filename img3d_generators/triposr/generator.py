@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TripoSR as a generator: its published weights, and its field in the world of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from img3d_assets.fields.triplane import TriplaneField
+from img3d_base.console import CONSOLE
+from img3d_generators.checkpoints import checkpoint
+from img3d_generators.published_networks import default_device, default_dtype
+from img3d_generators.triposr.network import config_of, load_triposr
+from img3d_generators.triposr.preparation import on_grey
+from img3d_generators.weights import to_use
+
+TO_FRONT_ON_Z = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+"""From the network's axes (x towards the viewer, y right, z up) to the registry's (x right, y up, z towards the
+viewer)."""
+
+
+def triposr_field(name: str) -> Callable[..., TriplaneField]:
+    """Loader of rows: a TripoSR that makes a field from an image, which it looks at without randomness."""
+    known = checkpoint(name)
+    device = default_device()
+    path = to_use(name) / known.files[0].path
+    with CONSOLE.status(f"Loading {name}"):
+        network = load_triposr(path, config_of(known.architecture)).to(device)
+
+    def field(image: Float[Tensor, "4 S S"], seed: int = 0) -> TriplaneField:
+        with CONSOLE.status("Generating a field"):
+            made = network.generate(on_grey(image), default_dtype(device))
+        return made.turned(TO_FRONT_ON_Z, up="y")
+
+    return field
