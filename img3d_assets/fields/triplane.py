@@ -122,6 +122,22 @@ class TriplaneField(nn.Module):
         """Density of the surface, per world unit."""
         return self.layout.surface_density * self.boxes_per_unit
 
+    @property
+    def rendered_bounds(self) -> Float[Tensor, "2 3"]:
+        """The part of the bounds that is rendered."""
+        return self.bounds * self.layout.inside
+
+    @property
+    def path_length(self) -> float | None:
+        """The length in world units that every ray's path through the box counts as; None for its true one."""
+        length = self.layout.length_of_every_ray
+        return None if length is None else length / self.boxes_per_unit
+
+    @property
+    def shortest_path(self) -> float:
+        """Rays with at most this path through the box, in world units, see nothing."""
+        return self.layout.shortest_path / self.boxes_per_unit
+
     def turned(self, rotation: Float[Tensor, "3 3"], scale: float = 1.0, up: UpAxis | None = None) -> TriplaneField:
         """The same field in another world, sharing its weights.
 

@@ -87,18 +87,13 @@ def stages(model: Triposr, golden: Golden) -> dict[str, torch.Tensor]:
 def queried(field: TriplaneField, points: torch.Tensor) -> dict[str, torch.Tensor]:
     """Raw and activated values, the density as the reference counts it: per path through the box."""
     raw, (density, rgb) = field.raw(points), field(points)
+    assert field.path_length is not None
     return {
         "query_density": raw[:, :1],
         "query_features": raw[:, 1:],
-        "query_density_act": density[:, None] * path_length(field),
+        "query_density_act": density[:, None] * field.path_length,
         "query_color": rgb,
     }
-
-
-def path_length(field: TriplaneField) -> float:
-    """The world length that every ray's path counts as."""
-    assert field.layout.length_of_every_ray is not None
-    return field.layout.length_of_every_ray / field.boxes_per_unit
 
 
 def golden_field(golden: Golden) -> TriplaneField:
@@ -160,7 +155,8 @@ def test_marched_rays_give_the_references_pictures(golden: Golden) -> None:
 def test_rays_that_miss_graze_or_start_inside_are_the_references(golden: Golden) -> None:
     field = golden_field(golden)
     origins, directions = (torch.from_numpy(golden.arrays[name]) for name in ("rays_o", "rays_d"))
-    near, far, hits = in_box(origins, directions, *rendered_box(field), shortest(field))
+    low, high = field.rendered_bounds
+    near, far, hits = in_box(origins, directions, low, high, field.shortest_path)
     np.testing.assert_array_equal(hits, golden.arrays["rays_valid"])
     np.testing.assert_allclose(near, golden.arrays["t_near"], atol=golden.tolerance("t_near", 1e-5))
     reference = np.where(golden.arrays["rays_valid"][:, None], golden.arrays["t_far"], 0)
@@ -170,19 +166,11 @@ def test_rays_that_miss_graze_or_start_inside_are_the_references(golden: Golden)
     assert (rgb[~hits] == 1).all()
 
 
-def rendered_box(field: TriplaneField) -> tuple[torch.Tensor, torch.Tensor]:
-    low, high = field.bounds * field.layout.inside
-    return low, high
-
-
-def shortest(field: TriplaneField) -> float:
-    return field.layout.shortest_path / field.boxes_per_unit
-
-
 def rendered(golden: Golden, field: TriplaneField, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """Rays on white."""
     samples = golden.sidecar["config"]["renderer"]["num_samples_per_ray"]
-    marched = march(field, origins, directions, *rendered_box(field), samples, path_length(field), shortest(field))
+    low, high = field.rendered_bounds
+    marched = march(field, origins, directions, low, high, samples, field.path_length, field.shortest_path)
     return marched.rgb + 1 - marched.accumulation
 
 
@@ -223,12 +211,13 @@ def test_images_are_resampled_as_the_references(golden: Golden) -> None:
 @torch.no_grad()
 def test_the_surface_has_the_references_vertices_and_colours(golden: Golden) -> None:
     field, rule = golden_field(golden), golden.sidecar["mesh"]
-    counted = path_length(field)
+    length = field.path_length
+    assert length is not None
     low, high = field.bounds
     grid = lattice(low, high, rule["resolution"])
-    density = field.query(grid)[0].view((rule["resolution"],) * 3) * counted
+    density = field.query(grid)[0].view((rule["resolution"],) * 3) * length
     np.testing.assert_allclose(density, golden.arrays["grid_density"], atol=golden.tolerance("grid_density", 1e-5))
-    mesh = surface_of(field, rule["resolution"], rule["threshold"] / counted)
+    mesh = surface_of(field, rule["resolution"], rule["threshold"] / length)
     # Beside one vertex on each crossed edge, Lewiner's variant has some inside cells, where that settles ambiguities.
     assert 0 <= len(mesh.vertices) - len(golden.arrays["mesh_vertices"]) < 0.01 * len(mesh.vertices)
     distance, nearest = KDTree(mesh.vertices).query(golden.arrays["mesh_vertices"])

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A finished field as a Nerfstudio model: what a generator made of an image, rendered along rays. It can be trained
+further.
+
+Samples in empty space, which an occupancy grid knows, and behind the surface are not evaluated, so that a CPU renders
+a picture of 400 x 400 pixels in a second or two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.models.base_model import Model, ModelConfig
+from torch import Tensor
+from torch.nn import Parameter
+
+from img3d_assets.fields.triplane import TriplaneField
+from img3d_kernels.ray_marching import OccupancyGrid, march
+from img3d_methods.compat import NoSignedDistanceField
+from img3d_methods.training.image_metrics import ImageMetrics
+from img3d_methods.viewing.point_cloud_view import PointCloudView
+
+FIELD = "field."
+"""How the names of the field's weights in a checkpoint begin."""
+EMPTY = 0.01
+"""A cell is empty if a ray's whole path through the box at its density would absorb less than this share of light."""
+REFRESHED_EVERY = 16
+"""Training steps between two updates of the occupancy grid."""
+
+
+@dataclass
+class Img3dFieldModelConfig(NoSignedDistanceField, ModelConfig):
+    """How a field is rendered."""
+
+    _target: type = field(default_factory=lambda: Img3dFieldModel)
+    enable_collider: bool = False
+    """Off: rays start at the camera and end where they leave the field's box."""
+    eval_num_rays_per_chunk: int = 1 << 15
+    """Rays rendered at a time."""
+    num_samples: int = 128
+    """Samples along each ray, evenly spaced in the field's box; TripoSR was trained with 128."""
+    occupancy_resolution: int = 64
+    """Cells along each side of the box for which is known whether they are empty; 0 evaluates every sample."""
+
+
+class Img3dFieldModel(Model):
+    """Holds a triplane and renders it.
+
+    The field comes from the data (`metadata["field"]`), from `set_field`, or from a checkpoint. Depth is the distance
+    along the ray.
+    """
+
+    config: Img3dFieldModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    depth_along: Literal["axis", "ray"] = "ray"
+    is_rasterised = False
+    field: TriplaneField | None
+
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        metadata = self.kwargs.get("metadata") or {}
+        behind_objects = metadata.get("alpha_color")
+        self._background = torch.ones(3) if behind_objects is None else behind_objects
+        self.field = metadata.get("field")
+        self._occupied: OccupancyGrid | None = None
+        self.image_metrics = ImageMetrics()
+        self.live_view = PointCloudView(self)
+        self.step = 0
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """The planes and the network, which have separate learning rates."""
+        field = self.held()
+        return {"planes": [field.rows], "networks": list(field.mlp.parameters())}
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        return [
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step),
+            *self.live_view.training_callbacks(),
+        ]
+
+    def _after_step(self, step: int) -> None:
+        self.step = step
+        if step % REFRESHED_EVERY == 0:
+            self._occupied = None
+
+    def update_to_step(self, step: int) -> None:
+        """Notes that the checkpoint being loaded was written after this step."""
+        self.step = step
+
+    # ------------------------------------------------------------------------------------------------ the field
+
+    def set_field(self, field: TriplaneField) -> None:
+        """Replaces the field; it has to be in world coordinates (z up)."""
+        self.field = field.to(self.device)
+        self._occupied = None
+
+    def held(self) -> TriplaneField:
+        """The field, on the model's device."""
+        assert self.field is not None, "neither the data nor a checkpoint had a field"
+        return self.field
+
+    def asset(self) -> TriplaneField:
+        """The field in world coordinates, in main memory."""
+        field = self.held()
+        if field.rows.device.type == "cpu":
+            return field
+        return TriplaneField.of_state_dict({name: value.cpu() for name, value in field.state_dict().items()})
+
+    def background(self) -> Tensor:
+        """The colour behind the object, in [0, 1]."""
+        return self._background.to(self.device)
+
+    def resolution_doublings(self, max_steps: int) -> list[int]:
+        """Empty: rays always go through pixels of views at full size."""
+        return []
+
+    def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
+        """Loads a checkpoint, whatever the sizes of its field."""
+        state = {name.removeprefix(FIELD): value for name, value in state_dict.items() if name.startswith(FIELD)}
+        if state:
+            self.set_field(TriplaneField.of_state_dict(state))
+        return super().load_state_dict(state_dict, **kwargs)
+
+    def occupied(self) -> OccupancyGrid | None:
+        """The cells of the field's box that are not empty; made at the first use."""
+        if self._occupied is None and self.config.occupancy_resolution > 0:
+            field = self.held()
+            low, high = field.bounds
+            least = EMPTY / (field.path_length or float((high - low).norm()))
+            self._occupied = OccupancyGrid.of(field.query, low, high, self.config.occupancy_resolution, least)
+        return self._occupied
+
+    # ------------------------------------------------------------------------------------------------ rendering
+
+    def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:
+        """Renders rays.
+
+        Args:
+            ray_bundle: Rays of any shape, between their nears and fars, if they have these.
+
+        Returns:
+            rgb `[..., 3]` over the background, accumulation `[..., 1]` and depth `[..., 1]`: the distance along the
+            ray at which half of the light is absorbed; for rays that see less, that behind which nothing can be.
+        """
+        assert isinstance(ray_bundle, RayBundle)
+        shape, rays, field = ray_bundle.shape, ray_bundle.flatten(), self.held()
+        low, high = field.rendered_bounds
+        marched = march(
+            field if self.training else field.query,
+            rays.origins,
+            rays.directions,
+            low,
+            high,
+            self.config.num_samples,
+            path_length=field.path_length,
+            shortest=field.shortest_path,
+            occupied=self.occupied(),
+            nears=rays.nears,
+            fars=rays.fars,
+        )
+        behind = rays.origins.norm(dim=-1, keepdim=True) + torch.maximum(low.norm(), high.norm())
+        return {
+            "rgb": (marched.rgb + (1 - marched.accumulation) * self.background()).view(*shape, 3),
+            "accumulation": marched.accumulation.view(*shape, 1),
+            "depth": torch.where(marched.depth > 0, marched.depth, behind).view(*shape, 1),
+        }
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Renders inside the box; for the viewer, only what its page does not draw itself."""
+        with self.live_view.frame(camera):
+            return super().get_outputs_for_camera(camera, obb_box)
+
+    # -------------------------------------------------------------------------------------- losses and metrics
+
+    def _target(self, batch: dict[str, Any]) -> Tensor:
+        """A view's pixels `[..., 3]` in [0, 1], blended with the background where they are transparent."""
+        image = batch["image"].to(self.device)
+        image = image if image.is_floating_point() else image / 255
+        if image.shape[-1] == 3:
+            return image
+        return image[..., :3] * image[..., 3:] + (1 - image[..., 3:]) * self.background()
+
+    def get_loss_dict(
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Mean squared error."""
+        return {"rgb_loss": torch.nn.functional.mse_loss(outputs["rgb"], self._target(batch))}
+
+    @torch.no_grad()
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """PSNR."""
+        return {"psnr": self.image_metrics.psnr(outputs["rgb"].clamp(0, 1), self._target(batch))}
+
+    @torch.no_grad()
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of a view, and the view and render side by side."""
+        target = self._target(batch)
+        return self.image_metrics.all(outputs["rgb"], target), {"img": torch.cat([target, outputs["rgb"]], dim=1)}
