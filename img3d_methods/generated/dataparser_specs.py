@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
+from img3d_methods.generated.field_dataparser import Img3dGeneratedFieldDataParserConfig
 from img3d_methods.generated.mesh_dataparser import Img3dGeneratedMeshDataParserConfig
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
 
@@ -17,4 +18,9 @@ img3d_single_image = DataParserSpecification(
 img3d_generated_mesh = DataParserSpecification(
     config=Img3dGeneratedMeshDataParserConfig(),
     description="A mesh that a generator makes of an image, views or a text, seen from all around.",
+)
+
+img3d_generated_field = DataParserSpecification(
+    config=Img3dGeneratedFieldDataParserConfig(),
+    description="A radiance field that a generator makes of an image, views or a text, seen from all around.",
 )

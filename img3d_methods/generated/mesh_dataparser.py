@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -17,11 +16,8 @@ from img3d_base.console import print_line
 from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import load_npz
 from img3d_generators import generate
-from img3d_generators.posed_views import PosedViews
-from img3d_generators.registry import row
 from img3d_methods.cached_views import writing_views
-from img3d_methods.generated.generated_views import is_views_folder, read_given_views
-from img3d_methods.generated.sources import image_of, key_of, needed_prompt
+from img3d_methods.generated.sources import key_of, source_of
 from img3d_methods.mesh.dataparser import Img3dMeshDataParser, Img3dMeshDataParserConfig
 
 RECIPE = 1
@@ -64,7 +60,7 @@ class Img3dGeneratedMesh(Img3dMeshDataParser):
 
     def _source_mesh(self) -> tuple[Mesh, UpAxis | None]:
         config = self.config
-        name, source, identity, beside = self._source()
+        name, source, identity, beside = source_of(config)
         stages = [stage for stage in dict.fromkeys((name, config.view_generator, config.network)) if stage != "auto"]
         key = key_of(identity, stages, (RECIPE, stages, config.seed))
         file = writable_cache(beside, config.cache_dir) / f"mesh-{name}-{key}.npz"
@@ -83,21 +79,6 @@ class Img3dGeneratedMesh(Img3dMeshDataParser):
             write_arrays(mesh, file)
         print_line(f"{len(mesh.faces):,} triangles generated, kept in {file}")
         return mesh, mesh.up
-
-    def _source(self) -> tuple[str, str | PosedViews, Path | str, Path]:
-        """The generator, what it takes, a file or text that identifies that, and the folder beside which to cache."""
-        config = self.config
-        if is_views_folder(config.data):
-            views = read_given_views(config.data)[0]
-            digest = hashlib.sha256(views.images.numpy().tobytes())
-            digest.update(repr((views.camera_to_worlds.tolist(), views.fov)).encode())
-            name = config.generator if row(config.generator).takes == "views" else config.network
-            return name, views, digest.hexdigest(), config.data
-        if row(config.generator).takes == "text":
-            prompt = needed_prompt(config.prompt)
-            return config.generator, prompt, prompt, config.data
-        image = image_of(config.data, config.index)
-        return config.generator, str(image), image, image.parent
 
 
 def write_arrays(mesh: Mesh, file: Path) -> None:

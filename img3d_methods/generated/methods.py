@@ -11,8 +11,15 @@ from nerfstudio.plugins.types import MethodSpecification
 from img3d_base.errors import warn
 from img3d_generators.registry import Gives, Takes, rows
 from img3d_methods.commands.method_help import description
-from img3d_methods.generated.dataparser_specs import img3d_generated_mesh, img3d_single_image
-from img3d_methods.generated.pipeline import Img3dGeneratedMeshPipelineConfig, Img3dGeneratedPipelineConfig
+from img3d_methods.field.datamanager import Img3dNerfDatamanagerConfig
+from img3d_methods.field.field_model import Img3dFieldModelConfig
+from img3d_methods.generated.dataparser_specs import img3d_generated_field, img3d_generated_mesh, img3d_single_image
+from img3d_methods.generated.field_trainer import Img3dGeneratedFieldTrainerConfig
+from img3d_methods.generated.pipeline import (
+    Img3dGeneratedFieldPipelineConfig,
+    Img3dGeneratedMeshPipelineConfig,
+    Img3dGeneratedPipelineConfig,
+)
 from img3d_methods.generated.trainer import Img3dGeneratedMeshTrainerConfig, Img3dGeneratedTrainerConfig
 from img3d_methods.mesh.model import Img3dMeshModelConfig
 from img3d_methods.splat.model import Img3dSplatModelConfig
@@ -52,9 +59,23 @@ def mesh_run(method: str, generator: str) -> TrainerConfig:
     )
 
 
+def field_run(method: str, generator: str) -> TrainerConfig:
+    """A run that holds, and can refine, a generated field."""
+    return Img3dGeneratedFieldTrainerConfig(
+        method_name=method,
+        vis="viewer",
+        pipeline=Img3dGeneratedFieldPipelineConfig(
+            generator=generator,
+            datamanager=Img3dNerfDatamanagerConfig(dataparser=img3d_generated_field.config),
+            model=Img3dFieldModelConfig(),
+        ),
+    )
+
+
 RUNS: dict[Gives, tuple[str, Callable[[str, str], TrainerConfig]]] = {
     "Gaussians": ("Gaussian splats", gaussians_run),
     "Mesh": ("A mesh", mesh_run),
+    "Field": ("A radiance field", field_run),
 }
 """For each kind of asset, its name in the list of methods, and the run that holds it (from the method's name and the
 generator's)."""

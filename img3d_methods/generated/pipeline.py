@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -16,13 +16,14 @@ from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_generators.pairing import Choice, check_pair
+from img3d_generators.registry import Gives
 from img3d_methods.compat import fail
 from img3d_methods.generated.generated_views import is_views_folder, read_given_views
 from img3d_methods.generated.options import GeneratorOptions, choice_for, network_of_views
 from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
 from img3d_methods.training.pipeline import Img3dPipelineConfig
 
-ONE_MESH = "this method generates a mesh: do not choose another data parser than img3d-generated-mesh"
+ONE_ASSET = "this method generates a {0}: do not choose another data parser than img3d-generated-{0}"
 ONE_IMAGE = "this method takes one image: do not choose another data parser than img3d-single-image"
 
 
@@ -63,6 +64,8 @@ class Img3dGeneratedPipelineConfig(GeneratorOptions, Img3dSplatPipelineConfig):
 class Img3dGeneratedMeshPipelineConfig(GeneratorOptions, Img3dPipelineConfig):
     """The generator that makes a mesh, and the model that holds it."""
 
+    gives: ClassVar[Gives] = "Mesh"
+
     def choose(self) -> Choice:
         """Chooses the generator and its stages, so that config.yml names those that made the run.
 
@@ -72,8 +75,8 @@ class Img3dGeneratedMeshPipelineConfig(GeneratorOptions, Img3dPipelineConfig):
         datamanager: Any = self.datamanager
         parser = datamanager.dataparser
         if not isinstance(parser, MakesMesh):
-            raise InputError(ONE_MESH)
-        choice = choice_for(self, datamanager.data, parser.view_generator, "Mesh")
+            raise InputError(ONE_ASSET.format(self.gives.lower()))
+        choice = choice_for(self, datamanager.data, parser.view_generator, self.gives)
         self.generator, parser.view_generator, self.network = (
             choice.generator.name,
             choice.view_generator,
@@ -83,9 +86,17 @@ class Img3dGeneratedMeshPipelineConfig(GeneratorOptions, Img3dPipelineConfig):
         return choice
 
 
+@dataclass
+class Img3dGeneratedFieldPipelineConfig(Img3dGeneratedMeshPipelineConfig):
+    """The generator that makes a field, and the model that holds it."""
+
+    gives: ClassVar[Gives] = "Field"
+
+
 @runtime_checkable
 class MakesMesh(MakesViews, Protocol):
-    """A data parser that generates a mesh, `Img3dGeneratedMeshDataParserConfig`."""
+    """A data parser that generates a mesh or a field: `Img3dGeneratedMeshDataParserConfig` or
+    `Img3dGeneratedFieldDataParserConfig`."""
 
     view_generator: str
     network: str

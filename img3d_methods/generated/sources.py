@@ -6,10 +6,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from img3d_base.errors import InputError
 from img3d_generators.checkpoints import checkpoint
+from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
+from img3d_methods.generated.generated_views import is_views_folder, read_given_views
 
 
 def image_of(data: Path, index: int) -> Path:
@@ -39,6 +42,35 @@ def needed_prompt(prompt: str) -> str:
     if not prompt.strip():
         raise InputError('this generator takes a text: say what to make with --pipeline.prompt "a red chair"')
     return prompt.strip()
+
+
+class Described(Protocol):
+    """A data parser's options that say what an asset is generated from."""
+
+    data: Path
+    index: int
+    generator: str
+    network: str
+    prompt: str
+
+
+def source_of(config: Described) -> tuple[str, str | PosedViews, Path | str, Path]:
+    """The generator, what it takes, a file or text that identifies that, and the folder beside which to cache.
+
+    Raises:
+        InputError: There is nothing of that kind.
+    """
+    if is_views_folder(config.data):
+        views = read_given_views(config.data)[0]
+        digest = hashlib.sha256(views.images.numpy().tobytes())
+        digest.update(repr((views.camera_to_worlds.tolist(), views.fov)).encode())
+        name = config.generator if row(config.generator).takes == "views" else config.network
+        return name, views, digest.hexdigest(), config.data
+    if row(config.generator).takes == "text":
+        prompt = needed_prompt(config.prompt)
+        return config.generator, prompt, prompt, config.data
+    image = image_of(config.data, config.index)
+    return config.generator, str(image), image, image.parent
 
 
 def key_of(source: Path | str, generators: Sequence[str], settings: object) -> str:

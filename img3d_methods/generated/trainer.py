@@ -15,6 +15,7 @@ from img3d_methods.compat import fail
 from img3d_methods.generated.pipeline import Img3dGeneratedPipeline
 from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
+from img3d_methods.training.trainer import Img3dTrainer
 
 if TYPE_CHECKING:
     from img3d_methods.training.run_config import RunConfig as Mixin
@@ -64,10 +65,8 @@ class Img3dGeneratedTrainerConfig(GeneratedRunConfig, Img3dSplatTrainerConfig):
         return min(step + 1, self.max_num_iterations)
 
 
-class Img3dGeneratedTrainer(Img3dSplatTrainer):
-    """Refines the Gaussians of an `Img3dGeneratedPipeline`."""
-
-    pipeline: Img3dGeneratedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
+class OptionalRefinement(Img3dTrainer):
+    """A trainer of an asset that exists before the first step: 0 steps keep it as it is."""
 
     def _set_run_length(self) -> None:
         self._refines = self.config.max_num_iterations > 0  # here 0 does not mean the preset's length
@@ -75,6 +74,12 @@ class Img3dGeneratedTrainer(Img3dSplatTrainer):
 
     def _has_steps(self) -> bool:
         return self._refines
+
+
+class Img3dGeneratedTrainer(OptionalRefinement, Img3dSplatTrainer):
+    """Refines the Gaussians of an `Img3dGeneratedPipeline`."""
+
+    pipeline: Img3dGeneratedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _load_checkpoint(self) -> None:
         """Continues from a checkpoint if one is given; otherwise generates the Gaussians."""
