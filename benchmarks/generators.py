@@ -11,6 +11,7 @@ CUDA where there is a device.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import resource
 import time
@@ -22,10 +23,14 @@ import torch
 from kernels import describe_machine
 from torch import nn
 
+from img3d_assets.fields.triplane import FieldMlp, TriplaneField
+from img3d_assets.meshing.field_surface import surface_of
 from img3d_generators.cameras import LGM_FOV, ZERO123PLUS_RIGS, normalised_to_first
 from img3d_generators.checkpoints import checkpoint
 from img3d_generators.lgm import LGM, LGM_CONFIGS, LGM_INPUT_SIZE, network_input
 from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM
+from img3d_generators.triposr.network import SURFACE_DENSITY, Triposr, TriposrConfig, field_of
+from img3d_kernels.ray_marching import OccupancyGrid, march
 
 Run = Callable[[], object]
 REPEATS, ENOUGH_SECONDS = 3, 60.0
@@ -95,6 +100,63 @@ def zero123plus_step(dtype: torch.dtype) -> Run:
     return partial(ReferenceUNet(unet), sample, reference, timestep, embeds)
 
 
+def triposr(dtype: torch.dtype) -> Run:
+    """TripoSR from a picture to its triplane."""
+    model = with_random_weights(lambda: Triposr(TriposrConfig()))
+    assert isinstance(model, Triposr)
+    return partial(model.generate, torch.rand(3, 512, 512), dtype)
+
+
+def ball() -> TriplaneField:
+    """A field with the published sizes that shows a ball: random weights have no surface."""
+    config = TriposrConfig()
+    size = 2 * config.plane_size
+    side = (torch.arange(size) + 0.5) / size * 2 - 1
+    planes = torch.zeros(3, config.plane_channels, size, size)
+    planes[0, 0] = side[None] ** 2 + side[:, None] ** 2
+    planes[1, 0] = side[:, None] ** 2
+    mlp = FieldMlp(3 * config.plane_channels, config.mlp_channels, config.mlp_layers)
+    linear = [layer for layer in mlp.layers if isinstance(layer, nn.Linear)]
+    far = 100.0  # from where on SiLU is linear
+    for layer in linear:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        layer.weight.data[0, 0] = 1.0
+    linear[0].weight.data[0, config.plane_channels] = 1.0
+    linear[0].bias.data[0] = far
+    linear[-1].weight.data[0, 0] = -40.0
+    linear[-1].bias.data[0] = 40.0 * (far + 0.25) + math.log(SURFACE_DENSITY) + 1
+    return field_of(planes, mlp).requires_grad_(False)
+
+
+def triposr_mesh(resolution: int) -> Run:
+    """The mesh of a field, with vertex colours."""
+    return partial(surface_of, ball(), resolution)
+
+
+def triposr_view(size: int) -> Run:
+    """A render of a field, and the grid of its empty space, which is otherwise made once."""
+    field = ball()
+    low, high = field.rendered_bounds
+    pose = torch.tensor([[0.0, 0, 1, 1.9], [1, 0, 0, 0], [0, 1, 0, 0]])
+    rays = torch.nn.functional.normalize(
+        torch.stack(
+            torch.meshgrid(*[torch.linspace(-0.36, 0.36, size)] * 2, torch.tensor(-1.0), indexing="ij"), -1
+        ).reshape(-1, 3)
+        @ pose[:, :3].T,
+        dim=-1,
+    )
+    assert field.path_length is not None
+    least = 0.01 / field.path_length
+
+    def render() -> object:
+        occupied = OccupancyGrid.of(field.query, low, high, 64, least)
+        origins = pose[:, 3].expand_as(rays)
+        return march(field.query, origins, rays, low, high, 128, field.path_length, field.shortest_path, occupied)
+
+    return render
+
+
 ROWS: dict[str, Callable[[], Run]] = {
     "lgm-big-float32": partial(lgm, "big", torch.float32),
     "lgm-big-bfloat16": partial(lgm, "big", torch.bfloat16),
@@ -102,6 +164,10 @@ ROWS: dict[str, Callable[[], Run]] = {
     "lgm-tiny-float32": partial(lgm, "tiny", torch.float32),
     "zero123plus-step-float32": partial(zero123plus_step, torch.float32),
     "zero123plus-step-bfloat16": partial(zero123plus_step, torch.bfloat16),
+    "triposr-float32": partial(triposr, torch.float32),
+    "triposr-bfloat16": partial(triposr, torch.bfloat16),
+    "triposr-mesh-256": partial(triposr_mesh, 256),
+    "triposr-view-400": partial(triposr_view, 400),
     "img3d-tiny": img3d_tiny,
 }
 """By name, what prepares a run; it may take long and much memory, but not more than the run itself."""

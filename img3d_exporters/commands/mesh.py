@@ -32,7 +32,7 @@ def mesh(
     output: Path,
     load_config: Path | None = None,
     input: Path | None = None,
-    surface: Literal["tsdf", "poisson"] = "tsdf",
+    surface: Literal["auto", "density", "tsdf", "poisson"] = "auto",
     resolution: int = 192,
     faces: int = 100_000,
     watertight: bool = False,
@@ -53,14 +53,16 @@ def mesh(
         load_config: The run's config.yml.
         input: A file instead of a run: a mesh (.obj, .glb, .gltf, .ply, .stl, .usdz, .fbx), which is converted; or
             splats, which are viewed from outside, as an object. Crop an object from a whole scene.
-        surface: How a surface is made from depth: tsdf averages signed distances and is exact where enough pictures
-            see the surface; poisson fits a smooth surface through that, which bridges gaps.
+        surface: How a surface is made. From depth: tsdf averages signed distances and is exact where enough pictures
+            see the surface; poisson fits a smooth surface through that, which bridges gaps. density takes a
+            generated field's own surface. auto: density for a generated field, tsdf for everything else.
         resolution: Voxels along the longest side of the meshed region.
         faces: Maximum number of triangles.
         watertight: Close all holes, so that the mesh bounds a solid, as for 3D printing. A surface that is too open
             becomes a thick sheet.
         texture: Source of the colours: the training photos, renders of the model, or none, which leaves only vertex
-            colours. Default: photos for a run, renders for a splat file.
+            colours. Default: photos for a run, renders for a splat file; a field's density is painted in the field's
+            own colours.
         texture_size: Width and height of the texture in pixels.
         lods: Levels of detail. Further files name_lod1, name_lod2 … are written beside the first, each with a
             quarter of the faces and half the texture size of the one before.
@@ -71,12 +73,13 @@ def mesh(
         original_frame: Use the axes and units of the photos' own poses instead of the normalised ones of training.
         force: Replace existing files.
     """
+    from img3d_assets.field import Field
     from img3d_assets.mesh import Mesh
     from img3d_assets.mesh_files import check_output, holds_texture, is_mesh, read_mesh
     from img3d_assets.mesh_geometry import in_frame
     from img3d_assets.meshing.texture_baking import check_texture_size
     from img3d_exporters.load_run import load_run
-    from img3d_exporters.meshes.mesh_of_run import MeshOptions, level_paths, levels_of_detail
+    from img3d_exporters.meshes.mesh_of_run import MeshOptions, level_paths, levels_of_detail, levels_of_field
 
     check_one_source(load_config, input)
     options = MeshOptions(surface, resolution, faces, watertight, texture_size, lods, crop_min, crop_max)
@@ -104,6 +107,17 @@ def mesh(
                 asset = in_frame(asset, run.dataparser_transform, run.dataparser_scale)
             _write([asset], asset.up, [output])
             return
+        if isinstance(asset, Field) and surface in ("auto", "density"):
+            if texture == "photos":
+                raise InputError("A field's surface has the field's own colours: leave out --texture, or give none.")
+            textured = texture != "none" and holds_texture(output)
+            levels = list(levels_of_field(asset, textured, options))
+            if original_frame:
+                levels = [in_frame(level, run.dataparser_transform, run.dataparser_scale) for level in levels]
+            _write(levels, levels[0].up, paths)
+            return
+    if surface == "density":
+        raise InputError("--surface density is for runs of a generated field; leave it out here.")
     if not holds_texture(output):
         texture = "none"
     if run is None or load_config is None:

@@ -10,9 +10,11 @@ from typing import Literal
 
 import numpy as np
 
+from img3d_assets.field import Field
 from img3d_assets.mesh import Mesh
 from img3d_assets.meshing.cleaning import cleaned, decimated, watertight
 from img3d_assets.meshing.depth_fusion import fused, region_of
+from img3d_assets.meshing.field_surface import colors_at, painted, surface_of
 from img3d_assets.meshing.poisson import poisson_surface
 from img3d_assets.meshing.texture_baking import MIN_TEXTURE, baked
 from img3d_assets.meshing.vertex_colors import colored
@@ -28,11 +30,17 @@ COLOR_TOLERANCE = 3.0
 """Maximum distance in voxels of a vertex from the depth of a picture that colours it."""
 
 
+Surface = Literal["auto", "density", "tsdf", "poisson"]
+"""How a surface is made; "auto" is "density" for a field, "tsdf" for everything else."""
+MAX_FIELD_RESOLUTION = 512
+"""Largest resolution for fields, whose samples all lie in memory."""
+
+
 @dataclass(frozen=True)
 class MeshOptions:
     """Options of a mesh, named as in `img3d-export mesh`."""
 
-    surface: Literal["tsdf", "poisson"] = "tsdf"
+    surface: Surface = "auto"
     resolution: int = 192
     faces: int = 100_000
     watertight: bool = False
@@ -91,3 +99,40 @@ def levels_of_detail(views: SurfaceViews, paint: SurfaceViews | None, options: M
             size = max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)
             mesh = baked(mesh, paint.in_frame(shift, voxel), size)
         yield replace(mesh, vertices=mesh.vertices * voxel + region.low)
+
+
+def levels_of_field(field: Field, textured: bool, options: MeshOptions) -> Iterator[Mesh]:
+    """Makes the levels of detail of a field's own surface, the finest one first. Colours are the field's.
+
+    Args:
+        field: The field.
+        textured: Whether a texture is wanted beside the vertex colours.
+        options: Crop corners are in the field's world.
+
+    Raises:
+        InputError: There is no surface, the resolution is too high, or it could not be made watertight.
+    """
+    if options.resolution > MAX_FIELD_RESOLUTION:
+        raise InputError(f"--resolution is {options.resolution}: a field's mesh can have {MAX_FIELD_RESOLUTION}.")
+    surface = surface_of(field, options.resolution)
+    low = surface.vertices.min(axis=0).astype(np.float64)
+    voxel = float((field.bounds[1] - field.bounds[0]).max()) / options.resolution
+    inside = np.ones(len(surface.vertices), bool)
+    if options.crop_min is not None:
+        inside &= (surface.vertices >= options.crop_min).all(axis=1)
+    if options.crop_max is not None:
+        inside &= (surface.vertices <= options.crop_max).all(axis=1)
+    faces = surface.faces[inside[surface.faces].all(axis=1)]
+    if len(faces) == 0:
+        raise InputError("There is no surface between --crop-min and --crop-max.")
+    # In voxels, as the cleaning expects.
+    vertices, faces = cleaned((surface.vertices - low) / voxel, faces)
+    for level in range(options.lods):
+        target = options.faces // LOD_FACES**level
+        if options.watertight:
+            vertices, faces = watertight(vertices, faces, target, detail=1.0)
+        else:
+            vertices, faces = decimated(vertices, faces, target)
+        placed = (vertices * voxel + low).astype(np.float32)
+        mesh = Mesh(placed, faces, colors_at(field, placed), up=field.up)
+        yield painted(mesh, field, max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)) if textured else mesh
