@@ -27,7 +27,7 @@ ROWS = (
     ),
     Generator(
         name="triposr",
-        title="one network; a radiance field of any object, from which a coloured mesh is made",
+        title="one network; any object; img3d-export makes a coloured mesh of it",
         takes="image",
         gives="Field",
         load="img3d_generators.triposr.generator:triposr_field",

@@ -34,17 +34,21 @@ TEXTS = {
     "img3d-mesh --view-size N": "their width and height in pixels (*)",
     "img3d-mesh --cache-dir DIR": "where the views are kept (*)",
     "--pipeline.model.samples-per-side N": "antialiasing",
+    "--pipeline.model.num-samples N": "samples along each ray",
+    "img3d-generated-field --index N": "which image of a folder (*)",
+    "img3d-generated-field --num-views N": "views to look at and evaluate (*)",
 }
 """What each option is for. An option that begins with the name of a data parser belongs to that parser."""
 ONLY_MVS = {"--pipeline.preset", "--pipeline.image-size", "--pipeline.faces", "--pipeline.texture-size"}
-ONLY_MESH = {"--data FILE", "img3d-mesh", "--pipeline.model.samples", *ONLY_MVS}
+ONLY_FIELD = {"--pipeline.model.num-samples", "img3d-generated-field"}
+ONLY_MESH = {"--data FILE", "img3d-mesh", "--pipeline.model.samples", *ONLY_MVS, *ONLY_FIELD}
 LEFT_OUT = {
     "img3d-splat": {
         *ONLY_MESH,
         *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
     },
     "img3d-mesh": {
-        *ONLY_MVS,
+        *ONLY_MVS | ONLY_FIELD,
         *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
         *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
     },
@@ -56,6 +60,11 @@ LEFT_OUT = {
     "img3d-nerf": {
         *ONLY_MESH,
         *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
+    },
+    "img3d-triposr": {
+        *ONLY_MESH - ONLY_FIELD,
+        *("--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max", "--pipeline.model.camera"),
+        *("--steps", "img3d-photos", "img3d-single-image"),
     },
     "img3d-object-views": {
         *ONLY_MESH,
