@@ -8,7 +8,9 @@ import math
 import pytest
 import torch
 from gaussian_scenes import pinhole_camera, small_model
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
+from scipy.spatial.transform import Rotation
 
 from img3d_kernels import rasterization
 from img3d_methods.splat import ray_compositing
@@ -129,3 +131,18 @@ def test_rays_that_meet_nothing_see_the_background_at_an_endless_distance(model:
     assert float(outputs["accumulation"]) == 0
     assert float(outputs["depth"]) == pytest.approx(FAR)
     torch.testing.assert_close(outputs["rgb"], torch.ones(1, 3))
+
+
+def test_a_panorama_has_no_seams() -> None:
+    """Turned by a quarter, it is the same panorama moved by a quarter of its width: wherever its edges and the packets'
+    borders are, nothing shows them."""
+    model = small_model()
+    turns = []
+    for quarter in (0, 1):
+        pose = torch.eye(4)[:3]
+        pose[:, :3] = torch.from_numpy(Rotation.from_euler("y", -90 * quarter, degrees=True).as_matrix()).float()
+        camera = Cameras(pose[None], 32.0, 32.0, 32.0, 16.0, 64, 32, camera_type=CameraType.EQUIRECTANGULAR)
+        turns.append(model.get_outputs_for_camera(camera))
+    assert float(turns[0]["accumulation"].mean()) > 0.1
+    for name in ("rgb", "accumulation"):
+        torch.testing.assert_close(turns[1][name], turns[0][name].roll(-16, dims=1), atol=2e-2, rtol=0)
