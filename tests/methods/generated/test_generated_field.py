@@ -101,8 +101,9 @@ def test_the_trainer_refines_only_if_asked(config: Any, tmp_path: Path, steps: i
     trainer: Any = config.setup()
     assert isinstance(trainer, Img3dGeneratedFieldTrainer)
     trainer.setup()
-    before = trainer.pipeline.model.held().rows.detach().clone()
+    model: Any = trainer.pipeline.model
+    before = model.held().rows.detach().clone()
     trainer.train()
-    after = trainer.pipeline.model.held().rows.detach()
+    after = model.held().rows.detach()
     assert torch.equal(before, after) == (steps == 0)
     assert list(trainer.checkpoint_dir.glob("*.ckpt"))
