@@ -89,12 +89,6 @@ class Checkpoint:
         return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def configs_folder() -> Path:
-    """The folder of the YAML files: inside the installed package, or beside it in a checkout."""
-    installed = PACKAGE / "configs"
-    return installed if installed.is_dir() else PACKAGE.parent / "configs"
-
-
 @cache
 def checkpoints() -> dict[str, Checkpoint]:
     """All checkpoints by name, sorted: ours, and those of packages that add generators.
@@ -102,7 +96,9 @@ def checkpoints() -> dict[str, Checkpoint]:
     YAML files without `kind` are about something else and are skipped. Invalid files of other packages are skipped
     with a warning.
     """
-    found = {path.stem: read_checkpoint(path) for path in configs_folder().glob("*.yaml") if "kind" in _content(path)}
+    found = {
+        path.stem: read_checkpoint(path) for path in (PACKAGE / "configs").glob("*.yaml") if "kind" in _content(path)
+    }
     for folder in dict.fromkeys(row.configs for row in rows().values() if row.configs is not None):
         for path in sorted(folder.glob("*.yaml")):
             try:

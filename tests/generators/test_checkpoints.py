@@ -10,7 +10,7 @@ import pytest
 from img3d_base.errors import InputError
 from img3d_generators import checkpoints as module
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS
-from img3d_generators.checkpoints import checkpoint, checkpoints, configs_folder, read_checkpoint
+from img3d_generators.checkpoints import checkpoint, checkpoints, read_checkpoint
 from img3d_generators.lgm import LGM_CONFIGS, UNetConfig
 
 PUBLISHED = {
@@ -106,12 +106,3 @@ class TestReading:
     def test_unknown_name(self) -> None:
         with pytest.raises(InputError, match=r"There is no checkpoint lgm; there are: .*lgm-big, "):
             checkpoint("lgm")
-
-
-def test_the_folder_is_in_the_package_where_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wheel puts configs/ there; in a checkout it lies beside the package."""
-    assert configs_folder() == Path(module.__file__).parents[1] / "configs"
-    monkeypatch.setattr(module, "PACKAGE", tmp_path / "img3d_generators")
-    assert configs_folder() == tmp_path / "configs"
-    (tmp_path / "img3d_generators" / "configs").mkdir(parents=True)
-    assert configs_folder() == tmp_path / "img3d_generators" / "configs"
