@@ -58,6 +58,7 @@ class HoldsPoints(Protocol):
         ...
 
 
+@runtime_checkable
 class CountsSteps(Protocol):
     """A run's configuration that knows how many of its steps trained something."""
 
