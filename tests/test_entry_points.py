@@ -150,3 +150,11 @@ def test_other_programs_import_nothing_of_ours_with_torch() -> None:
         [],
         ["img3d_methods", "img3d_methods.commands", "img3d_methods.commands.nerfstudio_commands"],
     )
+
+
+def test_export_command_imports_no_nerfstudio_before_it_is_needed() -> None:
+    """Nerfstudio warns when it is imported, and takes seconds."""
+    script = "import sys, img3d_exporters.export_command; print('IMPORTED:', 'nerfstudio' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "IMPORTED: False" in result.stdout
+    assert result.stderr == ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from img3d_base.errors import InputError
 from img3d_exporters.commands.sources import print_written
-from img3d_methods.viewing.camera_paths import PathKind
+from img3d_methods.viewing.path_kinds import PathKind
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

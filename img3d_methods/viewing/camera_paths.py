@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +18,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from img3d_kernels.poses import point_of_attention
-
-PathKind = Literal["turntable", "spiral", "cameras"]
+from img3d_methods.viewing.path_kinds import PathKind
 
 ROUND = math.radians(120)
 """Cameras surround an object if no gap between their azimuths is wider than this."""
