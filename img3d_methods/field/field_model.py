@@ -177,6 +177,12 @@ class Img3dFieldModel(Model):
         with self.live_view.frame(camera):
             return super().get_outputs_for_camera(camera, obb_box)
 
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Straight colour, without the background, and opacity: `[..., 4]`. ns-export asks for it."""
+        rgb, alpha = outputs[output_name], outputs["accumulation"]
+        own = (rgb - (1 - alpha) * self.background()) / alpha.clamp_min(1e-6)
+        return torch.cat([own.clamp(0, 1), alpha], dim=-1)
+
     # -------------------------------------------------------------------------------------- losses and metrics
 
     def _target(self, batch: dict[str, Any]) -> Tensor:

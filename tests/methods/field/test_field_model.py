@@ -61,6 +61,17 @@ def test_a_ball_is_seen_where_it_is() -> None:
 
 
 @torch.no_grad()
+def test_exporters_get_colours_without_the_background() -> None:
+    model, rays = model_of(ball_field()), rays_along_x(2)
+    rays.fars = torch.tensor([[1.53], [9.0]])  # the first ray ends inside the surface's fog
+    outputs = model(rays)
+    rgba = model.get_rgba_image(outputs)
+    torch.testing.assert_close(rgba[:, 3:], outputs["accumulation"])
+    assert 0.05 < rgba[0, 3] < 0.95 < rgba[1, 3]
+    torch.testing.assert_close(rgba[0, :3], rgba[1, :3], atol=0.03, rtol=0)
+
+
+@torch.no_grad()
 def test_empty_space_is_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     exact, fast = model_of(ball_field(), occupancy_resolution=0), model_of(ball_field())
     evaluated = {}
