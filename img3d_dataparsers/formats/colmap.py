@@ -96,6 +96,12 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
     if missing or not images:
         what = f"has no camera {missing[0]}, to which a photo refers" if missing else "lists no photos"
         raise InputError(f"the COLMAP model in {reconstruction} cannot be used: it {what}; export it again")
+    unknown = sorted({cameras[image.camera].model for image in images} - LENSES.keys())
+    if unknown:
+        raise InputError(
+            f"the COLMAP model in {reconstruction} cannot be used: COLMAP 4.2 has no camera model "
+            f"{some_names(unknown)}; export it again"
+        )
     _warn_of_scaled_rotations(images)
     frames = [
         {

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -129,8 +130,28 @@ def find_photos(folder: Path, camera_type: CameraType = "auto") -> PhotoSet:
             first_with[photo.digest] = photo.name
             photos.append(photo)
     if camera_type == "auto":
+        photos = _with_one_lens_a_camera(photos)
         _say_lenses(photos)
     return PhotoSet(folder, photos, left_out)
+
+
+def _with_one_lens_a_camera(photos: list[Photo]) -> list[Photo]:
+    """Takes all photos of a camera for panoramas if most of them are: a stitched edge does not always match."""
+    panorama = " equirectangular"
+    closed = Counter(photo.camera.removesuffix(panorama) for photo in photos if photo.lens == "equirectangular")
+    others = Counter(photo.camera for photo in photos if photo.lens == "perspective")
+    return [
+        replace(
+            photo,
+            lens="equirectangular",
+            camera=photo.camera + panorama,
+            digest=f"{photo.digest}-equirectangular",
+            sensed_up=None,
+        )
+        if photo.lens == "perspective" and closed[photo.camera] > others[photo.camera]
+        else photo
+        for photo in photos
+    ]
 
 
 def _say_lenses(photos: Sequence[Photo]) -> None:

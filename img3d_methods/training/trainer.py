@@ -150,7 +150,7 @@ class Img3dTrainer(Trainer, ABC):
 
     def _work_plan(self, pixels: int) -> WorkPlan:
         """The work of each step, for photos of `pixels` pixels at full size."""
-        return WorkPlan(np.full(self.config.max_num_iterations, pixels))
+        return WorkPlan(np.full(self.config.max_num_iterations, float(pixels)))
 
     def _prepare_cpu(self) -> None:
         """Prepares the process for training on a CPU."""

@@ -105,10 +105,11 @@ def test_a_model_s_parameters_and_back(sh_degree: int, sh_count: int) -> None:
     assert not again.sh_rest[:, kept:].any()
 
 
-def test_what_answers_the_three_questions_is_a_field() -> None:
+def test_what_answers_the_four_questions_is_a_field() -> None:
     class Ball:
         bounds = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
         up = "y"
+        surface_density = 0.5
 
         def query(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return (points.norm(dim=1) < 1).float(), torch.ones_like(points)
