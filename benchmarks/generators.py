@@ -26,10 +26,10 @@ from torch import nn
 from img3d_assets.fields.triplane import FieldMlp, TriplaneField
 from img3d_assets.meshing.field_surface import surface_of
 from img3d_generators.cameras import LGM_FOV, ZERO123PLUS_RIGS, normalised_to_first
-from img3d_generators.checkpoints import checkpoint
 from img3d_generators.lgm import LGM, LGM_CONFIGS, LGM_INPUT_SIZE, network_input
 from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM
 from img3d_generators.triposr.network import SURFACE_DENSITY, Triposr, TriposrConfig, field_of
+from img3d_generators.weights.checkpoints import checkpoint
 from img3d_kernels.ray_marching import OccupancyGrid, march
 
 Run = Callable[[], object]

@@ -17,7 +17,7 @@ import numpy as np
 from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_assets.gaussian_frames import rotated
 from img3d_assets.gaussians import Gaussians
-from img3d_assets.selection import without_outliers
+from img3d_assets.splat_editing.selection import without_outliers
 from img3d_assets.splat_formats import antimatter_splat, compressed_ply, gltf, ksplat, ply, sog, spz
 from img3d_assets.splat_formats.recognise import Kind, kind_of, splat_file
 from img3d_base import output_files

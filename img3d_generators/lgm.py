@@ -21,8 +21,8 @@ from torch.nn.functional import interpolate, normalize, scaled_dot_product_atten
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_base.errors import InputError
 from img3d_generators.cameras import plucker_rays
-from img3d_generators.imagenet import normalised
-from img3d_generators.state_dicts import load_weights, read_state_dict, sha256_of
+from img3d_generators.networks.imagenet import normalised
+from img3d_generators.weights.state_dicts import load_weights, read_state_dict, sha256_of
 
 NUM_HEADS = 16
 RESIDUAL_SCALE = math.sqrt(0.5)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from img3d_base.errors import InputError
-from img3d_generators.checkpoints import checkpoint, checkpoints
 from img3d_generators.registry import AUTO, Generator, Gives, InputView, generators, row, rows
-from img3d_generators.weights import available
+from img3d_generators.weights.checkpoints import checkpoint, checkpoints
+from img3d_generators.weights.weight_files import available
 
 VIEW_OF_TEXT = InputView(border_ratio=0.2, fov=49.1, radius=1.5)
 """The camera for assets made from a text, whose row names none: LGM's, which sees the box from -0.5 to 0.5."""

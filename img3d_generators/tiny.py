@@ -20,10 +20,10 @@ from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.color_values import without_white
 from img3d_assets.gaussians import Gaussians
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, plucker_rays
-from img3d_generators.checkpoints import checkpoint
 from img3d_generators.lgm import VALUES_PER_GAUSSIAN, UNet, UNetConfig, activated
 from img3d_generators.rows import OWN_GENERATOR
-from img3d_generators.state_dicts import load_weights, read_state_dict
+from img3d_generators.weights.checkpoints import checkpoint
+from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny_weights.safetensors")
 TINY_INPUT_SIZE = 128

@@ -34,7 +34,7 @@ HOME = "/home/you"
 ENTRY_POINTS = {
     "img3d-export": "img3d_exporters.export_command:main",
     "img3d-photos": "img3d_dataparsers.inspect_command:main",
-    "img3d-weights": "img3d_generators.weights_command:main",
+    "img3d-weights": "img3d_generators.weights.command:main",
     "ns-eval": "nerfstudio.scripts.eval:entrypoint",
     "ns-export": "nerfstudio.scripts.exporter:entrypoint",
     "ns-render": "nerfstudio.scripts.render:entrypoint",

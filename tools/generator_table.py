@@ -7,9 +7,9 @@ import re
 import sys
 from pathlib import Path
 
-from img3d_generators.checkpoints import checkpoint
 from img3d_generators.pairing import title_of
 from img3d_generators.registry import Generator, rows
+from img3d_generators.weights.checkpoints import checkpoint
 
 PAGE = Path(__file__).parents[1] / "docs" / "one-image.md"
 BEGIN, END = "<!-- generators: tools/generator_table.py -->\n", "<!-- end of generators -->\n"

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from img3d_assets.depth_edges import is_continuous
 from img3d_assets.meshing.surface_view import SurfaceView
-from img3d_assets.selection import Point
+from img3d_assets.splat_editing.selection import Point
 from img3d_base.errors import InputError
 from img3d_kernels.poses import point_of_attention
 

@@ -25,7 +25,7 @@ def lod(
         input: A splat file instead of a run.
         sh_degree: Highest degree of spherical harmonics to keep; 0 keeps one colour for all directions.
     """
-    from img3d_assets.selection import select
+    from img3d_assets.splat_editing.selection import select
     from img3d_assets.splat_files import in_3dgs_axes
     from img3d_base.output_files import check_free
     from img3d_exporters.splats.streamed_sog import write_streamed_sog

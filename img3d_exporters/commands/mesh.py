@@ -168,7 +168,7 @@ def _pictures_of_file(
     path: Path, texture: TextureSource, crop_min: Point | None, crop_max: Point | None
 ) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis]:
     """As `_pictures_of_run`, for a splat file."""
-    from img3d_assets.selection import select
+    from img3d_assets.splat_editing.selection import select
     from img3d_exporters.meshes.surface_views import cameras_around, rendered_for, splat_renderer
 
     if texture == "photos":

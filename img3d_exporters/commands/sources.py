@@ -12,7 +12,7 @@ from img3d_base.console import print_line
 from img3d_base.errors import InputError, warn
 
 if TYPE_CHECKING:
-    from img3d_assets.splat_cleaning import Viewpoints
+    from img3d_assets.splat_editing.cleaning import Viewpoints
     from img3d_exporters.load_run import Run
     from img3d_methods.representation import Asset
 
@@ -93,7 +93,7 @@ def cleaned_splats(splats: Gaussians, load_config: Path | None) -> Gaussians:
         splats: Visible Gaussians; of a run in its own frame.
         load_config: The run, whose cameras tell what was photographed; None if there is none.
     """
-    from img3d_assets.splat_cleaning import cleaned
+    from img3d_assets.splat_editing.cleaning import cleaned
 
     splats, removed = cleaned(splats, None if load_config is None else _viewpoints(load_config))
     print_line(str(removed))

@@ -41,7 +41,7 @@ def splat(
             to be there.
         force: Replace an existing file.
     """
-    from img3d_assets.selection import select
+    from img3d_assets.splat_editing.selection import select
     from img3d_assets.splat_files import check_output, write_splats
 
     check_one_source(load_config, input)

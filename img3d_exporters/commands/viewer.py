@@ -41,7 +41,7 @@ def viewer(
         up_axis: The axis that points up. Default: z for a run; for a file, what it specifies, otherwise -y, as in
             3DGS.
     """
-    from img3d_assets.selection import without_outliers
+    from img3d_assets.splat_editing.selection import without_outliers
     from img3d_exporters.page.viewer_page import check_assets, check_replaceable, read_glb, write_page
 
     check_one_source(load_config, input)

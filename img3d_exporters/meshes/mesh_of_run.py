@@ -18,7 +18,7 @@ from img3d_assets.meshing.field_surface import colors_at, painted, surface_of
 from img3d_assets.meshing.poisson import poisson_surface
 from img3d_assets.meshing.texture_baking import MIN_TEXTURE, baked
 from img3d_assets.meshing.vertex_colors import colored
-from img3d_assets.selection import Point
+from img3d_assets.splat_editing.selection import Point
 from img3d_base.errors import InputError
 from img3d_exporters.meshes.surface_views import SurfaceViews
 

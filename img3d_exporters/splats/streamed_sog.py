@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from img3d_assets.gaussians import Gaussians
-from img3d_assets.merging import covariances, merged
-from img3d_assets.selection import without_outliers
+from img3d_assets.splat_editing.merging import covariances, merged
+from img3d_assets.splat_editing.selection import without_outliers
 from img3d_assets.splat_formats.morton import morton_order
 from img3d_assets.splat_formats.sog import META, sog_files
 from img3d_base.output_files import written_whole

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_base.console import CONSOLE
-from img3d_generators.checkpoints import checkpoint
-from img3d_generators.published_networks import default_device, default_dtype
+from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
 from img3d_generators.triposr.network import config_of, load_triposr
 from img3d_generators.triposr.preparation import on_grey
-from img3d_generators.weights import to_use
+from img3d_generators.weights.checkpoints import checkpoint
+from img3d_generators.weights.weight_files import to_use
 
 TO_FRONT_ON_Z = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
 """From the network's axes (x towards the viewer, y right, z up) to the registry's (x right, y up, z towards the

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from img3d_assets.fields.triplane import FieldMlp, TriplaneField, TriplaneLayout
-from img3d_generators.state_dicts import load_weights, read_state_dict
+from img3d_generators.networks.vision_transformer import VisionTransformer, VitConfig
 from img3d_generators.triposr.triplane_transformer import TriplaneTransformer
-from img3d_generators.vision_transformer import VisionTransformer, VitConfig
+from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 
 RADIUS = 0.87
 """Half the side of the box that the planes cover, in the network's world."""

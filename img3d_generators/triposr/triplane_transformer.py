@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from img3d_generators.attention import attended
+from img3d_generators.networks.attention import attended
 
 NUM_GROUPS, GROUP_NORM_EPS = 32, 1e-6
 MLP_FACTOR = 4

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from img3d_base.errors import InputError
-from img3d_generators.state_dicts import load_weights, read_state_dict
+from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 from img3d_generators.zero123plus.model import ClipPreprocessing, Zero123Plus
 
 WEIGHTS_NAMES = (

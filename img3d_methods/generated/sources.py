@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from img3d_base.errors import InputError
-from img3d_generators.checkpoints import checkpoint
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
+from img3d_generators.weights.checkpoints import checkpoint
 from img3d_methods.generated.generated_views import is_views_folder, read_given_views
 
 

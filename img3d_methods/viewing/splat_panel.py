@@ -17,7 +17,7 @@ from img3d_methods.viewing.view_panel import PanelledView, ViewPanel
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from img3d_assets.splat_cleaning import Removed
+    from img3d_assets.splat_editing.cleaning import Removed
     from img3d_methods.viewing.viewed_model import ViewedSplatModel
 
 MAX_SHOWN = 200_000

@@ -19,7 +19,7 @@ from nerfstudio.viewer.utils import get_camera
 from torch import Tensor
 
 from img3d_assets.gaussians import MIN_OPACITY_LOGIT, gaussians_of_parameters
-from img3d_assets.splat_cleaning import Removed, unwanted
+from img3d_assets.splat_editing.cleaning import Removed, unwanted
 from img3d_methods.viewing.browser_view import BrowserView, pose_of
 from img3d_methods.viewing.splat_packets import SplatNode, browser_splats
 from img3d_methods.viewing.splat_panel import LiveViewPanel

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from img3d_assets.splat_cleaning import Viewpoints
+from img3d_assets.splat_editing.cleaning import Viewpoints
 from img3d_kernels.poses import viewmats
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from splat_scenes import colorful_splats
 from img3d_assets.axes import TO_Y_UP
 from img3d_assets.gaussian_frames import rotated
 from img3d_assets.gaussians import ARRAYS, Gaussians
-from img3d_assets.selection import select, without_outliers
+from img3d_assets.splat_editing.selection import select, without_outliers
 from img3d_assets.splat_files import read_splats, write_splats
 from img3d_assets.splat_formats import spz
 from img3d_assets.splat_formats.gltf import EXTENSION, SPZ_EXTENSIONS

@@ -15,7 +15,7 @@ from splat_scenes import colorful_splats
 
 from img3d_assets.axes import TO_Y_UP
 from img3d_assets.gaussian_frames import rotated
-from img3d_assets.selection import select
+from img3d_assets.splat_editing.selection import select
 from img3d_assets.splat_files import FORMATS, read_splats, write_splats
 from img3d_base.errors import InputError
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from splat_scenes import colorful_splats, from_all_sides, psnr, render, trained_splats
 
 from img3d_assets.gaussians import ARRAYS
-from img3d_assets.merging import covariances, merged
-from img3d_assets.selection import select
+from img3d_assets.splat_editing.merging import covariances, merged
+from img3d_assets.splat_editing.selection import select
 from img3d_assets.splat_files import in_3dgs_axes, write_splats
 from img3d_assets.splat_formats.sog import META, read
 from img3d_base.errors import InputError

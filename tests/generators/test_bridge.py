@@ -13,7 +13,7 @@ from torch import Tensor
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgedViews, BridgeMode, bridge, reduced_on_white
 from img3d_generators.cameras import LGM_RADIUS, ZERO123PLUS_RIGS
-from img3d_generators.imagenet import MEAN, STD
+from img3d_generators.networks.imagenet import MEAN, STD
 from img3d_generators.posed_views import PosedViews
 from img3d_kernels.poses import focal_length, world_to_cameras
 

@@ -17,9 +17,9 @@ from object_image import write_object_image
 
 from img3d_base.errors import InputError
 from img3d_generators import registry
-from img3d_generators.checkpoints import checkpoint, checkpoints
 from img3d_generators.pairing import about, better_than, choose, networks_for
 from img3d_generators.registry import Generator, generators, row, rows
+from img3d_generators.weights.checkpoints import checkpoint, checkpoints
 
 COMMANDS = Path(sys.executable).parent
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -48,7 +48,7 @@ import numpy as np
 
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.mesh import Mesh
-from img3d_generators.weights import to_use
+from img3d_generators.weights.weight_files import to_use
 
 
 def load(name):

@@ -11,7 +11,6 @@ from object_image import write_object_image
 from tiny_model import from_mean, from_model, from_plane, scores
 
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
-from img3d_generators.checkpoints import PACKAGE, checkpoint
 from img3d_generators.procedural_objects import object_views
 from img3d_generators.rendered_views import rendered_views
 from img3d_generators.tiny import (
@@ -21,6 +20,7 @@ from img3d_generators.tiny import (
     TinyLGM,
     load_tiny,
 )
+from img3d_generators.weights.checkpoints import PACKAGE, checkpoint
 
 
 @pytest.fixture(scope="module")

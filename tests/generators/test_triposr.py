@@ -21,13 +21,13 @@ from img3d_assets.fields.triplane import TriplaneField
 from img3d_assets.meshing.field_surface import surface_of
 from img3d_base.errors import InputError
 from img3d_generators import generate
-from img3d_generators.checkpoints import checkpoint
 from img3d_generators.image_preparation import RGBA
-from img3d_generators.published_networks import default_device, default_dtype
+from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
+from img3d_generators.networks.vision_transformer import VisionTransformer, VitConfig
 from img3d_generators.triposr import generator
 from img3d_generators.triposr.network import RADIUS, Triposr, TriposrConfig, field_of, load_triposr
 from img3d_generators.triposr.preparation import framed, on_grey
-from img3d_generators.vision_transformer import VisionTransformer, VitConfig
+from img3d_generators.weights.checkpoints import checkpoint
 from img3d_kernels.ray_marching import in_box, lattice, march
 
 

@@ -24,7 +24,7 @@ from zero123plus_repositories import (
     zero123plus,
 )
 
-from img3d_generators.checkpoints import checkpoint
+from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.zero123plus.model import (
     LATENT_SCALE,
     LATENT_SHIFT,

@@ -50,9 +50,9 @@ def unrefined(here: CommandLine) -> Path:
 
 
 def test_without_steps_the_checkpoint_has_the_object_as_the_network_gave_it(here: CommandLine, unrefined: Path) -> None:
-    from img3d_generators.checkpoints import checkpoint as known
     from img3d_generators.image_preparation import prepared_image
     from img3d_generators.tiny import load_tiny
+    from img3d_generators.weights.checkpoints import checkpoint as known
 
     generated = load_tiny().generate(prepared_image(here.folder / "cup.png", known("img3d-tiny").input["border_ratio"]))
     (checkpoint,) = (unrefined.parent / "nerfstudio_models").iterdir()

@@ -27,6 +27,9 @@ pytestmark = pytest.mark.slow
 
 SAMPLE = Path(__file__).resolve().parents[3] / "sample" / "still_life"
 
+SETTLING_SECONDS = 60
+"""For a page at rest to show the last picture of its camera: the trainer sends one in seconds."""
+
 Picture = npt.NDArray[np.float64]
 
 
@@ -121,11 +124,21 @@ class ViewerPage:
         area = self.canvas.bounding_box()
         return Image.open(io.BytesIO(self.page.screenshot(clip=area))).convert("RGB")
 
-    def agreement(self) -> float:
-        """PSNR of what the page shows against what the trainer renders for its camera, in dB; it must not be blank."""
-        seen = self.seen()
-        assert middle(seen).std(axis=(0, 1)).mean() > 10, "a blank page"
-        return psnr(middle(seen), middle(self.rendered(seen.height).resize(seen.size)))
+    def comes_to_agree(self, least: float) -> bool:
+        """Whether the page, in the time that a slow machine needs, shows what the trainer renders for its camera.
+
+        Args:
+            least: PSNR of one against the other, in dB.
+        """
+        deadline = time.monotonic() + SETTLING_SECONDS
+        rendered = self.rendered(self.seen().height)
+        assert middle(rendered).std(axis=(0, 1)).mean() > 10, "a blank picture"
+        while (agreement := psnr(middle(seen := self.seen()), middle(rendered.resize(seen.size)))) < least:
+            if time.monotonic() > deadline:
+                print(f"{agreement:.1f} dB after {SETTLING_SECONDS} s")
+                return False
+            self.page.wait_for_timeout(1000)
+        return True
 
 
 def wait_until_ready(command: Running) -> None:
@@ -167,26 +180,26 @@ def ns_viewer(chromium: Browser, trained_sample: tuple[CommandLine, Path]) -> It
 
 class TestNsViewer:
     def test_the_page_shows_what_a_render_shows(self, ns_viewer: ViewerPage) -> None:
-        assert ns_viewer.agreement() >= 25
+        assert ns_viewer.comes_to_agree(25)
 
     def test_dragging_changes_what_the_browser_draws(self, ns_viewer: ViewerPage) -> None:
         before = middle(ns_viewer.seen())
         ns_viewer.drag()
         assert "Resolution: the browser's" in ns_viewer.text(), "the trainer rendered a frame"
         assert psnr(middle(ns_viewer.seen()), before) < 18
-        assert ns_viewer.agreement() >= 25
+        assert ns_viewer.comes_to_agree(25)
 
     def test_the_box_switches_to_rendered_frames_and_back(self, ns_viewer: ViewerPage) -> None:
         ns_viewer.draw_in_browser(False)
         ns_viewer.wait_for_text(r"Resolution: (512x\d+|\d+x512)px")
         ns_viewer.page.wait_for_timeout(2000)
-        assert ns_viewer.agreement() >= 25
+        assert ns_viewer.comes_to_agree(25)
         ns_viewer.drag()
         ns_viewer.wait_for_text(r"Resolution: (512x\d+|\d+x512)px")
         ns_viewer.draw_in_browser(True)
         ns_viewer.wait_for_text("Resolution: the browser's")
         ns_viewer.page.wait_for_timeout(2000)
-        assert ns_viewer.agreement() >= 25
+        assert ns_viewer.comes_to_agree(25)
 
     def test_the_export_button_downloads_the_splats(self, ns_viewer: ViewerPage) -> None:
         ns_viewer.tab("Export")
@@ -219,7 +232,7 @@ def test_training_is_watched_as_it_goes(chromium: Browser, trained_sample: tuple
         page.drag()
         command.wait_for("Training Finished")
         page.page.wait_for_timeout(8000)
-        assert page.agreement() >= 25
+        assert page.comes_to_agree(25)
     finally:
         command.stop()
 
@@ -243,7 +256,7 @@ class TestNerf:
             command.stop()
 
     def test_at_rest_the_page_shows_the_trainers_picture(self, nerf_viewer: ViewerPage) -> None:
-        assert nerf_viewer.agreement() >= 20
+        assert nerf_viewer.comes_to_agree(20)
 
     def test_while_it_is_dragged_the_page_draws_points(self, nerf_viewer: ViewerPage) -> None:
         nerf_viewer.tab("Points")
@@ -255,7 +268,7 @@ class TestNerf:
         nerf_viewer.page.mouse.up()
         nerf_viewer.wait_for_text(self.STILL)
         nerf_viewer.page.wait_for_timeout(2000)
-        assert nerf_viewer.agreement() >= 20
+        assert nerf_viewer.comes_to_agree(20)
         assert middle(points).std(axis=(0, 1)).mean() > 10, "no points"
         assert psnr(middle(points), middle(nerf_viewer.seen())) > 10, "points of something else"
         assert not nerf_viewer.errors
@@ -279,7 +292,7 @@ def test_a_mesh_is_drawn_by_the_page(chromium: Browser, tmp_path: Path) -> None:
         assert "not trained" in command.output and "Training" not in command.output
         page = ViewerPage(chromium, port, r"drawn by the browser \(")
         assert "Triangles 3,072" in page.text()
-        assert page.agreement() >= 25
+        assert page.comes_to_agree(25)
         before = middle(page.seen())
         page.drag()
         assert "Resolution: the browser's" in page.text(), "the model rendered a frame"

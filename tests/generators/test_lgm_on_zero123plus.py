@@ -12,12 +12,12 @@ from PIL import Image
 from zero123plus_repositories import picture, tiny_zero123plus, write_repository
 
 from img3d_base.errors import InputError
-from img3d_generators import weights as weights_module
 from img3d_generators.bridge import DEFAULT_VIEWS, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.lgm import LGM, UNetConfig
+from img3d_generators.lgm_on_zero123plus import image_to_views, published_lgm, views_to_gaussians
 from img3d_generators.posed_views import PosedViews
-from img3d_generators.published_networks import image_to_views, published_lgm, views_to_gaussians
+from img3d_generators.weights import weight_files as weights_module
 from img3d_generators.zero123plus import model as zero123plus_module
 from img3d_pictures.background import Session
 

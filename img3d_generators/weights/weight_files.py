@@ -16,8 +16,8 @@ from pathlib import Path
 
 from img3d_base.atomic_files import user_cache, write_atomically
 from img3d_base.errors import InputError, some_names, warn
-from img3d_generators.checkpoints import PACKAGE, Checkpoint, CheckpointFile, checkpoint
-from img3d_generators.state_dicts import git_blob_sha1_of, sha256_of
+from img3d_generators.weights.checkpoints import PACKAGE, Checkpoint, CheckpointFile, checkpoint
+from img3d_generators.weights.state_dicts import git_blob_sha1_of, sha256_of
 
 SHA1_DIGITS, SHA256_DIGITS = 40, 64
 

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from img3d_generators.attention import attended
-from img3d_generators.imagenet import normalised
+from img3d_generators.networks.attention import attended
+from img3d_generators.networks.imagenet import normalised
 
 LAYER_NORM_EPS = 1e-12
 SCALE_OFFSET = 0.1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from img3d_assets.gaussian_frames import rotated
 from img3d_assets.gaussians import Gaussians
-from img3d_assets.splat_cleaning import Viewpoints, cleaned, unwanted
+from img3d_assets.splat_editing.cleaning import Viewpoints, cleaned, unwanted
 
 Points = np.ndarray
 

@@ -17,11 +17,11 @@ from img3d_base.console import CONSOLE
 from img3d_base.progress import with_progress
 from img3d_generators.bridge import DEFAULT_VIEWS, BridgeMode, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS
-from img3d_generators.checkpoints import checkpoint
 from img3d_generators.image_preparation import OpenSession, matted, prepared_image, to_pil
 from img3d_generators.lgm import LGM, UNetConfig, load_lgm
 from img3d_generators.posed_views import PosedViews
-from img3d_generators.weights import to_use
+from img3d_generators.weights.checkpoints import checkpoint
+from img3d_generators.weights.weight_files import to_use
 from img3d_generators.zero123plus.model import Progress, seeded_noise, split_tiles
 from img3d_pictures.background import open_u2net
 

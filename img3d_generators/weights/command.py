@@ -11,10 +11,10 @@ import tyro
 
 from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import InputError, exits_with_one_line
-from img3d_generators.checkpoints import Checkpoint, checkpoint, checkpoints
 from img3d_generators.pairing import title_of
 from img3d_generators.registry import Generator, rows
-from img3d_generators.weights import (
+from img3d_generators.weights.checkpoints import Checkpoint, checkpoint, checkpoints
+from img3d_generators.weights.weight_files import (
     available,
     fetch,
     folder_of,

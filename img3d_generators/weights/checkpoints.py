@@ -14,7 +14,7 @@ from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import reason
 from img3d_generators.registry import rows
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 Described = TypeVar("Described")
 
 

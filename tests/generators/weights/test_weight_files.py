@@ -20,11 +20,11 @@ from huggingface_hub import constants
 from safetensors.torch import save
 
 from img3d_base.errors import InputError
-from img3d_generators import checkpoints as checkpoints_module
-from img3d_generators import weights as weights_module
-from img3d_generators.checkpoints import checkpoint
-from img3d_generators.weights import available, fetch, folder_of, how_to_get, register, to_use
-from img3d_generators.weights_command import app, main
+from img3d_generators.weights import checkpoints as checkpoints_module
+from img3d_generators.weights import weight_files as weights_module
+from img3d_generators.weights.checkpoints import checkpoint
+from img3d_generators.weights.command import app, main
+from img3d_generators.weights.weight_files import available, fetch, folder_of, how_to_get, register, to_use
 
 WEIGHTS = save({"weight": torch.arange(30_000.0)})
 PICKLED_BUFFER = io.BytesIO()
@@ -402,7 +402,7 @@ class TestCommand:
         }
 
         def run(*arguments: str) -> tuple[int, str]:
-            line = [sys.executable, "-m", "img3d_generators.weights_command", *arguments]
+            line = [sys.executable, "-m", "img3d_generators.weights.command", *arguments]
             done = subprocess.run(
                 line, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
             )

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from img3d_base.errors import InputError
-from img3d_generators import checkpoints as module
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS
-from img3d_generators.checkpoints import checkpoint, checkpoints, read_checkpoint
 from img3d_generators.lgm import LGM_CONFIGS, UNetConfig
+from img3d_generators.weights import checkpoints as module
+from img3d_generators.weights.checkpoints import checkpoint, checkpoints, read_checkpoint
 
 PUBLISHED = {
     "instantmesh-zero123plus-white",
