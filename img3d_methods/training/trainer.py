@@ -36,6 +36,7 @@ from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, silent_console, taken_port_message
 from img3d_methods.training.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
 from img3d_methods.training.clock import TrainingClock, WorkPlan
+from img3d_methods.training.closing_measurement import measure
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.event_writers import trouble_of_service
@@ -274,15 +275,22 @@ class Img3dTrainer(Trainer, ABC):
             table.add_row("Config File", str(self.base_dir / "config.yml"))
             table.add_row("Checkpoint Directory", str(self.checkpoint_dir))
             if self.pipeline.datamanager.eval_dataset:
+                assert isinstance(self.pipeline.datamanager, Img3dDatamanager)
                 with self.train_lock:
-                    metrics = self.pipeline.get_average_eval_image_metrics(step=self.step)
+                    photos = self.pipeline.datamanager.fixed_indices_eval_dataloader
+                    measured = measure(self.pipeline.model, photos, self._seconds)
+                metrics = measured.metrics
                 writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
                 evaluated, held_out = self._evaluated()
-                figures = f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}"
-                if "cc_psnr" in metrics:
-                    figures += f"; PSNR {metrics['cc_psnr']:.2f} dB with each photo's colours fitted"
-                table.add_row(evaluated, figures)
-                message = self._gap_message(float(metrics["psnr"])) if held_out else self._guess_message()
+                if 0 < measured.num_measured < len(photos):
+                    evaluated = f"{measured.num_measured} of {evaluated}"
+                table.add_row(evaluated, _figures(metrics))
+                if measured.num_measured < len(photos):
+                    config_file = shlex.quote(str(self.base_dir / "config.yml"))
+                    table.add_row("To measure all", f"ns-eval --load-config {config_file} --output-path metrics.json")
+                message = self._guess_message()
+                if held_out and metrics:
+                    message = self._gap_message(metrics["psnr"])
                 if message:
                     table.add_row("What that means", Text(message))
             writer.write_out_storage()
@@ -431,3 +439,13 @@ class Img3dTrainer(Trainer, ABC):
             return
         (self.base_dir / "config.yml").unlink()
         remove_empty(self.base_dir, self.config.output_dir)
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    """Metrics of held-out photos in a line."""
+    if not metrics:
+        return "not measured"
+    figures = f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}"
+    if "cc_psnr" in metrics:
+        figures += f"; PSNR {metrics['cc_psnr']:.2f} dB with each photo's colours fitted"
+    return figures
