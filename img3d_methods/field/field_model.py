@@ -14,14 +14,14 @@ from typing import Any, Literal
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
-from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_kernels.ray_marching import OccupancyGrid, march
+from img3d_methods.base_model import PlainBackgroundModel
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.viewing.point_cloud_view import PointCloudView
@@ -49,7 +49,7 @@ class Img3dFieldModelConfig(NoSignedDistanceField, ModelConfig):
     """Cells along each side of the box for which is known whether they are empty; 0 evaluates every sample."""
 
 
-class Img3dFieldModel(Model):
+class Img3dFieldModel(PlainBackgroundModel):
     """Holds a triplane and renders it.
 
     The field comes from the data (`metadata["field"]`), from `set_field`, or from a checkpoint. Depth is the distance
@@ -63,10 +63,7 @@ class Img3dFieldModel(Model):
 
     def populate_modules(self) -> None:
         super().populate_modules()
-        metadata = self.kwargs.get("metadata") or {}
-        behind_objects = metadata.get("alpha_color")
-        self._background = torch.ones(3) if behind_objects is None else behind_objects
-        self.field = metadata.get("field")
+        self.field = (self.kwargs.get("metadata") or {}).get("field")
         self._occupied: OccupancyGrid | None = None
         self.image_metrics = ImageMetrics()
         self.live_view = PointCloudView(self)
@@ -90,10 +87,6 @@ class Img3dFieldModel(Model):
         if step % REFRESHED_EVERY == 0:
             self._occupied = None
 
-    def update_to_step(self, step: int) -> None:
-        """Notes that the checkpoint being loaded was written after this step."""
-        self.step = step
-
     # ------------------------------------------------------------------------------------------------ the field
 
     def set_field(self, field: TriplaneField) -> None:
@@ -112,14 +105,6 @@ class Img3dFieldModel(Model):
         if field.rows.device.type == "cpu":
             return field
         return TriplaneField.of_state_dict({name: value.cpu() for name, value in field.state_dict().items()})
-
-    def background(self) -> Tensor:
-        """The colour behind the object, in [0, 1]."""
-        return self._background.to(self.device)
-
-    def resolution_doublings(self, max_steps: int) -> list[int]:
-        """Empty: rays always go through pixels of views at full size."""
-        return []
 
     def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
         """Loads a checkpoint, whatever the sizes of its field."""
@@ -172,42 +157,8 @@ class Img3dFieldModel(Model):
             "depth": torch.where(marched.depth > 0, marched.depth, behind).view(*shape, 1),
         }
 
-    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Renders inside the box; for the viewer, only what its page does not draw itself."""
-        with self.live_view.frame(camera):
-            return super().get_outputs_for_camera(camera, obb_box)
-
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Straight colour, without the background, and opacity: `[..., 4]`. ns-export asks for it."""
-        rgb, alpha = outputs[output_name], outputs["accumulation"]
-        own = (rgb - (1 - alpha) * self.background()) / alpha.clamp_min(1e-6)
-        return torch.cat([own.clamp(0, 1), alpha], dim=-1)
-
-    # -------------------------------------------------------------------------------------- losses and metrics
-
-    def _target(self, batch: dict[str, Any]) -> Tensor:
-        """A view's pixels `[..., 3]` in [0, 1], blended with the background where they are transparent."""
-        image = batch["image"].to(self.device)
-        image = image if image.is_floating_point() else image / 255
-        if image.shape[-1] == 3:
-            return image
-        return image[..., :3] * image[..., 3:] + (1 - image[..., 3:]) * self.background()
-
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Mean squared error."""
         return {"rgb_loss": torch.nn.functional.mse_loss(outputs["rgb"], self._target(batch))}
-
-    @torch.no_grad()
-    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """PSNR."""
-        return {"psnr": self.image_metrics.psnr(outputs["rgb"].clamp(0, 1), self._target(batch))}
-
-    @torch.no_grad()
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a view, and the view and render side by side."""
-        target = self._target(batch)
-        return self.image_metrics.all(outputs["rgb"], target), {"img": torch.cat([target, outputs["rgb"]], dim=1)}

@@ -15,7 +15,6 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.config_utils import to_immutable_dict
-from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.model_components.losses import (
@@ -25,10 +24,11 @@ from nerfstudio.model_components.losses import (
 )
 from nerfstudio.model_components.ray_samplers import ProposalNetworkSampler
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
-from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
+from img3d_methods.base_model import Img3dModel
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.field.hash_grid_field import DensityField, HashGrid, RadianceField
 from img3d_methods.training.image_metrics import ImageMetrics
@@ -77,7 +77,7 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     """Weight of the distortion loss, which concentrates the density along each ray."""
 
 
-class Img3dNerfModel(Model):
+class Img3dNerfModel(Img3dModel):
     """A radiance field, rendered along rays.
 
     Depth is the distance along the ray, as in all of Nerfstudio's NeRFs.
@@ -103,7 +103,7 @@ class Img3dNerfModel(Model):
             single_jitter=True,
             update_sched=self._proposal_interval,
         )
-        behind_objects = (self.kwargs.get("metadata") or {}).get("alpha_color")
+        behind_objects = self.data_background()
         self.renderer_rgb = RGBRenderer("last_sample" if behind_objects is None else behind_objects)
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer(method="median")
@@ -142,10 +142,6 @@ class Img3dNerfModel(Model):
         share = min(step / (ANNEALED * self.max_steps), 1.0)
         self.sampler.set_anneal(ANNEALING_SLOPE * share / ((ANNEALING_SLOPE - 1) * share + 1))
 
-    def update_to_step(self, step: int) -> None:
-        """Notes that the checkpoint being loaded was written after this step."""
-        self.step = step
-
     # ---------------------------------------------------------------------------------- see representation.py
 
     def asset(self) -> None:
@@ -155,10 +151,6 @@ class Img3dNerfModel(Model):
         """The colour that the data set puts behind its objects, or else the viewer's own background."""
         colour = self.renderer_rgb.background_color
         return colour if isinstance(colour, Tensor) else torch.tensor(VIEWER_GREY)
-
-    def resolution_doublings(self, max_steps: int) -> list[int]:
-        """Empty: rays always go through pixels of photos at full size."""
-        return []
 
     # ------------------------------------------------------------------------------------------------ rendering
 
@@ -191,11 +183,6 @@ class Img3dNerfModel(Model):
             outputs |= {"weights_list": [*weights_list, weights], "ray_samples_list": [*samples_list, samples]}
         return outputs
 
-    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Renders inside the box; for the viewer, only what its page does not draw itself."""
-        with self.live_view.frame(camera):
-            return super().get_outputs_for_camera(camera, obb_box)
-
     # -------------------------------------------------------------------------------------- losses and metrics
 
     def _target(self, batch: dict[str, Any]) -> Tensor:
@@ -213,16 +200,3 @@ class Img3dNerfModel(Model):
             losses["interlevel_loss"] = self.config.interlevel_loss_mult * interlevel_loss(*along_rays)
             losses["distortion_loss"] = self.config.distortion_loss_mult * distortion_loss(*along_rays)
         return losses
-
-    @torch.no_grad()
-    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """PSNR of a batch of rays."""
-        return {"psnr": self.image_metrics.psnr(outputs["rgb"].clamp(0, 1), self._target(batch))}
-
-    @torch.no_grad()
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a held-out view, and the photo and render side by side."""
-        target = self._target(batch)
-        return self.image_metrics.all(outputs["rgb"], target), {"img": torch.cat([target, outputs["rgb"]], dim=1)}

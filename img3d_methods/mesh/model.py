@@ -18,12 +18,13 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
-from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
 from img3d_assets.mesh import Mesh
 from img3d_kernels.mesh_rendering import MeshScene
+from img3d_methods.base_model import PlainBackgroundModel
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.viewing.mesh_view import MeshView
@@ -44,7 +45,7 @@ class Img3dMeshModelConfig(NoSignedDistanceField, ModelConfig):
     """Antialiasing: a pixel is the mean of this number squared of rays."""
 
 
-class Img3dMeshModel(Model):
+class Img3dMeshModel(PlainBackgroundModel):
     """Holds a mesh, which is not trained, and renders its colours without lighting.
 
     The mesh comes from the data (`metadata["mesh"]`), from `set_mesh`, or from a checkpoint.
@@ -64,8 +65,6 @@ class Img3dMeshModel(Model):
     def populate_modules(self) -> None:
         super().populate_modules()
         metadata = self.kwargs.get("metadata") or {}
-        behind_objects = metadata.get("alpha_color")
-        self._background = torch.ones(3) if behind_objects is None else behind_objects
         for name in self.BUFFERS:
             self.register_buffer(name, torch.empty(0))
         self._scene: MeshScene | None = None
@@ -106,14 +105,6 @@ class Img3dMeshModel(Model):
         textured = self.texture.numel() > 0
         return Mesh(*arrays[:3], *(arrays[3:] if textured else (None, None)), up="z")
 
-    def background(self) -> Float[Tensor, "3"]:
-        """The colour behind the mesh, in [0, 1]."""
-        return self._background.to(self.device)
-
-    def resolution_doublings(self, max_steps: int) -> list[int]:
-        """Empty: nothing is trained."""
-        return []
-
     def scene(self) -> MeshScene:
         """The mesh prepared for ray casting; it is kept until the mesh changes."""
         if self._scene is None:
@@ -134,10 +125,6 @@ class Img3dMeshModel(Model):
                 setattr(self, name, torch.empty_like(state_dict[name], device=self.vertices.device))
         self._scene = None
         return super().load_state_dict(state_dict, **kwargs)
-
-    def update_to_step(self, step: int) -> None:
-        """Notes that the checkpoint being loaded was written after this step."""
-        self.step = step
 
     # ------------------------------------------------------------------------------------------------ rendering
 
@@ -220,40 +207,11 @@ class Img3dMeshModel(Model):
             "background": background.expand(*seen.shape[:-1], 3),
         }
 
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Straight colour, without the background, and opacity: `[..., 4]`."""
-        rgb, alpha = outputs[output_name], outputs["accumulation"]
-        own = (rgb - (1 - alpha) * outputs["background"]) / alpha.clamp_min(1e-6)
-        return torch.cat([own.clamp(0, 1), alpha], dim=-1)
-
-    # -------------------------------------------------------------------------------------- losses and metrics
-
-    def _target(self, batch: dict[str, Any]) -> Tensor:
-        """A view's pixels `[..., 3]` in [0, 1], blended with the background where they are transparent."""
-        image = batch["image"].to(self.device)
-        image = image if image.is_floating_point() else image / 255
-        if image.shape[-1] == 3:
-            return image
-        return image[..., :3] * image[..., 3:] + (1 - image[..., 3:]) * self.background()
-
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Mean squared error, for display only: nothing is trained."""
         return {"rgb_loss": F.mse_loss(outputs["rgb"], self._target(batch))}
-
-    @torch.no_grad()
-    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """PSNR."""
-        return {"psnr": self.image_metrics.psnr(outputs["rgb"], self._target(batch))}
-
-    @torch.no_grad()
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a view, and the view and render side by side."""
-        target = self._target(batch)
-        return self.image_metrics.all(outputs["rgb"], target), {"img": torch.cat([target, outputs["rgb"]], dim=1)}
 
 
 def _parts(rays: RayBundle) -> list[RayBundle]:

@@ -65,7 +65,7 @@ class Img3dMvsModel(Img3dMeshModel):
 
     def background(self) -> Float[Tensor, "3"]:
         """The colour of holes, in [0, 1]."""
-        if self.background_color.numel() == 0 or (self.kwargs.get("metadata") or {}).get("alpha_color") is not None:
+        if self.background_color.numel() == 0 or self.data_background() is not None:
             return super().background()
         return self.background_color
 

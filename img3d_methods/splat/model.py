@@ -18,7 +18,6 @@ from gsplat.strategy.ops import remove
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
 from nerfstudio.models.base_model import Model
@@ -32,6 +31,7 @@ from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.losses import l1_ssim
 from img3d_kernels.mcmc import MCMCStrategy
 from img3d_kernels.poses import viewmats
+from img3d_methods.base_model import PlainBackgroundModel
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.representation import gaussians_of_model
 from img3d_methods.splat.appearance import PhotoAppearance, differently_exposed, log_gains_of_photos
@@ -105,7 +105,7 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
 
-class Img3dSplatModel(SplatfactoModel):
+class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     """Gaussian splatting through `img3d_kernels.rasterization`.
 
     Args:
@@ -114,6 +114,7 @@ class Img3dSplatModel(SplatfactoModel):
     """
 
     config: Img3dSplatModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    live_view: LiveView
     depth_along: Literal["axis", "ray"] = "axis"
     is_rasterised = True
 
@@ -136,7 +137,7 @@ class Img3dSplatModel(SplatfactoModel):
         self.appearance = PhotoAppearance(self.num_train_data)
         self.floater_limits: FloaterLimits | None = None
         self.image_metrics = ImageMetrics()
-        self.live_view = LiveView(self)
+        self.live_view = LiveView(self)  # pyright: ignore[reportIncompatibleVariableOverride]
         self.step = 0
         self.crop_box = None
         if config.background_color == "random":
@@ -267,10 +268,6 @@ class Img3dSplatModel(SplatfactoModel):
                 for name, value in state["strategy_state"].items()
             }
 
-    def update_to_step(self, step: int) -> None:
-        """Notes that the checkpoint being loaded was written after this step."""
-        self.step = step
-
     def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
         """Loads a checkpoint, whatever its number of Gaussians.
 
@@ -306,15 +303,12 @@ class Img3dSplatModel(SplatfactoModel):
     # ------------------------------------------------------------------------------------------------ rendering
 
     def _get_background_color(self) -> Float[Tensor, "3"]:
-        """The colour that the data set puts behind its objects, if any (white for NeRF-synthetic); otherwise that of
-        the option.
+        """The data set's background colour if it has one, otherwise that of the option.
 
         With a random background, transparent parts would have to be covered by Gaussians of the data set's colour.
         """
-        behind_objects = (self.kwargs.get("metadata") or {}).get("alpha_color")
-        if behind_objects is not None:
-            return behind_objects.to(self.device)
-        return super()._get_background_color()
+        behind_objects = self.data_background()
+        return super()._get_background_color() if behind_objects is None else behind_objects.to(self.device)
 
     def _get_downscale_factor(self) -> int:
         return self.schedule.downscale_factor(self.step) if self.training else 1
@@ -474,21 +468,10 @@ class Img3dSplatModel(SplatfactoModel):
             "background": background.expand(*shape, 3),
         }
 
-    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Renders inside the box; for the viewer, only what its page does not draw itself, with its sliders applied."""
-        with self.live_view.frame(camera):
-            return super().get_outputs_for_camera(camera, obb_box)
-
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
         """Renders rays of any shape; the outputs have the rays' shape. Depth is the distance along the ray."""
         return self.get_outputs(camera_ray_bundle)
-
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Straight colour, without the background, and opacity: `[..., 4]`."""
-        rgb, alpha = outputs[output_name], outputs["accumulation"]
-        foreground = (rgb - (1 - alpha) * outputs["background"]) / alpha.clamp_min(1e-6)
-        return torch.cat([foreground.clamp(0, 1), alpha], dim=-1)
 
     # -------------------------------------------------------------------------------------- losses and metrics
 
