@@ -191,9 +191,10 @@ def _measure(
 
 
 def _value(text: str) -> Any:
+    """A number, a truth value or another literal; anything else is text, such as a path or the name of a preset."""
     try:
         return ast.literal_eval(text)
-    except ValueError:
+    except (ValueError, SyntaxError):
         return text
 
 

@@ -17,6 +17,29 @@ from torch import Tensor
 
 from img3d_base.errors import InputError
 
+ELEVATIONS = (0.0, 30.0, 60.0, -30.0)
+"""Elevations of rendered views in degrees, cycled through from view to view."""
+MAX_VIEWS = 1000
+MIN_VIEW_SIZE, MAX_VIEW_SIZE = 16, 2048
+
+
+def check_views(num_views: int, view_size: int, min_views: int) -> None:
+    """Checks the options --num-views and --view-size.
+
+    Raises:
+        InputError: One of them is out of range.
+    """
+    if not min_views <= num_views <= MAX_VIEWS:
+        raise InputError(f"--num-views is {num_views}: it has to be {min_views} to {MAX_VIEWS}")
+    if not MIN_VIEW_SIZE <= view_size <= MAX_VIEW_SIZE:
+        raise InputError(f"--view-size is {view_size}: it has to be {MIN_VIEW_SIZE} to {MAX_VIEW_SIZE}")
+
+
+def directions_around(count: int) -> tuple[list[float], list[float]]:
+    """Azimuths and elevations, in degrees, of views from all around an object."""
+    azimuths = [360 * i / count for i in range(count)]
+    return azimuths, [ELEVATIONS[i % len(ELEVATIONS)] for i in range(count)]
+
 
 def square_cameras(camera_to_worlds: Float[Tensor, "C 3 4"], focal: float, size: int) -> Cameras:
     """Pinhole cameras, shape [C], of square pictures, with the principal point in the middle.

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenEXR pictures (linear light in floating point), decoded by FFmpeg; OpenCV's wheels have the format disabled."""
+"""OpenEXR pictures (linear light in floating point), decoded and encoded by FFmpeg.
+
+OpenCV's wheels have the format disabled, and imageio has no plugin for it.
+"""
 
 from __future__ import annotations
 
 import io
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float32
 from PIL import Image, ImageFile
 
 from img3d_pictures.encodings import srgb_of_light
@@ -52,6 +57,30 @@ def read_exr(contents: bytes) -> npt.NDArray[np.float32]:
     dtype, planes = layout
     channels = [np.frombuffer(frame.planes[i], dtype).reshape(frame.height, -1)[:, : frame.width] for i in planes]
     return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def exr_bytes(values: Float32[np.ndarray, "H W *C"]) -> bytes:
+    """Encodes an OpenEXR file with 32-bit floating point and ZIP compression.
+
+    Args:
+        values: Depth `[H, W]`, which becomes the channel Z; or `[H, W, 3]`, which become R, G and B.
+    """
+    import av
+
+    is_depth = values.ndim == 2
+    kind = "grayf32le" if is_depth else "gbrpf32le"
+    encoder = av.CodecContext.create("exr", "w")
+    encoder.height, encoder.width = values.shape[:2]
+    encoder.pix_fmt = kind
+    encoder.time_base = Fraction(1)
+    encoder.sample_aspect_ratio = Fraction(1)  # the format requires pixelAspectRatio
+    encoder.options = {"compression": "zip16", "format": "float"}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(values), format=kind)
+    contents = bytearray(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
+    if is_depth:  # FFmpeg calls a single channel Y
+        (at,) = (start for name, start, _ in header_attributes(contents) if name == "channels")
+        contents[at : at + 1] = b"Z"
+    return bytes(contents)
 
 
 def exr_size(file: IO[bytes]) -> tuple[int, int]:

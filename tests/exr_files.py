@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes OpenEXR files, uncompressed, with channels of any name: https://openexr.com/en/latest/OpenEXRFileLayout.html."""
+"""Writes OpenEXR files as FFmpeg does not: with channels of any name, half precision, or wrong headers.
+
+The layout is https://openexr.com/en/latest/OpenEXRFileLayout.html.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from img3d_base.errors import InputError
 from img3d_dataparsers.stereo.dense_workspace import DensePhoto, write_workspace
 from img3d_kernels.stereo.source_views import choose_sources
 from img3d_kernels.stereo.views import rays
-from img3d_pictures.exr_writing import exr_bytes
+from img3d_pictures.exr import exr_bytes
 
 DepthFormat = Literal["png", "exr", "npy", "colmap"]
 CAMERAS = "cameras.json"
@@ -86,8 +86,7 @@ def _write(path: Path, values: Float32[np.ndarray, "H W *C"], scale: float | Non
     if path.suffix == ".npy":
         np.save(path, values)
     elif path.suffix == ".exr":
-        channels = {"Z": values} if values.ndim == 2 else {"RGB"[i]: values[..., i] for i in range(3)}
-        path.write_bytes(exr_bytes(channels))
+        path.write_bytes(exr_bytes(values))
     elif values.ndim == 2:
         assert scale is not None
         steps: UInt16[np.ndarray, "H W"] = np.round(values * scale).astype(np.uint16)

@@ -17,48 +17,28 @@ from torch import Tensor
 from img3d_assets.color_values import without_white
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_assets.fields.triplane_files import ENDING, read_triplane, write_triplane
-from img3d_base.atomic_files import writable_cache
-from img3d_base.console import print_line
-from img3d_base.errors import InputError, warn
+from img3d_base.errors import warn
 from img3d_base.progress import with_progress
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
-from img3d_generators import generate
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_generators.pairing import VIEW_OF_TEXT, input_of
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import Generator, InputView, row
 from img3d_kernels.poses import focal_length
-from img3d_methods.cached_views import square_cameras, writing_views
+from img3d_methods.cached_views import check_views, directions_around, square_cameras, writing_views
+from img3d_methods.generated.generated_asset import AssetFiles, GeneratedAssetOptions, found_or_made, origin_of
 from img3d_methods.generated.generated_views import READ_ERRORS, read_views, write_views
 from img3d_methods.generated.single_image import Img3dSingleImage
-from img3d_methods.generated.sources import key_of, source_of
 
-ELEVATIONS = (0.0, 30.0, 60.0, -30.0)
-"""Elevations of the renders in degrees, cycled through from view to view."""
-RECIPE = 1
-"""Part of the cache keys. Increment it with every change that alters fields or views, so that they are made again."""
-MAX_SIZE, MAX_VIEWS = 2048, 1000
+FIELD_FILES = AssetFiles(TriplaneField, "field", "a triplane", ENDING, read_triplane, write_triplane, recipe=1)
+"""The recipe stands for the views, too."""
 
 
 @dataclass
-class Img3dGeneratedFieldDataParserConfig(DataParserConfig):
-    """What a field is generated from, and how to look at it. `ns-train` sets the generator and its stages."""
+class Img3dGeneratedFieldDataParserConfig(GeneratedAssetOptions, DataParserConfig):
+    """What a field is generated from, and how to look at it."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedField)
-    data: Path = Path()
-    """An image of one object, a folder of images, or a folder of posed views; not needed for a text."""
-    index: int = 0
-    """Which image of a folder, in the order of their names."""
-    seed: int = 0
-    """Random seed of the generator."""
-    generator: str = ""
-    """The generator of the field."""
-    view_generator: str = "auto"
-    """For a generator with two stages, the one that makes the views."""
-    network: str = "auto"
-    """For a generator with two stages, the one that makes the field of views."""
-    prompt: str = ""
-    """The text, for a generator that takes a text instead of an image."""
     num_views: int = 17
     """Number of views: the image itself, if the generator looks at one, and renders from all around."""
     view_size: int = 256
@@ -90,16 +70,11 @@ class Img3dGeneratedField(Img3dSingleImage):
     def _views_folder(self) -> Path:
         """The folder of the field's views, which are made unless they are cached; also finds or makes the field."""
         config = self.config
-        if not 2 <= config.num_views <= MAX_VIEWS:
-            raise InputError(f"--num-views is {config.num_views}: it has to be 2 to {MAX_VIEWS}")
-        if not 16 <= config.view_size <= MAX_SIZE:
-            raise InputError(f"--view-size is {config.view_size}: it has to be 16 to {MAX_SIZE}")
-        name, source, identity, beside = source_of(config)
-        stages = [stage for stage in dict.fromkeys((name, config.view_generator, config.network)) if stage != "auto"]
-        key = key_of(identity, stages, (RECIPE, stages, config.seed))
-        cache = writable_cache(beside, config.cache_dir)
-        self._field = self._found_or_made(cache / f"field-{name}-{key}{ENDING}", name, source)
-        folder = cache / f"field-views-{name}-{key}-{config.num_views}-{config.view_size}"
+        check_views(config.num_views, config.view_size, min_views=2)
+        origin = origin_of(config, config.cache_dir, FIELD_FILES.recipe)
+        self._field = found_or_made(config, origin, FIELD_FILES)
+        name = origin.generator
+        folder = origin.cache / f"field-views-{name}-{origin.key}-{config.num_views}-{config.view_size}"
         if folder.is_dir():
             try:
                 read_views(folder)
@@ -108,28 +83,10 @@ class Img3dGeneratedField(Img3dSingleImage):
                 shutil.rmtree(folder)
             else:
                 return folder
-        views, image = self._looked_at(self._field, row(name), source)
+        views, image = self._looked_at(self._field, row(name), origin.source)
         with writing_views(folder):
             write_views(views, image, name, folder)
         return folder
-
-    def _found_or_made(self, file: Path, name: str, source: str | PosedViews) -> TriplaneField:
-        config = self.config
-        if file.is_file():
-            try:
-                found = read_triplane(file)
-            except InputError as error:
-                warn(f"{error}; the field is made anew")
-            else:
-                print_line(f"Field from the cache {file}")
-                return found
-        made = generate(name, source, config.view_generator, config.network, config.seed)
-        if not isinstance(made, TriplaneField):
-            raise InputError(f"the generator {name} made {type(made).__name__} instead of a triplane")
-        with writing_views(file):
-            write_triplane(made, file)
-        print_line(f"Field generated, kept in {file}")
-        return made
 
     def _looked_at(
         self, made: TriplaneField, generator: Generator, source: str | PosedViews
@@ -137,9 +94,7 @@ class Img3dGeneratedField(Img3dSingleImage):
         """The views, on white and with alpha; and the prepared input image, or the first view."""
         config = self.config
         camera = VIEW_OF_TEXT if generator.takes == "views" else input_of(generator)
-        num_renders = config.num_views
-        azimuths = [360 * i / (num_renders - 1) for i in range(num_renders - 1)]
-        elevations = [ELEVATIONS[i % len(ELEVATIONS)] for i in range(num_renders - 1)]
+        azimuths, elevations = directions_around(config.num_views - 1)
         poses = orbit_camera_to_worlds((0, *azimuths), (0, *elevations), camera.radius)
         image = None
         if generator.takes == "image" and generator.load:

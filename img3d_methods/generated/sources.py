@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from img3d_base.errors import InputError
 from img3d_generators.posed_views import PosedViews
@@ -44,33 +43,31 @@ def needed_prompt(prompt: str) -> str:
     return prompt.strip()
 
 
-class Described(Protocol):
-    """A data parser's options that say what an asset is generated from."""
-
-    data: Path
-    index: int
-    generator: str
-    network: str
-    prompt: str
-
-
-def source_of(config: Described) -> tuple[str, str | PosedViews, Path | str, Path]:
+def source_of(
+    data: Path, index: int, generator: str, network: str, prompt: str
+) -> tuple[str, str | PosedViews, Path | str, Path]:
     """The generator, what it takes, a file or text that identifies that, and the folder beside which to cache.
+
+    Args:
+        data: An image, a folder of images, or a folder of posed views.
+        index: Which image of a folder.
+        generator: The name of the generator's row.
+        network: The row that takes views, if the generator does not.
+        prompt: The text, for a generator that takes one.
 
     Raises:
         InputError: There is nothing of that kind.
     """
-    if is_views_folder(config.data):
-        views = read_given_views(config.data)[0]
+    if is_views_folder(data):
+        views = read_given_views(data)[0]
         digest = hashlib.sha256(views.images.numpy().tobytes())
         digest.update(repr((views.camera_to_worlds.tolist(), views.fov)).encode())
-        name = config.generator if row(config.generator).takes == "views" else config.network
-        return name, views, digest.hexdigest(), config.data
-    if row(config.generator).takes == "text":
-        prompt = needed_prompt(config.prompt)
-        return config.generator, prompt, prompt, config.data
-    image = image_of(config.data, config.index)
-    return config.generator, str(image), image, image.parent
+        return generator if row(generator).takes == "views" else network, views, digest.hexdigest(), data
+    if row(generator).takes == "text":
+        text = needed_prompt(prompt)
+        return generator, text, text, data
+    image = image_of(data, index)
+    return generator, str(image), image, image.parent
 
 
 def key_of(source: Path | str, generators: Sequence[str], settings: object) -> str:

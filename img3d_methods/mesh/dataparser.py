@@ -24,12 +24,10 @@ from img3d_base.progress import with_progress
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import focal_length
-from img3d_methods.cached_views import object_outputs, square_cameras, writing_views
+from img3d_methods.cached_views import check_views, directions_around, object_outputs, square_cameras, writing_views
 
 FOV = 40.0
 """Field of view of the rendered views, in degrees."""
-ELEVATIONS = (0.0, 30.0, 60.0, -30.0)
-"""Elevations of the cameras in degrees, cycled through from view to view."""
 RADIUS = 0.32
 """Radius of the mesh's bounding sphere in the world, in which cameras have distance 1: the object nearly fills each
 view."""
@@ -38,7 +36,6 @@ SAMPLES_PER_SIDE = 2
 NUM_SEED_POINTS = 20_000
 RECIPE = 1
 """Part of the cache key. Increment it with every change that alters the views, so that cached views are made again."""
-MAX_SIZE, MAX_VIEWS = 2048, 1000
 
 
 @dataclass
@@ -75,10 +72,7 @@ class Img3dMeshDataParser(DataParser):
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
         config = self.config
-        if not 1 <= config.num_views <= MAX_VIEWS:
-            raise InputError(f"--num-views is {config.num_views}: it has to be 1 to {MAX_VIEWS}")
-        if not 16 <= config.view_size <= MAX_SIZE:
-            raise InputError(f"--view-size is {config.view_size}: it has to be 16 to {MAX_SIZE}")
+        check_views(config.num_views, config.view_size, min_views=1)
         if self._read is None:
             self._read = in_world(*self._source_mesh(), config.up_axis)
         mesh, transform, scale = self._read
@@ -149,9 +143,7 @@ def in_world(
 
 def cameras_around_origin(count: int, size: int) -> Cameras:
     """Pinhole cameras, shape [C], on a sphere of radius 1, z up. The first one looks along +y, at the front."""
-    azimuths = [360 * i / count for i in range(count)]
-    elevations = [ELEVATIONS[i % len(ELEVATIONS)] for i in range(count)]
-    poses = torch.from_numpy(TO_Y_UP["z"].T).float() @ orbit_camera_to_worlds(azimuths, elevations, 1.0)
+    poses = torch.from_numpy(TO_Y_UP["z"].T).float() @ orbit_camera_to_worlds(*directions_around(count), 1.0)
     return square_cameras(poses, focal_length(FOV, size), size)
 
 

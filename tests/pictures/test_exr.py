@@ -11,7 +11,7 @@ import pytest
 from exr_files import exr_file
 
 from img3d_base.errors import InputError
-from img3d_pictures.exr import read_exr
+from img3d_pictures.exr import exr_bytes, header_attributes, read_exr
 from img3d_pictures.reading import check_photos, read_photo
 
 
@@ -24,6 +24,33 @@ def some_values(channels: int, dtype: type[np.floating] = np.float32) -> npt.NDA
 def test_values_come_back(channels: int, dtype: type[np.floating]) -> None:
     values = some_values(channels, dtype)
     np.testing.assert_array_equal(read_exr(exr_file(values)), values.astype(np.float32))
+
+
+REQUIRED = {
+    "channels",
+    "compression",
+    "dataWindow",
+    "displayWindow",
+    "lineOrder",
+    "pixelAspectRatio",
+    "screenWindowCenter",
+    "screenWindowWidth",
+}
+"""The attributes without which OpenEXR's own library refuses a file."""
+
+
+@pytest.mark.parametrize("size", [(1, 1), (18, 20), (33, 7)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_written_is_exact_and_complete(channels: int, size: tuple[int, int]) -> None:
+    values = (1e3 * np.random.default_rng(0).standard_normal((*size, channels))).astype(np.float32)
+    values.flat[-1] = np.inf
+    values[: size[0] // 2] = 0  # rows that compress
+    content = exr_bytes(values[..., 0] if channels == 1 else values)
+    attributes = {name: content[start : start + length] for name, start, length in header_attributes(content)}
+    assert attributes.keys() >= REQUIRED
+    assert attributes["channels"].count(b"\x02\0\0\0\0") == channels, "32-bit floating point"
+    assert attributes["channels"][:1] == (b"Z" if channels == 1 else b"B")
+    np.testing.assert_array_equal(read_exr(content.replace(b"Z\0\x02", b"Y\0\x02")), values)
 
 
 def test_as_a_photo_it_is_srgb_clipped_at_white(tmp_path: Path) -> None:

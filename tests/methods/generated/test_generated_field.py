@@ -85,7 +85,7 @@ def test_the_field_and_its_views_are_made_once(config: Any, capsys: pytest.Captu
 def test_a_field_that_is_no_triplane_is_refused_in_one_line(
     config: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("img3d_methods.generated.field_dataparser.generate", lambda *args: object())
+    monkeypatch.setattr("img3d_methods.generated.generated_asset.generate", lambda *args: object())
     with pytest.raises(SystemExit):
         pipeline_of(config)
     assert "made object instead of a triplane" in " ".join(capsys.readouterr().out.split())
