@@ -3,15 +3,19 @@
 models.
 
 Our models implement it themselves, besides Nerfstudio's interface (`get_outputs_for_camera`,
-`get_outputs_for_camera_ray_bundle`) and `live_view`, which is what a browser can draw.
+`get_outputs_for_camera_ray_bundle`) and `live_view`, which is what a browser can draw. Only this module asks what class
+a model or configuration is of; tests/test_architecture.py checks that.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.base_model import Model
 from nerfstudio.models.splatfacto import SplatfactoModel
@@ -21,8 +25,11 @@ from img3d_assets.field import Field
 from img3d_assets.gaussians import Gaussians, gaussians_of_parameters
 from img3d_assets.mesh import Mesh
 from img3d_assets.point_cloud import PointCloud
+from img3d_kernels.stereo.views import DepthMap, StereoView
 
 Asset: TypeAlias = "Gaussians | Mesh | Field"
+PhotoWithDepth: TypeAlias = "tuple[UInt8[np.ndarray, 'H W 3'], StereoView, DepthMap]"
+"""A photo's colours, its camera, and what is known of each pixel's depth."""
 
 
 @runtime_checkable
@@ -59,6 +66,36 @@ class HoldsPoints(Protocol):
 
 
 @runtime_checkable
+class MeasuresDepth(Protocol):
+    """The configuration of a pipeline that measures depth in the photos, before it makes an asset."""
+
+    def photos_with_depth(self, datamanager: Any) -> Iterator[PhotoWithDepth]:
+        """The training photos, one by one, from the cache that the run left.
+
+        Args:
+            datamanager: The data manager of such a run.
+        """
+        ...
+
+
+@runtime_checkable
+class MakesViews(Protocol):
+    """The configuration of a data parser that makes the views of an object."""
+
+    generator: str
+    prompt: str
+    seed: int
+
+
+@runtime_checkable
+class MakesAsset(MakesViews, Protocol):
+    """The configuration of a data parser that makes an asset, in one stage or two."""
+
+    view_generator: str
+    network: str
+
+
+@runtime_checkable
 class CountsSteps(Protocol):
     """A run's configuration that knows how many of its steps trained something."""
 
@@ -71,6 +108,27 @@ def trained_steps(config: TrainerConfig, step: int) -> int:
     """The number of steps in which something was trained, up to the checkpoint of `step`; for runs of Nerfstudio's own
     methods, all of them."""
     return config.trained_steps(step) if isinstance(config, CountsSteps) else step + 1
+
+
+def measured_points(model: Model) -> PointCloud | None:
+    """The measured points that a model keeps beside its asset, in the training world (z up); None if it keeps none."""
+    return model.point_cloud() if isinstance(model, HoldsPoints) else None
+
+
+def photos_with_depth(config: TrainerConfig, datamanager: DataManager) -> Iterator[PhotoWithDepth] | None:
+    """A run's training photos with the depth that it measured in them; None if it measured none."""
+    pipeline = config.pipeline
+    return pipeline.photos_with_depth(datamanager) if isinstance(pipeline, MeasuresDepth) else None
+
+
+def view_options(dataparser: Any) -> MakesViews | None:
+    """The configuration of a data parser if that makes views, otherwise None."""
+    return dataparser if isinstance(dataparser, MakesViews) else None
+
+
+def asset_options(dataparser: Any) -> MakesAsset | None:
+    """The configuration of a data parser if that makes an asset, otherwise None."""
+    return dataparser if isinstance(dataparser, MakesAsset) else None
 
 
 def representation_of(model: Model) -> Representation:

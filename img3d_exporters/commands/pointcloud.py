@@ -48,7 +48,7 @@ def pointcloud(
     from img3d_assets.precision import nearby_origin
     from img3d_exporters.load_run import load_run
     from img3d_exporters.points.point_cloud import points_of_depth, points_on_gaussians, thinned
-    from img3d_methods.representation import HoldsPoints
+    from img3d_methods.representation import measured_points
 
     check_one_source(load_config, input)
     check_output(output, force)
@@ -66,8 +66,9 @@ def pointcloud(
     else:
         run = load_run(load_config)
         asset = run.representation.asset()
-        if isinstance(run.model, HoldsPoints) and source is None:
-            cloud = thinned(run.model.point_cloud(), num_points)
+        measured = measured_points(run.model) if source is None else None
+        if measured is not None:
+            cloud = thinned(measured, num_points)
         elif isinstance(asset, Mesh) and source is None:
             cloud = points_on_mesh(asset, num_points)
         elif source == "depth" or (source is None and not isinstance(asset, Gaussians)):

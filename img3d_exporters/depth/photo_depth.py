@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32
 from img3d_dataparsers.stereo.dense_workspace import DensePhoto
 from img3d_exporters.meshes.surface_views import SurfaceViews, chosen, model_renderer
 from img3d_kernels.stereo.views import DepthMap, StereoView
-from img3d_methods.mvs.pipeline import Img3dMvsPipelineConfig, cache_folder, photos_of
+from img3d_methods.representation import photos_with_depth
 
 if TYPE_CHECKING:
     from img3d_exporters.load_run import Run
@@ -30,8 +30,11 @@ def depth_of_photos(run: Run, original_frame: bool) -> Iterator[DensePhoto]:
         original_frame: Give poses and depths in the axes and units of the photos' own poses.
     """
     names = relative_names(_files(run))
+    measured = photos_with_depth(run.config, run.datamanager)
     photos = (
-        _from_stereo(run, names) if isinstance(run.config.pipeline, Img3dMvsPipelineConfig) else _rendered(run, names)
+        _rendered(run, names)
+        if measured is None
+        else (DensePhoto(name, *photo) for name, photo in zip(names, measured, strict=True))
     )
     for photo in photos:
         yield _in_original_frame(photo, run.dataparser_transform, run.dataparser_scale) if original_frame else photo
@@ -52,19 +55,6 @@ def relative_names(files: Sequence[Path]) -> list[str]:
     stems = [name.rpartition(".")[0] or name for name in names]
     unique = stems if len(set(stems)) == len(stems) else names
     return [f"{name}.png" for name in unique]
-
-
-def _from_stereo(run: Run, names: Sequence[str]) -> Iterator[DensePhoto]:
-    """From the cache that the run left; what is missing there is made again."""
-    from img3d_methods.mvs.depth_stage import depth_maps
-    from img3d_methods.mvs.reconstruction import cache_of
-
-    config: Any = run.config.pipeline
-    preset, datamanager = config.resolved(), run.datamanager
-    photos = photos_of(datamanager, preset)  # pyright: ignore[reportArgumentType]
-    maps = depth_maps(photos, preset, cache_of(photos, preset, cache_folder(config)))
-    for name, rgb, view, found in zip(names, photos.colors, photos.views, maps, strict=True):
-        yield DensePhoto(name, rgb, view, found)
 
 
 def _rendered(run: Run, names: Sequence[str]) -> Iterator[DensePhoto]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -20,20 +20,12 @@ from img3d_generators.registry import Gives
 from img3d_methods.compat import fail
 from img3d_methods.generated.generated_views import is_views_folder, read_given_views
 from img3d_methods.generated.options import GeneratorOptions, choice_for, network_of_views
+from img3d_methods.representation import asset_options, view_options
 from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
 from img3d_methods.training.pipeline import Img3dPipelineConfig
 
 ONE_ASSET = "this method generates a {0}: do not choose another data parser than img3d-generated-{0}"
 ONE_IMAGE = "this method takes one image: do not choose another data parser than img3d-single-image"
-
-
-@runtime_checkable
-class MakesViews(Protocol):
-    """A data parser that makes the views of an object, `Img3dSingleImageDataParserConfig`."""
-
-    generator: str
-    prompt: str
-    seed: int
 
 
 @dataclass
@@ -51,8 +43,8 @@ class Img3dGeneratedPipelineConfig(GeneratorOptions, Img3dSplatPipelineConfig):
             InputError: Weights are missing, stages do not fit together, or the data are not what the generator takes.
         """
         datamanager: Any = self.datamanager
-        parser = datamanager.dataparser
-        if not isinstance(parser, MakesViews):
+        parser = view_options(datamanager.dataparser)
+        if parser is None:
             raise InputError(ONE_IMAGE)
         choice = choice_for(self, datamanager.data, parser.generator, "Gaussians")
         self.generator, parser.generator, self.network = choice.generator.name, choice.view_generator, choice.network
@@ -73,8 +65,8 @@ class Img3dGeneratedMeshPipelineConfig(GeneratorOptions, Img3dPipelineConfig):
             InputError: Weights are missing, stages do not fit together, or the data are not what the generator takes.
         """
         datamanager: Any = self.datamanager
-        parser = datamanager.dataparser
-        if not isinstance(parser, MakesMesh):
+        parser = asset_options(datamanager.dataparser)
+        if parser is None:
             raise InputError(ONE_ASSET.format(self.gives.lower()))
         choice = choice_for(self, datamanager.data, parser.view_generator, self.gives)
         self.generator, parser.view_generator, self.network = (
@@ -93,15 +85,6 @@ class Img3dGeneratedFieldPipelineConfig(Img3dGeneratedMeshPipelineConfig):
     gives: ClassVar[Gives] = "Field"
 
 
-@runtime_checkable
-class MakesMesh(MakesViews, Protocol):
-    """A data parser that generates a mesh or a field: `Img3dGeneratedMeshDataParserConfig` or
-    `Img3dGeneratedFieldDataParserConfig`."""
-
-    view_generator: str
-    network: str
-
-
 class Img3dGeneratedPipeline(Img3dSplatPipeline):
     """Fills an `Img3dSplatModel` from a generator."""
 
@@ -109,9 +92,9 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
 
     def __init__(self, config: Img3dGeneratedPipelineConfig, *args: Any, **kwargs: Any) -> None:
         datamanager: Any = config.datamanager
-        parser = datamanager.dataparser
-        given = is_views_folder(datamanager.data or parser.data)
-        if isinstance(parser, MakesViews) and not given and "auto" not in (parser.generator, config.network):
+        parser = view_options(datamanager.dataparser)
+        given = is_views_folder(datamanager.data or datamanager.dataparser.data)
+        if parser is not None and not given and "auto" not in (parser.generator, config.network):
             try:
                 check_pair(parser.generator, config.network)  # before the views are made, which can take an hour
             except InputError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from img3d_methods.training.presets import PresetName
 
 if TYPE_CHECKING:
     from img3d_methods.mvs.photos import MvsPhotos
+    from img3d_methods.representation import PhotoWithDepth
 
 
 @dataclass
@@ -42,12 +44,21 @@ class Img3dMvsPipelineConfig(Img3dPipelineConfig):
         """
         return with_options(PRESETS[self.preset], self.image_size, self.faces, self.texture_size)
 
+    def photos_with_depth(self, datamanager: Img3dDatamanager) -> Iterator[PhotoWithDepth]:
+        """The training photos with their depth maps from the cache; what is missing there is made again."""
+        from img3d_methods.mvs.depth_stage import depth_maps  # late: entry points import this module
+        from img3d_methods.mvs.reconstruction import cache_of
+
+        preset = self.resolved()
+        photos = photos_of(datamanager, preset)
+        maps = depth_maps(photos, preset, cache_of(photos, preset, cache_folder(self)))
+        yield from zip(photos.colors, photos.views, maps, strict=True)
+
 
 class Img3dMvsPipeline(Img3dPipeline):
     """Fills an `Img3dMvsModel` from photos."""
 
     config: Img3dMvsPipelineConfig  # pyright: ignore[reportIncompatibleVariableOverride]
-    datamanager: Img3dDatamanager  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def reconstruct(self) -> None:
         """Makes the mesh, or finishes what an interrupted run began.

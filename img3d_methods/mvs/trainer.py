@@ -19,6 +19,8 @@ class Img3dMvsTrainerConfig(Img3dTrainerConfig):
     """Options of a reconstruction's run."""
 
     _target: type = field(default_factory=lambda: Img3dMvsTrainer)
+    pipeline: Img3dMvsPipelineConfig = field(default_factory=Img3dMvsPipelineConfig)  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The photos, and how finely they are reconstructed."""
     optimizers: dict[str, Any] = field(default_factory=dict)
     """None: nothing is trained."""
 
@@ -29,7 +31,6 @@ class Img3dMvsTrainerConfig(Img3dTrainerConfig):
     def print_to_terminal(self) -> None:
         """Checks the options before config.yml is written and anything slow begins."""
         super().print_to_terminal()
-        assert isinstance(self.pipeline, Img3dMvsPipelineConfig)
         try:
             self.pipeline.resolved()
         except InputError as error:

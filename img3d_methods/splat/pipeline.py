@@ -8,7 +8,6 @@ from typing import Any, Literal, cast
 
 from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.splat.seed_points import random_points_in_frusta
-from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.pipeline import Img3dPipeline, Img3dPipelineConfig
 
 
@@ -37,7 +36,7 @@ class Img3dSplatPipeline(Img3dPipeline):
         **kwargs: Any,
     ) -> None:
         super().__init__(config, device, test_mode, **kwargs)
-        model, datamanager = self.model, cast(Img3dDatamanager, self.datamanager)
+        model, datamanager = self.model, self.datamanager
         cameras = datamanager.train_dataset.cameras
         if model.seed_points is None or model.config.random_init or len(model.seed_points[0]) == 0:
             model.place_random_points(random_points_in_frusta(cameras, model.config.num_random))

@@ -10,6 +10,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 
 from img3d_base.errors import InputError
 from img3d_methods.compat import fail, turn_for_spiral
+from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.run_config import moved_data_message
 
 
@@ -22,6 +23,8 @@ class Img3dPipelineConfig(VanillaPipelineConfig):
 
 class Img3dPipeline(VanillaPipeline):
     """Connects a data manager and a model."""
+
+    datamanager: Img3dDatamanager  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,

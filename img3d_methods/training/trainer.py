@@ -38,7 +38,6 @@ from img3d_methods.training.checkpoint_files import checkpoint_path, checkpoint_
 from img3d_methods.training.clock import TrainingClock, WorkPlan
 from img3d_methods.training.closing_measurement import measure
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve, write_curve
-from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.event_writers import trouble_of_service
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
 from img3d_methods.training.interrupts import InterruptRequest
@@ -46,7 +45,6 @@ from img3d_methods.training.memory import keep_freed_memory
 from img3d_methods.training.pipeline import Img3dPipeline
 from img3d_methods.training.progress_table import GAUSSIANS, TRAIN_PSNR, ProgressTableConfig
 from img3d_methods.training.run_config import RunConfig, remove_empty
-from img3d_methods.training.schedulers import ExponentialDecayConfig
 
 
 @dataclass
@@ -75,7 +73,7 @@ class Img3dTrainerConfig(RunConfig):
     """Steps between evaluations of all held-out photos (with --vis tensorboard or wandb); one is made at the end."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "viewer" and isinstance(value, ViewerConfig):
+        if name == "viewer":
             local_unless_asked(value)
             replaced = "viewer" in self.__dict__  # ns-viewer does so right before it starts the server
             if replaced and (message := taken_port_message(value)):
@@ -162,7 +160,7 @@ class Img3dTrainer(Trainer, ABC):
         optimizers = copy.deepcopy(dict(self.config.optimizers))
         for group in optimizers.values():
             scheduler = group["scheduler"]
-            if isinstance(scheduler, ExponentialDecayConfig) and scheduler.max_steps == 0:
+            if getattr(scheduler, "max_steps", None) == 0:
                 scheduler.max_steps = self.config.max_num_iterations
         return Optimizers(optimizers, self.pipeline.get_param_groups())
 
@@ -171,7 +169,6 @@ class Img3dTrainer(Trainer, ABC):
     def train(self) -> None:
         """Trains up to `max_num_iterations`. Ctrl-C saves and exits with status 130, SIGTERM with 143."""
         datamanager, config = self.pipeline.datamanager, self.config
-        assert isinstance(datamanager, Img3dDatamanager)
         datamanager.train_dataparser_outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
         if self._start_step >= config.max_num_iterations:
             fail(
@@ -275,7 +272,6 @@ class Img3dTrainer(Trainer, ABC):
             table.add_row("Config File", str(self.base_dir / "config.yml"))
             table.add_row("Checkpoint Directory", str(self.checkpoint_dir))
             if self.pipeline.datamanager.eval_dataset:
-                assert isinstance(self.pipeline.datamanager, Img3dDatamanager)
                 with self.train_lock:
                     photos = self.pipeline.datamanager.fixed_indices_eval_dataloader
                     measured = measure(self.pipeline.model, photos, self._seconds)
@@ -308,7 +304,6 @@ class Img3dTrainer(Trainer, ABC):
     def _evaluated(self) -> tuple[str, bool]:
         """What the metrics are computed on, and whether training saw none of it."""
         datamanager = self.pipeline.datamanager
-        assert isinstance(datamanager, Img3dDatamanager)
         photos = datamanager.eval_dataset.image_filenames
         seen = set(photos) <= set(datamanager.train_dataset.image_filenames)
         if not seen:
