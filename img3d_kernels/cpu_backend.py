@@ -146,7 +146,7 @@ def hash_grid(
     return _HashGrid.apply(positions, table, list(resolutions))
 
 
-def _array(tensor: Tensor | None) -> np.ndarray | None:
+def array(tensor: Tensor | None) -> np.ndarray | None:
     """The tensor as a contiguous NumPy array, which is passed to the extension faster than a tensor."""
     return None if tensor is None else tensor.detach().contiguous().numpy()
 
@@ -169,7 +169,7 @@ class _Project(torch.autograd.Function):
         grad_stats: GradStats | None,
     ) -> tuple[Tensor | None, ...]:
         width, height, near_plane, far_plane, radius_clip, eps2d, antialiased = options
-        inputs = [_array(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
+        inputs = [array(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
         n, c = means.shape[0], viewmats.shape[0]
         radii = torch.empty(c, n, dtype=torch.int32)
         means2d, depths, conics = torch.empty(c, n, 2), torch.empty(c, n), torch.empty(c, n, 3)
@@ -177,7 +177,7 @@ class _Project(torch.autograd.Function):
         colors = None if sh is None else torch.empty(c, n, 3)
         gaussians, cameras = inputs[:6], inputs[6:]
         ctx.call = (*gaussians, sh_degree, *cameras, *options)
-        outputs = [_array(t) for t in (radii, means2d, depths, conics, opacities_2d, colors)]
+        outputs = [array(t) for t in (radii, means2d, depths, conics, opacities_2d, colors)]
         _C.project_forward(*ctx.call, *outputs)
         ctx.radii = outputs[0]
         ctx.grad_stats = grad_stats
@@ -195,8 +195,8 @@ class _Project(torch.autograd.Function):
         v_colors: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         gaussians, cameras = ctx.call[:6], ctx.call[7:9]
-        needed = [array if needs else None for array, needs in zip(cameras, ctx.needs_input_grad[6:8], strict=True)]
-        gradients = [None if array is None else torch.empty(array.shape) for array in (*gaussians, *needed)]
+        needed = [value if needs else None for value, needs in zip(cameras, ctx.needs_input_grad[6:8], strict=True)]
+        gradients = [None if value is None else torch.empty(value.shape) for value in (*gaussians, *needed)]
         if gaussians[4] is None:  # no spherical harmonics
             v_colors = None
         stats: GradStats | None = ctx.grad_stats
@@ -204,7 +204,7 @@ class _Project(torch.autograd.Function):
         _C.project_backward(
             *ctx.call,
             ctx.radii,
-            *(_array(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, v_colors, *gradients, *sums)),
+            *(array(v) for v in (v_means2d, v_depths, v_conics, v_opacities_2d, v_colors, *gradients, *sums)),
         )
         return *gradients, None, None, None, None
 
@@ -227,7 +227,7 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         c, channels = means2d.shape[0], colors.shape[-1]
         render, alpha = torch.empty(c, height, width, channels), torch.empty(c, height, width, 1)
-        arrays = [_array(t) for t in (means2d, conics, colors, opacities, radii, depths, backgrounds)]
+        arrays = [array(t) for t in (means2d, conics, colors, opacities, radii, depths, backgrounds)]
         for_backward = any(ctx.needs_input_grad)
         ctx.states = [
             _C.rasterize_forward(
@@ -259,7 +259,7 @@ class _Rasterize(torch.autograd.Function):
         for i, state in enumerate(ctx.states):
             _C.rasterize_backward(
                 state,
-                *(_array(t[i]) for t in (render, alpha, v_render, v_alpha, v_means2d, v_conics, v_colors, v_opacities)),
+                *(array(t[i]) for t in (render, alpha, v_render, v_alpha, v_means2d, v_conics, v_colors, v_opacities)),
                 None if v_means2d_abs is None else v_means2d_abs[i].numpy(),
             )
         if v_means2d_abs is not None:
@@ -274,7 +274,7 @@ class _L1Ssim(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, render: Tensor, target: Tensor, ssim_lambda: float) -> Tensor:
         v_render = torch.empty(render.shape) if ctx.needs_input_grad[0] else None
-        loss = _C.l1_ssim(_array(render), _array(target), ssim_lambda, _array(v_render))
+        loss = _C.l1_ssim(array(render), array(target), ssim_lambda, array(v_render))
         ctx.v_render = v_render
         return torch.tensor(loss)
 
@@ -289,7 +289,7 @@ class _HashGrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, positions: Tensor, table: Tensor, resolutions: list[int]) -> Tensor:
         features = torch.empty(positions.shape[0], 2 * table.shape[0])
-        _C.hash_grid_forward(_array(positions), _array(table), resolutions, _array(features))
+        _C.hash_grid_forward(array(positions), array(table), resolutions, array(features))
         ctx.save_for_backward(positions)
         ctx.resolutions, ctx.table_shape = resolutions, table.shape
         return features
@@ -300,5 +300,5 @@ class _HashGrid(torch.autograd.Function):
     ) -> tuple[None, Tensor, None]:
         (positions,) = ctx.saved_tensors
         v_table = torch.empty(ctx.table_shape)
-        _C.hash_grid_backward(_array(positions), ctx.resolutions, _array(v_features), _array(v_table))
+        _C.hash_grid_backward(array(positions), ctx.resolutions, array(v_features), array(v_table))
         return None, v_table, None

@@ -54,7 +54,7 @@ def hash_grid(
         from img3d_kernels import cpu_backend
 
         return cpu_backend.hash_grid(positions, table, resolutions)
-    return _hash_grid_torch(positions, table, resolutions)
+    return hash_grid_torch(positions, table, resolutions)
 
 
 def level_resolutions(num_levels: int, base: int, finest: int) -> list[int]:
@@ -72,14 +72,15 @@ def level_resolutions(num_levels: int, base: int, finest: int) -> list[int]:
     return [int(base * growth ** (level / (num_levels - 1)) * (1 + 1e-12)) for level in range(num_levels)]
 
 
-def _hash_grid_torch(
+def hash_grid_torch(
     positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
 ) -> Float[Tensor, "N F"]:
+    """`hash_grid` in plain torch, differentiable in the positions too, inside their cells."""
     offsets = torch.tensor(list(product((0, 1), repeat=3)), device=positions.device)
     features = []
     for entries, resolution in zip(table, resolutions, strict=True):
         scaled = (positions * resolution).clamp(0, resolution)
-        cells = scaled.long().clamp(0, resolution - 1)
+        cells = scaled.detach().long().clamp(0, resolution - 1)
         fractions = (scaled - cells)[:, None]
         weights = torch.where(offsets.bool(), fractions, 1 - fractions).prod(dim=-1)
         corners = entries[_entry_of(cells[:, None] + offsets, resolution, len(entries))]

@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -332,6 +333,126 @@ void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& res
   kernels().hash_grid_backward(in, v_features.data(), v_table.data());
 }
 
+// What the field's kernels have in common, as Python passes it.
+struct FieldArrays {
+  Floats table, networks;
+  std::vector<int32_t> resolutions;
+  float density_bias;
+  bool contracted;
+  std::vector<float> low, high;
+  std::optional<Array<const int32_t>> occupied;
+  size_t grid_size;
+
+  FieldSpace space() const {
+    require(low.size() == 3 && high.size() == 3, "low and high must have three numbers");
+    for (int axis = 0; axis < 3; ++axis) require(low[axis] < high[axis], "low must be below high");
+    require(grid_size >= 1 && grid_size <= 512, "grid_size must be from 1 to 512");
+    FieldSpace space{contracted, {low[0], low[1], low[2]}, {high[0], high[1], high[2]}, grid_size, nullptr};
+    const size_t words = (grid_size * grid_size * grid_size + 31) / 32;
+    space.occupied = reinterpret_cast<const uint32_t*>(data_or_null(occupied, words, "occupied"));
+    return space;
+  }
+
+  FieldInputs inputs() const {
+    require(table.ndim() == 3 && table.shape(0) == resolutions.size() && table.shape(2) == 2,
+            "table must have shape [L, T, 2], and there must be L resolutions");
+    const size_t levels = table.shape(0), size = table.shape(1);
+    require(1 <= levels && levels <= MAX_LEVELS, "there must be 1 to 16 levels");
+    require(size > 0 && (size & (size - 1)) == 0 && size <= size_t(1) << 31, "a level must have a power of two of entries");
+    for (int32_t resolution : resolutions)
+      require(resolution >= 1 && resolution <= 1 << 24, "resolutions must be from 1 to 2^24");
+    require_size(networks, (2 * levels + 2 * GEOMETRY + HIDDEN + 3) * HIDDEN, "networks");
+    return {space(), levels, size, resolutions.data(), table.data(), networks.data(), density_bias};
+  }
+};
+
+FieldRays field_rays(const Floats& origins, const Floats& directions, const Floats& features) {
+  require(origins.ndim() == 2 && origins.shape(1) == 3 && origins.shape(0) < size_t(1) << 32, "origins must have shape [R, 3]");
+  const size_t n = origins.shape(0);
+  require_size(directions, n * 3, "directions");
+  require_size(features, n * HIDDEN, "features");
+  return {n, origins.data(), directions.data(), features.data()};
+}
+
+MarchInputs march_inputs(const FieldSpace& space, const Floats& origins, const Floats& directions, const Floats& nears,
+                         const Floats& fars, const OptionalFloats& offsets, float min_step, float cone) {
+  require(origins.ndim() == 2 && origins.shape(1) == 3, "origins must have shape [R, 3]");
+  require(min_step > 0 && cone >= 0, "min_step must be positive, and cone not negative");
+  const size_t n = origins.shape(0);
+  require_size(directions, n * 3, "directions");
+  require_size(nears, n, "nears");
+  require_size(fars, n, "fars");
+  return {space,        n,           0, origins.data(), directions.data(), nears.data(), fars.data(), data_or_null(offsets, n, "offsets"),
+          min_step, cone};
+}
+
+void field_density(const FieldArrays& field, const Floats& points, const FloatsOut& density) {
+  const FieldInputs in = field.inputs();
+  require(points.ndim() == 2 && points.shape(1) == 3, "points must have shape [N, 3]");
+  require_size(density, points.shape(0), "density");
+  nb::gil_scoped_release release;
+  kernels().field_density(in, points.shape(0), points.data(), density.data());
+}
+
+void field_march(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& nears,
+                 const Floats& fars, const OptionalFloats& offsets, float min_step, float cone,
+                 const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
+  MarchInputs in = march_inputs(field.space(), origins, directions, nears, fars, offsets, min_step, cone);
+  require_size(counts, in.n_rays, "counts");
+  require(middles.ndim() == 2 && middles.shape(0) == in.n_rays, "middles must have shape [R, S]");
+  require_size(lengths, middles.size(), "lengths");
+  in.max_samples = middles.shape(1);
+  nb::gil_scoped_release release;
+  kernels().field_march(in, counts.data(), middles.data(), lengths.data());
+}
+
+std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origins, const Floats& directions,
+                                   const Floats& features, const Array<const int32_t>& counts, const Floats& middles,
+                                   const Floats& lengths, const Floats& targets, const Floats& backgrounds,
+                                   float distortion, bool near_scaling, const FloatsOut& rgb, const FloatsOut& v_table,
+                                   const FloatsOut& v_networks, const FloatsOut& v_features,
+                                   const OptionalFloatsOut& v_origins, const OptionalFloatsOut& v_directions) {
+  const FieldInputs in = field.inputs();
+  const FieldRays rays = field_rays(origins, directions, features);
+  const size_t n = rays.n_rays;
+  require_size(counts, n, "counts");
+  require(middles.ndim() == 2 && middles.shape(0) == n && middles.shape(1) <= MAX_RAY_SAMPLES,
+          "middles must have shape [R, S] with at most 512 samples");
+  require_size(lengths, middles.size(), "lengths");
+  for (size_t i = 0; i < n; ++i)
+    require(counts.data()[i] >= 0 && size_t(counts.data()[i]) <= middles.shape(1), "counts must be from 0 to S");
+  require_size(targets, n * 3, "targets");
+  require_size(backgrounds, n * 3, "backgrounds");
+  require_size(rgb, n * 3, "rgb");
+  require_size(v_table, field.table.size(), "v_table");
+  require_size(v_networks, field.networks.size(), "v_networks");
+  require_size(v_features, n * HIDDEN, "v_features");
+  require(v_origins.has_value() == v_directions.has_value(), "v_origins and v_directions go together");
+  const RaySamples samples{middles.shape(1), counts.data(), middles.data(), lengths.data()};
+  const FieldLossInputs loss{targets.data(), backgrounds.data(), distortion, near_scaling};
+  const FieldGradients gradients{v_table.data(), v_networks.data(), v_features.data(),
+                                 data_or_null(v_origins, n * 3, "v_origins"),
+                                 data_or_null(v_directions, n * 3, "v_directions")};
+  float losses[2];
+  BorrowedScratch borrowed;
+  nb::gil_scoped_release release;
+  kernels().field_loss(in, rays, samples, loss, gradients, losses, rgb.data(), *borrowed.scratch);
+  return {losses[0], losses[1]};
+}
+
+void field_render(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& features,
+                  const Floats& nears, const Floats& fars, float min_step, float cone, const FloatsOut& rgb,
+                  const FloatsOut& accumulation, const FloatsOut& depth) {
+  const FieldInputs in = field.inputs();
+  const FieldRays rays = field_rays(origins, directions, features);
+  const MarchInputs march = march_inputs(in.space, origins, directions, nears, fars, std::nullopt, min_step, cone);
+  require_size(rgb, rays.n_rays * 3, "rgb");
+  require_size(accumulation, rays.n_rays, "accumulation");
+  require_size(depth, rays.n_rays, "depth");
+  nb::gil_scoped_release release;
+  kernels().field_render(in, rays, march, {rgb.data(), accumulation.data(), depth.data()});
+}
+
 // Sources: as many of quads and depths, and rows of their projections: A [9], b [3], back_A [9], back_b [3].
 void patch_match(const Floats& image, const std::optional<Array<const uint8_t>>& mask, float fx, float fy, float cx,
                  float cy, const std::vector<Array<const int32_t>>& quads, const Floats& projections,
@@ -418,6 +539,25 @@ NB_MODULE(_C, m) {
         array("features"));
   m.def("hash_grid_backward", &hash_grid_backward, array("positions"), "resolutions"_a, array("v_features"),
         array("v_table"));
+  nb::class_<FieldArrays>(m, "FieldArrays", "A radiance field's arrays and space; keeps them alive.")
+      .def(
+          "__init__",
+          [](FieldArrays* self, Floats table, Floats networks, std::vector<int32_t> resolutions, float density_bias,
+             bool contracted, std::vector<float> low, std::vector<float> high,
+             std::optional<Array<const int32_t>> occupied, size_t grid_size) {
+            new (self) FieldArrays{table, networks, resolutions, density_bias, contracted, low, high, occupied, grid_size};
+          },
+          array("table"), array("networks"), "resolutions"_a, "density_bias"_a, "contracted"_a, "low"_a, "high"_a,
+          optional("occupied"), "grid_size"_a);
+  m.def("field_density", &field_density, "field"_a, array("points"), array("density"));
+  m.def("field_march", &field_march, "field"_a, array("origins"), array("directions"), array("nears"), array("fars"),
+        optional("offsets"), "min_step"_a, "cone"_a, array("counts"), array("middles"), array("lengths"));
+  m.def("field_loss", &field_loss, "field"_a, array("origins"), array("directions"), array("features"), array("counts"),
+        array("middles"), array("lengths"), array("targets"), array("backgrounds"), "distortion"_a, "near_scaling"_a,
+        array("rgb"), array("v_table"), array("v_networks"), array("v_features"), optional("v_origins"),
+        optional("v_directions"));
+  m.def("field_render", &field_render, "field"_a, array("origins"), array("directions"), array("features"),
+        array("nears"), array("fars"), "min_step"_a, "cone"_a, array("rgb"), array("accumulation"), array("depth"));
   m.def("patch_match", &patch_match, array("image"), optional("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),
         array("projections"), array("masks"), array("depths"), "min_inverse_depth"_a, "max_inverse_depth"_a, "iterations"_a,
         "random_iterations"_a, "seed"_a, array("planes"), array("costs"));

@@ -3,6 +3,9 @@
 // table is in unnamed namespaces, so that the linker never shares functions between instruction sets.
 #include "common/adam.h"
 #include "fields/hash_grid.h"
+#include "fields/loss.h"
+#include "fields/marching.h"
+#include "fields/rendering.h"
 #include "kernels.h"
 #include "common/l1_ssim.h"
 #include "splats/project.h"
@@ -20,7 +23,8 @@ const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
     W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
-    hash_grid_forward, hash_grid_backward, patch_match,
+    hash_grid_forward, hash_grid_backward,
+    field_density, field_march, field_loss, field_render, patch_match,
 };
 
 }  // namespace IMG3D_ISA

@@ -130,6 +130,81 @@ struct HashGridInputs {
   const int32_t* resolutions;             // [L]: cells along an axis, at least 1
 };
 
+constexpr int HIDDEN = 64;          // width of a field's networks
+constexpr int GEOMETRY = 16;        // outputs of the density network; the first is the logarithm of the density
+constexpr int MAX_LEVELS = 16;      // of a field's hash grid
+constexpr int MAX_RAY_SAMPLES = 512;
+constexpr float MAX_LOG_DENSITY = 15.0f;
+
+// Where a field has features, and which cells of it may be dense. World coordinates, contracted or not, are mapped from
+// [low, high] to the unit cube.
+struct FieldSpace {
+  bool contracted;  // all of space into [-2, 2]^3, with the maximum norm
+  float low[3], high[3];
+  size_t grid_size;            // cells along an axis
+  const uint32_t* occupied;    // [grid_size^3 / 32]: a bit for each cell, x slowest; or null: all are
+};
+
+struct FieldInputs {
+  FieldSpace space;
+  size_t n_levels, table_size;
+  const int32_t* resolutions;  // [L]
+  const float* table;          // [L, T, 2]
+  // [2 L + 16 + 16 + 64 + 3, 64]: rows of the density network's layers (by input, by output) and of the colour
+  // network's (by input, by input, by output).
+  const float* networks;
+  float density_bias;  // added to the logarithm of the density
+};
+
+struct FieldRays {
+  size_t n_rays;
+  const float* origins;     // [R, 3]
+  const float* directions;  // [R, 3], of unit length
+  const float* features;    // [R, 64]: added to the colour network's first layer
+};
+
+// Steps along a ray: `min_step` long, and from where that is longer, `cone` times the distance.
+struct MarchInputs {
+  FieldSpace space;
+  size_t n_rays, max_samples;
+  const float* origins;
+  const float* directions;
+  const float* nears;    // [R]
+  const float* fars;     // [R]
+  const float* offsets;  // [R], shares of a step by which the samples are moved; or null: none
+  float min_step, cone;
+};
+
+// At most S samples of each ray, in order.
+struct RaySamples {
+  size_t max_samples;      // S
+  const int32_t* counts;   // [R]
+  const float* middles;    // [R, S], distances along the ray
+  const float* lengths;    // [R, S]
+};
+
+struct FieldLossInputs {
+  const float* targets;      // [R, 3]
+  const float* backgrounds;  // [R, 3]
+  float distortion;          // factor of the distortion loss
+  bool near_scaling;         // gradients of samples nearer than 1 are scaled with the square of the distance
+};
+
+struct FieldGradients {
+  float* v_table;         // [L, T, 2]
+  float* v_networks;      // as the networks
+  float* v_ray_features;  // [R, 64]
+  float* v_origins;       // [R, 3], or null
+  float* v_directions;    // [R, 3], or null; not through the ray's features
+};
+
+// What rays see: premultiplied colour, absorbed share of the light, distance at which half of it is absorbed (0: never).
+struct FieldPicture {
+  float* rgb;           // [R, 3]
+  float* accumulation;  // [R]
+  float* depth;         // [R]
+};
+
 constexpr size_t MAX_SOURCES = 32;
 
 // A picture that a reference picture is compared with. Pixel centres are at whole numbers. The reference's pixel (x, y)
@@ -165,6 +240,12 @@ struct KernelTable {
   void (*adam_step)(const AdamInputs&);
   void (*hash_grid_forward)(const HashGridInputs&, const float* table, float* features);  // [L, T, 2], [N, 2 L]
   void (*hash_grid_backward)(const HashGridInputs&, const float* v_features, float* v_table);
+  void (*field_density)(const FieldInputs&, size_t n_points, const float* points, float* density);  // [N, 3], [N]
+  void (*field_march)(const MarchInputs&, int32_t* counts, float* middles, float* lengths);
+  // Writes the colour loss and the distortion loss, means over the rays, and the colours [R, 3] over the backgrounds.
+  void (*field_loss)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldLossInputs&,
+                     const FieldGradients&, float* losses, float* rgb, Scratch&);
+  void (*field_render)(const FieldInputs&, const FieldRays&, const MarchInputs&, const FieldPicture&);
   void (*patch_match)(const PatchMatchInputs&, float* planes, float* costs);  // [H, W, 3], [H, W]
 };
 

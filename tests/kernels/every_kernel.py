@@ -119,6 +119,35 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
     run("hash_grid_forward", {**grid, "table": normal(3, 4096, 2)}, float_arrays(features=(N, 6)))
     run("hash_grid_backward", {**grid, "v_features": normal(N, 6)}, float_arrays(v_table=(3, 4096, 2)))
 
+    field = extension.FieldArrays(
+        table=normal(3, 4096, 2),
+        networks=0.2 * normal(6 + 32 + 64 + 3, 64),
+        resolutions=[4, 16, 200],
+        density_bias=0.0,
+        contracted=True,
+        low=[-2.0] * 3,
+        high=[2.0] * 3,
+        occupied=np.full(16**3 // 32, -1, np.int32),
+        grid_size=16,
+    )
+    directions = normal(N, 3)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    ends = {"nears": np.full(N, 0.05, np.float32), "fars": np.full(N, 30, np.float32)}
+    steps = {"min_step": 0.1, "cone": 0.1}
+    rays = {"field": field, "origins": 0.3 * normal(N, 3), "directions": directions}
+    run("field_density", {"field": field, "points": normal(N, 3)}, float_arrays(density=(N,)))
+    sampled = {"counts": np.zeros(N, np.int32), **float_arrays(middles=(N, 12), lengths=(N, 12))}
+    offsets = random.uniform(0, 1, N).astype(np.float32)
+    run("field_march", {**rays, **ends, "offsets": offsets, **steps}, sampled)
+    lit = {**rays, "features": normal(N, 64)}
+    colors = {name: random.uniform(0, 1, (N, 3)).astype(np.float32) for name in ("targets", "backgrounds")}
+    learned = float_arrays(v_table=(3, 4096, 2), v_networks=(6 + 32 + 64 + 3, 64), v_features=(N, 64))
+    learned |= float_arrays(v_origins=(N, 3), v_directions=(N, 3), rgb=(N, 3))
+    losses = {"distortion": 0.1, "near_scaling": True}
+    inputs = {**lit, **{name: array.copy() for name, array in sampled.items()}, **colors, **losses}
+    learned["loss"] = np.array(run("field_loss", inputs, learned), np.float32)
+    run("field_render", {**lit, **ends, **steps}, float_arrays(rgb=(N, 3), accumulation=(N,), depth=(N,)))
+
     # A wall at depth 5 with a pattern, from two places.
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     picture = 127 + 60 * np.sin(0.9 * x + 0.2 * y) + 60 * np.sin(0.7 * y - 0.3 * x)

@@ -25,6 +25,8 @@ typedef float vf __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));  // also a lane mask: all ones or zero
 typedef uint32_t vu __attribute__((vector_size(4 * W)));
 
+constexpr float LOG2_E = 1.4426950408889634f;
+
 inline vf splat(float x) { return x - vf{}; }
 
 inline vf load(const float* p) {

@@ -38,10 +38,10 @@ struct Level {
   bool dense;  // every corner of the grid has its own entry
   uint32_t mask, y_step, z_step;
 
-  Level(const HashGridInputs& in, size_t level) : resolution(static_cast<float>(in.resolutions[level])) {
-    const uint32_t side = static_cast<uint32_t>(in.resolutions[level]) + 1;
-    dense = double(side) * side * side <= double(in.table_size);
-    mask = static_cast<uint32_t>(in.table_size - 1);
+  Level(int32_t cells, size_t table_size) : resolution(static_cast<float>(cells)) {
+    const uint32_t side = static_cast<uint32_t>(cells) + 1;
+    dense = double(side) * side * side <= double(table_size);
+    mask = static_cast<uint32_t>(table_size - 1);
     y_step = dense ? side : 2654435761u;
     z_step = dense ? side * side : 805459861u;
   }
@@ -63,13 +63,9 @@ struct Cells {
 
 inline vu to_uint(vf v) { return (vu) __builtin_convertvector(v, vi); }
 
+// The cells of n points, whose coordinates lie by axis; whole vectors are read.
 template <bool DENSE>
-void find_cells(const HashGridInputs& in, const Level& level, size_t first, int n, Cells& cells) {
-  alignas(64) float points[3][POINTS];
-  if (n < POINTS) std::memset(points, 0, sizeof points);
-  for (int i = 0; i < n; ++i)
-    for (int axis = 0; axis < 3; ++axis) points[axis][i] = in.positions[(first + i) * 3 + axis];
-
+void find_cells(const Level& level, const float* const points[3], int n, Cells& cells) {
   for (int i = 0; i < n; i += W) {
     vu cell[3];
     vf fraction[3];
@@ -125,13 +121,40 @@ void add_gradient(const Cells& cells, int n, const float* v_features, size_t str
   }
 }
 
+// Adds the gradient with respect to the points, in the unit cube, by axis.
+template <bool DENSE>
+void add_position_gradient(const Cells& cells, int n, float resolution, const float* table, const float* v_features,
+                           size_t stride, float* const v_points[3]) {
+  for (int i = 0; i < n; ++i, v_features += stride) {
+    const feature_pair v = load_pair(v_features);
+    const float x = cells.far_weight[i], y = cells.weight[1][i] + cells.weight[3][i],
+                z = cells.weight[2][i] + cells.weight[3][i];
+    float v_x = 0.0f, along[EDGES];  // along an edge: the product of the gradient and the features
+    for (int e = 0; e < EDGES; ++e) {
+      const feature_pair near = v * load_pair(table + 2 * cells.entry<DENSE>(0, e, i));
+      const feature_pair far = v * load_pair(table + 2 * cells.entry<DENSE>(1, e, i));
+      const float at_near = near[0] + near[1], at_far = far[0] + far[1];
+      v_x += cells.weight[e][i] * (at_far - at_near);
+      along[e] = at_near + x * (at_far - at_near);
+    }
+    v_points[0][i] += resolution * v_x;
+    v_points[1][i] += resolution * ((1.0f - z) * (along[1] - along[0]) + z * (along[3] - along[2]));
+    v_points[2][i] += resolution * ((1.0f - y) * (along[2] - along[0]) + y * (along[3] - along[1]));
+  }
+}
+
 // Calls f(cells, first, n) for the points [begin, end), block by block.
 template <typename F>
 inline void for_blocks(const HashGridInputs& in, const Level& level, size_t begin, size_t end, const F& f) {
   Cells cells;
+  alignas(64) float points[3][POINTS];
   for (size_t first = begin; first < end; first += POINTS) {
     const int n = static_cast<int>(smaller(POINTS, end - first));
-    (level.dense ? find_cells<true> : find_cells<false>)(in, level, first, n, cells);
+    if (n < POINTS) std::memset(points, 0, sizeof points);
+    for (int i = 0; i < n; ++i)
+      for (int axis = 0; axis < 3; ++axis) points[axis][i] = in.positions[(first + i) * 3 + axis];
+    const float* const by_axis[3] = {points[0], points[1], points[2]};
+    (level.dense ? find_cells<true> : find_cells<false>)(level, by_axis, n, cells);
     f(cells, first, n);
   }
 }
@@ -141,7 +164,7 @@ void hash_grid_forward(const HashGridInputs& in, const float* table, float* feat
   parallel(ceil_div(in.n_points, POINTS_PER_TASK), [&](size_t task) {
     const size_t begin = task * POINTS_PER_TASK, end = smaller(begin + POINTS_PER_TASK, in.n_points);
     for (size_t l = 0; l < in.n_levels; ++l) {
-      const Level level(in, l);
+      const Level level(in.resolutions[l], in.table_size);
       const float* const entries = table + l * in.table_size * 2;
       for_blocks(in, level, begin, end, [&](const Cells& cells, size_t first, int n) {
         (level.dense ? interpolate<true> : interpolate<false>)(cells, n, entries, features + first * stride + l * 2,
@@ -156,7 +179,7 @@ void hash_grid_backward(const HashGridInputs& in, const float* v_features, float
   const size_t stride = in.n_levels * 2;
   parallel(in.n_levels, [&](size_t task) {
     const size_t l = in.n_levels - 1 - task;  // the finest first: they take longest
-    const Level level(in, l);
+    const Level level(in.resolutions[l], in.table_size);
     float* const v_entries = v_table + l * in.table_size * 2;
     std::memset(v_entries, 0, in.table_size * 2 * sizeof(float));
     for_blocks(in, level, 0, in.n_points, [&](const Cells& cells, size_t first, int n) {

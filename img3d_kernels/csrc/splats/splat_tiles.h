@@ -22,7 +22,7 @@ using img3d::RasterizeInputs;
 using img3d::RasterScratch;
 using img3d::TILE_SIZE;
 
-constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
+constexpr float LN_2 = 0.6931471805599453f;
 constexpr float LOG2_MIN_ALPHA = -7.994353436858858f;
 
 // A projected Gaussian for blending, in one cache line. alpha = exp2(log2_opacity - q) with

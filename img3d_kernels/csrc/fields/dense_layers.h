@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layers of small dense networks, without biases. A sample's activations are a row, and vectors run along rows: no sum
+// across lanes is needed, in either direction.
+#pragma once
+
+#include "common/parallel.h"
+#include "common/simd.h"
+
+namespace IMG3D_ISA {
+namespace {
+
+constexpr int ROWS_AT_A_TIME = 8;  // callers provide whole groups of rows
+
+inline int padded(int n, int to) { return (n + to - 1) / to * to; }
+
+// y[row] = finish(begin(row) + sum over k of x[row][k] * m[k]) for rows of OUT floats. `begin(row, column)` and
+// `finish(row, column, v)` return vectors.
+template <int OUT, typename Begin, typename Finish>
+inline void multiply(const float* x, int x_stride, int K, const float* m, float* __restrict y, int rows,
+                     const Begin& begin, const Finish& finish) {
+  constexpr int V = OUT / W < 4 ? OUT / W : 4;                       // vectors of a row at a time
+  constexpr int S = W == 16 ? (V == 4 ? 4 : 8) : (V == 4 ? 2 : 4);  // rows at a time: as many as registers hold
+  static_assert(OUT % (V * W) == 0 && ROWS_AT_A_TIME % S == 0);
+  for (int row = 0; row < rows; row += S)
+    for (int column = 0; column < OUT; column += V * W) {
+      vf sums[S][V];
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sums[s][v] = begin(row + s, column + v * W);
+      const float* const from = x + row * x_stride;
+      for (int k = 0; k < K; ++k) {
+        vf weights[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) weights[v] = load(m + k * OUT + column + v * W);
+#pragma GCC unroll 8
+        for (int s = 0; s < S; ++s) {
+          const vf activation = splat(from[s * x_stride + k]);
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) sums[s][v] += activation * weights[v];
+        }
+      }
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v)
+          store(y + (row + s) * OUT + column + v * W, finish(row + s, column + v * W, sums[s][v]));
+    }
+}
+
+inline vf zero_rows(int, int) { return vf{}; }
+inline vf unchanged(int, int, vf v) { return v; }
+inline vf relu(int, int, vf v) { return vmax(v, vf{}); }
+
+// Adds the gradient of weights: g[k] += sum over rows of x[row][k] * v[row], for rows of 64 floats in g and v.
+inline void add_weight_gradient(const float* x, int x_stride, int K, const float* v, int rows, float* __restrict g) {
+  constexpr int OUT = 64, V = 4, AT_A_TIME = W == 16 ? 4 : 2;
+  constexpr int TILE = 32;  // rows that stay in the L1 cache, with x and g
+  for (int first = 0; first < rows; first += TILE) {
+    const int last = first + TILE < rows ? first + TILE : rows;
+    for (int k = 0; k < K; k += AT_A_TIME)
+      for (int column = 0; column < OUT; column += V * W) {
+        vf sums[AT_A_TIME][V];
+#pragma GCC unroll 4
+        for (int i = 0; i < AT_A_TIME; ++i)
+#pragma GCC unroll 4
+          for (int j = 0; j < V; ++j) sums[i][j] = load(g + (k + i) * OUT + column + j * W);
+        for (int row = first; row < last; ++row) {
+          vf gradient[V];
+#pragma GCC unroll 4
+          for (int j = 0; j < V; ++j) gradient[j] = load(v + row * OUT + column + j * W);
+#pragma GCC unroll 4
+          for (int i = 0; i < AT_A_TIME; ++i) {
+            const vf activation = splat(x[row * x_stride + k + i]);
+#pragma GCC unroll 4
+            for (int j = 0; j < V; ++j) sums[i][j] += activation * gradient[j];
+          }
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < AT_A_TIME; ++i)
+#pragma GCC unroll 4
+          for (int j = 0; j < V; ++j) store(g + (k + i) * OUT + column + j * W, sums[i][j]);
+      }
+  }
+}
+
+}  // namespace
+}  // namespace IMG3D_ISA

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// Samples along rays where a field may be dense: Instant-NGP's marching (Müller et al. 2022, arXiv 2201.05989, appendix
+// E.1), with one occupancy grid over the unit cube instead of nested ones: contraction makes cells far away large.
+#pragma once
+
+#include <cmath>
+
+#include "kernels.h"
+#include "common/parallel.h"
+#include "common/simd.h"
+
+namespace IMG3D_ISA {
+namespace {
+
+using img3d::FieldSpace;
+using img3d::MarchInputs;
+
+constexpr float MAX_DISTANCE = 1e6f;  // rays end here at the latest
+
+// World coordinates to the unit cube.
+struct UnitMap {
+  bool contracted;
+  float low[3], scale[3];
+
+  explicit UnitMap(const FieldSpace& space) : contracted(space.contracted) {
+    for (int axis = 0; axis < 3; ++axis) {
+      low[axis] = space.low[axis];
+      scale[axis] = 1.0f / (space.high[axis] - space.low[axis]);
+    }
+  }
+
+  void operator()(vf p[3]) const {
+    if (contracted) {
+      const vf size = vmax(vmax(vmax(vabs(p[0]), vabs(p[1])), vabs(p[2])), splat(1.0f));
+      const vf inverse = 1.0f / size, factor = inverse * (2.0f - inverse);
+      for (int axis = 0; axis < 3; ++axis) p[axis] *= factor;
+    }
+    for (int axis = 0; axis < 3; ++axis) p[axis] = (p[axis] - low[axis]) * scale[axis];
+  }
+
+  // The gradient with respect to world coordinates p, from that with respect to the unit cube, in place.
+  void gradient(const float p[3], float v[3]) const {
+    for (int axis = 0; axis < 3; ++axis) v[axis] *= scale[axis];
+    if (!contracted) return;
+    int largest = 0;
+    for (int axis = 1; axis < 3; ++axis)
+      if (std::fabs(p[axis]) > std::fabs(p[largest])) largest = axis;
+    const float size = std::fabs(p[largest]);
+    if (size <= 1.0f) return;
+    // p (2 / size - 1 / size^2)
+    const float inverse = 1.0f / size, factor = inverse * (2.0f - inverse);
+    const float slope = 2.0f * inverse * inverse * (inverse - 1.0f) * std::copysign(1.0f, p[largest]);
+    const float along = v[0] * p[0] + v[1] * p[1] + v[2] * p[2];
+    for (int axis = 0; axis < 3; ++axis) v[axis] *= factor;
+    v[largest] += slope * along;
+  }
+};
+
+inline vf first_lanes() {
+  vf v;
+  for (int l = 0; l < W; ++l) v[l] = static_cast<float>(l);
+  return v;
+}
+
+inline vf select(vi mask, vf a, vf b) { return from_bits((mask & bits(a)) | (~mask & bits(b))); }
+
+// Steps are uniform in a coordinate that is linear in the distance up to `bend`, and its logarithm from there.
+class Steps {
+ public:
+  Steps(float min_step, float cone) : min_step_(min_step) {
+    bends_ = cone > 0.0f;
+    if (!bends_) return;
+    bend_ = min_step / cone;
+    bend_coordinate_ = 1.0f / cone;
+    log2_growth_ = std::log2(1.0f + cone);
+  }
+
+  float coordinate(float t) const {
+    return !bends_ || t < bend_ ? t / min_step_ : bend_coordinate_ + std::log2(t / bend_) / log2_growth_;
+  }
+
+  vf distance(vf coordinate) const {
+    const vf linear = coordinate * min_step_;
+    if (!bends_) return linear;
+    const vf beyond = coordinate - bend_coordinate_;
+    const Vec<1> exponent = {{vmin(vmax(beyond * log2_growth_, vf{}), splat(60.0f))}};
+    return select(beyond > 0.0f, bend_ * vexp2(exponent)[0], linear);
+  }
+
+ private:
+  float min_step_;
+  bool bends_;
+  float bend_ = 0.0f, bend_coordinate_ = 0.0f, log2_growth_ = 0.0f;
+};
+
+class Marcher {
+ public:
+  explicit Marcher(const MarchInputs& in)
+      : in_(in), to_unit_(in.space), steps_(in.min_step, in.cone), lanes_(first_lanes()) {}
+
+  // Where a ray stands.
+  struct State {
+    float start;   // coordinate of the first step
+    float step;    // the next one; a whole number
+    float far;     // where the ray ends
+  };
+
+  State begin(size_t ray) const {
+    float near = std::fmax(in_.nears[ray], 0.0f), far = std::fmin(in_.fars[ray], MAX_DISTANCE);
+    if (!in_.space.contracted)
+      for (int axis = 0; axis < 3; ++axis) {
+        const float origin = in_.origins[ray * 3 + axis];
+        float direction = in_.directions[ray * 3 + axis];
+        if (std::fabs(direction) < 1e-9f) direction = 1e-9f;
+        const float a = (in_.space.low[axis] - origin) / direction, b = (in_.space.high[axis] - origin) / direction;
+        near = std::fmax(near, std::fmin(a, b));
+        far = std::fmin(far, std::fmax(a, b));
+      }
+    return {steps_.coordinate(near) + (in_.offsets ? in_.offsets[ray] : 0.5f), 0.0f, near < far ? far : -1.0f};
+  }
+
+  // Writes the next samples, at most `room`; returns their number, less than `room` only at the ray's end.
+  int advance(size_t ray, State& state, int room, float* middles, float* lengths) const {
+    int count = 0;
+    float begins[W], ends[W];
+    while (count < room) {
+      const vf coordinate = state.start + state.step + lanes_;
+      const vf begin = steps_.distance(coordinate), end = steps_.distance(coordinate + 1.0f);
+      const vf middle = 0.5f * (begin + end);
+      uint32_t wanted = lane_bits(occupied(ray, middle) & (middle < state.far));
+      store(begins, begin), store(ends, end);
+      float next = state.step + W;
+      for (; wanted; wanted &= wanted - 1) {
+        const int lane = __builtin_ctz(wanted);
+        if (count == room) {
+          next = state.step + lane;
+          break;
+        }
+        middles[count] = 0.5f * (begins[lane] + ends[lane]);
+        lengths[count] = ends[lane] - begins[lane];
+        ++count;
+      }
+      state.step = next;
+      if (!(ends[W - 1] < state.far) && !wanted) {
+        state.far = -1.0f;
+        break;
+      }
+    }
+    return count;
+  }
+
+ private:
+  vi occupied(size_t ray, vf t) const {
+    vf p[3];
+    for (int axis = 0; axis < 3; ++axis) p[axis] = in_.origins[ray * 3 + axis] + t * in_.directions[ray * 3 + axis];
+    to_unit_(p);
+    if (!in_.space.occupied) return vi{} - 1;
+    const float size = static_cast<float>(in_.space.grid_size);
+    vi cell[3];
+    for (int axis = 0; axis < 3; ++axis) cell[axis] = to_int(vmax(vmin(p[axis] * size, splat(size - 1.0f)), vf{}));  // NaN: the last
+    const int32_t n = static_cast<int32_t>(in_.space.grid_size);
+    const vi index = (cell[0] * n + cell[1]) * n + cell[2];
+    const vu words = gather(in_.space.occupied, index >> 5);
+    return (vi)((words >> (vu)(index & 31)) & 1u) != 0;
+  }
+
+  const MarchInputs& in_;
+  const UnitMap to_unit_;
+  const Steps steps_;
+  const vf lanes_;
+};
+
+void field_march(const MarchInputs& in, int32_t* counts, float* middles, float* lengths) {
+  constexpr size_t RAYS_PER_TASK = 64;
+  const Marcher marcher(in);
+  parallel(ceil_div(in.n_rays, RAYS_PER_TASK), [&](size_t task) {
+    const size_t end = smaller(in.n_rays, (task + 1) * RAYS_PER_TASK);
+    for (size_t ray = task * RAYS_PER_TASK; ray < end; ++ray) {
+      Marcher::State state = marcher.begin(ray);
+      const size_t first = ray * in.max_samples;
+      counts[ray] = state.far < 0.0f ? 0 : marcher.advance(ray, state, static_cast<int>(in.max_samples), middles + first,
+                                                           lengths + first);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace IMG3D_ISA

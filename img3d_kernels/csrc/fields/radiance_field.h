@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// A field of density and view-dependent colour: a hash grid and two small networks, evaluated for a block of samples
+// whose activations stay in the L2 cache. The architecture is Instant-NGP's (Müller et al. 2022, arXiv 2201.05989,
+// section 5.4); what depends on the ray (direction, appearance) is added to the colour network's first layer.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels.h"
+#include "common/parallel.h"
+#include "common/simd.h"
+#include "fields/dense_layers.h"
+#include "fields/hash_grid.h"
+#include "fields/marching.h"
+
+namespace IMG3D_ISA {
+namespace {
+
+using img3d::FieldInputs;
+using img3d::FieldRays;
+using img3d::GEOMETRY;
+using img3d::HIDDEN;
+
+constexpr int BLOCK_SAMPLES = 512;                      // in a block
+constexpr int ROOM = BLOCK_SAMPLES + ROWS_AT_A_TIME;    // rows of its arrays
+constexpr int MAX_FEATURES = 2 * img3d::MAX_LEVELS;
+constexpr int COLOR_STRIDE = 16;                  // floats of a row of colours: a whole vector
+constexpr int WEIGHT_ROWS = MAX_FEATURES + 2 * GEOMETRY + HIDDEN + 4;
+
+static_assert(BLOCK_SAMPLES >= img3d::MAX_RAY_SAMPLES && BLOCK_SAMPLES % POINTS == 0);
+
+// The networks' rows, and transposed copies: each layer is multiplied with one of them forward and the other backward.
+struct Networks {
+  int n_features, stride;  // the stride is a multiple of a vector's length
+  alignas(64) float density1[MAX_FEATURES][HIDDEN];
+  alignas(64) float density2[GEOMETRY][HIDDEN];
+  alignas(64) float color1[GEOMETRY][HIDDEN];
+  alignas(64) float color2[HIDDEN][HIDDEN];
+  alignas(64) float color3[4][HIDDEN];
+  alignas(64) float density1_t[HIDDEN * MAX_FEATURES];  // [64, stride]
+  alignas(64) float density2_t[HIDDEN][GEOMETRY];
+  alignas(64) float color1_t[HIDDEN][GEOMETRY];
+  alignas(64) float color2_t[HIDDEN][HIDDEN];
+  alignas(64) float color3_t[HIDDEN][COLOR_STRIDE];
+
+  explicit Networks(const FieldInputs& in) {
+    std::memset(this, 0, sizeof *this);
+    n_features = static_cast<int>(2 * in.n_levels);
+    stride = padded(n_features, 16);
+    const float* from = in.networks;
+    const auto take = [&](float* to, int rows) {
+      std::memcpy(to, from, rows * HIDDEN * sizeof(float));
+      from += rows * HIDDEN;
+    };
+    take(density1[0], n_features), take(density2[0], GEOMETRY);
+    take(color1[0], GEOMETRY), take(color2[0], HIDDEN), take(color3[0], 3);
+    for (int h = 0; h < HIDDEN; ++h) {
+      for (int k = 0; k < n_features; ++k) density1_t[h * stride + k] = density1[k][h];
+      for (int k = 0; k < GEOMETRY; ++k) density2_t[h][k] = density2[k][h], color1_t[h][k] = color1[k][h];
+      for (int k = 0; k < HIDDEN; ++k) color2_t[h][k] = color2[k][h];
+      for (int k = 0; k < 3; ++k) color3_t[h][k] = color3[k][h];
+    }
+  }
+};
+
+// Activations of a block's samples, row by row.
+struct Block {
+  alignas(64) float unit[3][ROOM];               // coordinates in the unit cube, by axis
+  alignas(64) float features[ROOM * MAX_FEATURES];
+  alignas(64) float hidden1[ROOM * HIDDEN];
+  alignas(64) float geometry[ROOM * GEOMETRY];
+  alignas(64) float density[ROOM];
+  alignas(64) float passing[ROOM];               // share of the light that passes a sample
+  alignas(64) float hidden2[ROOM * HIDDEN];
+  alignas(64) float hidden3[ROOM * HIDDEN];
+  alignas(64) float color[ROOM * COLOR_STRIDE];  // RGB in [0, 1]
+  alignas(64) float middle[ROOM], length[ROOM];
+  uint32_t ray[ROOM];                            // whose sample a row is
+};
+
+// A Block and what else a thread needs; kept, as new pages would cost more than the work.
+template <typename T>
+T& kept_for_thread() {
+  static thread_local img3d::Scratch scratch;
+  return *scratch.get<T>(1);
+}
+
+class RadianceField {
+ public:
+  explicit RadianceField(const FieldInputs& in) : in_(in), networks_(in), to_unit_(in.space) {}
+
+  const Networks& networks() const { return networks_; }
+  const UnitMap& to_unit() const { return to_unit_; }
+
+  // Places n samples: rows need `ray`, `middle`. Rows up to whole groups are filled up.
+  void place(Block& b, int n, const float* origins, const float* directions) const {
+    const int rows = padded(n, ROWS_AT_A_TIME);
+    for (int i = n; i < rows; ++i) b.ray[i] = b.ray[n - 1], b.middle[i] = b.middle[n - 1], b.length[i] = 0.0f;
+    for (int i = 0; i < rows; ++i) {
+      const float *origin = origins + b.ray[i] * 3, *direction = directions + b.ray[i] * 3;
+      for (int axis = 0; axis < 3; ++axis) b.unit[axis][i] = origin[axis] + b.middle[i] * direction[axis];
+    }
+    map_to_unit(b, rows);
+  }
+
+  void map_to_unit(Block& b, int rows) const {
+    for (int i = 0; i < rows; i += W) {
+      vf p[3] = {load(b.unit[0] + i), load(b.unit[1] + i), load(b.unit[2] + i)};
+      to_unit_(p);
+      for (int axis = 0; axis < 3; ++axis) store(b.unit[axis] + i, p[axis]);
+    }
+  }
+
+  // Features, the density network and the density of n placed samples.
+  void find_density(Block& b, int n) const {
+    const int rows = padded(n, ROWS_AT_A_TIME), stride = networks_.stride;
+    if (networks_.n_features < stride) std::memset(b.features, 0, rows * stride * sizeof(float));
+    for_levels(b, rows, [&](const Level& level, const Cells& cells, size_t l, int first, int count) {
+      (level.dense ? interpolate<true> : interpolate<false>)(cells, count, entries(l),
+                                                             b.features + first * stride + 2 * l, stride);
+    });
+    multiply<HIDDEN>(b.features, stride, networks_.n_features, networks_.density1[0], b.hidden1, rows, zero_rows, relu);
+    multiply<GEOMETRY>(b.hidden1, HIDDEN, HIDDEN, networks_.density2_t[0], b.geometry, rows, zero_rows, unchanged);
+    for (int i = 0; i < rows; ++i) b.density[i] = b.geometry[i * GEOMETRY] + in_.density_bias;
+    for (int i = 0; i < rows; i += W) {
+      const Vec<1> exponent = {{vmax(vmin(load(b.density + i), splat(img3d::MAX_LOG_DENSITY)), splat(-80.0f)) * LOG2_E}};
+      store(b.density + i, vexp2(exponent)[0]);
+    }
+  }
+
+  // The share of light that passes each sample.
+  static void find_passing(Block& b, int n) {
+    for (int i = 0; i < n; i += W) {
+      const Vec<1> exponent = {{vmax(load(b.density + i) * load(b.length + i) * -LOG2_E, splat(-120.0f))}};
+      store(b.passing + i, vexp2(exponent)[0]);
+    }
+  }
+
+  // Colours of n samples with known geometry.
+  void find_color(Block& b, int n, const float* ray_features) const {
+    const int rows = padded(n, ROWS_AT_A_TIME);
+    const auto of_ray = [&](int row, int column) { return load(ray_features + b.ray[row] * size_t(HIDDEN) + column); };
+    multiply<HIDDEN>(b.geometry, GEOMETRY, GEOMETRY, networks_.color1[0], b.hidden2, rows, of_ray, relu);
+    multiply<HIDDEN>(b.hidden2, HIDDEN, HIDDEN, networks_.color2[0], b.hidden3, rows, zero_rows, relu);
+    multiply<COLOR_STRIDE>(b.hidden3, HIDDEN, HIDDEN, networks_.color3_t[0], b.color, rows, zero_rows, sigmoid);
+  }
+
+  // Keeps the chosen rows of n samples: those for which `keep(row)` is true. Returns their number.
+  template <typename Keep>
+  static int compact(Block& b, int n, int stride, bool for_backward, const Keep& keep) {
+    int to = 0;
+    for (int from = 0; from < n; ++from) {
+      if (!keep(from)) continue;
+      if (from != to) {
+        std::memcpy(b.geometry + to * GEOMETRY, b.geometry + from * GEOMETRY, GEOMETRY * sizeof(float));
+        if (for_backward) {
+          std::memcpy(b.features + to * stride, b.features + from * stride, stride * sizeof(float));
+          std::memcpy(b.hidden1 + to * HIDDEN, b.hidden1 + from * HIDDEN, HIDDEN * sizeof(float));
+          for (int axis = 0; axis < 3; ++axis) b.unit[axis][to] = b.unit[axis][from];
+          b.density[to] = b.density[from], b.passing[to] = b.passing[from];
+          b.middle[to] = b.middle[from], b.length[to] = b.length[from];
+        }
+        b.ray[to] = b.ray[from];
+      }
+      ++to;
+    }
+    for (int i = to; i < padded(to, ROWS_AT_A_TIME); ++i) {  // anything finite
+      b.ray[i] = b.ray[to - 1];
+      std::memset(b.geometry + i * GEOMETRY, 0, GEOMETRY * sizeof(float));
+    }
+    return to;
+  }
+
+  // Calls f(level, cells, l, first, count) for all levels and groups of points.
+  template <typename F>
+  void for_levels(const Block& b, int n, const F& f) const {
+    Cells cells;
+    for (size_t l = 0; l < in_.n_levels; ++l) {
+      const Level level(in_.resolutions[l], in_.table_size);
+      for (int first = 0; first < n; first += POINTS) {
+        const int count = std::min(POINTS, n - first);
+        const float* const points[3] = {b.unit[0] + first, b.unit[1] + first, b.unit[2] + first};
+        (level.dense ? find_cells<true> : find_cells<false>)(level, points, count, cells);
+        f(level, cells, l, first, count);
+      }
+    }
+  }
+
+  const float* entries(size_t level) const { return in_.table + level * in_.table_size * 2; }
+
+ private:
+  static vf sigmoid(int, int, vf v) {
+    const Vec<1> exponent = {{vmax(vmin(v, splat(40.0f)), splat(-40.0f)) * -LOG2_E}};
+    return 1.0f / (1.0f + vexp2(exponent)[0]);
+  }
+
+  const FieldInputs& in_;
+  const Networks networks_;
+  const UnitMap to_unit_;
+};
+
+void field_density(const FieldInputs& in, size_t n_points, const float* points, float* density) {
+  const RadianceField field(in);
+  parallel(ceil_div(n_points, BLOCK_SAMPLES), [&](size_t task) {
+    Block& b = kept_for_thread<Block>();
+    const size_t first = task * BLOCK_SAMPLES;
+    const int n = static_cast<int>(smaller(BLOCK_SAMPLES, n_points - first)), rows = padded(n, 16);
+    for (int i = 0; i < rows && i < ROOM; ++i)
+      for (int axis = 0; axis < 3; ++axis) b.unit[axis][i] = points[(first + std::min(i, n - 1)) * 3 + axis];
+    field.map_to_unit(b, padded(n, ROWS_AT_A_TIME));
+    field.find_density(b, n);
+    std::memcpy(density + first, b.density, n * sizeof(float));
+  });
+}
+
+}  // namespace
+}  // namespace IMG3D_ISA

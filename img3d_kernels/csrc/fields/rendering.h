@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pictures of a field: rays march on together, some samples each, until they end or nothing of their light is left.
+#pragma once
+
+#include "fields/radiance_field.h"
+
+namespace IMG3D_ISA {
+namespace {
+
+using img3d::FieldPicture;
+
+constexpr int TASK_RAYS = 128;            // in a task
+constexpr int MIN_AT_A_TIME = 4;       // of a ray at a time
+constexpr int MAX_AT_A_TIME = 32;
+constexpr float VISIBLE = 1e-4f;     // samples that weigh less have no colour
+
+struct RayTask {
+  Marcher::State state[TASK_RAYS];
+  float light[TASK_RAYS], color[TASK_RAYS][3], depth[TASK_RAYS];
+  size_t active[TASK_RAYS];
+  int count[TASK_RAYS];
+  float weight[ROOM];
+};
+
+void render_rays(const RadianceField& field, const FieldRays& rays, const Marcher& marcher, size_t first, size_t n_rays,
+                 const FieldPicture& picture) {
+  Block& b = kept_for_thread<Block>();
+  RayTask& task = kept_for_thread<RayTask>();
+  size_t n_active = 0;
+  for (size_t i = 0; i < n_rays; ++i) {
+    task.state[i] = marcher.begin(first + i);
+    task.light[i] = 1.0f, task.depth[i] = 0.0f;
+    for (float& c : task.color[i]) c = 0.0f;
+    if (task.state[i].far >= 0.0f) task.active[n_active++] = i;
+  }
+  while (n_active > 0) {
+    const int room = std::min(MAX_AT_A_TIME, std::max(MIN_AT_A_TIME, BLOCK_SAMPLES / static_cast<int>(n_active)));
+    int n = 0;
+    for (size_t a = 0; a < n_active; ++a) {
+      const size_t i = task.active[a];
+      task.count[a] = marcher.advance(first + i, task.state[i], room, b.middle + n, b.length + n);
+      for (int k = 0; k < task.count[a]; ++k) b.ray[n + k] = static_cast<uint32_t>(first + i);
+      n += task.count[a];
+    }
+    if (n > 0) {
+      field.place(b, n, rays.origins, rays.directions);
+      field.find_density(b, n);
+      RadianceField::find_passing(b, n);
+    }
+    int row = 0;
+    size_t still_active = 0;
+    for (size_t a = 0; a < n_active; ++a) {
+      const size_t i = task.active[a];
+      float light = task.light[i];
+      for (int k = 0; k < task.count[a]; ++k, ++row) {
+        const float after = light * b.passing[row];
+        task.weight[row] = light < img3d::MIN_TRANSMITTANCE ? 0.0f : light - after;
+        if (light > 0.5f && after <= 0.5f) {
+          const float share = std::log(2.0f * light) / std::log(light / std::fmax(after, 1e-30f));
+          task.depth[i] = b.middle[row] + (share - 0.5f) * b.length[row];
+        }
+        if (light >= img3d::MIN_TRANSMITTANCE) light = after;
+      }
+      task.light[i] = light;
+      if (task.state[i].far >= 0.0f && light >= img3d::MIN_TRANSMITTANCE) task.active[still_active++] = i;
+    }
+    n_active = still_active;
+    if (n == 0) continue;
+    int kept = 0;
+    for (int i = 0; i < n; ++i)
+      if (task.weight[i] >= VISIBLE) ++kept;
+    if (kept == 0) continue;
+    RadianceField::compact(b, n, 0, false, [&](int i) { return task.weight[i] >= VISIBLE; });
+    field.find_color(b, kept, rays.features);
+    for (int i = 0, to = 0; i < n; ++i) {
+      if (task.weight[i] < VISIBLE) continue;
+      for (int c = 0; c < 3; ++c) task.color[b.ray[to] - first][c] += task.weight[i] * b.color[to * COLOR_STRIDE + c];
+      ++to;
+    }
+  }
+  for (size_t i = 0; i < n_rays; ++i) {
+    for (int c = 0; c < 3; ++c) picture.rgb[(first + i) * 3 + c] = task.color[i][c];
+    picture.accumulation[first + i] = 1.0f - task.light[i];
+    picture.depth[first + i] = task.depth[i];
+  }
+}
+
+void field_render(const FieldInputs& in, const FieldRays& rays, const MarchInputs& march, const FieldPicture& picture) {
+  static_assert(TASK_RAYS * MIN_AT_A_TIME <= BLOCK_SAMPLES);
+  const RadianceField field(in);
+  const Marcher marcher(march);
+  parallel(ceil_div(rays.n_rays, TASK_RAYS), [&](size_t task) {
+    const size_t first = task * TASK_RAYS;
+    render_rays(field, rays, marcher, first, smaller(TASK_RAYS, rays.n_rays - first), picture);
+  });
+}
+
+}  // namespace
+}  // namespace IMG3D_ISA

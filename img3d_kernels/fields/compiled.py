@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled kernels of radiance fields; `radiance_field` and `volume_rendering` choose between them and torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from img3d_kernels import _C
+from img3d_kernels.cpu_backend import array
+from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters
+from img3d_kernels.fields.rays import Marching, Picture, Rays, Samples
+
+
+def density(field: FieldParameters, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+    """`radiance_field.density`."""
+    found = torch.empty(len(positions))
+    _C.field_density(_arrays(field), array(positions), array(found))
+    return found
+
+
+def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float[Tensor, "R"] | None) -> Samples:
+    """`marching.march`."""
+    counts = torch.empty(len(rays), dtype=torch.int32)
+    middles, lengths = torch.empty(len(rays), marching.max_samples), torch.empty(len(rays), marching.max_samples)
+    ends = array(rays.origins), array(rays.directions), array(rays.nears), array(rays.fars)
+    steps = marching.min_step, marching.cone
+    _C.field_march(_arrays(field), *ends, array(offsets), *steps, array(counts), array(middles), array(lengths))
+    return Samples(counts, middles, lengths)
+
+
+def render(field: FieldParameters, rays: Rays, marching: Marching) -> Picture:
+    """`volume_rendering.render`."""
+    n = len(rays)
+    picture = Picture(torch.empty(n, 3), torch.empty(n), torch.empty(n))
+    inputs = [array(t) for t in (rays.origins, rays.directions, rays.features, rays.nears, rays.fars)]
+    outputs = [array(t) for t in (picture.rgb, picture.accumulation, picture.depth)]
+    _C.field_render(_arrays(field), *inputs, marching.min_step, marching.cone, *outputs)
+    return picture
+
+
+class FieldLoss(torch.autograd.Function):
+    """`volume_rendering.field_loss`: the forward pass calculates all gradients too, for a loss whose own gradient is 1;
+    the backward pass scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        table: Tensor,
+        networks: Tensor,
+        ray_features: Tensor,
+        origins: Tensor,
+        directions: Tensor,
+        field: FieldParameters,
+        samples: Samples,
+        targets: Tensor,
+        backgrounds: Tensor,
+        distortion: float,
+        near_scaling: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        n = len(origins)
+        wants_rays = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
+        rgb = torch.empty(n, 3)
+        v_rays = [torch.empty(n, 3), torch.empty(n, 3)] if wants_rays else [None, None]
+        ctx.gradients = [torch.empty(table.shape), torch.empty(networks.shape), torch.empty(n, HIDDEN), *v_rays]
+        inputs = (origins, directions, ray_features, samples.counts, samples.middles, samples.lengths)
+        color_loss, distortion_loss = _C.field_loss(
+            _arrays(field),
+            *(array(t) for t in (*inputs, targets, backgrounds)),
+            distortion,
+            near_scaling,
+            *(array(t) for t in (rgb, *ctx.gradients)),
+        )
+        metric = torch.tensor(distortion_loss)
+        ctx.mark_non_differentiable(rgb, metric)
+        return torch.tensor(color_loss + distortion * distortion_loss), rgb, metric
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, v_loss: Tensor, *_: Any
+    ) -> tuple[Tensor | None, ...]:
+        gradients = ctx.gradients
+        if float(v_loss) != 1.0:
+            gradients = [None if gradient is None else v_loss * gradient for gradient in gradients]
+        return (*gradients, *(None,) * 6)
+
+
+def _arrays(field: FieldParameters) -> Any:
+    space = field.space
+    return _C.FieldArrays(
+        array(field.table),
+        array(field.networks),
+        list(field.resolutions),
+        field.density_bias,
+        space.contracted,
+        list(space.low),
+        list(space.high),
+        array(space.occupied),
+        space.grid_size,
+    )

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rays through a field, samples along them, and what they see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+
+MAX_RAY_SAMPLES = 512
+"""Samples of a ray that a training step can take."""
+
+
+@dataclass
+class Rays:
+    """R rays."""
+
+    origins: Float[Tensor, "R 3"]
+    """World coordinates."""
+    directions: Float[Tensor, "R 3"]
+    """Of unit length."""
+    features: Float[Tensor, "R 64"]
+    """Added to the colour network's first hidden layer."""
+    nears: Float[Tensor, "R"]
+    """Distances at which they begin."""
+    fars: Float[Tensor, "R"]
+    """Distances at which they end."""
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+
+@dataclass(frozen=True)
+class Marching:
+    """Steps along rays: `min_step` long, and `cone` times the distance where that is longer."""
+
+    min_step: float
+    """In world units."""
+    cone: float = 0.0
+    """Growth of the steps; 0: all have the same length."""
+    max_samples: int = MAX_RAY_SAMPLES
+    """Samples of a ray in training, the first ones."""
+
+    def coordinate(self, distances: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """A coordinate along the ray in which all steps have length 1."""
+        if self.cone <= 0:
+            return distances / self.min_step
+        bend = self.min_step / self.cone
+        beyond = torch.log2(distances.clamp_min(bend) / bend) / torch.log2(torch.tensor(1.0 + self.cone))
+        return torch.where(distances < bend, distances / self.min_step, 1 / self.cone + beyond)
+
+    def distance(self, coordinates: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """The distance at a coordinate."""
+        if self.cone <= 0:
+            return coordinates * self.min_step
+        beyond = (coordinates - 1 / self.cone).clamp_min(0)
+        return torch.where(
+            beyond > 0, self.min_step / self.cone * (1 + self.cone) ** beyond, coordinates * self.min_step
+        )
+
+
+@dataclass
+class Samples:
+    """Samples of R rays in order, at most S of each."""
+
+    counts: Int32[Tensor, "R"]
+    """How many of a row are in use."""
+    middles: Float[Tensor, "R S"]
+    """Distances along the ray."""
+    lengths: Float[Tensor, "R S"]
+
+
+@dataclass
+class Picture:
+    """What R rays see."""
+
+    rgb: Float[Tensor, "R 3"]
+    """On black: premultiplied with the accumulation."""
+    accumulation: Float[Tensor, "R"]
+    """Share of the light that is absorbed."""
+    depth: Float[Tensor, "R"]
+    """Distance along the ray at which half of the light is absorbed; 0 where that never happens."""

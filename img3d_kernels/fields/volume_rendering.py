@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Marches rays through a radiance field and renders it, with gradients of a loss in the same pass.
+
+On a CPU the compiled kernels do the work; the torch twins are the reference in tests, and run elsewhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, geometry_torch
+from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, Marching, Picture, Rays, Samples
+
+MIN_LIGHT = 1e-4
+"""A ray ends behind the sample that leaves less of its light."""
+MAX_DISTANCE = 1e6
+"""Rays end here at the latest."""
+STEPS_AT_A_TIME = 4096
+"""Steps of all rays that the torch twin of `march` looks at together."""
+
+
+def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float[Tensor, "R"] | None = None) -> Samples:
+    """Places samples where the field may be dense: in occupied cells, and in its box if it has one.
+
+    Args:
+        field: Its space matters only.
+        rays: The rays.
+        marching: The steps.
+        offsets: Shares of a step, in [0, 1), by which each ray's samples are moved; None for the middle.
+    """
+    if not 1 <= marching.max_samples <= MAX_RAY_SAMPLES:
+        raise ValueError(f"max_samples must be from 1 to {MAX_RAY_SAMPLES}, got {marching.max_samples}")
+    if field.is_compiled:
+        from img3d_kernels.fields import compiled
+
+        return compiled.march(field, rays, marching, offsets)
+    return march_torch(field, rays, marching, offsets)
+
+
+def render(field: FieldParameters, rays: Rays, marching: Marching) -> Picture:
+    """What rays see, without gradients."""
+    if field.is_compiled:
+        from img3d_kernels.fields import compiled
+
+        return compiled.render(field, rays, marching)
+    return render_torch(field, rays, marching)
+
+
+def field_loss(
+    field: FieldParameters,
+    rays: Rays,
+    samples: Samples,
+    targets: Float[Tensor, "R 3"],
+    backgrounds: Float[Tensor, "R 3"],
+    distortion: float = 0.0,
+    near_scaling: bool = False,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "R 3"], Float[Tensor, ""]]:
+    """The mean squared error of rays' colours, plus the distortion loss.
+
+    Differentiable in the field's table and networks and in the rays' features, origins and directions; the latter two
+    through the positions of samples only, not through their distances.
+
+    Args:
+        field: The field.
+        rays: The rays.
+        samples: What `march` returned for them.
+        targets: Colours in [0, 1].
+        backgrounds: Colours behind the field, which the targets have where they are transparent.
+        distortion: Factor of the distortion loss (Mip-NeRF 360, Barron et al. 2021, arXiv 2111.12077, equation 15),
+            over t / (1 + t) for distances t; the mean over the rays.
+        near_scaling: Whether gradients of samples nearer than 1 are scaled with the square of the distance, so that
+            no fog forms right before cameras (Philip and Deschaintre 2023, arXiv 2305.02756).
+
+    Returns:
+        The loss; the colours over the backgrounds and the distortion loss before its factor, both without gradients.
+    """
+    if field.is_compiled:
+        from img3d_kernels.fields.compiled import FieldLoss
+
+        return FieldLoss.apply(
+            field.table,
+            field.networks,
+            rays.features,
+            rays.origins,
+            rays.directions,
+            field,
+            samples,
+            targets,
+            backgrounds,
+            distortion,
+            near_scaling,
+        )
+    return field_loss_torch(field, rays, samples, targets, backgrounds, distortion, near_scaling)
+
+
+# ------------------------------------------------------------------------------------------------------- torch twins
+
+
+@torch.no_grad()
+def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets: Tensor | None = None) -> Samples:
+    """`march` in plain torch."""
+    space, origins, directions = field.space, rays.origins, rays.directions
+    nears, fars = rays.nears.clamp_min(0), rays.fars.clamp_max(MAX_DISTANCE)
+    if not space.contracted:
+        safe = torch.where(directions.abs() < 1e-9, 1e-9, directions)
+        faces = torch.stack([(origins.new_tensor(side) - origins) / safe for side in (space.low, space.high)])
+        nears = torch.maximum(nears, faces.amin(dim=0).amax(dim=-1))
+        fars = torch.minimum(fars, faces.amax(dim=0).amin(dim=-1))
+    starts = marching.coordinate(nears) + (0.5 if offsets is None else offsets)
+    hits = nears < fars
+    n = len(rays)
+    num_steps = int((marching.coordinate(fars) - starts)[hits].max().clamp_min(0)) + 2 if hits.any() else 0
+    counts = torch.zeros(n, dtype=torch.int32, device=origins.device)
+    middles, lengths = origins.new_zeros(n, marching.max_samples), origins.new_zeros(n, marching.max_samples)
+    for first in range(0, num_steps, chunk := max(1, STEPS_AT_A_TIME * 64 // max(1, n))):
+        steps = torch.arange(first, min(first + chunk, num_steps), device=origins.device)
+        begins = marching.distance(starts[:, None] + steps)
+        ends = marching.distance(starts[:, None] + (steps + 1))
+        between = 0.5 * (begins + ends)
+        wanted = hits[:, None] & (between < fars[:, None])
+        if space.occupied is not None:
+            points = space.to_unit(origins[:, None] + between[..., None] * directions[:, None])
+            wanted &= _is_occupied(space.occupied, space.grid_size, points)
+        places = counts[:, None] + wanted.cumsum(dim=1) - 1
+        wanted &= places < marching.max_samples
+        ray, step = wanted.nonzero(as_tuple=True)
+        place = places[ray, step].long()
+        middles[ray, place], lengths[ray, place] = between[ray, step], (ends - begins)[ray, step]
+        counts += wanted.sum(dim=1, dtype=torch.int32)
+    return Samples(counts, middles, lengths)
+
+
+def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:
+    x, y, z = (unit * size).long().clamp(0, size - 1).unbind(dim=-1)
+    index = (x * size + y) * size + z
+    return (words[index >> 5] >> (index & 31)) & 1 == 1
+
+
+def _along_rays(
+    field: FieldParameters, rays: Rays, samples: Samples
+) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S 3"]]:
+    """Light before and behind each sample, its weight and colour; weights of unused samples are 0."""
+    n, size = samples.middles.shape
+    used = torch.arange(size, device=samples.counts.device) < samples.counts[:, None]
+    middles = torch.where(used, samples.middles, 0)
+    points = rays.origins[:, None] + middles[..., None] * rays.directions[:, None]
+    density, geometry = geometry_torch(field, points.view(-1, 3))
+    features = rays.features[:, None].expand(-1, size, -1).reshape(n * size, -1)
+    color = color_torch(field, geometry, features).view(n, size, 3)
+    passing = torch.exp(-density.view(n, size) * torch.where(used, samples.lengths, 0))
+    after = passing.cumprod(dim=1)
+    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
+    seen = used & (before.detach() >= MIN_LIGHT)
+    return before, after, torch.where(seen, before - after, 0), color
+
+
+@torch.no_grad()
+def render_torch(field: FieldParameters, rays: Rays, marching: Marching) -> Picture:
+    """`render` in plain torch, with at most `max_samples` samples of a ray."""
+    samples = march_torch(field, rays, marching)
+    before, after, weights, color = _along_rays(field, rays, samples)
+    half = (before > 0.5) & (after <= 0.5)
+    share = torch.log(2 * before) / torch.log(before / after.clamp_min(1e-30)).clamp_min(1e-30)
+    depth = torch.where(half, samples.middles + (share - 0.5) * samples.lengths, 0).sum(dim=1)
+    return Picture((weights[..., None] * color).sum(dim=1), weights.sum(dim=1), depth)
+
+
+def field_loss_torch(
+    field: FieldParameters,
+    rays: Rays,
+    samples: Samples,
+    targets: Tensor,
+    backgrounds: Tensor,
+    distortion: float = 0.0,
+    near_scaling: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`field_loss` in plain torch; without the scaling of gradients, which is none of a loss."""
+    if near_scaling:
+        raise ValueError("the torch twin does not scale gradients near cameras")
+    _, _, weights, color = _along_rays(field, rays, samples)
+    rgb = (weights[..., None] * color).sum(dim=1) + (1 - weights.sum(dim=1, keepdim=True)) * backgrounds
+    middles = torch.where(weights > 0, samples.middles, 0)
+    at, widths = middles / (1 + middles), torch.where(weights > 0, samples.lengths, 0) / (1 + middles) ** 2
+    pairs = weights[:, :, None] * weights[:, None, :] * (at[:, :, None] - at[:, None, :]).abs()
+    spread = (pairs.sum(dim=(1, 2)) + (weights**2 * widths).sum(dim=1) / 3).mean()
+    loss = ((rgb - targets) ** 2).mean() + distortion * spread
+    return loss, rgb.detach(), spread.detach()

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Marching, rendering and the fused training pass of radiance fields: what they must do, and against their twins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import kernel_scenes
+import pytest
+import torch
+from small_fields import BOX, MARCHING, SPACES, small_field, some_colors, some_rays
+from torch import Tensor
+
+from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, density, geometry_torch
+from img3d_kernels.fields.rays import Marching, Rays, Samples
+from img3d_kernels.fields.volume_rendering import field_loss, march, march_torch, render, render_torch
+
+pytestmark = kernel_scenes.needs_compiled
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_torch_thread() -> Iterator[None]:
+    with kernel_scenes.one_torch_thread():
+        yield
+
+
+def gradients(
+    field: FieldParameters, rays: Rays, samples: Samples, distortion: float, scale: float = 1.0
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Loss, colours, and all gradients."""
+    targets, backgrounds = (some_colors(len(rays), seed, field.table.dtype) for seed in (1, 2))
+    samples = Samples(samples.counts, samples.middles.to(field.table.dtype), samples.lengths.to(field.table.dtype))
+    loss, rgb, _ = field_loss(field, rays, samples, targets, backgrounds, distortion)
+    names = {"table": field.table, "networks": field.networks, "features": rays.features}
+    names |= {"origins": rays.origins, "directions": rays.directions}
+    found = torch.autograd.grad(scale * loss, list(names.values()))
+    return loss.detach(), rgb, dict(zip(names, found, strict=True))
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize(("levels", "count"), [(1, 3), (4, 50), (7, 40), (16, 33)])
+@pytest.mark.parametrize("distortion", [0.0, 0.3])
+def test_the_fused_pass_has_its_twins_values_and_gradients(
+    space: str, levels: int, count: int, distortion: float
+) -> None:
+    marching = MARCHING[space]
+    samples = march(small_field(SPACES[space]), some_rays(count), marching, torch.rand(count))
+    actual, expected = (
+        gradients(small_field(SPACES[space], levels, dtype), some_rays(count, dtype), samples, distortion)
+        for dtype in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(actual[0].double(), expected[0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(actual[1].double(), expected[1], rtol=0, atol=2e-5)
+    for name, value in expected[2].items():
+        error = (actual[2][name].double() - value).abs().flatten()
+        # Where rounding moves a sample into the next cell, the gradient with respect to its position is another one; a
+        # unit that is about to switch may do so.
+        usual = error.sort().values[: int(0.9 * len(error)) + 1]
+        assert usual.max() < 2e-4 * value.abs().max(), name
+        if name in ("table", "networks", "features"):
+            assert error.norm() < 2e-3 * value.norm(), name
+
+
+def test_the_twins_gradient_is_that_of_finite_differences() -> None:
+    field, rays = small_field(BOX, 2, torch.float64), some_rays(2, torch.float64)
+    samples = march(field, rays, Marching(0.3, 0.0, 8))
+    targets, backgrounds = (some_colors(2, seed, torch.float64) for seed in (1, 2))
+
+    def loss(table: Tensor, networks: Tensor, features: Tensor, origins: Tensor) -> Tensor:
+        moved = replace(rays, features=features, origins=origins)
+        return field_loss(replace(field, table=table, networks=networks), moved, samples, targets, backgrounds, 0.3)[0]
+
+    inputs = [field.table, field.networks, rays.features, rays.origins]
+    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+def test_a_scaled_loss_has_scaled_gradients() -> None:
+    field, rays = small_field(BOX), some_rays(20)
+    samples = march(field, rays, MARCHING["box"])
+    once, thrice = (gradients(field, rays, samples, 0.1, scale)[2] for scale in (1.0, 3.0))
+    for name, value in once.items():
+        torch.testing.assert_close(thrice[name], 3 * value)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    from img3d_kernels import _C
+
+    field, rays = small_field(BOX, 7), some_rays(500)
+    samples = march(field, rays, MARCHING["box"])
+    found = []
+    before = _C.num_threads()
+    for threads in (1, 3):
+        _C.set_num_threads(threads)
+        found.append(gradients(field, rays, samples, 0.1)[2])
+    _C.set_num_threads(before)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_gradients_of_near_samples_are_scaled_down() -> None:
+    field, rays = small_field(BOX), some_rays(30)
+    count = len(rays)
+    lengths = torch.full((count, 1), 0.1)
+
+    def table_gradient(distance: float, near_scaling: bool) -> Tensor:
+        samples = Samples(torch.ones(count, dtype=torch.int32), torch.full((count, 1), distance), lengths)
+        targets, backgrounds = (some_colors(count, seed, torch.float32) for seed in (1, 2))
+        loss, _, _ = field_loss(field, rays, samples, targets, backgrounds, near_scaling=near_scaling)
+        return torch.autograd.grad(loss, field.table)[0]
+
+    torch.testing.assert_close(table_gradient(0.5, True), 0.25 * table_gradient(0.5, False))
+    torch.testing.assert_close(table_gradient(1.5, True), table_gradient(1.5, False))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_rays_without_samples_see_the_background(count: int) -> None:
+    field, rays = small_field(BOX), some_rays(count)
+    samples = Samples(torch.zeros(count, dtype=torch.int32), torch.zeros(count, 4), torch.zeros(count, 4))
+    _, rgb, found = gradients(field, rays, samples, 0.1)
+    assert torch.equal(rgb, some_colors(count, 2, torch.float32))
+    assert all(not value.any() for value in found.values())
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_pictures_are_those_of_the_twin(space: str) -> None:
+    marching = replace(MARCHING[space], max_samples=512)
+    actual = render(small_field(SPACES[space]), some_rays(300), marching)
+    expected = render_torch(small_field(SPACES[space], dtype=torch.float64), some_rays(300, torch.float64), marching)
+    assert (actual.rgb - expected.rgb).abs().max() < 3e-3  # colours of samples with hardly any weight are left out
+    assert (actual.accumulation - expected.accumulation).abs().max() < 2e-4
+    same = (actual.depth > 0) == (expected.depth > 0)
+    assert same.float().mean() > 0.99
+    assert (actual.depth - expected.depth)[same].abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_samples_are_those_of_the_twin(space: str) -> None:
+    words = torch.randint(-(2**31), 2**31, (16**3 // 32,), generator=torch.Generator().manual_seed(0))
+    occupied = replace(SPACES[space], occupied=words.to(torch.int32), grid_size=16)
+    offsets = torch.rand(200, generator=torch.Generator().manual_seed(1))
+    marching = replace(MARCHING[space], max_samples=40)
+    actual = march(small_field(occupied), some_rays(200), marching, offsets)
+    expected = march_torch(
+        small_field(occupied, dtype=torch.float64), some_rays(200, torch.float64), marching, offsets.double()
+    )
+    same = actual.counts == expected.counts
+    assert same.float().mean() > 0.9 and 5 < actual.counts.float().mean()
+    used = (torch.arange(40) < actual.counts[:, None]) & same[:, None]
+    close = ((actual.middles - expected.middles).abs() < 1e-3) & ((actual.lengths - expected.lengths).abs() < 1e-4)
+    assert close[used].float().mean() > 0.97  # at a cell's border rounding decides
+
+
+def test_steps_grow_with_the_distance() -> None:
+    marching = Marching(0.02, 1 / 64, 512)
+    samples = march(small_field(FieldSpace.unbounded()), some_rays(5), marching, torch.rand(5))
+    for count, middles, lengths in zip(samples.counts, samples.middles, samples.lengths, strict=True):
+        t, length = middles[:count], lengths[:count]
+        assert torch.allclose(length, (t / 64).clamp_min(0.02), rtol=0.02)
+        assert torch.allclose(t[1:] - t[:-1], 0.5 * (length[1:] + length[:-1]), rtol=1e-3)
+        assert 49 < t[-1] < 50
+
+
+def test_samples_stay_in_the_box() -> None:
+    rays = some_rays(300)
+    samples = march(small_field(BOX), rays, MARCHING["box"])
+    used = torch.arange(64) < samples.counts[:, None]
+    points = rays.origins[:, None] + samples.middles[..., None] * rays.directions[:, None]
+    low, high = torch.tensor(BOX.low), torch.tensor(BOX.high)
+    assert ((points > low - 0.03) & (points < high + 0.03)).all(dim=-1)[used].all()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_hostile_rays_see_something_finite_or_nothing(space: str) -> None:
+    rays = some_rays(8)
+    with torch.no_grad():
+        rays.origins[0, 1], rays.origins[1], rays.directions[2] = torch.nan, torch.inf, 0.0
+        rays.nears[3], rays.fars[3] = 5.0, 1.0
+        rays.fars[4:6] = torch.tensor([torch.inf, torch.nan])
+        rays.nears[6] = -3.0
+    picture = render(small_field(SPACES[space]), rays, MARCHING[space])
+    assert picture.accumulation[3] == 0 and picture.rgb[[3, 4, 6, 7]].isfinite().all()
+    march(small_field(SPACES[space]), rays, MARCHING[space])
+
+
+def test_densities_are_those_of_the_twin() -> None:
+    points = 3 * torch.randn(1000, 3)
+    for levels in (1, 8, 16):
+        for space in SPACES.values():
+            actual = density(small_field(space, levels), points)
+            expected, _ = geometry_torch(small_field(space, levels, torch.float64), points.double())
+            torch.testing.assert_close(actual.double(), expected.detach(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_unit_cube_is_the_whole_space(space: str) -> None:
+    unit = torch.rand(500, 3, dtype=torch.float64)
+    assert torch.allclose(SPACES[space].to_unit(SPACES[space].from_unit(unit)), unit, atol=1e-3)
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_what_does_not_fit_is_named() -> None:
+    field = small_field(BOX)
+    with pytest.raises(ValueError, match=r"networks must be \[107, 64\], got \[3, 64\]"):
+        FieldParameters(field.table, torch.zeros(3, 64), field.resolutions, BOX)
+    with pytest.raises(ValueError, match=r"table must be \[4, T, 2\]"):
+        FieldParameters(torch.zeros(3, 8, 2), field.networks, field.resolutions, BOX)
+    with pytest.raises(ValueError, match="1 to 16 levels, got 17"):
+        FieldParameters(field.table, field.networks, [4] * 17, BOX)
+    with pytest.raises(ValueError, match="max_samples must be from 1 to 512, got 600"):
+        march(field, some_rays(1), Marching(0.1, 0.0, 600))
