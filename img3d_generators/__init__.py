@@ -5,7 +5,7 @@ torch. Independent of Nerfstudio."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from img3d_assets.field import Field
@@ -22,6 +22,7 @@ def generate(
     view_generator: str = "auto",
     network: str = "auto",
     seed: int = 0,
+    **options: Any,
 ) -> Gaussians | Mesh | Field:
     """Generates an asset from an image, views or a text.
 
@@ -35,6 +36,8 @@ def generate(
             available.
         network: The stage that makes the asset from views; "auto": the best one available that takes them.
         seed: Random seed; the same seed gives the same asset.
+        options: Of the stages, as their rows' `options` name them: for example `views=4`, `texture_size=1024`,
+            `num_steps=75`.
 
     Returns:
         An asset with y up and +z towards the viewer of the image. Gaussians, meshes and img3d's own fields have
@@ -47,20 +50,24 @@ def generate(
     # Imported late, so that importing the package, as entry points do, does not load networks.
     from img3d_base.errors import InputError
     from img3d_generators.inputs import prepared_input
-    from img3d_generators.pairing import choose
+    from img3d_generators.pairing import Choice, check_options, choose, network_of, options_for
     from img3d_generators.posed_views import PosedViews
     from img3d_generators.registry import row
 
     if isinstance(source, PosedViews):
-        taker = row(name)
+        taker = network_of(row(name), network)
         if taker.takes != "views":
             raise InputError(f"{name} takes {taker.takes}, not views")
-        return taker.loaded()(source)
+        check_options(Choice(row(name), taker.name, taker.name), options)
+        return taker.loaded()(source, **options)
     choice = choose(name, view_generator, network)
+    check_options(choice, options)
     generator = row(choice.network)
+    own = options_for(generator.name, options)
     if choice.has_stages:
-        views, _ = row(choice.view_generator).loaded()(Path(source), seed)
-        return generator.loaded()(views)
+        maker = row(choice.view_generator)
+        views, _ = maker.loaded()(Path(source), seed, **options_for(maker.name, options))
+        return generator.loaded()(views, **own)
     if generator.takes == "text":
-        return generator.loaded()(str(source), seed)
-    return generator.loaded()(prepared_input(generator, Path(source)), seed)
+        return generator.loaded()(str(source), seed, **own)
+    return generator.loaded()(prepared_input(generator, Path(source)), seed, **own)

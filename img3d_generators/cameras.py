@@ -22,6 +22,9 @@ LGM_FOV = 49.1
 """Field of view that LGM was trained with, in degrees."""
 LGM_RADIUS = 1.5
 """Distance of LGM's cameras from the origin."""
+TO_FRONT_ON_Z = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+"""From the axes of networks whose world has z up (x towards the viewer of the input image, y right, z up) to ours (x
+right, y up, z towards the viewer)."""
 
 
 @dataclass(frozen=True)

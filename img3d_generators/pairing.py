@@ -8,8 +8,9 @@ step serves as both stages: its views are renders, which no other network takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from img3d_base.errors import InputError
 from img3d_generators.registry import AUTO, Generator, Gives, InputView, generators, row, rows
@@ -121,6 +122,44 @@ def networks_for(view_generator: str) -> list[str]:
     return [taker.name for taker in _by_rank() if taker.takes == "views" and set(maker.views) & set(taker.views)]
 
 
+def network_of(generator: Generator, network: str = "auto", view_generator: str = "") -> Generator:
+    """The row that makes an asset of given views.
+
+    Args:
+        generator: The generator that the user named.
+        network: The stage that the user named, or "auto".
+        view_generator: The stage that made the views; "" if it is not known.
+
+    Raises:
+        InputError: The stage does not take these views.
+    """
+    if network == "auto":
+        fitting = networks_for(view_generator) if view_generator else list(generator.networks)
+        own = [name for name in generator.networks if name in fitting] or [*generator.networks[:1], generator.name]
+        network = next((name for name in own if not missing_checkpoints(row(name).checkpoints)), own[0])
+    if view_generator:
+        check_pair(view_generator, network)
+    return row(network)
+
+
+def check_options(choice: Choice, options: Mapping[str, object]) -> None:
+    """Checks that the stages know options.
+
+    Raises:
+        InputError: One is unknown to both.
+    """
+    known = [*row(choice.view_generator).options, *row(choice.network).options]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        has = f"it has {', '.join(dict.fromkeys(known))}" if known else "it has none"
+        raise InputError(f"{choice.generator.name} has no option {' or '.join(unknown)}; {has}")
+
+
+def options_for(stage: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that a stage knows."""
+    return {name: value for name, value in options.items() if name in row(stage).options}
+
+
 def check_pair(view_generator: str, network: str) -> None:
     """Checks that a network was trained on the cameras and framing of a view generator.
 
@@ -178,7 +217,8 @@ def _choices(name: str, view_generator: str, network: str, gives: Gives | None) 
     if name not in AUTO and of_name[0].gives == "views":
         raise InputError(f"{name} makes views, not an asset: give it as the view generator")
     asked = [row(stage).name for stage in (view_generator, network) if stage != "auto"]
-    raise InputError(f"{'no generator' if name in AUTO else name} has {' and '.join(asked)} for a stage")
+    without = "no generator has" if name in AUTO else f"{name} does not have"
+    raise InputError(f"{without} {' and '.join(asked)} for a stage")
 
 
 def _pairs(generator: Generator) -> list[tuple[str, str]]:
@@ -186,9 +226,12 @@ def _pairs(generator: Generator) -> list[tuple[str, str]]:
     if generator.is_whole and generator.load:
         return [(generator.name, generator.name)]
     networks = generator.networks or (generator.name,) * (generator.takes == "views")
+    preferred = generator.view_generators
+    others = (maker for maker in _by_rank() if maker.name not in preferred)
+    makers = [*(row(name) for name in preferred), *others]
     return [
         (maker.name, network)
-        for maker in _by_rank()
+        for maker in makers
         if maker.gives == "views"
         for network in networks
         if network in networks_for(maker.name)

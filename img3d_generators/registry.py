@@ -63,6 +63,10 @@ class Generator:
     in `loaded`."""
     networks: tuple[str, ...] = ()
     """Names of the rows that make the asset from views, in order of preference."""
+    view_generators: tuple[str, ...] = ()
+    """Names of the rows that make its views best, in order of preference; others that fit follow."""
+    options: tuple[str, ...] = ()
+    """Names of the keyword arguments that a user can give the loaded function."""
     checkpoints: tuple[str, ...] = ()
     """Names of the checkpoints that it needs (and of their YAML files)."""
     views: tuple[str, ...] = ()
@@ -105,8 +109,10 @@ class Generator:
 
         - image → asset: `(image, seed)`; image is `Float[Tensor, "4 S S"]`, RGBA in [0, 1], framed as `input` says.
         - text → asset: `(text, seed)`.
-        - image → views: `(path, seed, num_steps=…, guidance=…)`, gives `PosedViews` and the prepared image.
-        - views → asset: `(views, bridge=…)`; `bridge` is a `BridgeMode`, for cameras other than the network's own.
+        - image → views: `(path, seed)`, gives `PosedViews` and the prepared image.
+        - views → asset: `(views)`; for Gaussians, `bridge=…` is a `BridgeMode`, for cameras other than the network's.
+
+        Each also takes the row's `options` as keyword arguments.
 
         Assets have y up (and their `up` says so); +z faces the viewer of the image.
 

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
-from img3d_generators.registry import Generator
+from img3d_generators.registry import Generator, InputView
 
 OWN_GENERATOR = "img3d-tiny"
 """The generator whose weights come with img3d."""
+WHITE_VIEWS = "instantmesh-zero123plus-white"
+"""The generator of views that InstantMesh was trained with."""
+ZERO123PLUS_INPUT = InputView(border_ratio=0.15, fov=30, radius=1.866)
+"""The input of Zero123++ v1.2, and a camera from which the object looks like its views."""
 ROWS = (
     # Whole generators.
     Generator(
@@ -35,23 +39,45 @@ ROWS = (
         checkpoints=("triposr",),
         rank=30,
     ),
+    Generator(
+        name="instantmesh",
+        title="views by Zero123++ on white, then a mesh by InstantMesh; any object",
+        takes="image",
+        gives="Mesh",
+        networks=("instantmesh-mesh-large", "instantmesh-mesh-base"),
+        view_generators=(WHITE_VIEWS,),
+        input=ZERO123PLUS_INPUT,
+        rank=40,
+    ),
+    Generator(
+        name="instantmesh-nerf",
+        title="views by Zero123++ on white, then a field by InstantMesh; any object",
+        takes="image",
+        gives="Field",
+        networks=("instantmesh-nerf-large", "instantmesh-nerf-base"),
+        view_generators=(WHITE_VIEWS,),
+        input=ZERO123PLUS_INPUT,
+        rank=35,
+    ),
     # Stages: an image → views.
     Generator(
         name="zero123plus-v1.2",
         takes="image",
         gives="views",
-        views=("zero123plus",),
+        views=("zero123plus", "zero123plus-30-degrees"),
         load="img3d_generators.lgm_on_zero123plus:zero123plus_views",
+        options=("num_steps", "guidance"),
         checkpoints=("zero123plus-v1.2",),
         rank=30,
     ),
     Generator(
-        name="instantmesh-zero123plus-white",
+        name=WHITE_VIEWS,
         takes="image",
         gives="views",
-        views=("zero123plus",),
+        views=("zero123plus", "zero123plus-30-degrees"),
         load="img3d_generators.lgm_on_zero123plus:zero123plus_views",
-        checkpoints=("instantmesh-zero123plus-white",),
+        options=("num_steps", "guidance"),
+        checkpoints=(WHITE_VIEWS,),
         rank=20,
     ),
     Generator(
@@ -60,6 +86,7 @@ ROWS = (
         gives="views",
         views=("zero123plus",),
         load="img3d_generators.lgm_on_zero123plus:zero123plus_views",
+        options=("num_steps", "guidance"),
         checkpoints=("zero123plus-v1.1",),
         rank=10,
     ),
@@ -81,5 +108,49 @@ ROWS = (
         load="img3d_generators.lgm_on_zero123plus:lgm_gaussians",
         checkpoints=("lgm-big-fp32",),
         rank=10,
+    ),
+    Generator(
+        name="instantmesh-mesh-large",
+        takes="views",
+        gives="Mesh",
+        views=("zero123plus-30-degrees",),
+        load="img3d_generators.instantmesh.generator:instantmesh_asset",
+        view_generators=(WHITE_VIEWS,),
+        options=("views", "texture_size"),
+        checkpoints=("instantmesh-mesh-large",),
+        rank=9,
+    ),
+    Generator(
+        name="instantmesh-mesh-base",
+        takes="views",
+        gives="Mesh",
+        views=("zero123plus-30-degrees",),
+        load="img3d_generators.instantmesh.generator:instantmesh_asset",
+        view_generators=(WHITE_VIEWS,),
+        options=("views", "texture_size"),
+        checkpoints=("instantmesh-mesh-base",),
+        rank=8,
+    ),
+    Generator(
+        name="instantmesh-nerf-large",
+        takes="views",
+        gives="Field",
+        views=("zero123plus-30-degrees",),
+        load="img3d_generators.instantmesh.generator:instantmesh_asset",
+        view_generators=(WHITE_VIEWS,),
+        options=("views",),
+        checkpoints=("instantmesh-nerf-large",),
+        rank=7,
+    ),
+    Generator(
+        name="instantmesh-nerf-base",
+        takes="views",
+        gives="Field",
+        views=("zero123plus-30-degrees",),
+        load="img3d_generators.instantmesh.generator:instantmesh_asset",
+        view_generators=(WHITE_VIEWS,),
+        options=("views",),
+        checkpoints=("instantmesh-nerf-base",),
+        rank=6,
     ),
 )

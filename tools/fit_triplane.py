@@ -20,8 +20,7 @@ from img3d_assets.fields.triplane import FieldMlp, TriplaneField
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import read_mesh
 from img3d_base.progress import with_progress
-from img3d_generators.cameras import orbit_camera_to_worlds
-from img3d_generators.triposr.generator import TO_FRONT_ON_Z
+from img3d_generators.cameras import TO_FRONT_ON_Z, orbit_camera_to_worlds
 from img3d_generators.triposr.network import TriposrConfig, field_of
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import focal_length

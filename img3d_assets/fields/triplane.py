@@ -16,9 +16,10 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, softplus
+from torch.nn.functional import softplus
 
 from img3d_assets.axes import UpAxis
+from img3d_assets.fields.plane_sampling import Axes, features_at
 from img3d_base.foreign_files import parse_json
 
 POINTS_AT_A_TIME = 1 << 14
@@ -29,12 +30,15 @@ ROUNDING = 1e-5
 MAX_EXTRA_BYTES = 1 << 16
 """Largest description of a triplane beside its weights."""
 
+Activation = Literal["silu", "relu"]
+ACTIVATIONS: dict[str, type[nn.SiLU] | type[nn.ReLU]] = {"silu": nn.SiLU, "relu": nn.ReLU}
+
 
 @dataclass(frozen=True)
 class TriplaneLayout:
     """How planes and numbers are to be read. Lengths are in box units: the box is [-1, 1]^3."""
 
-    axes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = ((0, 1), (0, 2), (1, 2))
+    axes: Axes = ((0, 1), (0, 2), (1, 2))
     """For each plane, the axes of the box along its columns and along its rows."""
     density_activation: Literal["exp", "softplus"] = "exp"
     """Makes a density of the network's first number."""
@@ -49,24 +53,35 @@ class TriplaneLayout:
     """Rays with at most this path through the box see nothing."""
     surface_density: float = 12.5
     """Density of the surface."""
+    color_margin: float = 0.0
+    """How far colours reach beyond [0, 1] on both sides before they are limited to it."""
+
+
+def mlp(
+    in_channels: int, channels: int, num_layers: int, out_channels: int, activation: Activation = "silu"
+) -> nn.Sequential:
+    """Linear layers, with an activation after each but the last.
+
+    Args:
+        in_channels: Number of inputs.
+        channels: Width of the hidden layers.
+        num_layers: Number of hidden layers.
+        out_channels: Number of outputs.
+        activation: Of the hidden layers.
+    """
+    layers: list[nn.Module] = []
+    for layer in range(num_layers):
+        layers += [nn.Linear(in_channels if layer == 0 else channels, channels), ACTIVATIONS[activation](inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(channels, out_channels))
 
 
 class FieldMlp(nn.Module):
-    """The network that reads raw density (1) and raw colour (3) from features.
+    """The network that reads raw density (1) and raw colour (3) from features: `mlp`, with these arguments."""
 
-    Args:
-        in_channels: Number of features.
-        channels: Width of the hidden layers.
-        num_layers: Number of hidden layers.
-    """
-
-    def __init__(self, in_channels: int, channels: int, num_layers: int) -> None:
+    def __init__(self, in_channels: int, channels: int, num_layers: int, activation: Activation = "silu") -> None:
         super().__init__()
-        self.sizes = (in_channels, channels, num_layers)
-        layers: list[nn.Module] = []
-        for layer in range(num_layers):
-            layers += [nn.Linear(in_channels if layer == 0 else channels, channels), nn.SiLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.Linear(channels, 4))
+        self.arguments = (in_channels, channels, num_layers, activation)
+        self.layers = mlp(in_channels, channels, num_layers, 4, activation)
 
     def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N 4"]:
         return self.layers(features)
@@ -77,7 +92,7 @@ class TriplaneField(nn.Module):
 
     Args:
         planes: Features, rows from the lowest coordinate on.
-        mlp: Reads density and colour; the colour's activation is a sigmoid.
+        mlp: Reads density and colour; the colour's activation is a sigmoid, widened by the layout's margin.
         layout: How planes and numbers are to be read.
         world_to_box: Maps world coordinates into the box [-1, 1]^3: a rotation times a scale.
         up: The axis that points up in the world.
@@ -94,7 +109,7 @@ class TriplaneField(nn.Module):
         super().__init__()
         self.layout = layout
         self.up: UpAxis | None = up
-        self.size = planes.shape[-2:]
+        self.size = (planes.shape[2], planes.shape[3])
         self.rows = nn.Parameter(planes.permute(0, 2, 3, 1).reshape(-1, planes.shape[1]).contiguous())
         """The planes, a row of features per texel, so that a texel's are contiguous."""
         self.mlp = mlp
@@ -155,7 +170,7 @@ class TriplaneField(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """What the state dict needs beside the weights, as the bytes of a JSON text."""
-        kept = {"layout": asdict(self.layout), "up": self.up, "size": list(self.size), "mlp": list(self.mlp.sizes)}
+        kept = {"layout": asdict(self.layout), "up": self.up, "size": list(self.size), "mlp": list(self.mlp.arguments)}
         return torch.frombuffer(bytearray(json.dumps(kept).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -207,33 +222,21 @@ class TriplaneField(nn.Module):
 
     def features(self, in_box: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
         """The planes' features at points in box units, bilinear; 0 outside of the planes. F is 3 C."""
-        height, width = self.size
-        columns, rows = (in_box[:, [pair[which] for pair in self.layout.axes]] for which in (0, 1))
-        left, of_right = _texel(columns, width)
-        top, of_bottom = _texel(rows, height)
-        first = torch.arange(3, device=in_box.device) * (height * width)
-        indices, weights = [], []
-        for row, row_weight in ((top, 1 - of_bottom), (top + 1, of_bottom)):
-            for column, column_weight in ((left, 1 - of_right), (left + 1, of_right)):
-                exists = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-                indices.append(first + row.clamp(0, height - 1) * width + column.clamp(0, width - 1))
-                weights.append(torch.where(exists, row_weight * column_weight, 0))
-        index, weight = (torch.stack(parts, dim=-1).view(-1, 4) for parts in (indices, weights))
-        found = embedding_bag(index, self.rows, mode="sum", per_sample_weights=weight)
-        return found.view(len(in_box), -1)
+        return features_at(self.rows, self.size, self.layout.axes, in_box)
 
     def raw(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 4"]:
         """Density (1) and colour (3) at world coordinates, before the activations."""
         return self.mlp(self.features(points @ self.world_to_box.T))
 
     def forward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
-        """Density per world unit and sRGB, differentiable; all points are evaluated at once."""
+        """Density per world unit and sRGB, differentiable, not limited to [0, 1]; all points are evaluated at once."""
         raw = self.raw(points)
         biased = raw[:, 0] + self.layout.density_bias
         density = biased.exp() if self.layout.density_activation == "exp" else softplus(biased)
         if self.layout.length_of_every_ray is not None:  # densities are per path
             density = density / self.layout.length_of_every_ray
-        return density * self.boxes_per_unit, raw[:, 1:].sigmoid()
+        margin = self.layout.color_margin
+        return density * self.boxes_per_unit, raw[:, 1:].sigmoid() * (1 + 2 * margin) - margin
 
     @torch.no_grad()
     def query(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
@@ -246,13 +249,6 @@ class TriplaneField(nn.Module):
         for start in range(0, len(points), POINTS_AT_A_TIME):
             part = slice(start, start + POINTS_AT_A_TIME)
             density[part], rgb[part] = self(points[part])
+        rgb.clamp_(0, 1)
         outside = ((points @ self.world_to_box.T).abs() > 1 + ROUNDING).any(dim=1)
         return density.masked_fill_(outside, 0), rgb
-
-
-def _texel(positions: Float[Tensor, "N 3"], size: int) -> tuple[Tensor, Tensor]:
-    """For positions in [-1, 1] along planes of `size` texels: the index of the texel before, and the weight of the
-    one after."""
-    texels = ((positions + 1) * size - 1) / 2
-    before = texels.floor()
-    return before.long(), texels - before

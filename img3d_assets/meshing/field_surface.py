@@ -30,6 +30,8 @@ LEAST, MOST = 1e-12, 1e30
 
 DensityAt = Callable[[Float32[np.ndarray, "N 3"]], Float32[np.ndarray, "N"]]
 """Densities at N world coordinates."""
+ColorAt = Callable[[Float[np.ndarray, "N 3"]], Float32[np.ndarray, "N 3"]]
+"""Colours at N world coordinates, sRGB in [0, 1]."""
 
 
 def surface_of(field: Field, resolution: int, level: float | None = None, dense: bool = False) -> Mesh:
@@ -68,11 +70,11 @@ def colors_at(field: Field, points: Float[np.ndarray, "N 3"]) -> Float32[np.ndar
     return queried.clamp(0, 1).cpu().numpy()
 
 
-def painted(mesh: Mesh, field: Field, texture_size: int) -> Mesh:
-    """The mesh with texture coordinates and a texture in the field's colours; vertices are duplicated along seams."""
+def painted(mesh: Mesh, color_at: ColorAt, texture_size: int) -> Mesh:
+    """The mesh with texture coordinates and a texture in a field's colours; vertices are duplicated along seams."""
     mesh = unwrapped(mesh, texture_size)
     texels = texels_of(mesh, texture_size)
-    colors = colors_at(field, texels.interpolated(mesh.vertices, mesh))
+    colors = color_at(texels.interpolated(mesh.vertices, mesh))
     texture = np.zeros((texture_size * texture_size, 3), np.uint8)
     texture[texels.pixels] = np.round(colors * 255)
     mesh.texture = with_gutters(texture.reshape(texture_size, texture_size, 3), texels.pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -134,5 +135,7 @@ def levels_of_field(field: Field, textured: bool, options: MeshOptions) -> Itera
         else:
             vertices, faces = decimated(vertices, faces, target)
         placed = (vertices * voxel + low).astype(np.float32)
-        mesh = Mesh(placed, faces, colors_at(field, placed), up=field.up)
-        yield painted(mesh, field, max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)) if textured else mesh
+        color_at = partial(colors_at, field)
+        mesh = Mesh(placed, faces, color_at(placed), up=field.up)
+        texture_size = max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)
+        yield painted(mesh, color_at, texture_size) if textured else mesh

@@ -41,25 +41,36 @@ class VitConfig:
 
 
 class VisionTransformer(nn.Module):
-    """The network."""
+    """The network.
 
-    def __init__(self, config: VitConfig) -> None:
+    Args:
+        config: The architecture.
+        modulated: Whether a condition shifts and scales the normalised tokens of each layer (Peebles and Xie 2022,
+            arXiv 2212.09748).
+        has_pooler: Whether the weights contain DINO's pooler, which is not used.
+    """
+
+    def __init__(self, config: VitConfig, modulated: bool = False, has_pooler: bool = True) -> None:
         super().__init__()
         self.embeddings = PatchEmbeddings(config)
-        layers = [VitLayer(config) for _ in range(config.num_hidden_layers)]
+        layers = [VitLayer(config, modulated) for _ in range(config.num_hidden_layers)]
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
         self.layernorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPS)
-        self.pooler = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.hidden_size)})  # stored, not used
+        if has_pooler:
+            self.pooler = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.hidden_size)})
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], condition: Float[Tensor, "B D"] | None = None
+    ) -> Float[Tensor, "B T D"]:
         """Tokens of images, the class token first, then the patches row by row.
 
         Args:
             images: In [0, 1]; sides divisible by the patch size.
+            condition: Of each image, if the network is modulated.
         """
         tokens = self.embeddings(normalised(images))
         for layer in self.encoder["layer"]:  # pyright: ignore[reportGeneralTypeIssues]
-            tokens = layer(tokens)
+            tokens = layer(tokens, condition)
         return self.layernorm(tokens)
 
 
@@ -96,7 +107,7 @@ class PatchEmbeddings(nn.Module):
 class VitLayer(nn.Module):
     """Self-attention and an MLP, each after a layer normalisation and beside a shortcut."""
 
-    def __init__(self, config: VitConfig) -> None:
+    def __init__(self, config: VitConfig, modulated: bool = False) -> None:
         super().__init__()
         size = config.hidden_size
         self.num_heads = config.num_attention_heads
@@ -108,10 +119,19 @@ class VitLayer(nn.Module):
         self.output = nn.ModuleDict({"dense": nn.Linear(config.intermediate_size, size)})
         self.layernorm_before = nn.LayerNorm(size, LAYER_NORM_EPS)
         self.layernorm_after = nn.LayerNorm(size, LAYER_NORM_EPS)
+        if modulated:
+            self.adaLN_modulation = nn.ModuleDict({"1": nn.Linear(size, 4 * size)})
 
-    def forward(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        tokens = tokens + self.attend(self.layernorm_before(tokens))
-        return tokens + self.mlp(self.layernorm_after(tokens))
+    def forward(
+        self, tokens: Float[Tensor, "B T D"], condition: Float[Tensor, "B D"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        if condition is None:
+            tokens = tokens + self.attend(self.layernorm_before(tokens))
+            return tokens + self.mlp(self.layernorm_after(tokens))
+        modulation = self.adaLN_modulation["1"](nn.functional.silu(condition))[:, None]
+        shift_before, scale_before, shift_after, scale_after = modulation.chunk(4, dim=-1)
+        tokens = tokens + self.attend(self.layernorm_before(tokens) * (1 + scale_before) + shift_before)
+        return tokens + self.mlp(self.layernorm_after(tokens) * (1 + scale_after) + shift_after)
 
     def attend(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Multi-head self-attention."""

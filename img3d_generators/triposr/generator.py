@@ -5,21 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_base.console import CONSOLE
+from img3d_generators.cameras import TO_FRONT_ON_Z
 from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
 from img3d_generators.triposr.network import config_of, load_triposr
 from img3d_generators.triposr.preparation import on_grey
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.weight_files import to_use
-
-TO_FRONT_ON_Z = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
-"""From the network's axes (x towards the viewer, y right, z up) to the registry's (x right, y up, z towards the
-viewer)."""
 
 
 def triposr_field(name: str) -> Callable[..., TriplaneField]:

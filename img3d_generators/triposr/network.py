@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from img3d_assets.fields.triplane import FieldMlp, TriplaneField, TriplaneLayout
+from img3d_generators.networks.plane_tokens import planes_of
 from img3d_generators.networks.vision_transformer import VisionTransformer, VitConfig
 from img3d_generators.triposr.triplane_transformer import TriplaneTransformer
 from img3d_generators.weights.state_dicts import load_weights, read_state_dict
@@ -80,9 +81,7 @@ class Triposr(nn.Module):
         """The planes of images that are as large as the network expects, in [0, 1]."""
         context = self.image_tokenizer["model"](images)
         tokens = self.backbone(self.tokenizer(len(images)), context)
-        size = self.config.plane_size
-        planes = tokens.unflatten(2, (3, size, size)).transpose(1, 2)
-        return self.post_processor["upsample"](planes.flatten(0, 1)).unflatten(0, (-1, 3))
+        return planes_of(tokens, self.post_processor["upsample"])
 
     @torch.no_grad()
     def generate(self, image: Float[Tensor, "3 H W"], dtype: torch.dtype = torch.float32) -> TriplaneField:
@@ -114,7 +113,7 @@ class PlaneTokens(nn.Module):
 
 def field_of(planes: Float[Tensor, "3 C H W"], decoder: FieldMlp) -> TriplaneField:
     """The field of finished planes, in the network's world. The decoder is copied."""
-    copy = FieldMlp(*decoder.sizes)
+    copy = FieldMlp(*decoder.arguments)
     copy.load_state_dict({key: value.float().cpu() for key, value in decoder.state_dict().items()})
     return TriplaneField(planes, copy, LAYOUT, torch.eye(3) / RADIUS, up="z")
 

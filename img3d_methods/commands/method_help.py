@@ -19,7 +19,9 @@ TEXTS = {
     "--pipeline.image-size N": "longest side in pixels for stereo",
     "--pipeline.faces N": "maximum number of triangles",
     "--pipeline.texture-size N": "width and height of the texture in pixels",
-    "--pipeline.network NAME": "the network that makes the Gaussians",
+    "--pipeline.network NAME": "the network that makes the asset of views",
+    "--pipeline.views 6|4": "how many views the network looks at",
+    "--pipeline.num-steps N": "denoising steps of the views",
     "--output-dir DIR": "where runs go",
     "--experiment-name NAME": "name of the run (default: that of the data)",
     "--load-dir RUN/nerfstudio_models": "continue a run",
@@ -37,18 +39,23 @@ TEXTS = {
     "--pipeline.model.num-samples N": "samples along each ray",
     "img3d-generated-field --index N": "which image of a folder (*)",
     "img3d-generated-field --num-views N": "views to look at and evaluate (*)",
+    "img3d-generated-mesh --index N": "which image of a folder (*)",
 }
 """What each option is for. An option that begins with the name of a data parser belongs to that parser."""
 ONLY_MVS = {"--pipeline.preset", "--pipeline.image-size", "--pipeline.faces", "--pipeline.texture-size"}
 ONLY_FIELD = {"--pipeline.model.num-samples", "img3d-generated-field"}
-ONLY_MESH = {"--data FILE", "img3d-mesh", "--pipeline.model.samples", *ONLY_MVS, *ONLY_FIELD}
+ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.num-steps", "img3d-generated-mesh"}
+ONLY_MESH = {
+    *("--data FILE", "img3d-mesh", "--pipeline.model.samples"),
+    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH,
+}
 LEFT_OUT = {
     "img3d-splat": {
         *ONLY_MESH,
         *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
     },
     "img3d-mesh": {
-        *ONLY_MVS | ONLY_FIELD,
+        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH,
         *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
         *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
     },
@@ -65,6 +72,15 @@ LEFT_OUT = {
         *ONLY_MESH - ONLY_FIELD,
         *("--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max", "--pipeline.model.camera"),
         *("--steps", "img3d-photos", "img3d-single-image"),
+    },
+    "img3d-instantmesh": {
+        *ONLY_MESH - ONLY_INSTANTMESH - {"--pipeline.texture-size"},
+        *("--pipeline.model", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
+    },
+    "img3d-instantmesh-nerf": {
+        *ONLY_MESH - ONLY_INSTANTMESH - ONLY_FIELD,
+        *("--pipeline.model", "--steps", "--load-dir", "img3d-photos", "img3d-single-image", "img3d-generated-mesh"),
+        "img3d-generated-field --num-views",
     },
     "img3d-object-views": {
         *ONLY_MESH,

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import tyro
 
 from img3d_base.atomic_files import writable_cache
 from img3d_base.console import print_line
@@ -38,6 +40,8 @@ class GeneratedAssetOptions:
     """For a generator with two stages, the one that makes the asset of views."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""
+    options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Options of the stages; the pipeline sets them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def origin_of(config: GeneratedAssetOptions, cache_dir: Path | None, recipe: int
         config.data, config.index, config.generator, config.network, config.prompt
     )
     stages = [stage for stage in dict.fromkeys((name, config.view_generator, config.network)) if stage != "auto"]
-    key = key_of(identity, stages, (recipe, stages, config.seed))
+    key = key_of(identity, stages, (recipe, stages, config.seed, *sorted(config.options.items())))
     return Origin(name, source, key, writable_cache(beside, cache_dir))
 
 
@@ -105,7 +109,8 @@ def found_or_made(config: GeneratedAssetOptions, origin: Origin, files: AssetFil
         else:
             print_line(f"{files.name.capitalize()} from the cache {file}")
             return found
-    made = generate(origin.generator, origin.source, config.view_generator, config.network, config.seed)
+    stages = config.view_generator, config.network
+    made = generate(origin.generator, origin.source, *stages, config.seed, **config.options)
     if not isinstance(made, files.kind):
         raise InputError(f"the generator {origin.generator} made {type(made).__name__} instead of {files.expected}")
     with writing_views(file):

@@ -3,14 +3,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal
 
 from img3d_base.errors import InputError
-from img3d_generators.pairing import Choice, check_pair, choose, how_to_fetch, missing_checkpoints, network_for
+from img3d_generators.pairing import (
+    Choice,
+    check_pair,
+    choose,
+    how_to_fetch,
+    missing_checkpoints,
+    network_for,
+    network_of,
+)
 from img3d_generators.registry import AUTO, Generator, Gives, row
 from img3d_methods.generated.generated_views import is_views_folder, read_given_views
 from img3d_methods.generated.sources import needed_prompt
+
+
+@dataclass
+class StageOptions:
+    """Options of a generator's stages. Others than the defaults are refused where no stage has them."""
+
+    views: Literal[6, 4] = 6
+    """How many of Zero123++'s six views InstantMesh looks at."""
+    texture_size: int = 0
+    """Width and height of the texture, in the network's own colours; 0: vertex colours only. The texture takes a
+    minute."""
+    num_steps: int = 28
+    """Denoising steps of Zero123++; 75 for fine detail."""
+    guidance: float = 4.0
+    """Guidance scale: how closely Zero123++ follows the image."""
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not at their defaults, by the names of the rows' options."""
+        values = {one.name: getattr(self, one.name) for one in fields(StageOptions)}
+        return {one.name: values[one.name] for one in fields(StageOptions) if values[one.name] != one.default}
 
 
 @dataclass
@@ -60,16 +89,14 @@ def network_of_views(options: GeneratorOptions, view_generator: str) -> Generato
     Raises:
         InputError: It does not take these views.
     """
+    if options.generator not in AUTO:
+        return network_of(row(options.generator), options.network, view_generator)
     if options.network != "auto":
         name = options.network
-    elif options.generator not in AUTO and row(options.generator).takes == "views":
-        name = options.generator
     elif view_generator:
         name = network_for(view_generator)
-    elif options.generator in AUTO:
-        raise InputError("the folder does not say which generator made the views: give --pipeline.network")
     else:
-        name = options.generator
+        raise InputError("the folder does not say which generator made the views: give --pipeline.network")
     if view_generator:
         check_pair(view_generator, name)
     return row(name)

@@ -15,11 +15,11 @@ from img3d_assets.gaussians import Gaussians, parameters_of_gaussians
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
-from img3d_generators.pairing import Choice, check_pair
+from img3d_generators.pairing import Choice, check_options, check_pair
 from img3d_generators.registry import Gives
 from img3d_methods.compat import fail
 from img3d_methods.generated.generated_views import is_views_folder, read_given_views
-from img3d_methods.generated.options import GeneratorOptions, choice_for, network_of_views
+from img3d_methods.generated.options import GeneratorOptions, StageOptions, choice_for, network_of_views
 from img3d_methods.representation import asset_options, view_options
 from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineConfig
 from img3d_methods.training.pipeline import Img3dPipelineConfig
@@ -53,7 +53,7 @@ class Img3dGeneratedPipelineConfig(GeneratorOptions, Img3dSplatPipelineConfig):
 
 
 @dataclass
-class Img3dGeneratedMeshPipelineConfig(GeneratorOptions, Img3dPipelineConfig):
+class Img3dGeneratedMeshPipelineConfig(StageOptions, GeneratorOptions, Img3dPipelineConfig):
     """The generator that makes a mesh, and the model that holds it."""
 
     gives: ClassVar[Gives] = "Mesh"
@@ -75,6 +75,8 @@ class Img3dGeneratedMeshPipelineConfig(GeneratorOptions, Img3dPipelineConfig):
             choice.network,
         )
         parser.generator, parser.network, parser.prompt = self.generator, self.network, self.prompt
+        parser.options = self.given()
+        check_options(choice, parser.options)
         return choice
 
 

@@ -24,8 +24,9 @@ def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("view_generator", "network", "fitting"),
     [
         ("img3d-tiny", "lgm-big", "img3d-tiny"),
-        ("zero123plus-v1.2", "img3d-tiny", "lgm-big or lgm-big-fp32"),
-        ("instantmesh-zero123plus-white", "img3d-tiny", "lgm-big or lgm-big-fp32"),
+        ("zero123plus-v1.2", "img3d-tiny", "lgm-big or .* or instantmesh-nerf-base"),
+        ("instantmesh-zero123plus-white", "img3d-tiny", "lgm-big or lgm-big-fp32 or instantmesh-mesh-large or .*"),
+        ("zero123plus-v1.1", "instantmesh-mesh-large", "lgm-big or lgm-big-fp32"),
     ],
 )
 def test_pairs_that_do_not_fit_are_refused_with_those_that_do(view_generator: str, network: str, fitting: str) -> None:

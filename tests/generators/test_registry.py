@@ -216,7 +216,7 @@ class TestRows:
         ("arguments", "message"),
         [
             (("lmg",), "There is no generator lmg; there are: lgm, "),
-            (("lgm", "img3d-tiny"), "lgm has img3d-tiny for a stage"),
+            (("lgm", "img3d-tiny"), "lgm does not have img3d-tiny for a stage"),
             (("zero123plus-v1.2",), "makes views, not an asset"),
             (("object", "auto", "nothing"), "There is no generator nothing"),
         ],

@@ -67,7 +67,7 @@ def test_a_field_is_saved_as_the_mesh_of_its_surface(tmp_path: Path) -> None:
         ball_field().save(tmp_path / "ball.txt")
 
 
-@pytest.mark.parametrize("what", ["cut", "text", "size", "layers", "other"])
+@pytest.mark.parametrize("what", ["cut", "text", "size", "layers", "activation", "other"])
 def test_damaged_files_are_refused_in_one_line(what: str, tmp_path: Path) -> None:
     path = tmp_path / "field.safetensors"
     random_field().save(path)
@@ -81,7 +81,9 @@ def test_damaged_files_are_refused_in_one_line(what: str, tmp_path: Path) -> Non
         if what == "size":
             extra = extra.replace(b'"size": [5, 6]', b'"size": [500000000, 6]')
         if what == "layers":
-            extra = extra.replace(b'"mlp": [12, 8, 2]', b'"mlp": [12, 8, 900000000]')
+            extra = extra.replace(b'"mlp": [12, 8, 2,', b'"mlp": [12, 8, 900000000,')
+        if what == "activation":
+            extra = extra.replace(b'"silu"', b'"none"')
         state["_extra_state"] = torch.frombuffer(bytearray(extra), dtype=torch.uint8)
         if what == "other":
             state.pop("rows")

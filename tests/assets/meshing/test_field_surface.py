@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from triplanes import ball_field, random_field
 
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_assets.meshing.cleaning import is_watertight
-from img3d_assets.meshing.field_surface import painted, sampled, surface_of
+from img3d_assets.meshing.field_surface import colors_at, painted, sampled, surface_of
 from img3d_base.errors import InputError
 
 
@@ -30,7 +32,7 @@ def test_vertices_have_the_fields_colours() -> None:
 
 
 def test_a_texture_has_the_fields_colours() -> None:
-    mesh = painted(surface_of(ball_field(), 16), ball_field(), 128)
+    mesh = painted(surface_of(ball_field(), 16), partial(colors_at, ball_field()), 128)
     assert mesh.uvs is not None and mesh.texture is not None and mesh.texture.shape == (128, 128, 3)
     columns, rows = (mesh.uvs * [128, -128] + [0, 128]).astype(int).clip(0, 127).T
     red = 255 / (1 + np.exp(-6 * mesh.vertices[:, 0]))

@@ -14,6 +14,10 @@ from img3d_generators.weights import checkpoints as module
 from img3d_generators.weights.checkpoints import checkpoint, checkpoints, read_checkpoint
 
 PUBLISHED = {
+    "instantmesh-mesh-base",
+    "instantmesh-mesh-large",
+    "instantmesh-nerf-base",
+    "instantmesh-nerf-large",
     "instantmesh-zero123plus-white",
     "lgm-big",
     "lgm-big-fp32",

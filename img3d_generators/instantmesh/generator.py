@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""InstantMesh as a generator: its published weights, and its meshes and fields in the world of the views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from img3d_assets.fields.triplane import TriplaneField
+from img3d_assets.mesh import Mesh
+from img3d_base.console import CONSOLE
+from img3d_generators.cameras import TO_FRONT_ON_Z
+from img3d_generators.instantmesh.cameras import RADIUS, camera_numbers, chosen
+from img3d_generators.instantmesh.heads import MeshHead
+from img3d_generators.instantmesh.network import InstantMesh, config_of, load_instantmesh
+from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
+from img3d_generators.posed_views import PosedViews
+from img3d_generators.weights.checkpoints import checkpoint
+from img3d_generators.weights.weight_files import to_use
+
+
+def instantmesh_asset(name: str) -> Callable[..., Mesh | TriplaneField]:
+    """Loader of rows: an InstantMesh that makes a mesh, or a field, of views, which it looks at without randomness."""
+    known = checkpoint(name)
+    device = default_device()
+    path = to_use(name) / known.files[0].path
+    with CONSOLE.status(f"Loading {name}"):
+        network = load_instantmesh(path, config_of(known.architecture)).to(device)
+    return lambda given, views=6, texture_size=0: asset_of_views(network, given, views, texture_size)
+
+
+def asset_of_views(
+    network: InstantMesh, given: PosedViews, views: int = 6, texture_size: int = 0
+) -> Mesh | TriplaneField:
+    """The mesh, or the field, that the network makes of views, in their world.
+
+    Args:
+        network: The network, ready to generate.
+        given: Views of the object, on white.
+        views: How many of six views are looked at: 6 or 4.
+        texture_size: Height and width of a mesh's texture; 0: vertex colours only.
+
+    Raises:
+        InputError: The network was trained on other cameras, or there are too few views.
+    """
+    used = chosen(given, views)
+    cameras = camera_numbers(used)
+    device = network.transformer.pos_embed.device
+    with CONSOLE.status("Generating the object's planes"):
+        planes = network.planes(used.images, cameras, default_dtype(device))
+    scale = float(used.camera_to_worlds[0, :, 3].norm()) / RADIUS
+    head, config = network.head, network.config
+    if not isinstance(head, MeshHead):
+        return head.field(planes).turned(TO_FRONT_ON_Z, scale, up="y")
+    with CONSOLE.status("Generating a mesh"):
+        mesh = head.mesh(planes, config.grid_resolution, config.grid_scale, texture_size)
+    mesh.vertices, mesh.up = mesh.vertices @ (scale * TO_FRONT_ON_Z.numpy().T), "y"
+    return mesh
