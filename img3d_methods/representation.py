@@ -93,6 +93,7 @@ class MakesAsset(MakesViews, Protocol):
 
     view_generator: str
     network: str
+    options: dict[str, Any]
 
 
 @runtime_checkable

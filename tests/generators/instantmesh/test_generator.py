@@ -70,7 +70,7 @@ def test_an_image_becomes_a_mesh_that_other_programs_open(
     mesh = generate("instantmesh", tmp_path / "disc.png", num_steps=2, texture_size=64)
     assert isinstance(mesh, Mesh) and mesh.up == "y" and len(mesh.faces) > 100
     assert mesh.texture is not None and mesh.texture.shape == (64, 64, 3)
-    assert np.abs(mesh.vertices).max() < 1.06 * SCALE
+    assert np.abs(mesh.vertices).max() < 1.1 * SCALE
     assert mesh.colors.min() >= 0 and mesh.colors.max() <= 1
     mesh.save(tmp_path / "disc.glb")
     opened = trimesh.load(tmp_path / "disc.glb", force="mesh")
@@ -92,6 +92,7 @@ def test_meshes_are_in_the_world_of_the_views(
         # x towards the viewer, y right, z up, cameras at distance 4
         np.testing.assert_allclose(mesh.vertices, SCALE * own.vertices[:, [1, 2, 0]], atol=1e-5)
         np.testing.assert_array_equal(mesh.faces, own.faces)
+    assert isinstance(made, Mesh) and isinstance(fewer, Mesh)
     assert made.vertices.shape != fewer.vertices.shape or np.abs(made.vertices - fewer.vertices).max() > 1e-3
 
 
