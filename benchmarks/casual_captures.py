@@ -15,6 +15,7 @@ import argparse
 import ast
 import copy
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ import torch
 from casual_scenes import SCENES, CasualScene, make_reference, make_scene, source_frames
 from nerfstudio.model_components.lib_bilagrid import color_correct
 from PIL import Image
+from sky_scene import make_sky_scene
 
 from img3d_methods.specs import img3d_splat
 from img3d_methods.splat.trainer import Img3dSplatTrainer
@@ -164,7 +166,7 @@ def _measure(
 ) -> None:
     """Train on a scene and print its row."""
     scene = SCENES[name]
-    folder = REPOSITORY / "sample" / "still_life" if scene.source == "still_life" else DATA / scene.source
+    folder = _photos(scene, cache)
     if not folder.is_dir():
         print(f"No data at {folder}: {name} is left out. IMG3D_DATA is the folder that holds it.", file=sys.stderr)
         return
@@ -188,6 +190,22 @@ def _measure(
     )
     if pictures is not None:
         _write_pictures(views, references, pictures / name)
+
+
+def _photos(scene: CasualScene, cache: Path) -> Path:
+    """The folder of the whole set of photos; rendered ones are made once."""
+    if scene.source == "still_life":
+        return REPOSITORY / "sample" / "still_life"
+    if scene.source != "sky":
+        return DATA / scene.source
+    folder, objects = cache / "sky", DATA / "cc0_objects"
+    if not objects.is_dir():
+        return objects
+    if not (cache / "sky.npz").is_file():
+        print("Rendering the photos of sky, once", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        np.savez_compressed(cache / "sky.npz", **cast(Any, make_sky_scene(objects, folder)))
+    return folder
 
 
 def _value(text: str) -> Any:

@@ -111,7 +111,7 @@ class CasualScene:
     """A set of photos that is hard on purpose."""
 
     source: str
-    """A folder of IMG3D_DATA, or "still_life" for the bundled one."""
+    """A folder of IMG3D_DATA, "still_life" for the bundled one, or "sky" for rendered photos (sky_scene.py)."""
     num_train: int | None = None
     """Training photos, evenly spread; None: all that are not held out."""
     hardship: Hardship | None = None
@@ -125,6 +125,8 @@ SCENES = {
     **{f"still-{n}": CasualScene("still_life", n) for n in (6, 12, 24)},
     **{f"flower-{n}": CasualScene("llff_flower", n, downscale_factor=FLOWER) for n in (3, 6, 9, 21)},
     "brighton": CasualScene("brighton", downscale_factor=BRIGHTON),
+    "sky": CasualScene("sky"),
+    "sky-12": CasualScene("sky", 12),
     **{
         f"fox-{name}": CasualScene("fox", hardship=hardship, downscale_factor=FOX)
         for name, hardship in (

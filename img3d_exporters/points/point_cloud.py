@@ -23,6 +23,7 @@ from img3d_kernels.poses import viewmats
 from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.spherical_harmonics import sh_basis
 from img3d_methods.representation import representation_of
+from img3d_methods.splat.sky import in_sky
 
 MIN_ALPHA = 0.2
 """Minimum opacity of sampled Gaussians; fainter ones are haze rather than surface."""
@@ -45,8 +46,8 @@ def points_on_gaussians(
         splats: At least one, all finite.
         num_points: Number of points.
         cameras: The training cameras, shape [C]. They determine visibility, colours (as from the nearest camera),
-            and the side of the normals (towards it). None: visibility as from outside, colours without view
-            dependence, normals away from the centre.
+            the side of the normals (towards it), and what is sky, which gets no points. None: visibility as from
+            outside, colours without view dependence, normals away from the centre.
         seed: Random seed.
 
     Raises:
@@ -57,6 +58,7 @@ def points_on_gaussians(
     seen = splats.importance() / np.maximum(distances + np.median(distances), 1e-12) ** 2
     if cameras is not None:
         seen = _seen(splats, cameras)
+        seen[in_sky(torch.from_numpy(splats.means), cameras).numpy()] = 0
     seen[splats.alphas() < MIN_ALPHA] = 0
     if not seen.any():
         raise InputError(f"No visible Gaussian is more opaque than {MIN_ALPHA}: there is no surface.")

@@ -8,6 +8,7 @@ rays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from nerfstudio.utils.colors import get_color
 from torch import Tensor
 
 from img3d_assets.gaussians import Gaussians
+from img3d_base.console import print_line
 from img3d_kernels import rasterization
 from img3d_kernels.grad_stats import GradStats
 from img3d_kernels.losses import l1_ssim
@@ -40,6 +42,7 @@ from img3d_methods.splat.floaters import LIMIT_SIZE_EVERY, FloaterLimits, cleari
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.splat.schedule import TrainingSchedule
+from img3d_methods.splat.sky import SkyPoints, sky_points
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import PresetName, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
@@ -99,6 +102,8 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """How much each step lowers the logit of every opacity: photos hold up what they show, and fog fades."""
     max_relative_size: float = 0.3
     """Largest standard deviation of a Gaussian, relative to its distance from the nearest camera; 0: any."""
+    sky: bool = True
+    """Photos that show sky get a shell of far Gaussians for it."""
     camera_clearance: float = 0.5
     """No Gaussian stays nearer to a camera than this share of the distance to the nearest seed points; 0: any may."""
     noise_lr: float = 5e5
@@ -136,6 +141,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
 
         self.appearance = PhotoAppearance(self.num_train_data)
         self.floater_limits: FloaterLimits | None = None
+        self.has_sky = False
         self.image_metrics = ImageMetrics()
         self.live_view = LiveView(self)  # pyright: ignore[reportIncompatibleVariableOverride]
         self.step = 0
@@ -173,6 +179,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if config.max_gaussians == 0:
             self.max_gaussians = preset(config.preset).max_gaussians_for(sum(image[..., 0].numel() for image in images))
         points = None if self.seed_points is None or config.random_init else self.seed_points[0]
+        if config.sky and points is not None:
+            self._place_sky(sky_points(images, cameras, points))
         self.floater_limits = FloaterLimits.around(
             cameras.camera_to_worlds[:, :, 3], points, config.camera_clearance, config.max_relative_size
         )
@@ -184,6 +192,17 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             log_gains = log_gains_of_photos(images, cameras, *self.seed_points)
         if setting == "on" or differently_exposed(log_gains):
             self.appearance.start_from(log_gains)
+
+    def _place_sky(self, sky: SkyPoints | None) -> None:
+        """Adds initial Gaussians for the sky."""
+        if sky is None:
+            return
+        self.has_sky = True
+        added = self._initial_gaussians(sky.points, sky.colors, self.config.init_opacity)
+        self.place_gaussians(
+            {name: torch.cat([param.data, added[name].to(param)]) for name, param in self.gauss_params.items()}
+        )
+        print_line(f"Sky: {len(sky.points):,} Gaussians on a far shell where the photos show sky")
 
     def _prepare_schedule(self, max_steps: int) -> None:
         """Adapts the schedule and the densification strategy to a run of `max_steps`."""
@@ -204,7 +223,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
                 grow_grad2d=config.densify_grad_thresh,
                 grow_scale3d=config.densify_size_thresh,
                 grow_scale2d=config.split_screen_size,
-                prune_scale3d=config.cull_scale_thresh,
+                # The sky's Gaussians are wider than the scene; `FloaterLimits` keeps all others small.
+                prune_scale3d=math.inf if self.has_sky else config.cull_scale_thresh,
                 prune_scale2d=config.cull_screen_size,
                 refine_scale2d_stop_iter=config.stop_screen_size_at,
                 reset_every=config.reset_alpha_every * config.refine_every,

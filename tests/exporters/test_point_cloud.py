@@ -94,6 +94,14 @@ def test_points_of_gaussians_lie_on_the_surface(cameras: Cameras | None) -> None
     assert np.abs(cloud.points.mean(axis=0)).max() < 0.05
 
 
+def test_the_sky_gets_no_points() -> None:
+    sphere, sky = sphere_of_gaussians(), sphere_of_gaussians(500)
+    sky.means *= np.float32(400)
+    sky.log_scales += np.float32(np.log(400))
+    cloud = points_on_gaussians(Gaussians.joined([sphere, sky]), 2000, ALL_SIDES)
+    assert np.linalg.norm(cloud.points, axis=1).max() < 2
+
+
 def test_what_no_camera_sees_gets_no_points() -> None:
     inside = sphere_of_gaussians(500)
     inside.means *= np.float32(0.5)
