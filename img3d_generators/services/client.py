@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to a service's API, over httpx: retries, time-outs, limits, and errors of one line.
+
+Requests that make a job, which costs money, are repeated only if the service cannot have taken them.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from img3d_base.errors import InputError
+from img3d_base.foreign_files import legible, parse_json
+from img3d_generators.services.keys import ApiKey, HeaderAuth, clean_text
+
+MAX_ANSWER_BYTES = 16 << 20
+"""Largest answer in JSON."""
+TIMEOUT = httpx.Timeout(60.0, connect=15.0, write=120.0)
+NOTHING_WAS_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+REFUSED_FOR_NOW = (429, 503)
+"""Statuses after which an order is repeated: the service says that it did not take it."""
+GATEWAYS = (408, 502, 504)
+"""Statuses of a gateway that got no answer: it does not know whether an order was taken."""
+MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses after which a request that makes no job is repeated."""
+
+
+class ServiceError(InputError):
+    """What a service answered, or that it did not; in one line."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status; 0 if there was no answer."""
+
+
+class NotKnownWhetherTaken(ServiceError):
+    """A request that makes a job was sent, and no answer came: the service may have taken it."""
+
+
+@dataclass
+class Pace:
+    """How long to wait; tests wait less."""
+
+    sleep: Callable[[float], None] = time.sleep
+    attempts: int = 6
+    """How often a request is made in all."""
+    backoff: float = 1.0
+    """Seconds before the second attempt; each further pause is twice as long, with some randomness."""
+    longest_pause: float = 120.0
+    """A service that asks for a longer pause is not waited for."""
+    first_poll: float = 2.0
+    """Seconds between the first two questions about a job's state."""
+    poll_growth: float = 1.25
+    longest_poll: float = 15.0
+    longest_job: float = 3600.0
+    """Seconds after which a job is no longer waited for; it can be picked up later."""
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait after an attempt, counted from 0."""
+        return min(self.longest_pause, self.backoff * 2**attempt) * random.uniform(0.75, 1.25)
+
+
+@dataclass
+class ServiceClient:
+    """Talks to one service's API."""
+
+    title: str
+    """What the service calls itself, for messages."""
+    base_url: str
+    """The address before the paths of all requests."""
+    key: ApiKey
+    header: str = "Authorization"
+    scheme: str = "Bearer "
+    help_pages: Mapping[int, str] = field(default_factory=dict)
+    """What to do after a status, for messages."""
+    pace: Pace = field(default_factory=Pace)
+    timeout: httpx.Timeout = TIMEOUT
+
+    def __post_init__(self) -> None:
+        check_address(self.base_url, self.title)
+        quiet_logs()
+        # Redirects are not followed: httpx would take a header like x-api-key along to another host.
+        self._http = httpx.Client(
+            auth=HeaderAuth(self.key, self.header, self.scheme), timeout=self.timeout, follow_redirects=False
+        )
+
+        self.has_ordered = False
+        """Whether a request that makes a job was begun."""
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def get(self, path: str) -> Any:
+        """The JSON answer to a GET request."""
+        return self._json(self.send("GET", path))
+
+    def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON answer to a POST request that makes nothing, such as a question about a job's state."""
+        return self._json(self.send("POST", path, json=dict(body)))
+
+    def order(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON answer to a POST request that makes a job.
+
+        Raises:
+            NotKnownWhetherTaken: The request was sent, and no answer came.
+            ServiceError: The service refused.
+        """
+        return self._json(self.send("POST", path, costs=True, json=dict(body)))
+
+    def send_form(
+        self,
+        path: str,
+        fields: Mapping[str, str],
+        files: Sequence[tuple[str, tuple[str, bytes, str]]],
+        costs: bool,
+        accept: str = "application/json",
+    ) -> httpx.Response:
+        """The answer to a POST request with a multipart form.
+
+        Args:
+            path: The path.
+            fields: Names and values.
+            files: Name of the field, and name, content and media type of the file.
+            costs: Whether it makes a job.
+            accept: The media type wanted.
+        """
+        # A form without files would be sent url-encoded.
+        parts: list[tuple[str, Any]] = [(name, (None, value.encode())) for name, value in fields.items()]
+        return self.send("POST", path, costs=costs, files=[*parts, *files], headers={"Accept": accept})
+
+    def json_of_form(self, *args: Any, **kwargs: Any) -> Any:
+        """`send_form`, with an answer in JSON."""
+        return self._json(self.send_form(*args, **kwargs))
+
+    def send(self, method: str, path: str, costs: bool = False, **kwargs: Any) -> httpx.Response:
+        """Sends a request, again if it failed for a reason that may pass.
+
+        Args:
+            method: GET or POST.
+            path: The path after `base_url`.
+            costs: Whether the request makes a job.
+            kwargs: As for httpx.
+
+        Raises:
+            NotKnownWhetherTaken: A request that makes a job was sent, and no answer came.
+            ServiceError: The service cannot be reached, or refused.
+        """
+        self.has_ordered |= costs
+        for attempt in range(self.pace.attempts):
+            last = attempt == self.pace.attempts - 1
+            try:
+                response = self._http.request(method, self.base_url + path, **kwargs)
+            except NOTHING_WAS_SENT as error:
+                if last:
+                    raise ServiceError(self._unreachable(error)) from None
+                self.pace.sleep(self.pace.pause(attempt))
+                continue
+            except httpx.HTTPError as error:
+                if costs:
+                    raise NotKnownWhetherTaken(self._unanswered(type(error).__name__)) from None
+                if last:
+                    raise ServiceError(self._unreachable(error)) from None
+                self.pace.sleep(self.pace.pause(attempt))
+                continue
+            if response.is_success:
+                return response
+            if costs and response.status_code in GATEWAYS:
+                raise NotKnownWhetherTaken(self._unanswered(f"HTTP {response.status_code}"), response.status_code)
+            if response.status_code not in (REFUSED_FOR_NOW if costs else MAY_PASS) or last or _is_final(response):
+                raise self.refusal(response)
+            self._wait_as_asked(response, attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def refusal(self, response: httpx.Response) -> ServiceError:
+        """The error for an answer that is none."""
+        status = response.status_code
+        reason = self._reason(response)
+        said = f" ({reason})" if reason else ""
+        if status in self.help_pages:
+            return ServiceError(f"{self.title} refuses{said}: {self.help_pages[status]}", status)
+        explanations = {
+            401: f"does not accept the key in {self.key.name}{said}: check it",
+            402: f"has no credits left for this account{said}: see `img3d-remote balance`",
+            403: f"does not permit this with the key in {self.key.name}{said}",
+            404: f"knows nothing under this address or number{said}",
+            429: f"has too many requests or jobs of this account{said}: try again later",
+        }
+        if 300 <= status < 400:
+            return ServiceError(f"{self.title} answers with a redirect, which is not followed with a key", status)
+        if status >= 500:
+            return ServiceError(f"{self.title} has trouble of its own (HTTP {status}){said}: try again later", status)
+        what = explanations.get(status, f"refuses the request (HTTP {status}){said}")
+        return ServiceError(f"{self.title} {what}", status)
+
+    def clean(self, text: object) -> str:
+        """A text of the service for a message: one line, without secrets."""
+        return legible(clean_text(" ".join(str(text).split()), [self.key]))
+
+    def _reason(self, response: httpx.Response) -> str:
+        """What the service says about a refusal, in one line."""
+        try:
+            answer = parse_json(response.content, self.title, MAX_ANSWER_BYTES)
+        except InputError:
+            return ""
+        return self.clean(text) if (text := message_in(answer)) else ""
+
+    def _json(self, response: httpx.Response) -> Any:
+        if len(response.content) > MAX_ANSWER_BYTES:
+            raise ServiceError(f"{self.title} answers with {len(response.content):,} bytes instead of a short text")
+        try:
+            return parse_json(response.content, f"the answer of {self.title}", MAX_ANSWER_BYTES)
+        except InputError as error:
+            raise ServiceError(self.clean(error), response.status_code) from None
+
+    def _wait_as_asked(self, response: httpx.Response, attempt: int) -> None:
+        asked = retry_after(response.headers)
+        if asked is not None and asked > self.pace.longest_pause:
+            raise ServiceError(f"{self.title} asks to wait for {asked:.0f} s: try again then", response.status_code)
+        self.pace.sleep(self.pace.pause(attempt) if asked is None else asked)
+
+    def _unreachable(self, error: Exception) -> str:
+        host = urlsplit(self.base_url).netloc
+        return f"{self.title} cannot be reached at {host} ({type(error).__name__}): is this machine online?"
+
+    def _unanswered(self, why: str) -> str:
+        return f"{self.title} did not answer after the job was sent ({why}), so it may have been taken, and paid"
+
+
+def quiet_logs() -> None:
+    """Keeps httpx's log lines, which hold whole addresses, signatures included, out of logs at level INFO."""
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def check_address(address: str, title: str) -> None:
+    """Refuses an address to which a key or an order would go unencrypted.
+
+    Raises:
+        ServiceError: It is not https, and not of this machine.
+    """
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
+        raise ServiceError(f"{title}: addresses have to begin with https://")
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is a loopback address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a Retry-After header asks for, as a number or a date; None without a valid one."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def message_in(answer: Any) -> str:
+    """The text that says what is wrong, wherever in a refusal it stands; empty if there is none."""
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, list):
+        return "; ".join(filter(None, map(message_in, answer[:3])))
+    if not isinstance(answer, dict):
+        return ""
+    for name in ("message", "error_message", "msg", "errors", "detail", "error", "suggestion", "name"):
+        if text := message_in(answer.get(name)):
+            return text
+    return ""
+
+
+def _is_final(response: httpx.Response) -> bool:
+    """Whether the service itself says that trying again does not help (fal's header)."""
+    return response.headers.get("X-Fal-Retryable", "").lower() == "false"

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads of results: limited in size, resumed after a cut, whole or not at all. No key is sent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from img3d_base.errors import InputError
+from img3d_generators.services.client import Pace, ServiceError, check_address, quiet_logs
+
+MAX_BYTES = 1 << 30
+"""Largest file that is downloaded."""
+TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+GONE = (401, 403, 404, 410)
+"""Statuses of a link that has expired."""
+Told = Callable[[int, int | None], None]
+"""Called with the number of bytes that are there, and with that of all, if it is known."""
+
+
+class LinkExpired(ServiceError):
+    """The link is not, or no longer, valid; the service can give a new one."""
+
+
+@dataclass
+class _State:
+    etag: str = ""
+    total: int | None = None
+    have: int = 0
+
+
+def download(address: str, path: Path, title: str, pace: Pace, told: Told, max_bytes: int = MAX_BYTES) -> None:
+    """Downloads a file to `path`, which appears when it is whole.
+
+    After a cut, the rest is asked for (Range), also by a later call if the server names the file's version (ETag).
+
+    Args:
+        address: The link.
+        path: Where to put it.
+        title: The service's name, for messages.
+        pace: How often to try, and how long to wait.
+        told: Is told the progress.
+        max_bytes: Larger files are refused.
+
+    Raises:
+        LinkExpired: The link is not valid any more.
+        ServiceError: The server cannot be reached, or sends too much.
+        InputError: The disk refuses.
+    """
+    check_address(address, title)
+    quiet_logs()
+    state = _State()
+    try:
+        with httpx.Client(timeout=TIMEOUT, follow_redirects=True, max_redirects=5) as http:
+            failures = most = 0
+            while True:
+                try:
+                    part = _fetched(http, address, path, title, state, told, max_bytes)
+                except (httpx.HTTPError, _Again):
+                    failures = 0 if state.have > most else failures + 1  # a transfer that gets on may be cut often
+                    most = max(most, state.have)
+                    if failures == pace.attempts:
+                        raise ServiceError(
+                            f"the result cannot be downloaded from {title}, whose server hangs up or has trouble: run "
+                            "the command again, which costs nothing"
+                        ) from None
+                    pace.sleep(pace.pause(failures))
+                else:
+                    part.replace(path)
+                    return
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+class _Again(Exception):
+    """The transfer was cut, or the server has trouble that may pass."""
+
+
+def _fetched(
+    http: httpx.Client, address: str, path: Path, title: str, state: _State, told: Told, max_bytes: int
+) -> Path:
+    """The temporary file with the whole content, of which it fetches what is missing."""
+    part = _part(path, state.etag)
+    have = part.stat().st_size if state.etag and part.is_file() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": state.etag}
+    with http.stream("GET", address, headers=headers) as response:
+        for link in [*response.history, response]:
+            check_address(str(link.url), title)
+        if response.status_code in GONE:
+            raise LinkExpired(f"the link to the result of {title} has expired", response.status_code)
+        if response.status_code == 416:
+            part.unlink(missing_ok=True)
+            raise _Again
+        if response.status_code in (408, 429) or response.status_code >= 500:
+            raise _Again
+        if not response.is_success:
+            raise ServiceError(f"{title}: the result cannot be downloaded (HTTP {response.status_code})")
+        etag = response.headers.get("ETag", "")
+        strong = etag if etag.startswith('"') else ""  # a weak one does not promise the same bytes
+        resumed = response.status_code == 206 and have > 0
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink(missing_ok=True)
+            raise _Again
+        if not resumed:
+            asked_for_rest = have > 0
+            state.etag, state.total = strong, _length(response)
+            part, have = _part(path, strong), 0
+            kept = part.stat().st_size if strong and part.is_file() else 0
+            can_resume = "bytes" in response.headers.get("Accept-Ranges", "") and not asked_for_rest
+            if can_resume and state.total is not None and 0 < kept < state.total:
+                raise _Again  # an earlier call got as far: go on from there
+        if state.total is not None and state.total > max_bytes:
+            raise ServiceError(f"{title} sends {state.total:,} bytes; at most {max_bytes:,} are downloaded")
+        with part.open("ab" if resumed else "wb") as file:
+            for chunk in response.iter_raw(1 << 16):
+                have += len(chunk)
+                if have > max_bytes:
+                    raise ServiceError(f"{title} sends more than {max_bytes:,} bytes, the most that is downloaded")
+                file.write(chunk)
+                state.have = have
+                told(have, state.total)
+    if state.total is not None and have != state.total:
+        raise _Again
+    return part
+
+
+def _part(path: Path, etag: str) -> Path:
+    """The temporary file of one version of a file."""
+    version = hashlib.sha256(etag.encode()).hexdigest()[:8] if etag else "new"
+    return path.with_name(f"{path.name}.{version}.part")
+
+
+def _length(response: httpx.Response) -> int | None:
+    value = response.headers.get("Content-Length", "")
+    return int(value) if value.isdecimal() else None

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures as they are sent to services: upright sRGB pixels and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from img3d_base.errors import InputError
+from img3d_pictures.reading import read_upright
+
+LONGEST_SIDE = 2048
+"""Larger pictures are reduced to this longer side, which all services take."""
+SHORTEST_SIDE = 64
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is sent: without its file's name, place, date or camera."""
+
+    path: Path
+    """The file on this machine; its name is not sent."""
+    content: bytes
+    media_type: str
+    width: int
+    height: int
+
+    @property
+    def ending(self) -> str:
+        """The kind of file: png or jpg."""
+        return "png" if self.media_type == "image/png" else "jpg"
+
+    @property
+    def data_uri(self) -> str:
+        """The content as a data URI."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+
+    @property
+    def digest(self) -> str:
+        """Identifies the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def named(self, name: str) -> tuple[str, bytes, str]:
+        """The picture as a file of a form."""
+        return f"{name}.{self.ending}", self.content, self.media_type
+
+
+def read_picture(path: Path) -> Picture:
+    """Reads a picture, and encodes its upright pixels anew: as a PNG if it has transparency, else as a JPEG.
+
+    Raises:
+        InputError: It cannot be read, or is too small.
+    """
+    pixels = read_upright(path, LONGEST_SIDE)
+    height, width = pixels.shape[:2]
+    if min(height, width) < SHORTEST_SIDE:
+        raise InputError(f"{path} is only {width} x {height} pixels; services take at least {SHORTEST_SIDE}")
+    transparent = pixels.shape[2] == 4 and bool(pixels[..., 3].min() < 255)
+    buffer = io.BytesIO()
+    if transparent:
+        Image.fromarray(pixels).save(buffer, "PNG")
+    else:
+        Image.fromarray(pixels[..., :3].copy()).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return Picture(path, buffer.getvalue(), "image/png" if transparent else "image/jpeg", width, height)
