@@ -22,8 +22,10 @@ from img3d_methods.compat import (
 from img3d_methods.field.datamanager import Img3dNerfDatamanagerConfig
 from img3d_methods.field.model import Img3dNerfModelConfig
 from img3d_methods.field.trainer import Img3dNerfTrainerConfig
+from img3d_methods.generated.dataparser_specs import img3d_remote as img3d_remote_data
 from img3d_methods.generated.dataparser_specs import img3d_single_image
 from img3d_methods.generated.methods import method_of
+from img3d_methods.generated.remote import Img3dRemotePipelineConfig, Img3dRemoteTrainerConfig
 from img3d_methods.mesh.dataparser_specs import img3d_mesh as img3d_mesh_data
 from img3d_methods.mesh.model import Img3dMeshModelConfig
 from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
@@ -118,6 +120,22 @@ img3d_mvs = MethodSpecification(
     description=description(
         "img3d-mvs",
         "A textured mesh from photos or a video by multi-view stereo, on a CPU; camera poses are found if not given.",
+    ),
+)
+
+img3d_remote = MethodSpecification(
+    config=Img3dRemoteTrainerConfig(
+        method_name="img3d-remote",
+        vis="viewer",
+        pipeline=Img3dRemotePipelineConfig(
+            datamanager=Img3dDatamanagerConfig(dataparser=img3d_remote_data.config),
+            model=Img3dMeshModelConfig(),
+        ),
+    ),
+    description=description(
+        "img3d-remote",
+        "A mesh that a service on the network, such as Meshy or Tripo, makes of pictures or of --pipeline.prompt; it "
+        "asks before it sends or costs anything.",
     ),
 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from img3d_generators.services.client import ServiceClient, ServiceError
+from img3d_generators.services.client import READ_SECONDS, ServiceClient, ServiceError
 from img3d_generators.services.pictures import Picture
 from img3d_generators.services.settings import Setting
 
@@ -59,11 +59,21 @@ class Adapter(ABC):
     SETTINGS: ClassVar[dict[str, Setting]] = {}
     HEADER: ClassVar[str] = "Authorization"
     SCHEME: ClassVar[str] = "Bearer "
+    READ_SECONDS: ClassVar[float] = READ_SECONDS
     HELP: ClassVar[dict[int, str]] = {}
     """What an HTTP status of this service means, where that is special."""
 
     def __init__(self, client: ServiceClient) -> None:
         self.client = client
+
+    @classmethod
+    def identity(cls, order: Order) -> object:
+        """What else distinguishes orders of the same pictures, beside their contents: their names, if these count.
+
+        Raises:
+            ServiceError: The names do not fit.
+        """
+        return None
 
     @abstractmethod
     def submit(self, order: Order) -> Handle:

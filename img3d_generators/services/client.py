@@ -10,9 +10,11 @@ import email.utils
 import ipaddress
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +26,8 @@ from img3d_generators.services.keys import ApiKey, HeaderAuth, clean_text
 
 MAX_ANSWER_BYTES = 16 << 20
 """Largest answer in JSON."""
-TIMEOUT = httpx.Timeout(60.0, connect=15.0, write=120.0)
+CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 15.0, 60.0, 120.0
+"""Time-outs."""
 NOTHING_WAS_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 REFUSED_FOR_NOW = (429, 503)
 """Statuses after which an order is repeated: the service says that it did not take it."""
@@ -84,14 +87,20 @@ class ServiceClient:
     help_pages: Mapping[int, str] = field(default_factory=dict)
     """What to do after a status, for messages."""
     pace: Pace = field(default_factory=Pace)
-    timeout: httpx.Timeout = TIMEOUT
+    read_seconds: float = READ_SECONDS
+    """How long an answer may take to begin."""
 
     def __post_init__(self) -> None:
         check_address(self.base_url, self.title)
         quiet_logs()
         # Redirects are not followed: httpx would take a header like x-api-key along to another host.
+        timeout = httpx.Timeout(self.read_seconds, connect=CONNECT_SECONDS, write=WRITE_SECONDS)
+        auth = HeaderAuth(self.key, self.header, self.scheme)
+        # A connection is used once: a server may close an idle one just when an order is sent, and then it would not be
+        # known whether the order was taken.
+        limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(
-            auth=HeaderAuth(self.key, self.header, self.scheme), timeout=self.timeout, follow_redirects=False
+            auth=auth, timeout=timeout, follow_redirects=False, verify=certificates(), limits=limits
         )
 
         self.has_ordered = False
@@ -235,6 +244,12 @@ class ServiceClient:
 
     def _unanswered(self, why: str) -> str:
         return f"{self.title} did not answer after the job was sent ({why}), so it may have been taken, and paid"
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """What httpx checks certificates with; to load it takes a while."""
+    return httpx.create_ssl_context()
 
 
 def quiet_logs() -> None:

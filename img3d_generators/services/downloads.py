@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from img3d_base.errors import InputError
-from img3d_generators.services.client import Pace, ServiceError, check_address, quiet_logs
+from img3d_generators.services.client import Pace, ServiceError, certificates, check_address, quiet_logs
 
 MAX_BYTES = 1 << 30
 """Largest file that is downloaded."""
+MAX_REDIRECTS = 5
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 GONE = (401, 403, 404, 410)
 """Statuses of a link that has expired."""
@@ -55,7 +57,7 @@ def download(address: str, path: Path, title: str, pace: Pace, told: Told, max_b
     quiet_logs()
     state = _State()
     try:
-        with httpx.Client(timeout=TIMEOUT, follow_redirects=True, max_redirects=5) as http:
+        with httpx.Client(timeout=TIMEOUT, verify=certificates()) as http:
             failures = most = 0
             while True:
                 try:
@@ -89,9 +91,7 @@ def _fetched(
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": state.etag}
-    with http.stream("GET", address, headers=headers) as response:
-        for link in [*response.history, response]:
-            check_address(str(link.url), title)
+    with _opened(http, http.build_request("GET", address, headers=headers), title) as response:
         if response.status_code in GONE:
             raise LinkExpired(f"the link to the result of {title} has expired", response.status_code)
         if response.status_code == 416:
@@ -118,7 +118,7 @@ def _fetched(
         if state.total is not None and state.total > max_bytes:
             raise ServiceError(f"{title} sends {state.total:,} bytes; at most {max_bytes:,} are downloaded")
         with part.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_raw(1 << 16):
+            for chunk in response.iter_raw():
                 have += len(chunk)
                 if have > max_bytes:
                     raise ServiceError(f"{title} sends more than {max_bytes:,} bytes, the most that is downloaded")
@@ -128,6 +128,22 @@ def _fetched(
     if state.total is not None and have != state.total:
         raise _Again
     return part
+
+
+@contextmanager
+def _opened(http: httpx.Client, request: httpx.Request, title: str) -> Generator[httpx.Response, None, None]:
+    """The answer to a request, after redirects to addresses that are as safe."""
+    for _ in range(MAX_REDIRECTS + 1):
+        response = http.send(request, stream=True)
+        try:
+            if response.next_request is None:
+                yield response
+                return
+            request = response.next_request
+        finally:
+            response.close()
+        check_address(str(request.url), title)
+    raise ServiceError(f"{title}: the link to the result leads from one place to the next without end")
 
 
 def _part(path: Path, etag: str) -> Path:

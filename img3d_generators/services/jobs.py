@@ -112,7 +112,8 @@ def job_of(order: Order, row: Service, cache: Path) -> Job:
     """
     content = (
         *(RECIPE, row.name, order.prompt, order.model, order.seed, order.gives, sorted(order.settings.items())),
-        [picture.digest for picture in order.pictures],
+        *(picture.digest for picture in order.pictures),
+        row.adapter_class().identity(order),
     )
     key = hashlib.sha256(repr(content).encode()).hexdigest()[:16]
     path = cache / f"remote-{row.name}-{key}.json"

@@ -165,7 +165,9 @@ def agree(order: Order, row: Service, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InputError("nothing was sent: there is no terminal to ask on; agree with --pipeline.yes True (in Python: yes=True)")
+        raise InputError(
+            "nothing was sent: there is no terminal to ask on; agree with --pipeline.yes True (in Python: yes=True)"
+        )
     try:
         answer = CONSOLE.input("Send it, and pay? \\[y/N] ")
     except EOFError:

@@ -66,7 +66,14 @@ class Service:
         made = self.adapter_class()
         key = needed_key(self.name, self.title, self.keys, self.key_page)
         client = ServiceClient(
-            self.title, self.address, key, made.HEADER, made.SCHEME, made.HELP, Pace() if pace is None else pace
+            self.title,
+            self.address,
+            key,
+            header=made.HEADER,
+            scheme=made.SCHEME,
+            help_pages=made.HELP,
+            pace=Pace() if pace is None else pace,
+            read_seconds=made.READ_SECONDS,
         )
         return made(client)
 

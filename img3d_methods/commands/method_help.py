@@ -10,6 +10,11 @@ from img3d_generators.registry import Takes
 TEXTS = {
     "--data PATH": "photos, video, transforms.json",
     "--data FILE": ".obj, .glb, .gltf, .ply, .stl, .usdz, .fbx",
+    "--data PICTURE": "a picture of an object, or a folder of pictures of it",
+    "--pipeline.service meshy|tripo|…": "who makes it: see `img3d-remote list`",
+    "--pipeline.service-model NAME": "the service's model",
+    "--pipeline.settings NAME=VALUE": "more of its options",
+    "--pipeline.yes True": "agree to what is sent and paid, for scripts",
     "--pipeline.prompt TEXT": "what to make",
     "--pipeline.model.preset fast|balanced|best": "trade time for quality",
     "--max-num-iterations N": "length of the whole run",
@@ -40,14 +45,16 @@ TEXTS = {
     "img3d-generated-field --index N": "which image of a folder (*)",
     "img3d-generated-field --num-views N": "views to look at and evaluate (*)",
     "img3d-generated-mesh --index N": "which image of a folder (*)",
+    "img3d-remote --index N": "which picture of a folder; -1: all (*)",
 }
 """What each option is for. An option that begins with the name of a data parser belongs to that parser."""
 ONLY_MVS = {"--pipeline.preset", "--pipeline.image-size", "--pipeline.faces", "--pipeline.texture-size"}
 ONLY_FIELD = {"--pipeline.model.num-samples", "img3d-generated-field"}
 ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.num-steps", "img3d-generated-mesh"}
+ONLY_REMOTE = {"--data PICTURE", "--pipeline.service", "--pipeline.settings", "--pipeline.yes", "img3d-remote"}
 ONLY_MESH = {
     *("--data FILE", "img3d-mesh", "--pipeline.model.samples"),
-    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH,
+    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE,
 }
 LEFT_OUT = {
     "img3d-splat": {
@@ -55,7 +62,7 @@ LEFT_OUT = {
         *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
     },
     "img3d-mesh": {
-        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH,
+        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE,
         *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
         *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
     },
@@ -67,6 +74,11 @@ LEFT_OUT = {
     "img3d-nerf": {
         *ONLY_MESH,
         *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
+    },
+    "img3d-remote": {
+        *ONLY_MESH - ONLY_REMOTE,
+        *("--data PATH", "--pipeline.network", "--pipeline.model", "--max-num", "--load-dir", "--steps"),
+        *("img3d-photos", "img3d-single-image"),
     },
     "img3d-triposr": {
         *ONLY_MESH - ONLY_FIELD,

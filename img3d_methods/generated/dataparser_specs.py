@@ -8,6 +8,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from img3d_methods.generated.field_dataparser import Img3dGeneratedFieldDataParserConfig
 from img3d_methods.generated.mesh_dataparser import Img3dGeneratedMeshDataParserConfig
+from img3d_methods.generated.remote import Img3dRemoteDataParserConfig
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
 
 img3d_single_image = DataParserSpecification(
@@ -23,4 +24,9 @@ img3d_generated_mesh = DataParserSpecification(
 img3d_generated_field = DataParserSpecification(
     config=Img3dGeneratedFieldDataParserConfig(),
     description="A radiance field that a generator makes of an image, views or a text, seen from all around.",
+)
+
+img3d_remote = DataParserSpecification(
+    config=Img3dRemoteDataParserConfig(),
+    description="A mesh that a service on the network makes of pictures or a text, seen from all around.",
 )

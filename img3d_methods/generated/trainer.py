@@ -26,11 +26,22 @@ MAX_WORDS = 6
 """Number of a text's words in the name of its experiment."""
 
 
-class GeneratedRunConfig(Mixin):
-    """Mixin for the configuration of a run whose asset a generator makes; its pipeline is a `GeneratorOptions`.
+class NamedAfterText(Mixin):
+    """Mixin for the configuration of a run whose pipeline has a `prompt`.
 
     Not a dataclass: the defaults that it would inherit would replace those of the class that it is mixed into.
     """
+
+    def set_experiment_name(self) -> None:
+        """Names the experiment of a text after its first words."""
+        pipeline: Any = self.pipeline
+        if self.experiment_name is None and (words := re.findall(r"\w+", pipeline.prompt)):
+            self.experiment_name = "-".join(words[:MAX_WORDS])
+        super().set_experiment_name()
+
+
+class GeneratedRunConfig(NamedAfterText):
+    """Mixin for the configuration of a run whose asset a generator makes; its pipeline is a `GeneratorOptions`."""
 
     def print_to_terminal(self) -> None:
         """Checks the options and chooses a generator, before config.yml is written and anything slow begins."""
@@ -43,13 +54,6 @@ class GeneratedRunConfig(Mixin):
         except InputError as error:
             fail(f"{self.method_name}: {error}")
         print_line(about(choice), "yellow")
-
-    def set_experiment_name(self) -> None:
-        """Names the experiment of a text after its first words."""
-        pipeline: Any = self.pipeline
-        if self.experiment_name is None and (words := re.findall(r"\w+", pipeline.prompt)):
-            self.experiment_name = "-".join(words[:MAX_WORDS])
-        super().set_experiment_name()
 
 
 @dataclass

@@ -98,13 +98,17 @@ class Img3dMeshDataParser(DataParser):
         digest = hashlib.sha256(repr((RECIPE, config.num_views, config.view_size)).encode())
         for array in (mesh.vertices, mesh.faces, mesh.colors, mesh.uvs, mesh.texture):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-        folder = writable_cache(config.data.parent, config.cache_dir) / f"mesh-views-{digest.hexdigest()[:16]}"
+        folder = self._cache() / f"mesh-views-{digest.hexdigest()[:16]}"
         if all((folder / _name(i)).is_file() for i in range(config.num_views)):
             return folder
         with writing_views(folder), write_atomically(folder) as temporary:
             temporary.mkdir(parents=True)
             _render_views(mesh, cameras, temporary)
         return folder
+
+    def _cache(self) -> Path:
+        """The folder of what is made of the mesh."""
+        return writable_cache(self.config.data.parent, self.config.cache_dir)
 
 
 def _name(index: int) -> str:

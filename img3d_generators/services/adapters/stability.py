@@ -25,6 +25,7 @@ class Stability(ImmediateAdapter):
     """Stability AI's protocol."""
 
     MODELS = (FAST, POINT_AWARE)
+    READ_SECONDS = 300.0  # the answer comes when the mesh is made
     HELP: ClassVar[dict[int, str]] = {
         403: "the picture was refused by the content moderation, or the key has no access",
         413: "the picture is too large",

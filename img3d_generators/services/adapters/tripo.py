@@ -57,6 +57,11 @@ class Tripo(Adapter):
         "negative_prompt": Setting(str, "what it is not", high=255, only=("text",)),
     }
 
+    @classmethod
+    def identity(cls, order: Order) -> object:
+        """Which picture shows which side."""
+        return list(views_of(order.pictures)) if order.kind == "images" else None
+
     def submit(self, order: Order) -> Handle:
         """Uploads the pictures and makes the task."""
         body: dict[str, Any] = {"model": self.model_of(order), "model_seed": order.seed, **self.sent(order)}

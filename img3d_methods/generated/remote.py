@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`img3d-remote`: the mesh that a service on the network makes, as a run.
+
+`ns-train` orders it before it writes anything. All that comes later reads the file in the cache; nothing else talks to
+a service.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from img3d_assets.axes import UpAxis
+from img3d_assets.mesh import Mesh
+from img3d_base.atomic_files import writable_cache
+from img3d_base.errors import InputError
+from img3d_base.output_files import written_whole
+from img3d_methods.compat import fail
+from img3d_methods.generated.trainer import NamedAfterText
+from img3d_methods.mesh.dataparser import Img3dMeshDataParser, Img3dMeshDataParserConfig
+from img3d_methods.mesh.trainer import Img3dMeshTrainer, Img3dMeshTrainerConfig
+from img3d_methods.training.pipeline import Img3dPipelineConfig
+
+RECORD = "service.json"
+"""The file beside config.yml with what was ordered, what the service said, its terms and the cost."""
+
+
+@dataclass
+class Img3dRemoteDataParserConfig(Img3dMeshDataParserConfig):
+    """What a service makes a mesh of, and how to look at it."""
+
+    _target: type = field(default_factory=lambda: Img3dRemoteMesh)
+    data: Path = Path()
+    """A picture of one object, or a folder of pictures of it; not needed for a text."""
+    index: int = -1
+    """Which picture of a folder, in the order of their names; -1: all of them, for services that take several."""
+    file: Path = Path()
+    """The mesh that the service made; `ns-train` sets it."""
+
+
+class Img3dRemoteMesh(Img3dMeshDataParser):
+    """Reads the mesh that a service made, and renders its views or finds them in the cache.
+
+    Raises InputError if the mesh is not there.
+    """
+
+    config: Img3dRemoteDataParserConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def _source_mesh(self) -> tuple[Mesh, UpAxis | None]:
+        from img3d_assets.mesh_files import read_mesh  # late: entry points import this module
+
+        file = self.config.file
+        if not file.is_file():
+            raise InputError(
+                f"the mesh that the service made is not at {file}: put it back, or train again with the same options"
+            )
+        return read_mesh(file)
+
+    def _cache(self) -> Path:
+        return self.config.file.parent
+
+
+@dataclass
+class Img3dRemotePipelineConfig(Img3dPipelineConfig):
+    """The service that makes a mesh, what it is asked for, and the model that holds it."""
+
+    service: str = ""
+    """The service: meshy, csm, tripo, stability, fal or rodin. `img3d-remote list` shows what each
+    takes, and `img3d-remote price` what it costs. Its key comes from the environment (such as MESHY_API_KEY) or from
+    the system's keyring, never from an option."""
+    prompt: str = ""
+    """The text, instead of a picture; for rodin also with pictures."""
+    service_model: str = ""
+    """The service's model; empty: its default. `img3d-remote list SERVICE` shows those that are known."""
+    settings: tuple[str, ...] = ()
+    """Further fields of the service's request, as NAME=VALUE; `img3d-remote list SERVICE` shows them."""
+    seed: int = 0
+    """Random seed, for services that have one; another seed is another order, which is paid again."""
+    yes: bool = False
+    """Agrees to sending the pictures or the text, and to paying; otherwise a terminal asks. Not kept in config.yml."""
+
+    def order(self) -> None:
+        """Has the service make the mesh, unless it is in the cache, and notes its file for the data parser.
+
+        Raises:
+            InputError: The user does not agree, the service refuses, or something cannot be read or written.
+        """
+        from img3d_generators.services.orders import Request, asset_file  # late: httpx is not for every command
+
+        agreed, self.yes = self.yes, False
+        datamanager: Any = self.datamanager
+        parser = datamanager.dataparser
+        if not isinstance(parser, Img3dRemoteDataParserConfig):
+            raise InputError("a service makes the mesh: do not choose another data parser than img3d-remote")
+        data = datamanager.data
+        text_only = bool(self.prompt.strip()) and data.is_dir() and data == Path.cwd()
+        pictures = [] if text_only else pictures_of(data, parser.index)
+        request = Request(self.service, pictures, self.prompt, self.service_model, self.settings, self.seed)
+        cache = writable_cache(data if data.is_dir() else data.parent, parser.cache_dir)
+        parser.file = asset_file(request, cache, agreed).path.absolute()
+
+
+def pictures_of(data: Path, index: int) -> list[Path]:
+    """The pictures that the user means.
+
+    Args:
+        data: A picture, or a folder of pictures.
+        index: Which one of a folder, in the order of their names; -1: all.
+
+    Raises:
+        InputError: There is no such picture.
+    """
+    from img3d_generators.image_preparation import single_images
+    from img3d_methods.generated.sources import image_of
+
+    return single_images(data) if index == -1 else [image_of(data, index)]
+
+
+@dataclass
+class Img3dRemoteTrainerConfig(NamedAfterText, Img3dMeshTrainerConfig):
+    """Options of a run that holds a mesh made by a service."""
+
+    _target: type = field(default_factory=lambda: Img3dRemoteTrainer)
+
+    def print_to_terminal(self) -> None:
+        """Checks the options, and has the service make the mesh, before config.yml is written."""
+        super().print_to_terminal()
+        pipeline: Any = self.pipeline
+        try:
+            pipeline.order()
+        except InputError as error:
+            fail(f"{self.method_name}: {error}")
+
+
+class Img3dRemoteTrainer(Img3dMeshTrainer):
+    """Saves the mesh, and what the service said about it."""
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Builds the run, and keeps the record of the order beside it."""
+        super().setup(test_mode)
+        from img3d_generators.services.jobs import read_job
+
+        pipeline: Any = self.config.pipeline
+        file = pipeline.datamanager.dataparser.file
+        try:
+            record = read_job(file.with_suffix(".json")).public_record()
+            with written_whole(self.base_dir / RECORD) as temporary:
+                temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf8")
+        except InputError as error:
+            fail(str(error))
