@@ -58,7 +58,7 @@ class Request:
             raise InputError(f"{row.title} gives {' and '.join(row.gives)}, not {self.gives}")
         if not self.pictures and not prompt:
             raise InputError("a service makes something of a picture (--data) or of a text (--pipeline.prompt)")
-        if not self.pictures and not row.takes_text:
+        if prompt and not row.takes_text:
             raise InputError(f"{row.title} takes a picture, not a text")
         if self.pictures and prompt and row.name != "rodin":
             raise InputError(f"{row.title} takes pictures or a text, not both")

@@ -8,7 +8,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from img3d_methods.generated.field_dataparser import Img3dGeneratedFieldDataParserConfig
 from img3d_methods.generated.mesh_dataparser import Img3dGeneratedMeshDataParserConfig
-from img3d_methods.generated.remote import Img3dRemoteDataParserConfig
+from img3d_methods.generated.remote_dataparser import Img3dRemoteDataParserConfig
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
 
 img3d_single_image = DataParserSpecification(

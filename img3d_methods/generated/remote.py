@@ -12,54 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from img3d_assets.axes import UpAxis
-from img3d_assets.mesh import Mesh
 from img3d_base.atomic_files import writable_cache
 from img3d_base.errors import InputError
 from img3d_base.output_files import written_whole
 from img3d_methods.compat import fail
+from img3d_methods.generated.remote_dataparser import Img3dRemoteDataParserConfig
 from img3d_methods.generated.trainer import NamedAfterText
-from img3d_methods.mesh.dataparser import Img3dMeshDataParser, Img3dMeshDataParserConfig
 from img3d_methods.mesh.trainer import Img3dMeshTrainer, Img3dMeshTrainerConfig
 from img3d_methods.training.pipeline import Img3dPipelineConfig
 
 RECORD = "service.json"
 """The file beside config.yml with what was ordered, what the service said, its terms and the cost."""
-
-
-@dataclass
-class Img3dRemoteDataParserConfig(Img3dMeshDataParserConfig):
-    """What a service makes a mesh of, and how to look at it."""
-
-    _target: type = field(default_factory=lambda: Img3dRemoteMesh)
-    data: Path = Path()
-    """A picture of one object, or a folder of pictures of it; not needed for a text."""
-    index: int = -1
-    """Which picture of a folder, in the order of their names; -1: all of them, for services that take several."""
-    file: Path = Path()
-    """The mesh that the service made; `ns-train` sets it."""
-
-
-class Img3dRemoteMesh(Img3dMeshDataParser):
-    """Reads the mesh that a service made, and renders its views or finds them in the cache.
-
-    Raises InputError if the mesh is not there.
-    """
-
-    config: Img3dRemoteDataParserConfig  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def _source_mesh(self) -> tuple[Mesh, UpAxis | None]:
-        from img3d_assets.mesh_files import read_mesh  # late: entry points import this module
-
-        file = self.config.file
-        if not file.is_file():
-            raise InputError(
-                f"the mesh that the service made is not at {file}: put it back, or train again with the same options"
-            )
-        return read_mesh(file)
-
-    def _cache(self) -> Path:
-        return self.config.file.parent
 
 
 @dataclass

@@ -317,7 +317,7 @@ def test_links_lead_to_encrypted_addresses_only(shop: OpenShop) -> None:
 
 
 def test_the_librarys_function(shop: OpenShop, tmp_path: Path) -> None:
-    here = shop("rodin")
+    here = shop("stability")
     (picture,) = here.pictures()
-    remote_asset("rodin", picture, yes=True, cache_dir=here.cache).save(tmp_path / "saved.glb")
+    remote_asset("stability", picture, yes=True, cache_dir=here.cache).save(tmp_path / "saved.glb")
     assert (tmp_path / "saved.glb").is_file()
