@@ -10,6 +10,7 @@ a model or configuration is of; tests/test_architecture.py checks that.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -97,6 +98,15 @@ class MakesAsset(MakesViews, Protocol):
 
 
 @runtime_checkable
+class ReadsRemoteAsset(Protocol):
+    """The options of a data parser that reads what a service on the network made."""
+
+    index: int
+    file: Path
+    cache_dir: Path | None
+
+
+@runtime_checkable
 class CountsSteps(Protocol):
     """A run's configuration that knows how many of its steps trained something."""
 
@@ -130,6 +140,11 @@ def view_options(dataparser: Any) -> MakesViews | None:
 def asset_options(dataparser: Any) -> MakesAsset | None:
     """The configuration of a data parser if that makes an asset, otherwise None."""
     return dataparser if isinstance(dataparser, MakesAsset) else None
+
+
+def remote_options(dataparser: Any) -> ReadsRemoteAsset | None:
+    """The options of a data parser that reads what a service on the network made; None for other data parsers."""
+    return dataparser if isinstance(dataparser, ReadsRemoteAsset) else None
 
 
 def representation_of(model: Model) -> Representation:

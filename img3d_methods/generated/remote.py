@@ -16,9 +16,9 @@ from img3d_base.atomic_files import writable_cache
 from img3d_base.errors import InputError
 from img3d_base.output_files import written_whole
 from img3d_methods.compat import fail
-from img3d_methods.generated.remote_dataparser import Img3dRemoteDataParserConfig
 from img3d_methods.generated.trainer import NamedAfterText
 from img3d_methods.mesh.trainer import Img3dMeshTrainer, Img3dMeshTrainerConfig
+from img3d_methods.representation import remote_options
 from img3d_methods.training.pipeline import Img3dPipelineConfig
 
 RECORD = "service.json"
@@ -54,8 +54,8 @@ class Img3dRemotePipelineConfig(Img3dPipelineConfig):
 
         agreed, self.yes = self.yes, False
         datamanager: Any = self.datamanager
-        parser = datamanager.dataparser
-        if not isinstance(parser, Img3dRemoteDataParserConfig):
+        parser = remote_options(datamanager.dataparser)
+        if parser is None:
             raise InputError("a service makes the mesh: do not choose another data parser than img3d-remote")
         data = datamanager.data
         text_only = bool(self.prompt.strip()) and data.is_dir() and data == Path.cwd()

@@ -61,7 +61,7 @@ class Rodin(Adapter):
             raise ServiceError(f"{self.client.title}: {self._explained(error, answer)}")
         jobs = answer.get("jobs")
         states = [self.text(job, "status") for job in jobs] if isinstance(jobs, list) else []
-        if not all(states):
+        if not isinstance(jobs, list) or not all(states):
             raise ServiceError(f"the answer of {self.client.title} has no jobs: its protocol may have changed")
         done = states.count(DONE) / max(1, len(states))
         if any(state in FAILED for state in states):

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import FAKES, Shop
 from fake_service import SIGNATURE, box_glb
-from test_services import IN_QUEUES, is_box
+from shops import FAKES, IN_QUEUES, Shop, is_box
 
 from img3d_base.errors import InputError
 from img3d_generators.services import downloads, jobs

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import FAKES, Shop
 from fake_service import KEY, SIGNATURE
-from test_services import IN_QUEUES, is_box
+from shops import FAKES, IN_QUEUES, Shop, is_box
 
 from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FAKES, Shop
 from fake_service import Reply
+from shops import FAKES, IN_QUEUES, Shop, is_box
 
 from img3d_assets.gaussians import Gaussians
-from img3d_assets.mesh_files import read_mesh
 from img3d_base.errors import InputError
 from img3d_generators.services.adapter import ImmediateAdapter, Order
 from img3d_generators.services.pictures import read_picture
@@ -23,17 +22,10 @@ from img3d_generators.services.settings import form_value
 OpenShop = Callable[..., Shop]
 SEVERAL = [name for name, row in services().items() if row.max_pictures > 1]
 TEXTS = [name for name, row in services().items() if row.takes_text]
-IN_QUEUES = [name for name in FAKES if name != "stability"]
 
 
 def test_each_service_has_a_fake() -> None:
     assert set(FAKES) == set(services())
-
-
-def is_box(made: Any) -> bool:
-    """Whether a file holds the fake's box."""
-    extent = np.ptp(read_mesh(made.path)[0].vertices, axis=0)
-    return bool(np.allclose(extent, [1, 1, 2]))
 
 
 @pytest.mark.parametrize("name", FAKES)
@@ -186,7 +178,7 @@ def test_each_setting_is_sent(shop: OpenShop, name: str) -> None:
             text = f"{about.low:g}" if about.kind is float else str(int(about.low))
         value = about.parsed(setting, text)
         model = MODELS_OF_SETTINGS.get((name, setting), "")
-        what = {"prompt": "a chair"} if about.only == ("text",) else {"pictures": pictures}
+        what: dict[str, Any] = {"prompt": "a chair"} if about.only == ("text",) else {"pictures": pictures}
         here.fake.requests.clear()
         order = Order(**what, model=model, settings={setting: value})  # pyright: ignore[reportArgumentType]
         if isinstance(adapter, ImmediateAdapter):
@@ -243,7 +235,7 @@ def test_settings_belong_to_kinds_of_orders_and_models(shop: OpenShop) -> None:
 @pytest.mark.parametrize(("model", "kind"), [("fal-ai/trellis", "a text"), ("fal-ai/trellis", "several pictures")])
 def test_fals_models_take_what_they_take(shop: OpenShop, model: str, kind: str) -> None:
     here = shop("fal")
-    what = {"prompt": "a chair"} if kind == "a text" else {"pictures": here.pictures(2)}
+    what: dict[str, Any] = {"prompt": "a chair"} if kind == "a text" else {"pictures": here.pictures(2)}
     with pytest.raises(InputError, match=f"{model} does not take {kind}"):
         here.order(model=model, **what)
     with pytest.raises(InputError, match="Application not found"):

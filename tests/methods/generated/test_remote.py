@@ -14,12 +14,10 @@ import numpy as np
 import pytest
 import yaml
 from command_lines import CommandLine
-from PIL import Image
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "generators" / "services"))
-
 from fake_service import KEY, SIGNATURE, FakeService
-from fakes import FakeCsm, FakeFal, FakeMeshy, FakeRodin, FakeStability, FakeTripo
+from fakes import FakeMeshy, FakeTripo
+from PIL import Image
+from shops import FAKES, PATHS
 
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import read_mesh
@@ -29,15 +27,10 @@ from img3d_methods.generated.remote import RECORD
 from img3d_methods.representation import representation_of, trained_steps
 from img3d_methods.specs import img3d_remote
 
-FAKES: dict[str, type[FakeService]] = {
-    **{"meshy": FakeMeshy, "csm": FakeCsm, "tripo": FakeTripo},
-    **{"stability": FakeStability, "fal": FakeFal, "rodin": FakeRodin},
-}
-
 
 def address(name: str, fake: FakeService) -> tuple[str, str]:
     """The environment variable of a service's address, and the fake's."""
-    return f"IMG3D_{name.upper()}_URL", fake.url + ("/v3" if name == "tripo" else "")
+    return f"IMG3D_{name.upper()}_URL", fake.url + PATHS.get(name, "")
 
 
 @pytest.fixture
