@@ -59,7 +59,8 @@ def surface_of(field: Field, resolution: int, level: float | None = None, dense:
     if not volume.min() < level < volume.max():
         amount = "is nowhere dense enough for" if volume.max() <= level else "fills its whole box, without"
         raise InputError(f"There is nothing to make a mesh of: the field {amount} a surface.")
-    vertices, faces, _, _ = marching_cubes(volume, level, gradient_direction="ascent")
+    # The classic tables, as in torchmcubes: one vertex on each crossed edge and no others.
+    vertices, faces, _, _ = marching_cubes(volume, level, gradient_direction="ascent", method="lorensen")
     vertices = (low + vertices.astype(np.float64) * (high - low) / (resolution - 1)).astype(np.float32)
     return Mesh(vertices, faces.astype(np.int64), colors_at(field, vertices), up=field.up)
 

@@ -33,8 +33,8 @@ def viewer(
 
     Args:
         output_dir: Folder to write; an existing viewer page is replaced.
-        load_config: The run's config.yml. For a mesh, the page shows splats on its surface, and a button shows the
-            mesh.
+        load_config: The run's config.yml. For a mesh or a generated field, the page shows splats on its surface, and a
+            button shows the mesh.
         input: A splat file of any format that `img3d-export splat` reads, instead of a run.
         mesh: A .glb of the same scene, written by `img3d-export mesh` without --original-frame; a button shows it.
         single_file: Put everything into one index.html.
@@ -61,14 +61,19 @@ def viewer(
 
 
 def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
+    from img3d_assets.field import Field
     from img3d_assets.mesh import Mesh
     from img3d_assets.mesh_formats.glb import glb
     from img3d_exporters.load_run import load_run
+    from img3d_exporters.meshes.mesh_of_run import MeshOptions, levels_of_field
     from img3d_exporters.page.mesh_splats import splats_on_mesh
     from img3d_exporters.page.viewer_page import PageScene, view_of_photo
 
     run = load_run(load_config)
     asset = run.representation.asset()
+    if isinstance(asset, Field):
+        print_line("The page shows the field's surface.")
+        asset = next(levels_of_field(asset, textured=False, options=MeshOptions()))
     if isinstance(asset, Mesh):
         splats, mesh = splats_on_mesh(asset), glb(replace(asset, vertices=asset.vertices @ TO_Y_UP["z"].T))
     else:

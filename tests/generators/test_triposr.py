@@ -218,8 +218,7 @@ def test_the_surface_has_the_references_vertices_and_colours(golden: Golden) -> 
     density = field.query(grid)[0].view((rule["resolution"],) * 3) * length
     np.testing.assert_allclose(density, golden.arrays["grid_density"], atol=golden.tolerance("grid_density", 1e-5))
     mesh = surface_of(field, rule["resolution"], rule["threshold"] / length)
-    # Beside one vertex on each crossed edge, Lewiner's variant has some inside cells, where that settles ambiguities.
-    assert 0 <= len(mesh.vertices) - len(golden.arrays["mesh_vertices"]) < 0.01 * len(mesh.vertices)
+    assert len(mesh.vertices) == len(golden.arrays["mesh_vertices"])
     distance, nearest = KDTree(mesh.vertices).query(golden.arrays["mesh_vertices"])
     nearest = np.asarray(nearest)
     assert distance.max() < golden.tolerance("mesh_vertices", 2e-5)

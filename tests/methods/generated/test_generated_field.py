@@ -15,6 +15,7 @@ from object_image import write_object_image
 from triplanes import ball_field
 
 from img3d_assets.fields.triplane import TriplaneField
+from img3d_assets.mesh_files import read_mesh
 from img3d_generators.registry import Generator, InputView, rows
 from img3d_methods.generated.field_trainer import Img3dGeneratedFieldTrainer
 from img3d_methods.generated.methods import method_of
@@ -107,3 +108,22 @@ def test_the_trainer_refines_only_if_asked(config: Any, tmp_path: Path, steps: i
     after = model.held().rows.detach()
     assert torch.equal(before, after) == (steps == 0)
     assert list(trainer.checkpoint_dir.glob("*.ckpt"))
+
+
+def test_the_page_shows_its_surface(config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from img3d_exporters import load_run
+    from img3d_exporters.commands.viewer import _scene_of_run
+
+    pipeline = pipeline_of(config)
+    cameras = pipeline.datamanager.train_dataset.cameras
+    held = representation_of(pipeline.model)
+    run = SimpleNamespace(name="a", model=pipeline.model, cameras=cameras, representation=held)
+    monkeypatch.setattr(load_run, "load_run", lambda path: run)
+    scene = _scene_of_run(tmp_path / "config.yml", None)
+    distance = np.linalg.norm(scene.splats.means, axis=1) * DISTANCE
+    np.testing.assert_allclose(distance, 0.4, atol=0.02)
+    (tmp_path / "shown.glb").write_bytes(scene.mesh or b"")
+    vertices = read_mesh(tmp_path / "shown.glb")[0].vertices
+    np.testing.assert_allclose(np.linalg.norm(vertices, axis=1) * DISTANCE, 0.4, atol=0.02)
