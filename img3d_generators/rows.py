@@ -36,6 +36,7 @@ ROWS = (
         gives="Field",
         load="img3d_generators.triposr.generator:triposr_field",
         frame="img3d_generators.triposr.preparation:framed",
+        options=("precision",),
         checkpoints=("triposr",),
         rank=30,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,9 +27,10 @@ def triposr_field(name: str) -> Callable[..., TriplaneField]:
     with CONSOLE.status(f"Loading {name}"):
         network = load_triposr(path, config_of(known.architecture)).to(device)
 
-    def field(image: Float[Tensor, "4 S S"], seed: int = 0) -> TriplaneField:
+    def field(image: Float[Tensor, "4 S S"], seed: int = 0, precision: str = "float32") -> TriplaneField:
+        dtype = default_dtype(device) if precision == "fast" else torch.float32
         with CONSOLE.status("Generating a field"):
-            made = network.generate(on_grey(image), default_dtype(device))
+            made = network.generate(on_grey(image), dtype)
         return made.turned(TO_FRONT_ON_Z, up="y")
 
     return field

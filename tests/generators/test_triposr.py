@@ -264,14 +264,16 @@ def small_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_generate_gives_a_field_that_faces_the_viewer(small_weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "fast"])
+def test_generate_gives_a_field_that_faces_the_viewer(small_weights: Path, tmp_path: Path, precision: str) -> None:
     square = np.zeros((40, 40, 4), np.uint8)
     square[5:35, 10:30] = (200, 60, 30, 255)
     Image.fromarray(square).save(tmp_path / "square.png")
-    field = generate("triposr", tmp_path / "square.png")
+    field = generate("triposr", tmp_path / "square.png", **({} if precision == "float32" else {"precision": precision}))
     assert isinstance(field, TriplaneField) and field.up == "y"
     image = on_grey(torch.from_numpy(framed(square, Path())).permute(2, 0, 1).float() / 255)
-    own = load_triposr(small_weights, SMALL).generate(image, default_dtype(default_device()))
+    dtype = default_dtype(default_device()) if precision == "fast" else torch.float32
+    own = load_triposr(small_weights, SMALL).generate(image, dtype)
     points = torch.tensor([[0.1, 0.2, 0.3]])  # x towards the viewer, y right, z up
     for ours, theirs in zip(field.query(points[:, [1, 2, 0]]), own.query(points), strict=True):
         torch.testing.assert_close(ours, theirs)
