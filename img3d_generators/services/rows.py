@@ -56,7 +56,7 @@ ROWS = (
         key_page="https://platform.stability.ai/account/keys",
         terms="https://platform.stability.ai/legal/terms-of-service",
         prices="https://platform.stability.ai/pricing",
-        price="stable-fast-3d: 10 credits of $0.01; stable-point-aware-3d: 4 credits",
+        price="stable-fast-3d: 10 credits of $0.01; stable-point-aware-3d: see the page",
         max_pictures=1,
         takes_text=False,
     ),
