@@ -94,7 +94,7 @@ class MakesAsset(MakesViews, Protocol):
 
     view_generator: str
     network: str
-    options: dict[str, Any]
+    options: dict[str, Any] | None
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -40,8 +40,8 @@ class GeneratedAssetOptions:
     """For a generator with two stages, the one that makes the asset of views."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""
-    options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
-    """Options of the stages; the pipeline sets them."""
+    options: tyro.conf.Suppress[dict[str, Any] | None] = None
+    """Options of the stages; the pipeline sets them. (Not made by a factory: runs of earlier versions lack it.)"""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def origin_of(config: GeneratedAssetOptions, cache_dir: Path | None, recipe: int
         config.data, config.index, config.generator, config.network, config.prompt
     )
     stages = [stage for stage in dict.fromkeys((name, config.view_generator, config.network)) if stage != "auto"]
-    key = key_of(identity, stages, (recipe, stages, config.seed, *sorted(config.options.items())))
+    key = key_of(identity, stages, (recipe, stages, config.seed, *sorted((config.options or {}).items())))
     return Origin(name, source, key, writable_cache(beside, cache_dir))
 
 
@@ -110,7 +110,7 @@ def found_or_made(config: GeneratedAssetOptions, origin: Origin, files: AssetFil
             print_line(f"{files.name.capitalize()} from the cache {file}")
             return found
     stages = config.view_generator, config.network
-    made = generate(origin.generator, origin.source, *stages, config.seed, **config.options)
+    made = generate(origin.generator, origin.source, *stages, config.seed, **(config.options or {}))
     if not isinstance(made, files.kind):
         raise InputError(f"the generator {origin.generator} made {type(made).__name__} instead of {files.expected}")
     with writing_views(file):

@@ -75,8 +75,8 @@ class Img3dGeneratedMeshPipelineConfig(StageOptions, GeneratorOptions, Img3dPipe
             choice.network,
         )
         parser.generator, parser.network, parser.prompt = self.generator, self.network, self.prompt
-        parser.options = self.given()
-        check_options(choice, parser.options)
+        parser.options = options = self.given()
+        check_options(choice, options)
         return choice
 
 
