@@ -35,13 +35,24 @@ EMPTY, REFRESHED_EVERY, FIRST_REFRESH = 0.01, 16, 100
 """As in the model that renders fields; the grid is first made after this many steps, when shapes have emerged."""
 
 
-def placed(mesh: Mesh) -> Mesh:
-    """The mesh with y up around the origin, as large as objects in TripoSR's world."""
+def placed(mesh: Mesh, radius: float = OBJECT_RADIUS) -> Mesh:
+    """The mesh with y up around the origin, its bounding sphere with this radius."""
     vertices = mesh.vertices @ TO_Y_UP[mesh.up or "y"].T
     middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-    scale = OBJECT_RADIUS / np.linalg.norm(vertices - middle, axis=1).max()
+    scale = radius / np.linalg.norm(vertices - middle, axis=1).max()
     mesh.vertices, mesh.up = ((vertices - middle) * scale).astype(np.float32), "y"
     return mesh
+
+
+def scene_of(mesh: Mesh) -> MeshScene:
+    """The mesh, ready to be rendered."""
+    return MeshScene(
+        torch.from_numpy(mesh.vertices),
+        torch.from_numpy(mesh.faces),
+        torch.from_numpy(mesh.colors),
+        None if mesh.uvs is None else torch.from_numpy(mesh.uvs),
+        None if mesh.texture is None else torch.from_numpy(mesh.texture).float() / 255,
+    )
 
 
 def rays_of(
@@ -49,13 +60,7 @@ def rays_of(
 ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
     """Origins and unit directions of the rays through all pixels of renders from all around, and their colours on
     white."""
-    scene = MeshScene(
-        torch.from_numpy(mesh.vertices),
-        torch.from_numpy(mesh.faces),
-        torch.from_numpy(mesh.colors),
-        None if mesh.uvs is None else torch.from_numpy(mesh.uvs),
-        None if mesh.texture is None else torch.from_numpy(mesh.texture).float() / 255,
-    )
+    scene = scene_of(mesh)
     steps = np.arange(num_views)
     elevations = np.degrees(np.arcsin(1 - (2 * steps + 1) / num_views))  # a Fibonacci lattice
     poses = orbit_camera_to_worlds((steps * 137.508).tolist(), elevations.tolist(), DISTANCE)
