@@ -26,6 +26,8 @@ from torch import nn
 from img3d_assets.fields.triplane import FieldMlp, TriplaneField
 from img3d_assets.meshing.field_surface import surface_of
 from img3d_generators.cameras import LGM_FOV, ZERO123PLUS_RIGS, normalised_to_first
+from img3d_generators.instantmesh.heads import MeshHead
+from img3d_generators.instantmesh.network import InstantMesh, config_of
 from img3d_generators.lgm import LGM, LGM_CONFIGS, LGM_INPUT_SIZE, network_input
 from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM
 from img3d_generators.triposr.network import SURFACE_DENSITY, Triposr, TriposrConfig, field_of
@@ -157,6 +159,34 @@ def triposr_view(size: int) -> Run:
     return render
 
 
+def instantmesh(architecture: str, dtype: torch.dtype) -> Run:
+    """InstantMesh from six views to its triplane."""
+    config = config_of(checkpoint(architecture).architecture)
+    model = with_random_weights(lambda: InstantMesh(config))
+    assert isinstance(model, InstantMesh)
+    return partial(model.planes, torch.rand(6, 3, config.image_size, config.image_size), torch.rand(6, 16), dtype)
+
+
+def instantmesh_mesh(texture_size: int = 0) -> Run:
+    """The mesh of planes with the large network's sizes that show a ball: random weights have no surface."""
+    config = config_of(checkpoint("instantmesh-mesh-large").architecture)
+    head = MeshHead(config.plane_channels, config.head_channels).requires_grad_(False)
+    size = 2 * config.plane_size
+    side = (torch.arange(size) + 0.5) / size * 2 - 1
+    planes = torch.zeros(3, config.plane_channels, size, size)
+    planes[0, 0] = 2 - side[None] ** 2 - side[:, None] ** 2  # 0 outside of the planes has to mean far away
+    planes[1, 0] = 1 - side[:, None] ** 2
+    linear = [layer for layer in head.net_sdf if isinstance(layer, nn.Linear)]
+    for layer in linear:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        layer.weight[0, 0] = 1.0
+    linear[0].weight[0, [0, config.plane_channels]] = -1.0
+    linear[0].bias[0] = 3.0
+    linear[-1].bias[0] = -0.5
+    return partial(head.mesh, planes, config.grid_resolution, config.grid_scale, texture_size)
+
+
 ROWS: dict[str, Callable[[], Run]] = {
     "lgm-big-float32": partial(lgm, "big", torch.float32),
     "lgm-big-bfloat16": partial(lgm, "big", torch.bfloat16),
@@ -168,6 +198,11 @@ ROWS: dict[str, Callable[[], Run]] = {
     "triposr-bfloat16": partial(triposr, torch.bfloat16),
     "triposr-mesh-256": partial(triposr_mesh, 256),
     "triposr-view-400": partial(triposr_view, 400),
+    "instantmesh-base-float32": partial(instantmesh, "instantmesh-mesh-base", torch.float32),
+    "instantmesh-large-float32": partial(instantmesh, "instantmesh-mesh-large", torch.float32),
+    "instantmesh-large-bfloat16": partial(instantmesh, "instantmesh-mesh-large", torch.bfloat16),
+    "instantmesh-mesh-128": instantmesh_mesh,
+    "instantmesh-texture-1024": partial(instantmesh_mesh, 1024),
     "img3d-tiny": img3d_tiny,
 }
 """By name, what prepares a run; it may take long and much memory, but not more than the run itself."""

@@ -98,8 +98,8 @@ def train(target: Target, views: PosedViews, steps: int, count: int, seed: int =
     network, random = InstantMesh(CONFIG), np.random.default_rng(seed)
     head, cameras = network.head, camera_numbers(views)
     assert isinstance(head, MeshHead)
-    for unused in (head.net_deformation[-1], head.net_weight[-1]):  # a plain grid
-        for parameter in unused.parameters():
+    for unused in (head.net_deformation, head.net_weight):  # a plain grid
+        for parameter in unused[-1].parameters():
             torch.nn.init.zeros_(parameter)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=1e-4)
@@ -107,8 +107,8 @@ def train(target: Target, views: PosedViews, steps: int, count: int, seed: int =
         points, distances, seen, colors = target.batch(random, count)
         texels = Texels(network(views.images[None], cameras[None])[0])
         made = head.net_sdf(texels.features(points))[:, 0]
-        limited = (value.clamp(-CLAMPED_AT, CLAMPED_AT) for value in (made, distances))
-        off = torch.nn.functional.l1_loss(*limited) + 0.1 * torch.nn.functional.l1_loss(made, distances)
+        near = made.clamp(-CLAMPED_AT, CLAMPED_AT) - distances.clamp(-CLAMPED_AT, CLAMPED_AT)
+        off = near.abs().mean() + 0.1 * (made - distances).abs().mean()
         loss = off / CLAMPED_AT + torch.nn.functional.mse_loss(head.colors(texels, seen), colors)
         optimizer.zero_grad()
         loss.backward()

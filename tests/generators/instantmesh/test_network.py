@@ -147,10 +147,8 @@ def test_a_field_has_the_references_density_and_colour(golden: Golden) -> None:
     rule = golden.sidecar["mesh"]
     resolution, threshold = rule["mesh_resolution"], rule["mesh_threshold"]
     mesh = surface_of(field, resolution, threshold, dense=True)
-    expected = golden.arrays["mesh_vertices"]
-    # Beside one vertex on each crossed edge, Lewiner's variant has some inside cells, where that settles ambiguities.
-    assert 0 <= len(mesh.vertices) - len(expected) <= 0.02 * len(expected)
-    distance, nearest = map(np.asarray, KDTree(mesh.vertices).query(expected))
+    assert len(mesh.vertices) == len(golden.arrays["mesh_vertices"])
+    distance, nearest = map(np.asarray, KDTree(mesh.vertices).query(golden.arrays["mesh_vertices"]))
     assert distance.max() < golden.tolerance("mesh_vertices", 1e-3)
     colours = np.floor(mesh.colors[nearest] * 255)
     assert np.abs(colours - golden.arrays["mesh_colours"]).max() <= golden.tolerance("mesh_colours", 1)
