@@ -16,12 +16,13 @@ from img3d_base.errors import InputError
 MeshSet = Any
 """pymeshlab's class, which has no type annotations."""
 MIN_PART = 0.02
-"""Separate parts with fewer faces than this fraction of the largest part's are removed."""
-SMALL_HOLE = 60
-"""Holes with at most this many edges are always closed: no picture showed what is there. Larger ones are openings."""
+"""Minimum number of faces of a separate part, relative to the largest part; smaller ones are removed."""
+MAX_HOLE = 60
+"""Maximum number of edges of a hole that is always closed: no picture showed what is there. Larger holes are openings
+of the object."""
 SMOOTHING = 10
 """Steps of Taubin smoothing (1995), which removes roughness and preserves volume."""
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 """Maximum number of rounds of repairs, since one repair can partly undo another."""
 
 Vertices = Float[np.ndarray, "_ 3"]  # numbers differ between arguments and results
@@ -34,7 +35,7 @@ def cleaned(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
     vertices, faces = without_crumbs(vertices, faces)
     meshes = _meshlab(vertices, faces)
     _repair(meshes)
-    meshes.meshing_close_holes(maxholesize=SMALL_HOLE)
+    meshes.meshing_close_holes(maxholesize=MAX_HOLE)
     meshes.apply_coord_taubin_smoothing(stepsmoothnum=SMOOTHING)
     return _current(meshes)
 
@@ -103,7 +104,8 @@ def watertight(vertices: Vertices, faces: Faces, target: int, detail: float) -> 
 
 
 def _watertight_by_repair(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces] | None:
-    for _ in range(ATTEMPTS):
+    """The mesh with its holes closed; None if it is not watertight after `MAX_ATTEMPTS`."""
+    for _ in range(MAX_ATTEMPTS):
         vertices, faces = decimated(*_closed(vertices, faces), target)
         if is_watertight(vertices, faces):
             return vertices, faces
@@ -141,8 +143,9 @@ def _without_cutting_others(vertices: Vertices, faces: Faces) -> tuple[Vertices,
 
 
 def _closed(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+    """The mesh with its holes closed, as far as MeshLab can, and consistently oriented."""
     meshes = _meshlab(vertices, faces)
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         _repair(meshes)
         edges_at_holes = meshes.get_topological_measures()["boundary_edges"]
         if edges_at_holes == 0:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from img3d_assets.depth_edges import is_continuous
+from img3d_assets.meshing.inliers import inlier_bounds
 from img3d_assets.meshing.surface_view import SurfaceView
 from img3d_assets.splat_editing.selection import Point
 from img3d_base.errors import InputError
@@ -36,10 +37,8 @@ SAMPLES = 20_000
 """Approximate number of points per picture that determine the region."""
 OUTLIERS = 0.005
 """Fraction of points at either end of each axis that may be outliers."""
-REACH = 0.1
-"""Extension of the region beyond the inliers, where there are points, relative to its longest side."""
 MARGIN = 0.03
-"""Margin around the surfaces, relative to the same: otherwise the outermost would lie on the border."""
+"""Margin around the surfaces, relative to the longest side: otherwise the outermost would lie on the border."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,8 @@ def region_of(views: Sequence[SurfaceView], crop_min: Point | None, crop_max: Po
         raise InputError(f"There is no surface between {_text(low)} and {_text(high)}: {ends}.")
     near = inside[_within_cameras(inside, views)]
     near = near if len(near) else inside
-    first, last = np.quantile(near, [OUTLIERS, 1 - OUTLIERS], axis=0)
-    reach = REACH * (last - first).max()
-    first, last = np.maximum(first - reach, near.min(axis=0)), np.minimum(last + reach, near.max(axis=0))
+    first, last = inlier_bounds(near, OUTLIERS)
+    first, last = np.maximum(first, near.min(axis=0)), np.minimum(last, near.max(axis=0))
     margin = MARGIN * (last - first).max()
     low, high = np.where(np.isfinite(low), low, first - margin), np.where(np.isfinite(high), high, last + margin)
     return Region(low, high)

@@ -23,10 +23,10 @@ from img3d_base.errors import InputError
 STRIDES = (4, 2, 1)
 """Strides of the lattices, from coarse to fine."""
 SLACK = 0.5
-"""A cell is divided if the surface's density is within the range of the logarithm of the density around the cell,
-extended on both sides by this share of it."""
-LEAST, MOST = 1e-12, 1e30
-"""Densities are limited to this range before logarithms are taken."""
+"""A cell is divided if the logarithm of the surface's density is within the range of the logarithms around the cell,
+extended on both sides by this fraction of the range."""
+MIN_DENSITY, MAX_DENSITY = 1e-12, 1e30
+"""Range to which densities are limited before logarithms are taken."""
 
 DensityAt = Callable[[Float32[np.ndarray, "N 3"]], Float32[np.ndarray, "N"]]
 """Densities at N world coordinates."""
@@ -44,7 +44,7 @@ def surface_of(field: Field, resolution: int, level: float | None = None, dense:
         dense: Evaluate every sample.
 
     Raises:
-        InputError: The density does not reach this value, or is larger everywhere.
+        InputError: The density is below this value everywhere, or above it everywhere.
     """
     from skimage.measure import marching_cubes
 
@@ -90,8 +90,8 @@ def sampled(
     level: float,
     strides: tuple[int, ...] = STRIDES,
 ) -> Float32[np.ndarray, "R R R"]:
-    """Densities on the lattice of `resolution` samples a side from `low` to `high`; away from the surface they are
-    only right in being above or below `level`.
+    """Densities on the lattice of `resolution` samples a side from `low` to `high`. Away from the surface, only whether
+    they are above or below `level` is right.
 
     Args:
         density_at: The field.
@@ -132,18 +132,18 @@ def _evaluated(
     values = np.zeros(wanted.shape, np.float32)
     x, y, z = np.nonzero(wanted)
     points = np.stack([side[at[index]] for side, index in zip(sides, (x, y, z), strict=True)], axis=1)
-    values[x, y, z] = np.clip(density_at(points), 0, MOST)
+    values[x, y, z] = np.clip(density_at(points), 0, MAX_DENSITY)
     return values
 
 
 def _crossed(volume: Float32[np.ndarray, "A A A"], level: float) -> Bool[np.ndarray, "C C C"]:
     """Cells through which the surface may pass, judging by their corners and those of the cells around them."""
-    logs = np.log(np.maximum(volume, LEAST))
+    logs = np.log(np.maximum(volume, MIN_DENSITY))
     # A filter of 4 samples from the one before a cell's lower corner to the one after its upper corner.
     lowest = minimum_filter(logs, size=4, mode="nearest", origin=-1)[:-1, :-1, :-1]
     highest = maximum_filter(logs, size=4, mode="nearest", origin=-1)[:-1, :-1, :-1]
     slack = SLACK * (highest - lowest)
-    target = np.log(max(level, LEAST))
+    target = np.log(max(level, MIN_DENSITY))
     return (lowest - slack <= target) & (highest + slack >= target)
 
 

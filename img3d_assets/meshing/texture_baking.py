@@ -23,8 +23,10 @@ from img3d_assets.mesh_geometry import area_normals, check_mesh, vertex_normals
 from img3d_assets.meshing.surface_view import SurfaceView
 from img3d_assets.meshing.uv_atlas import texels_of, unwrapped, with_gutters
 from img3d_base.errors import InputError
+from img3d_kernels.projection import in_picture
 
 MIN_TEXTURE, MAX_TEXTURE = 64, 8192
+"""Width and height in texels."""
 KEPT = 4
 """Number of pictures kept for each texel."""
 MIN_FACING = 0.15
@@ -41,14 +43,17 @@ smaller, pictures with an offset of a pixel would seem to disagree wherever ther
 DISAGREEMENT = 0.1
 """Difference of colours at which a picture's weight becomes small."""
 MIN_AGREEMENT = 1e-3
-GAIN_PLACES = 4096
+"""Minimum factor of a picture's weight, so that a texel has a colour if all pictures disagree."""
+MAX_GAIN_PLACES = 4096
 """Maximum number of places at which the brightness of pictures is compared."""
 MIN_GAIN_PLACES = 30
 """Minimum number of places that a picture shares with others; with fewer, it gets no gain."""
 GAIN_ROUNDS = 6
+"""Number of times that gains are estimated from the pictures with the gains of the round before."""
 MAX_GAIN = 2.5
-DARKEST, BRIGHTEST = 12, 243
-"""Range of values, out of 255, that tell something about a picture's exposure."""
+"""Maximum gain of a channel; the minimum is its reciprocal."""
+MIN_EXPOSED, MAX_EXPOSED = 12, 243
+"""Range of values, out of 255, that are neither under- nor overexposed and determine gains."""
 BLOCK = 8192
 """Number of places processed at once."""
 
@@ -168,15 +173,20 @@ class _Cameras:
         towards = -(translation @ rotation) - points.positions
         facing = (towards * points.normals).sum(axis=1) / np.maximum(np.linalg.norm(towards, axis=1), 1e-12)
         candidates = np.flatnonzero(facing > MIN_FACING)
-        image = (points.positions[candidates] @ rotation.T + translation) @ view.K.T.astype(np.float32)
-        depths = image[:, 2]
         height, width = view.depth.shape
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pixels = image[:, :2] / depths[:, None]
-        inside = np.flatnonzero((depths > 0) & ((pixels > 0) & (pixels < [width, height])).all(axis=1))
-        if len(inside) == 0:
-            return _Seen(inside, np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
-        candidates, pixels, depths = candidates[inside], pixels[inside], depths[inside]
+        inside, pixels, in_camera = (
+            each.numpy()
+            for each in in_picture(
+                torch.from_numpy(points.positions[candidates]),
+                torch.from_numpy(view.K),
+                torch.from_numpy(view.viewmat),
+                width,
+                height,
+            )
+        )
+        if not inside.any():
+            return _Seen(np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
+        candidates, pixels, depths = candidates[inside], pixels[inside], in_camera[inside, 2]
 
         focal = float(np.sqrt(view.K[0, 0] * view.K[1, 1]))
         resolutions = focal * points.spacing / depths  # pixels between neighbouring points, seen frontally
@@ -294,10 +304,10 @@ class _Comparison:
         """Gains of each picture's channels that make pictures agree; their geometric mean is 1."""
         gains = np.ones((len(self.weights), 3))
         common = np.flatnonzero((self.weights > 0).sum(axis=0) > 1)
-        if len(common) > GAIN_PLACES:
-            common = np.random.default_rng(0).choice(common, GAIN_PLACES, replace=False)
+        if len(common) > MAX_GAIN_PLACES:
+            common = np.random.default_rng(0).choice(common, MAX_GAIN_PLACES, replace=False)
         colors, weights = self.colors[:, common], self.weights[:, common]
-        usable = (weights > 0)[..., None] & (colors > DARKEST) & (colors < BRIGHTEST)
+        usable = (weights > 0)[..., None] & (colors > MIN_EXPOSED) & (colors < MAX_EXPOSED)
         for _ in range(GAIN_ROUNDS):
             median = _weighted_median(_multiplied(colors, gains), weights)
             ratios = np.log(np.maximum(median, 1) / np.maximum(colors, 1))

@@ -10,24 +10,26 @@ from jaxtyping import Float32, Int64, Num, Shaped
 
 from img3d_assets.mesh import Mesh
 
-PACKED_AT = 1024
-"""Maximum resolution at which charts are packed. Larger textures use the same layout, which saves time and gives
-them wider gutters, as mip maps need."""
+MAX_PACKING = 1024
+"""Maximum resolution at which charts are packed. Larger textures use the same layout, which saves time and makes
+gutters wider, as mip maps need."""
 PADDING = 2
-"""Gap between charts, in those texels."""
-PIECE = 4096
-"""Faces for which xatlas makes charts at once: 100,000 together take five times as long, and give as many charts."""
+"""Gap between charts, in texels of the packing."""
+MAX_PIECE = 4096
+"""Maximum number of faces for which xatlas makes charts at once: 100,000 together take five times as long, and give as
+many charts."""
 ROWS = 512
-"""Rows of the texture processed at once."""
+"""Rows of the texture that are processed at once."""
 
 
 @dataclass
 class Texels:
-    """T texels on the surface."""
+    """The T texels of a texture that lie on the surface."""
 
     pixels: Int64[np.ndarray, "T"]
     """Indices in the flattened texture, ascending."""
     faces: Int64[np.ndarray, "T"]
+    """The face that covers each texel's centre."""
     weights: Float32[np.ndarray, "T 3"]
     """Barycentric coordinates in the face."""
 
@@ -66,7 +68,7 @@ def unwrapped(mesh: Mesh, texture_size: int) -> Mesh:
         atlas.add_mesh(vertices[used], numbered.reshape(-1, 3).astype(np.uint32))
         of_piece.append(used)
     packing = xatlas.PackOptions()
-    packing.resolution, packing.padding = min(texture_size, PACKED_AT), PADDING
+    packing.resolution, packing.padding = min(texture_size, MAX_PACKING), PADDING
     atlas.generate(xatlas.ChartOptions(), packing)
 
     faces = np.empty((len(mesh.faces), 3), np.int64)
@@ -90,8 +92,8 @@ def unwrapped(mesh: Mesh, texture_size: int) -> Mesh:
 
 
 def _pieces(centers: Float32[np.ndarray, "F 3"], faces: Int64[np.ndarray, "M"]) -> list[Int64[np.ndarray, "_"]]:
-    """Divides the faces by space into pieces of at most `PIECE`."""
-    if len(faces) <= PIECE:
+    """Divides the faces by position into pieces of at most `MAX_PIECE`."""
+    if len(faces) <= MAX_PIECE:
         return [faces]
     along = centers[faces][:, np.ptp(centers[faces], axis=0).argmax()]
     order = along.argsort(kind="stable")

@@ -13,16 +13,16 @@ from img3d_dataparsers.lenses.lens import OPENCV_FISHEYE, THIN_PRISM_FISHEYE, Le
 from img3d_dataparsers.usable_photos import UsablePhoto
 from img3d_pictures.reading import read_photo
 
-SIZE = 320
-"""Longest side in pixels of the pictures in which the circle is looked for."""
-PHOTOS = 8
-"""Number of photos of a lens that are looked at."""
-DARK = 24
-"""Largest value of a pixel outside the circle: JPEG and stray light do not leave it quite black."""
+MAX_SIDE = 320
+"""Maximum longer side in pixels of the reduced photos in which the circle is searched."""
+MAX_PHOTOS = 8
+"""Maximum number of photos of a lens that are read."""
+MAX_DARK = 24
+"""Maximum value of a pixel outside the circle, which is not quite black because of JPEG and stray light."""
 MIN_BRIGHT = 0.2
-"""Smallest share of brighter pixels at a distance from the centre that is inside the circle."""
+"""Minimum fraction of brighter pixels at a distance from the centre that is inside the circle."""
 MARGIN = 0.02
-"""Share of the radius that is left out at the rim, where the light falls off."""
+"""Fraction of the radius that is left out at the rim, where the light falls off."""
 
 
 def with_image_circles(photos: Sequence[UsablePhoto]) -> list[Lens | None]:
@@ -38,15 +38,25 @@ def with_image_circles(photos: Sequence[UsablePhoto]) -> list[Lens | None]:
             by_lens.setdefault(lens, []).append(photo)
     found: dict[Lens, Lens] = {}
     for lens, of_lens in by_lens.items():
-        chosen = np.linspace(0, len(of_lens) - 1, min(len(of_lens), PHOTOS)).round().astype(int)
+        chosen = np.linspace(0, len(of_lens) - 1, min(len(of_lens), MAX_PHOTOS)).round().astype(int)
         found[lens] = replace(lens, circle=image_circle(lens, [of_lens[i] for i in chosen]))
     return [None if lens is None else found.get(lens, lens) for lens in lenses]
 
 
 def image_circle(lens: Lens, photos: Sequence[UsablePhoto]) -> float:
-    """The radius in pixels of the circle around the principal point outside which all photos are dark; infinite if
-    there is none."""
-    scale = min(1.0, SIZE / max(lens.width, lens.height))
+    """The radius in pixels of the circle around the principal point outside which all photos are dark.
+
+    Args:
+        lens: The lens.
+        photos: Photos taken with it, which are read at a reduced size.
+
+    Returns:
+        The radius, less `MARGIN`; infinite if the photos are bright up to their corners.
+
+    Raises:
+        InputError: A photo cannot be read.
+    """
+    scale = min(1.0, MAX_SIDE / max(lens.width, lens.height))
     width, height = round(scale * lens.width), round(scale * lens.height)
     x, y = np.meshgrid((np.arange(width) + 0.5) / scale, (np.arange(height) + 0.5) / scale)
     ring = (scale * np.hypot(x - lens.principal_point[0], y - lens.principal_point[1])).astype(int)
@@ -56,7 +66,7 @@ def image_circle(lens: Lens, photos: Sequence[UsablePhoto]) -> float:
         lambda photo: read_photo(photo.image_path, width, height, upright=photo.upright), photos, "Looking for rims"
     )
     for picture in pictures:
-        is_bright = picture[..., :3].max(axis=2) > DARK
+        is_bright = picture[..., :3].max(axis=2) > MAX_DARK
         bright = np.maximum(bright, np.bincount(ring.ravel(), weights=is_bright.ravel()) / num_pixels)
     inside = np.flatnonzero(bright >= MIN_BRIGHT)
     if len(inside) == 0 or inside[-1] >= (1 - MARGIN) * (len(bright) - 1):

@@ -24,9 +24,9 @@ PARAMETERS = {
 """COLMAP's camera models that OpenCV lacks: their parameters in COLMAP's order, by their keys in transforms.json (f is
 fl_x and fl_y at once)."""
 STEP = np.radians(0.25)
-"""Steps in which the angles that a lens sees are searched."""
+"""Steps in radians of the search for the largest angle to the optical axis that a lens sees."""
 AZIMUTHS = 16
-"""Number of directions around the optical axis that are searched."""
+"""Number of directions around the optical axis in that search."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ class Lens:
 
     @property
     def principal_point(self) -> FloatArray:
-        """Where the optical axis is, `[2]`, in pixels."""
+        """The pixel `[2]` on the optical axis."""
         return self.projected(np.array([[0.0, 0.0, 1.0]]))[0]
 
     def pixels(self, rays: FloatArray) -> FloatArray:
-        """Where it sees rays.
+        """Projects rays.
 
         Args:
             rays: `[N, 3]` of any length, OpenCV axes (x right, y down, z forward).
 
         Returns:
-            `[N, 2]`, pixel centres at +0.5; NaN for rays that it does not see.
+            Pixels `[N, 2]`, pixel centres at +0.5; NaN for rays that the lens does not see.
         """
         xy = self.projected(rays)
         if self.model != EQUIRECTANGULAR:
@@ -79,7 +79,7 @@ class Lens:
         return np.where(inside[:, None], xy, np.nan)
 
     def half_angles(self) -> FloatArray:
-        """The largest angles in radians to the optical axis that it sees to the right, down, left and up, `[4]`."""
+        """The largest angles `[4]` in radians to the optical axis that the lens sees: right, down, left and up."""
         angles = STEP * np.arange(round(np.pi / STEP))
         seen = []
         for x, y in ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)):
@@ -98,7 +98,7 @@ class Lens:
         return np.stack([x, cy + fy * latitude / np.pi], axis=1)
 
     def projected(self, rays: FloatArray) -> FloatArray:
-        """Pixels `[N, 2]` of rays `[N, 3]`, even if the lens does not see them."""
+        """Pixels `[N, 2]` of rays `[N, 3]`, seen by the lens or not; NaN behind cameras of COLMAP's models."""
         if self.model == EQUIRECTANGULAR:
             return self._equirectangular(rays)
         if self.model == OPENCV_FISHEYE:
@@ -131,7 +131,7 @@ class Lens:
 
 @lru_cache(maxsize=64)
 def _largest_angle(lens: Lens) -> float:
-    """The angle in radians to the optical axis up to which pixels move outward, whatever the azimuth.
+    """The angle in radians to the optical axis up to which pixels move outward in every direction.
 
     Beyond it, the polynomials of a calibration turn back and would show the same pixels twice.
     """

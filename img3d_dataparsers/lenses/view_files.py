@@ -31,7 +31,7 @@ from img3d_dataparsers.usable_photos import UsablePhoto
 from img3d_pictures.reading import read_mask, read_photo
 
 RECIPE = 1
-"""Version number: increase it with every change that affects the files, to invalidate cached ones."""
+"""Part of the cache key. Increment it with every change that alters the views, so that cached views are made again."""
 FOLDER = "views"
 """The folder in the cache."""
 JPEG_QUALITY = 95
@@ -46,13 +46,13 @@ class ViewOfPhoto:
     photo: UsablePhoto
     """The view as a photo, with its pose."""
     source: int
-    """Index of the photo that it is a view of."""
+    """Index of the original photo."""
     rotation: FloatArray
     """`[3, 3]`, from the view's axes to the photo's, both OpenGL's."""
 
 
 def perspective_views(photos: Sequence[UsablePhoto], folder: Path, cache_dir: Path | None) -> list[ViewOfPhoto]:
-    """Replaces photos by perspective views, if their lens needs it; writes these to the cache, unless they are there.
+    """Replaces photos by perspective views if their lens needs it. Views that are not in the cache are written there.
 
     Args:
         photos: The photos.
@@ -142,7 +142,7 @@ def _write(photo: UsablePhoto, folder: Path, resamplings: Sequence[tuple[View, R
             for view, resampling in resamplings:
                 seen = resampling.mask(mask)
                 if seen is not None and not seen.any():
-                    continue  # the mask leaves nothing of it
+                    continue  # all of it is masked
                 _save(resampling.photo(image), temporary / view.name)
                 if seen is not None:
                     Image.fromarray(seen).save(_mask(temporary, view))
@@ -162,7 +162,7 @@ def _save(image: npt.NDArray[np.uint8], stem: Path) -> None:
 
 
 def _picture(folder: Path, view: View) -> Path | None:
-    """The file of a view; None if the photo's mask leaves nothing of it."""
+    """The file of a view; None if all of it is masked."""
     return next((path for path in (folder / f"{view.name}.jpg", folder / f"{view.name}.png") if path.is_file()), None)
 
 

@@ -22,11 +22,11 @@ FACES: dict[str, FloatArray] = {
     "down": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
 }
 """The faces of a cube around the camera: rotations from the view's axes to the camera's, both OpenCV's."""
-SINGLE_VIEW = np.radians(55)
-"""Largest angle to the optical axis, to the sides, that one perspective view shows: a wider one would stretch the rim
-over most of its pixels."""
+MAX_HALF_ANGLE = np.radians(55)
+"""Maximum angle in radians to the optical axis that a single perspective view shows on each side: in a wider one, the
+rim would take most of the pixels."""
 MIN_COVERED = 0.1
-"""Smallest share of a face that the lens must see for the face to be used."""
+"""Minimum fraction of a face that the lens sees; other faces are not used."""
 PADDING = 4
 """Pixels added around a panorama, for interpolation across its left and right edges and its poles."""
 
@@ -53,17 +53,17 @@ class View:
 
 
 def replacing_views(lens: Lens | None) -> tuple[View, ...]:
-    """The views to use instead of a lens's photos; none if OpenCV can undistort these to one perspective photo."""
-    if lens is None or (lens.model == OPENCV_FISHEYE and lens.half_angles().max() <= SINGLE_VIEW):
+    """The views that replace the photos of a lens; none if OpenCV can undistort these to one perspective photo."""
+    if lens is None or (lens.model == OPENCV_FISHEYE and lens.half_angles().max() <= MAX_HALF_ANGLE):
         return ()
     return views_of(lens)
 
 
 @lru_cache(maxsize=64)
 def views_of(lens: Lens) -> tuple[View, ...]:
-    """One central view of a lens with a moderate field of view; for others those faces of a cube that it sees."""
-    right, down, left, up = np.tan(np.minimum(lens.half_angles(), SINGLE_VIEW))
-    if lens.model != EQUIRECTANGULAR and lens.half_angles().max() <= SINGLE_VIEW:
+    """One central view if the lens has a moderate field of view, otherwise the faces of a cube that it sees."""
+    right, down, left, up = np.tan(np.minimum(lens.half_angles(), MAX_HALF_ANGLE))
+    if lens.model != EQUIRECTANGULAR and lens.half_angles().max() <= MAX_HALF_ANGLE:
         fx, fy = lens.width / (left + right), lens.height / (up + down)
         return (View("centre", np.eye(3), fx, fy, fx * left, fy * up, lens.width, lens.height),)
     # As many pixels per radian in the middle of a face as the lens has in its middle.
@@ -74,7 +74,7 @@ def views_of(lens: Lens) -> tuple[View, ...]:
 
 
 def _covered(lens: Lens, view: View) -> float:
-    """The share of a view that a lens sees."""
+    """The fraction of a view that a lens sees."""
     steps = (np.arange(64) + 0.5) / 64
     x, y = np.meshgrid(view.width * steps, view.height * steps)
     seen = lens.pixels(view.rays(np.stack([x.ravel(), y.ravel()], axis=1)))
@@ -101,7 +101,7 @@ class Resampling:
         return self._resampled(image, cv2.INTER_CUBIC)
 
     def mask(self, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
-        """Resamples a mask `[H, W]` (None: all True); False where the lens does not see. None: all of it is True."""
+        """Resamples a mask `[H, W]`; False where the lens sees nothing. None stands for True everywhere."""
         seen = np.isfinite(self.xy).all(axis=2)
         if mask is not None:
             seen &= self._resampled(mask[..., None].astype(np.uint8), cv2.INTER_NEAREST)[..., 0] > 0

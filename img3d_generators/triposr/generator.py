@@ -20,7 +20,18 @@ from img3d_generators.weights.weight_files import to_use
 
 
 def triposr_field(name: str) -> Callable[..., TriplaneField]:
-    """Loader of rows: a TripoSR that makes a field from an image, which it looks at without randomness."""
+    """Loads TripoSR for a row of the registry.
+
+    Args:
+        name: The checkpoint.
+
+    Returns:
+        A function that makes a field from a prepared RGBA image in [0, 1]; it has no random numbers, so the seed is
+        ignored.
+
+    Raises:
+        InputError: The weights are not installed, damaged, or for another network.
+    """
     known = checkpoint(name)
     device = default_device()
     path = to_use(name) / known.files[0].path

@@ -2,8 +2,9 @@
 """TripoSR (Tochilkin et al. 2024, arXiv 2403.02151): turns one image of an object into a triplane, from which a small
 network reads density and colour.
 
-The image's tokens by DINO, a transformer over the tokens of three planes, and an upsampling of these. World axes of
-the network: x back, towards the viewer of the image, y right, z up.
+DINO turns the image into tokens. A transformer turns learned tokens of three planes into tokens of this object, and a
+transposed convolution upsamples them. World axes of the network: x back (towards the viewer of the image), y right, z
+up.
 """
 
 from __future__ import annotations
@@ -26,9 +27,18 @@ from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 RADIUS = 0.87
 """Half the side of the box that the planes cover, in the network's world."""
 INSIDE = 1 - 1e-3
-"""Share of the box that is rendered."""
+"""Fraction of the box's side that is rendered."""
 SURFACE_DENSITY = 25.0
 """The density of the object's surface, per length of a ray in the box."""
+LAYOUT = TriplaneLayout(
+    axes=((0, 1), (0, 2), (1, 2)),
+    density_activation="exp",
+    density_bias=-1.0,
+    inside=INSIDE,
+    length_of_every_ray=2.0,
+    shortest_path=0.01 / RADIUS,
+    surface_density=SURFACE_DENSITY / 2.0,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class TriposrConfig:
     image_size: int = 512
     """Height and width in pixels of the image that the network looks at."""
     vit: VitConfig = field(default_factory=VitConfig)
-    """The image's tokens."""
+    """The network that turns the image into tokens."""
     plane_size: int = 32
     """Tokens along each side of a plane."""
     channels: int = 1024
@@ -50,7 +60,7 @@ class TriposrConfig:
     head_size: int = 64
     """Channels of each head."""
     plane_channels: int = 40
-    """Channels of the finished planes, which are twice as large."""
+    """Channels of the triplane's planes, whose sides have twice as many texels as tokens."""
     mlp_channels: int = 64
     """Width of the network that reads density and colour."""
     mlp_layers: int = 9
@@ -58,7 +68,7 @@ class TriposrConfig:
 
 
 def config_of(architecture: dict[str, Any]) -> TriposrConfig:
-    """The architecture that a checkpoint's YAML file states; what it does not state is as published."""
+    """The architecture that a checkpoint's YAML file states, with the published values of what it does not state."""
     return TriposrConfig(**{**architecture, "vit": VitConfig(**architecture.get("vit", {}))})
 
 
@@ -78,7 +88,7 @@ class Triposr(nn.Module):
         self.decoder = FieldMlp(3 * config.plane_channels, config.mlp_channels, config.mlp_layers)
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 C H W"]:
-        """The planes of images that are as large as the network expects, in [0, 1]."""
+        """The planes of images in [0, 1], of the size that the configuration states."""
         context = self.image_tokenizer["model"](images)
         tokens = self.backbone(self.tokenizer(len(images)), context)
         return planes_of(tokens, self.post_processor["upsample"])
@@ -112,21 +122,10 @@ class PlaneTokens(nn.Module):
 
 
 def field_of(planes: Float[Tensor, "3 C H W"], decoder: FieldMlp) -> TriplaneField:
-    """The field of finished planes, in the network's world. The decoder is copied."""
+    """The field of a triplane's planes, in the network's world. The decoder is copied."""
     copy = FieldMlp(*decoder.arguments)
     copy.load_state_dict({key: value.float().cpu() for key, value in decoder.state_dict().items()})
     return TriplaneField(planes, copy, LAYOUT, torch.eye(3) / RADIUS, up="z")
-
-
-LAYOUT = TriplaneLayout(
-    axes=((0, 1), (0, 2), (1, 2)),
-    density_activation="exp",
-    density_bias=-1.0,
-    inside=INSIDE,
-    length_of_every_ray=2.0,
-    shortest_path=0.01 / RADIUS,
-    surface_density=SURFACE_DENSITY / 2.0,
-)
 
 
 def load_triposr(path: Path, config: TriposrConfig) -> Triposr:

@@ -14,8 +14,9 @@ from img3d_base.errors import InputError
 from img3d_generators.image_preparation import MIN_SIDE, RGBA
 
 OBJECT_SHARE = 0.85
-"""Share of the picture's width that the longer side of the object takes."""
+"""Fraction of the picture's width that the longer side of the object takes."""
 GREY = 0.5
+"""The background that the network was trained with."""
 
 
 def framed(pixels: RGBA, name: Path, object_share: float = OBJECT_SHARE) -> RGBA:
@@ -27,7 +28,7 @@ def framed(pixels: RGBA, name: Path, object_share: float = OBJECT_SHARE) -> RGBA
     Args:
         pixels: The image, with alpha.
         name: The image's name, for messages.
-        object_share: Share of the square's width that the object takes.
+        object_share: Fraction of the square's width that the object takes.
 
     Raises:
         InputError: Nothing, or almost nothing, is visible.

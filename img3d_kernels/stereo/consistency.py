@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometric consistency: which depths other pictures confirm (Schönberger et al. 2016, section 4.4)."""
+"""Geometric consistency: how many other views confirm a depth (Schönberger et al. 2016, section 4.4)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jaxtyping import Float32, Int
 from torch import Tensor
 
 from img3d_kernels.projection import in_picture, project
-from img3d_kernels.stereo.views import StereoView, rays
+from img3d_kernels.stereo.views import StereoView, pixel_centers, rays
 
 MAX_REPROJECTION_ERROR = 2.0
-"""Largest distance in pixels between a pixel and its projection into the other picture and back."""
+"""Maximum distance in pixels between a pixel and its projection into the source and back."""
 MAX_RELATIVE_DIFFERENCE = 0.01
-"""Largest relative difference between the two depths."""
+"""Maximum relative difference between the two depths."""
 
 
 def count_agreeing(
@@ -32,13 +32,12 @@ def count_agreeing(
         depth: Its depth map, 0 where unknown; the count is 0 there.
         sources: The other views.
         source_depths: Their depth maps, 0 where unknown.
-        max_relative_difference: Largest relative difference between the two depths, measured in the source.
+        max_relative_difference: Maximum relative difference between the two depths, measured in the source.
     """
     height, width = view.size
     camera_to_world = torch.linalg.inv(view.viewmat.double())
     points = (rays(view.K, height, width) * depth[..., None]).reshape(-1, 3)
-    pixels = torch.stack(torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")[::-1], -1)
-    pixels = pixels.reshape(-1, 2)
+    pixels = torch.stack(pixel_centers(height, width), dim=-1).reshape(-1, 2)
     agreeing = torch.zeros(height * width, dtype=torch.int64)
     for source, source_depth in zip(sources, source_depths, strict=True):
         there = (source.viewmat.double() @ camera_to_world).float()

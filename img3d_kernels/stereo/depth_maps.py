@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From pictures to depth maps that agree: stereo for each, the geometric term, and what only one claims left out."""
+"""Depth maps of many views: stereo for each view, refinement with each other's maps, removal of unconfirmed depths."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ from dataclasses import dataclass
 from functools import partial
 
 from img3d_kernels.stereo.consistency import count_agreeing
-from img3d_kernels.stereo.patch_match import LEVELS, patch_match, refined
+from img3d_kernels.stereo.patch_match import patch_match, refined
 from img3d_kernels.stereo.views import DepthMap, StereoView
 
 Report = Callable[[str, int, int], None]
-"""Told the stage, how many views are done, and of how many."""
+"""Called with the stage, the number of views that are done, and the number of all views."""
 Keep = Callable[[int, int, Callable[[], DepthMap]], DepthMap]
-"""Takes the pass (0 is stereo alone, then the geometric ones), a view's index and a function that makes its map.
-Returns the map: made, or kept from an earlier attempt."""
+"""Called with the pass (0: stereo alone; from 1 on: geometric passes), the index of a view, and a function that
+computes its map. Returns the map, computed or from an earlier attempt."""
 
 
 @dataclass(frozen=True)
 class StereoOptions:
-    """How much work stereo is."""
+    """Trades time for quality."""
 
-    levels: int = LEVELS
-    """Sizes of the pictures, each half of the next."""
     geometric_passes: int = 2
-    """Times that all depth maps are refined with each other's."""
+    """Number of times that all depth maps are refined with each other's."""
     min_agreeing: int = 2
-    """Other views that must have the same point."""
-    seed: int = 0
-    """Of all random numbers."""
+    """Minimum number of sources that confirm a depth; all, for a view that has fewer sources."""
 
 
 def stereo_depth_maps(
@@ -40,26 +36,26 @@ def stereo_depth_maps(
     report: Report = lambda stage, done, total: None,
     keep: Keep = lambda number, view, make: make(),
 ) -> list[DepthMap]:
-    """Depth and normals of every view, where at least `min_agreeing` sources agree.
+    """Depth and normals of every view, where at least `min_agreeing` sources confirm them.
 
     Args:
-        views: C of them.
-        sources: Indices of the views that each is compared with.
-        ranges: Nearest and farthest depth of each; None for views that nothing is known of: their maps are empty.
-        options: Of the work.
-        report: Told how far it has come.
-        keep: Keeps each view's map of each pass, so that a run that was killed can go on.
+        views: The C views.
+        sources: For each view, the indices of the views that it is compared with.
+        ranges: For each view, the nearest and the farthest depth to search; None if they are unknown: its map is empty.
+        options: Trade time for quality.
+        report: Shows the progress.
+        keep: Stores each view's map of each pass, so that an interrupted run can continue.
     """
     usable = [i for i in range(len(views)) if ranges[i] is not None and len(sources[i]) > 0]
     maps: dict[int, DepthMap] = {}
     for done, i in enumerate(usable):
         report("Stereo", done, len(usable))
-        maps[i] = keep(0, i, partial(_first, views, sources[i], ranges[i], options, i))
+        maps[i] = keep(0, i, partial(_first, views, sources[i], ranges[i], i))
     for number in range(1, options.geometric_passes + 1):
         previous = dict(maps)
         for done, i in enumerate(usable):
             report("Refining", (number - 1) * len(usable) + done, options.geometric_passes * len(usable))
-            maps[i] = keep(number, i, partial(_again, views, sources[i], ranges[i], options, i, number, previous))
+            maps[i] = keep(number, i, partial(_again, views, sources[i], ranges[i], i, number, previous))
     for i, agreed in _agreed(views, sources, maps, options.min_agreeing).items():
         maps[i] = agreed
     return [maps[i] if i in maps else DepthMap.empty(*view.size) for i, view in enumerate(views)]
@@ -69,41 +65,39 @@ def _first(
     views: Sequence[StereoView],
     sources: Sequence[int],
     span: tuple[float, float] | None,
-    options: StereoOptions,
     i: int,
 ) -> DepthMap:
-    """View i's map from the pictures alone."""
+    """Pass 0: the map of view i from the pictures alone."""
     assert span is not None
     others = [views[j] for j in sources]
-    return patch_match(views[i], others, *span, levels=options.levels, seed=options.seed + i)
+    return patch_match(views[i], others, *span, seed=i)
 
 
 def _again(
     views: Sequence[StereoView],
     sources: Sequence[int],
     span: tuple[float, float] | None,
-    options: StereoOptions,
     i: int,
     number: int,
     previous: dict[int, DepthMap],
 ) -> DepthMap:
-    """View i's map with the sources' maps of the pass before."""
+    """Pass `number`: the map of view i, refined with the sources' maps of the previous pass."""
     assert span is not None
     known = [j for j in sources if j in previous]
     if not known:
         return previous[i]
     others, depths = [views[j] for j in known], [previous[j].depth for j in known]
-    seed = options.seed + i + len(views) * number
+    seed = i + len(views) * number
     return refined(views[i], others, *span, previous[i], depths, seed=seed)
 
 
 def _agreed(
     views: Sequence[StereoView], sources: Sequence[Sequence[int]], maps: dict[int, DepthMap], at_least: int
 ) -> dict[int, DepthMap]:
+    """The maps without depths that fewer than `at_least` sources confirm."""
     found = {}
     for i, each in maps.items():
         known = [j for j in sources[i] if j in maps]
-        # Two photos: all that one other says must do.
         needed = min(at_least, len(known))
         agreeing = count_agreeing(views[i], each.depth, [views[j] for j in known], [maps[j].depth for j in known])
         found[i] = each.where((agreeing >= needed) & (agreeing > 0))

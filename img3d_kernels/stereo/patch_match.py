@@ -17,17 +17,17 @@ from torch import Tensor
 from img3d_kernels.stereo.views import DepthMap, StereoView, from_planes, resized_planes, to_planes
 
 MAX_SOURCES = 32
-"""Largest number of sources of a view."""
+"""Maximum number of sources of a view."""
 MAX_COST = 2.0
-"""Largest photometric cost: one minus a correlation of -1."""
+"""Maximum photometric cost: one minus a correlation of -1."""
 MAX_DISAGREEMENT = 0.5
-"""Largest geometric term (0.2 per pixel) of a plane without texture; above it, nothing supports the plane."""
+"""Maximum geometric term (0.2 per pixel) of a plane without texture; above it, nothing supports the plane."""
 COARSE_ITERATIONS, FINE_ITERATIONS = 5, 3
 """Number of passes over the checkerboard, at the coarsest size and at each finer one."""
 MIN_SIDE = 30
-"""Smallest shorter side in pixels of a halved picture."""
-LEVELS = 4
-"""Largest number of sizes of the pictures, each half of the next."""
+"""Minimum shorter side in pixels of a halved picture."""
+MAX_LEVELS = 4
+"""Maximum number of sizes of the pictures, each half of the next."""
 
 
 def patch_match(
@@ -36,7 +36,7 @@ def patch_match(
     nearest: float,
     farthest: float,
     *,
-    levels: int = LEVELS,
+    levels: int = MAX_LEVELS,
     seed: int = 0,
 ) -> DepthMap:
     """Estimates depth and normals of a view by comparing it with other views.
@@ -48,7 +48,7 @@ def patch_match(
         sources: 1 to 32 other views of the same scene; pixels outside their masks are not compared.
         nearest: The nearest depth to search, along the optical axis of the reference.
         farthest: The farthest depth to search.
-        levels: Number of sizes, each half of the next; fewer if the pictures are small.
+        levels: Maximum number of sizes, each half of the next; small pictures have fewer.
         seed: Random seed; the result does not depend on the number of threads.
 
     Raises:
@@ -148,6 +148,9 @@ def sweep(
 
     Returns:
         The cost of each plane; more than `MAX_COST` for unusable pixels (outside the mask, no texture, no valid plane).
+
+    Raises:
+        ValueError: Not 0 < nearest < farthest, or the number of sources is not 1 to 32.
     """
     from img3d_kernels import _C
 
@@ -209,12 +212,14 @@ def random_planes(reference: StereoView, nearest: float, farthest: float, seed: 
 
 
 def _halved(view: StereoView, times: int) -> StereoView:
+    """The view at half its size, `times` times over."""
     height, width = view.size
     return view if times == 0 else view.resized(max(height >> times, 1), max(width >> times, 1))
 
 
 def _depth_map(
-    reference: StereoView, planes: Float32[Tensor, "H W 3"], costs: Float32[Tensor, "H W"], below: float
+    reference: StereoView, planes: Float32[Tensor, "H W 3"], costs: Float32[Tensor, "H W"], max_cost: float
 ) -> DepthMap:
+    """The depth and normals of planes; unknown where the cost reaches `max_cost`."""
     depth, normals = from_planes(reference.K, planes)
-    return DepthMap(depth, normals, costs).where(costs < below)
+    return DepthMap(depth, normals, costs).where(costs < max_cost)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from img3d_kernels.stereo.patch_match import MAX_COST, projection
@@ -24,7 +24,7 @@ SIGMA_SPACE = 5.0
 SIGMA_COLOR = 0.2 * 255
 """Standard deviation in grey values of the weight by difference from the patch's centre."""
 MIN_VARIANCE = 1e-5 * 255**2
-"""Least variance of the grey values in a patch; below it, the patch has no texture to match."""
+"""Minimum variance of the grey values in a patch; below it, the patch has no texture to match."""
 BEST = 3
 """Number of sources whose costs are averaged at a pixel: those with the lowest costs."""
 
@@ -106,7 +106,8 @@ def plane_sweep(
     return DepthMap(depth, normals, least.float()).where(least < MAX_COST)
 
 
-def _inside(homogeneous: Float[Tensor, "*N 3"], source: StereoView) -> Tensor:
+def _inside(homogeneous: Float[Tensor, "H W 3"], source: StereoView) -> Bool[Tensor, "H W"]:
+    """Which homogeneous pixels are in front of the source and inside its picture and mask; centres at integers."""
     height, width = source.size
     z = homogeneous[..., 2]
     u, v = (homogeneous[..., :2] / z[..., None]).unbind(dim=-1)

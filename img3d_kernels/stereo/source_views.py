@@ -21,13 +21,13 @@ BEST_ANGLE = 12.0
 NARROWER, WIDER = 5.0, 15.0
 """Standard deviations in degrees of the score of an angle, below and above the best one."""
 MAX_TURN = 80.0
-"""Largest angle in degrees between the optical axes of a view and a source; beyond it they show different sides."""
+"""Maximum angle in degrees between the optical axes of a view and a source; beyond it they show different sides."""
 OUTLIERS = 0.01
-"""Fraction of the points at each end of the range of depths that are ignored as outliers."""
+"""Fraction of the points at either end of the range of depths that are ignored as outliers."""
 ROOM = 1.3
 """Factor by which the search range extends beyond the points' depths at each end."""
 MIN_POINTS = 8
-"""Least number of points from which overlap or a range of depths is estimated."""
+"""Minimum number of points from which overlap or a range of depths is estimated."""
 
 
 def points_in_view(view: StereoView, points: Float[Tensor, "P 3"]) -> tuple[Bool[Tensor, "P"], Float[Tensor, "P"]]:
@@ -51,7 +51,7 @@ def choose_sources(
     Args:
         views: The C views.
         points: Sparse points of the scene, world coordinates.
-        number: Largest number of sources of a view; it has fewer if fewer share points with it.
+        number: Maximum number of sources of a view; it has fewer if fewer share points with it.
         visible: Which views see which points. None: a view sees all points inside its picture and mask.
     """
     count = len(views)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 MAX_PIXELS = (1 << 24) - 1
-"""Largest number of pixels of a picture: single precision represents all indices up to it exactly."""
+"""Maximum number of pixels of a picture: single precision represents all indices up to it exactly."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from img3d_generators.posed_views import PosedViews
-from img3d_kernels.poses import viewmats
+from img3d_kernels.poses import intrinsics, viewmats
+from img3d_kernels.projection import in_picture
 
 NEARLY_WHITE = 0.97
 """If pictures have no alpha, pixels darker than this in any channel belong to the object."""
 NUM_TRIES = 400_000
+"""Number of random points that are tried."""
 
 
 def points_in_hull(views: PosedViews, num_points: int, seed: int = 0) -> Float[Tensor, "N 3"]:
@@ -32,8 +34,9 @@ def points_in_hull(views: PosedViews, num_points: int, seed: int = 0) -> Float[T
     generator = torch.Generator().manual_seed(seed)
     points = (2 * torch.rand(NUM_TRIES, 3, generator=generator) - 1) * radius
     points = points[points.norm(dim=1) < radius]
+    K = intrinsics(views.fov, size)
     for viewmat, silhouette in zip(viewmats(views.camera_to_worlds), inside[:, 0], strict=True):
-        x, y, z = (points @ viewmat[:3, :3].T + viewmat[:3, 3]).T
-        column, row = ((views.focal * w / z + size / 2).long().clamp(0, size - 1) for w in (x, y))
+        in_view, pixels, _ = in_picture(points, K, viewmat, size, size)
+        points, (column, row) = points[in_view], pixels[in_view].long().T
         points = points[silhouette[row, column]]
     return points[:num_points]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first stage of a reconstruction: depth and normal maps of all photos, kept as they are made."""
+"""The first stage of a reconstruction: depth and normal maps of all photos. Each is kept as soon as it is made."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ from img3d_methods.mvs.presets import MvsPreset
 from img3d_methods.mvs.stage_cache import Arrays, Layout, StageCache
 from img3d_methods.mvs.workspace_maps import read_maps
 
-MIN_AGREEING = 2
-"""Number of other photos that must have the same depth."""
-
 
 def depth_maps(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> list[DepthMap]:
     """Depth and normals of all photos, at the size of stereo, where several photos agree.
 
     Args:
         photos: The photos.
-        preset: How much work.
-        cache: Where finished maps are kept, and found if they were made before.
+        preset: Trades time for quality.
+        cache: Stores finished maps; those of an earlier attempt are not made again.
     """
     if photos.given_maps:
         there = sum(pair is not None for pair in photos.given_maps)
@@ -47,7 +44,7 @@ def depth_maps(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> list[
         return _map_of(cache.kept(f"pass-{number}-{view:04d}", _layout(photos, view), lambda: _arrays_of(make())))
 
     sources = photos.sources(preset.num_sources)
-    options = StereoOptions(geometric_passes=preset.geometric_passes, min_agreeing=MIN_AGREEING)
+    options = StereoOptions(geometric_passes=preset.geometric_passes)
     with ProgressOfStages() as progress:
         maps = stereo_depth_maps(photos.views, sources, photos.ranges(), options, progress, keep)
     final = [_arrays_of(found) for found in maps]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The photos of a reconstruction: at the size of stereo, with what they are compared with, and at full size."""
+"""The photos of a reconstruction, at the size of stereo and at full size, and which of them stereo compares."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ from img3d_methods.mvs.workspace_maps import maps_beside
 from img3d_methods.splat.seed_points import random_points_in_frusta
 
 MAX_PIXELS = 80_000_000
-"""Number of pixels of all photos together that stereo compares: each takes 40 bytes."""
+"""Maximum number of pixels of all photos together at the size of stereo: each takes 40 bytes."""
 MIN_POINTS = 100
-"""Fewer sparse points say too little about which photos overlap, and where."""
+"""Minimum number of sparse points: fewer do not tell which photos overlap, and where."""
 POINTS_IN_VIEW = 5000
-"""Number of random points that take their place."""
+"""Number of random points that are used instead of too few sparse ones."""
 MIN_ALPHA = 0.5
+"""Minimum alpha of pixels that the texture is made from."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class MvsPhotos:
     outputs: DataparserOutputs
     """The photos, with cameras at their full size; lens distortion is removed when they are read."""
     image_size: int
-    """Longest side in pixels for stereo."""
+    """Longest side in pixels at the size of stereo."""
 
     def __len__(self) -> int:
         return len(self.outputs.image_filenames)
@@ -94,20 +95,20 @@ class MvsPhotos:
 
     @property
     def views(self) -> list[StereoView]:
-        """As stereo compares them."""
+        """Grey pictures and cameras of the photos, at the size of stereo."""
         return [view for _, view in self._pictures]
 
     @property
     def colors(self) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-        """Their sRGB pixels."""
+        """sRGB pixels of the photos, at the size of stereo."""
         return [rgb for rgb, _ in self._pictures]
 
     def sources(self, number: int) -> list[list[int]]:
-        """For each photo the indices of those that it is best compared with."""
+        """For each photo, the indices of at most `number` photos to compare it with."""
         return choose_sources(self.views, self.points, number)
 
     def ranges(self) -> list[tuple[float, float] | None]:
-        """For each photo the nearest and the farthest depth to look for."""
+        """For each photo, the nearest and the farthest depth to search; None if too few points are in view."""
         return [depth_range(view, self.points) for view in self.views]
 
     def paint(self) -> Iterator[SurfaceView]:

@@ -5,24 +5,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from img3d_assets.meshing.texture_baking import MAX_TEXTURE, MIN_TEXTURE
 from img3d_base.errors import InputError
 from img3d_methods.training.presets import PresetName
 
 
 @dataclass(frozen=True)
 class MvsPreset:
-    """How fine depth maps, surface and texture are."""
+    """Resolution of the depth maps, the surface and the texture."""
 
     image_size: int
     """Longest side in pixels of the photos that stereo compares."""
     num_sources: int
-    """Number of photos that each photo is compared with."""
+    """Maximum number of photos that each photo is compared with."""
     geometric_passes: int
     """Number of times that all depth maps are refined with each other's."""
     max_points: int
-    """Number of points that the surface is fitted to, at most."""
+    """Maximum number of points that the surface is fitted to."""
     faces: int
-    """Number of triangles, at most."""
+    """Maximum number of triangles."""
     texture_size: int
     """Width and height of the texture in pixels."""
 
@@ -33,8 +34,9 @@ PRESETS: dict[PresetName, MvsPreset] = {
     "best": MvsPreset(1600, 8, 2, 2_500_000, 500_000, 4096),
 }
 
-IMAGE_SIZES, FACES, TEXTURE_SIZES = range(64, 4001), range(4, 10_000_001), range(64, 8193)
-"""What the options may be. Stereo counts a photo's pixels in single precision: 4000 x 4000 is what it can."""
+IMAGE_SIZES, FACES = range(64, 4001), range(4, 10_000_001)
+"""Permitted values of the options. (The stereo kernel indexes pixels in single precision: views.MAX_PIXELS.)"""
+TEXTURE_SIZES = range(MIN_TEXTURE, MAX_TEXTURE + 1)
 
 
 def with_options(preset: MvsPreset, image_size: int, faces: int, texture_size: int) -> MvsPreset:

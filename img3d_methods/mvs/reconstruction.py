@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From photos to a textured mesh: depth maps, a fused cloud, a surface, a texture. Each stage's result is kept."""
+"""Makes a textured mesh from photos: depth maps, a fused point cloud, a surface, a texture. The results of the stages
+are kept."""
 
 from __future__ import annotations
 
@@ -36,14 +37,15 @@ SURFACE = {"vertices": ("float64", (None, 3)), "faces": ("int64", (None, 3)), "c
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What was made of the photos, in the training world."""
+    """The result of a reconstruction, in the training world (z up)."""
 
     mesh: Mesh
     cloud: PointCloud
+    """The fused points of the depth maps."""
     covered: float
-    """Share of the photos' pixels, as far as masks use them, whose depth several photos agree on."""
+    """Fraction of the photos' pixels, without masked ones, whose depth is known."""
     background: Float32[np.ndarray, "3"]
-    """Mean colour of the other pixels, in [0, 1]."""
+    """Mean sRGB colour of the pixels without depth, in [0, 1]."""
 
 
 def cache_of(photos: MvsPhotos, preset: MvsPreset, folder: Path) -> StageCache:
@@ -51,23 +53,23 @@ def cache_of(photos: MvsPhotos, preset: MvsPreset, folder: Path) -> StageCache:
 
     Args:
         photos: The photos.
-        preset: What is made of them.
-        folder: The folder for caches.
+        preset: Trades time for quality; part of the key.
+        folder: The folder of caches.
     """
     recipe = f"{RECIPE} {preset.num_sources} {preset.geometric_passes}"
     return StageCache(folder / f"mvs-{photos.fingerprint(recipe)}")
 
 
 def reconstructed(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> Reconstruction:
-    """Makes a textured mesh of photos, or of what earlier attempts kept.
+    """Makes a textured mesh from photos. Stages whose results are in the cache are not repeated.
 
     Args:
         photos: The photos.
-        preset: How fine.
-        cache: Where the results of stages are kept.
+        preset: Trades time for quality.
+        cache: Stores the results of the stages.
 
     Raises:
-        InputError: The photos have too little in common.
+        InputError: The photos overlap too little.
     """
     maps = depth_maps(photos, preset, cache)
     with ProgressOfStages() as progress:
@@ -86,6 +88,7 @@ def reconstructed(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> Re
 
 
 def _cloud(photos: MvsPhotos, preset: MvsPreset, maps: list[DepthMap]) -> Arrays:
+    """The depth maps fused by COLMAP, which reads them from a dense workspace."""
     each = zip(photos.colors, photos.views, maps, strict=True)
     dense = [DensePhoto(f"{i:05d}.png", rgb, view, found) for i, (rgb, view, found) in enumerate(each)]
     with TemporaryDirectory() as folder:
@@ -104,7 +107,7 @@ def _surface(cloud: PointCloud, preset: MvsPreset) -> Arrays:
 
 
 def _coverage(photos: MvsPhotos, maps: list[DepthMap]) -> tuple[float, Float32[np.ndarray, "3"]]:
-    """The share of pixels with depth, and the mean colour of the others."""
+    """The fraction of unmasked pixels with depth, and the mean colour of the others."""
     wanted = known = 0
     total, count = np.zeros(3), 0
     for rgb, view, found in zip(photos.colors, photos.views, maps, strict=True):

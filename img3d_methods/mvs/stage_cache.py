@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the results of a reconstruction's stages in files, so that a run that was killed goes on where it was."""
+"""Keeps the results of a reconstruction's stages in files, so that an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from img3d_base.foreign_files import load_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
-"""For each array its dtype and its shape; None stands for any length."""
+"""For each array, its dtype and its shape; None stands for any length."""
 MAX_BYTES = 1 << 32
+"""Maximum size of an array that is read."""
 
 
 class StageCache:
     """A folder of .npz files, each whole or absent.
 
     Args:
-        folder: Its name tells everything that the results depend on.
+        folder: Its name identifies everything that the results depend on.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,14 +33,12 @@ class StageCache:
         self._may_write = True
 
     def path(self, name: str) -> Path:
+        """The file of a stage."""
         return self.folder / f"{name}.npz"
-
-    def has(self, name: str) -> bool:
-        return self.path(name).is_file()
 
     def read(self, name: str, layout: Layout) -> Arrays | None:
         """The arrays of a stage; None if it is not there or, with a warning, if it is damaged."""
-        if not self.has(name):
+        if not self.path(name).is_file():
             return None
         try:
             arrays = load_npz(self.path(name), layout, MAX_BYTES)
@@ -51,7 +50,7 @@ class StageCache:
         return arrays
 
     def write(self, name: str, **arrays: npt.ArrayLike) -> None:
-        """Writes the arrays of a stage; warns once if the disk refuses, since the work can go on without."""
+        """Writes the arrays of a stage; warns once if they cannot be written, since the work can continue without."""
         if not self._may_write:
             return
         try:
@@ -69,7 +68,7 @@ class StageCache:
         return arrays
 
     def remove(self, pattern: str) -> None:
-        """Removes the stages whose names match a pattern; others may not be able to."""
+        """Removes the stages whose names match a pattern, as far as the file system permits."""
         for path in self.folder.glob(f"{pattern}.npz"):
             try:
                 remove(path)

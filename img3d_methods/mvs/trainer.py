@@ -22,7 +22,7 @@ class Img3dMvsTrainerConfig(Img3dTrainerConfig):
     pipeline: Img3dMvsPipelineConfig = field(default_factory=Img3dMvsPipelineConfig)  # pyright: ignore[reportIncompatibleVariableOverride]
     """The photos, and how finely they are reconstructed."""
     optimizers: dict[str, Any] = field(default_factory=dict)
-    """None: nothing is trained."""
+    """Empty: nothing is trained."""
 
     def trained_steps(self, step: int) -> int:
         """None, although the checkpoint has a step."""

@@ -17,15 +17,15 @@ from img3d_dataparsers.stereo.dense_workspace import read_map
 from img3d_kernels.stereo.views import DepthMap, StereoView
 
 KINDS = ("geometric", "photometric")
-"""The better one first."""
-SAME_SHAPE = 0.02
-"""Relative difference of the aspect ratios of a photo and its depth map."""
+"""Kinds of depth maps, the better one first."""
+MAX_ASPECT_DIFFERENCE = 0.02
+"""Maximum relative difference of the aspect ratios of a photo and its depth map."""
 
 
 def maps_beside(outputs: DataparserOutputs) -> list[tuple[Path, Path] | None]:
     """The depth and the normal map of each photo, None where it has none; empty if there is no workspace.
 
-    Lens distortion means that the photos are not those of a workspace, which are undistorted.
+    Photos with lens distortion are not those of a workspace, which are undistorted.
     """
     distortion = outputs.cameras.distortion_params
     if distortion is not None and bool((distortion != 0).any()):
@@ -50,8 +50,8 @@ def read_maps(paths: Sequence[tuple[Path, Path] | None], views: Sequence[StereoV
     """The maps at the photos' size for stereo; empty, with a warning, where a file is damaged.
 
     Args:
-        paths: Of `maps_beside`.
-        views: The photos.
+        paths: As from `maps_beside`.
+        views: The photos at the size of stereo.
         scale: Units of the training world per unit of the depth maps.
     """
     maps = []
@@ -70,7 +70,7 @@ def _read(depth_path: Path, normal_path: Path, view: StereoView, scale: float) -
     depth, normals = read_map(depth_path, 1), read_map(normal_path, 3)
     height, width = view.size
     ratio = depth.shape[1] / depth.shape[0] * height / width
-    if normals.shape[:2] != depth.shape[:2] or abs(ratio - 1) > SAME_SHAPE:
+    if normals.shape[:2] != depth.shape[:2] or abs(ratio - 1) > MAX_ASPECT_DIFFERENCE:
         raise InputError(f"{depth_path} does not have the shape of its photo, or of its normal map")
     rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(np.int64)

@@ -62,7 +62,7 @@ def test_any_closed_surface_anywhere(seed: int, scale: float, offset: float) -> 
 
 
 def test_large_meshes_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uv_atlas, "PIECE", 100)
+    monkeypatch.setattr(uv_atlas, "MAX_PIECE", 100)
     for name in ("sphere", "two"):
         check_atlas(grey_mesh(SHAPES[name]), 256)
 
