@@ -52,7 +52,7 @@ class Report:
 
 
 class Adapter(ABC):
-    """The protocol of a service whose jobs are asked about until they are done."""
+    """The protocol of a service: a `JobAdapter` or an `ImmediateAdapter`."""
 
     MODELS: ClassVar[tuple[str, ...]]
     """Models that users can choose, the default first; others are passed on as they are."""
@@ -74,34 +74,6 @@ class Adapter(ABC):
             ServiceError: The names do not fit.
         """
         return None
-
-    @abstractmethod
-    def submit(self, order: Order) -> Handle:
-        """Makes a job, which costs money.
-
-        Raises:
-            ServiceError: The service refuses.
-        """
-
-    @abstractmethod
-    def report(self, handle: Handle) -> Report:
-        """Asks how a job is.
-
-        Raises:
-            ServiceError: The service cannot be reached, or does not know it.
-        """
-
-    def next_stage(self, handle: Handle, answer: dict[str, Any]) -> Handle | None:
-        """Makes the job that follows this finished one; None if the asset is there."""
-        return None
-
-    @abstractmethod
-    def link(self, handle: Handle, answer: dict[str, Any]) -> str:
-        """The address of the asset of a finished job.
-
-        Raises:
-            ServiceError: There is none.
-        """
 
     def cost(self, answer: dict[str, Any]) -> float | None:
         """The credits that a job cost, if the service says so."""
@@ -151,6 +123,41 @@ class Adapter(ABC):
         return found
 
 
+class JobAdapter(Adapter):
+    """The protocol of a service whose jobs are asked about until they are done."""
+
+    NEXT_STAGE: ClassVar[str] = ""
+    """The entry of a handle that says what the job's next stage, paid too, needs; handles of last stages lack it."""
+
+    @abstractmethod
+    def submit(self, order: Order) -> Handle:
+        """Makes a job, which costs money.
+
+        Raises:
+            ServiceError: The service refuses.
+        """
+
+    @abstractmethod
+    def report(self, handle: Handle) -> Report:
+        """Asks how a job is.
+
+        Raises:
+            ServiceError: The service cannot be reached, or does not know it.
+        """
+
+    def next_stage(self, handle: Handle, answer: dict[str, Any]) -> Handle | None:
+        """Makes the job that follows this finished one; None if this was the last."""
+        return None
+
+    @abstractmethod
+    def link(self, handle: Handle, answer: dict[str, Any]) -> str:
+        """The address of the asset of a finished job.
+
+        Raises:
+            ServiceError: There is none.
+        """
+
+
 class ImmediateAdapter(Adapter):
     """The protocol of a service that answers an order with the asset itself."""
 
@@ -164,18 +171,6 @@ class ImmediateAdapter(Adapter):
         Raises:
             ServiceError: The service refuses.
         """
-
-    def submit(self, order: Order) -> Handle:
-        """There are no jobs."""
-        raise NotImplementedError
-
-    def report(self, handle: Handle) -> Report:
-        """There are no jobs."""
-        raise NotImplementedError
-
-    def link(self, handle: Handle, answer: dict[str, Any]) -> str:
-        """There are no links."""
-        raise NotImplementedError
 
 
 def object_of(answer: Any, title: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from img3d_base.console import print_line
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import read_json
 from img3d_base.fraction_bar import FractionBar
-from img3d_generators.services.adapter import Adapter, Handle, ImmediateAdapter, Order, Report
+from img3d_generators.services.adapter import Adapter, Handle, ImmediateAdapter, JobAdapter, Order, Report
 from img3d_generators.services.client import NotKnownWhetherTaken, ServiceError
 from img3d_generators.services.downloads import MAX_BYTES, LinkExpired, download
 from img3d_generators.services.keys import without_secrets
@@ -175,13 +175,13 @@ def finish(job: Job, adapter: Adapter, order: Order | None, check: Check) -> Pat
             if order is None:
                 raise InputError(f"{job.path}: this job failed; order it anew with ns-train")
             _order(job, adapter, order)
-        if not isinstance(adapter, ImmediateAdapter):
+        if isinstance(adapter, JobAdapter):
             answer = _waited_for(job, adapter)
             _download(job, adapter, answer)
         try:
             check(job.asset)
         except InputError as error:
-            if isinstance(adapter, ImmediateAdapter):
+            if not isinstance(adapter, JobAdapter):
                 raise InputError(f"what {job.service.title} sent cannot be used: {error}") from error
             job.asset.unlink(missing_ok=True)
             raise InputError(f"what {job.service.title} sent cannot be used, and is removed: {error}") from error
@@ -219,7 +219,7 @@ def _order(job: Job, adapter: Adapter, order: Order) -> None:
                 with write_atomically(job.asset) as temporary:
                     answer = adapter.make(order, temporary)
             job.save(DONE, handle={}, answer=_kept(answer, adapter), cost_in_credits=adapter.cost(answer))
-        else:
+        elif isinstance(adapter, JobAdapter):
             handle = adapter.submit(order)
             job.save(ORDERED, handle=handle)
     except NotKnownWhetherTaken as error:
@@ -229,13 +229,13 @@ def _order(job: Job, adapter: Adapter, order: Order) -> None:
         raise
 
 
-def _waited_for(job: Job, adapter: Adapter) -> dict[str, Any]:
+def _waited_for(job: Job, adapter: JobAdapter) -> dict[str, Any]:
     """The answer of the last stage, when that is done."""
     while True:
         report = _done_report(job, adapter)
         costs = [*job.record.get("costs_of_stages", []), adapter.cost(report.answer)]
         handle = job._handle
-        job.save(ORDERING if _has_more(handle) else DONE, answer=_kept(report.answer, adapter))
+        job.save(ORDERING if handle.get(adapter.NEXT_STAGE) else DONE, answer=_kept(report.answer, adapter))
         try:
             following = adapter.next_stage(handle, report.answer)
         except NotKnownWhetherTaken as error:
@@ -250,12 +250,7 @@ def _waited_for(job: Job, adapter: Adapter) -> dict[str, Any]:
         job.save(ORDERED, handle=following, costs_of_stages=costs)
 
 
-def _has_more(handle: Handle) -> bool:
-    """Whether another paid stage may follow this one: adapters note what it needs in the handle."""
-    return bool(set(handle) & {"refine", "meshing"})
-
-
-def _done_report(job: Job, adapter: Adapter) -> Report:
+def _done_report(job: Job, adapter: JobAdapter) -> Report:
     """Asks until the job is done.
 
     Raises:
@@ -285,7 +280,7 @@ def _done_report(job: Job, adapter: Adapter) -> Report:
             pause = min(pace.longest_poll, pause * pace.poll_growth)
 
 
-def _report(job: Job, adapter: Adapter) -> Report:
+def _report(job: Job, adapter: JobAdapter) -> Report:
     try:
         return adapter.report(job._handle)
     except ServiceError as error:
@@ -298,7 +293,7 @@ def _report(job: Job, adapter: Adapter) -> Report:
         raise ServiceError(f"{error}{kept}", error.status) from None
 
 
-def _download(job: Job, adapter: Adapter, answer: dict[str, Any]) -> None:
+def _download(job: Job, adapter: JobAdapter, answer: dict[str, Any]) -> None:
     """Downloads the asset; links are asked for anew while they have expired."""
     title = job.service.title
     for attempt in range(LINKS):

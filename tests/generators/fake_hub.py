@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -33,21 +34,8 @@ class FakeHub:
     @contextmanager
     def serving(self) -> Iterator[FakeHub]:
         """Serves until the end of the context."""
-        hub = self
-
-        class Handler(_Handler):
-            served = hub
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
+        with serving(_Handler, served=self) as self.endpoint:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
 
 def etag(name: str, content: bytes) -> str:

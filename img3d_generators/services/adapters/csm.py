@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Adapter, Handle, Order, Report, fraction_of_percent, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, fraction_of_percent, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting
 
@@ -27,7 +27,7 @@ STATES = {
 }
 
 
-class Csm(Adapter):
+class Csm(JobAdapter):
     """CSM's protocols."""
 
     MODELS = ("base", "turbo")
@@ -44,6 +44,7 @@ class Csm(Adapter):
         "style_id": Setting(str, "style of the picture made of a text", high=200, only=("text",)),
         "guidance": Setting(float, "how closely that picture follows the text", low=0, high=20, only=("text",)),
     }
+    NEXT_STAGE = "meshing"
     OF_TEXTS = ("style_id", "guidance")
 
     def submit(self, order: Order) -> Handle:
@@ -62,7 +63,7 @@ class Csm(Adapter):
             "style_id": settings.get("style_id", ""),
             "guidance": f"{settings.get('guidance', 6):g}",
         }
-        return {**self._made(TEXT, body), "meshing": meshing}
+        return {**self._made(TEXT, body), self.NEXT_STAGE: meshing}
 
     def report(self, handle: Handle) -> Report:
         """The session."""
@@ -79,10 +80,10 @@ class Csm(Adapter):
 
     def next_stage(self, handle: Handle, answer: dict[str, Any]) -> Handle | None:
         """After a text's picture, the mesh."""
-        if "meshing" not in handle:
+        if self.NEXT_STAGE not in handle:
             return None
         url = self.text(answer, "image_url", needed="image_url")
-        return self._made(IMAGE, {"image_url": url, **handle["meshing"]})
+        return self._made(IMAGE, {"image_url": url, **handle[self.NEXT_STAGE]})
 
     def link(self, handle: Handle, answer: dict[str, Any]) -> str:
         """The GLB, wherever the two protocols and their descriptions have it."""

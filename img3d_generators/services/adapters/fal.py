@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Adapter, Handle, Order, Report, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting
 
@@ -42,7 +42,7 @@ INPUTS = {
 DEFAULTS = {"image": TRELLIS, "images": TRELLIS_MULTI, "text": HUNYUAN_TEXT}
 
 
-class Fal(Adapter):
+class Fal(JobAdapter):
     """The protocol of fal's queue, and the fields of the models that make a mesh of a picture."""
 
     MODELS = tuple(INPUTS)

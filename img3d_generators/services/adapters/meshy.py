@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Adapter, Handle, Order, Report, fraction_of_percent, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, fraction_of_percent, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting
 
@@ -21,7 +21,7 @@ LONGEST_PROMPT = 600
 OF_PICTURES = ("image", "images")
 
 
-class Meshy(Adapter):
+class Meshy(JobAdapter):
     """Meshy's protocol."""
 
     MODELS = ("latest", "meshy-6", "meshy-5")
@@ -43,6 +43,7 @@ class Meshy(Adapter):
         "auto_size": Setting(bool, "whether the real size is estimated"),
         "origin_at": Setting(str, "the origin", ("bottom", "center")),
     }
+    NEXT_STAGE = "refine"
     REFINING = ("enable_pbr", "texture_prompt", "texture_image_url", "remove_lighting", "auto_size", "origin_at")
     """Settings of a text's refinement."""
     NOT_PREVIEWING = ("should_texture", "enable_pbr", "texture_prompt", "texture_image_url", "remove_lighting")
@@ -61,7 +62,7 @@ class Meshy(Adapter):
         handle = self._made(TEXT, {"mode": "preview", "prompt": order.prompt, **previewed})
         if body.get("should_texture", True):
             refining = {name: body[name] for name in self.REFINING if name in body}
-            handle["refine"] = {"ai_model": body["ai_model"], "target_formats": ["glb"], **refining}
+            handle[self.NEXT_STAGE] = {"ai_model": body["ai_model"], "target_formats": ["glb"], **refining}
         return handle
 
     def report(self, handle: Handle) -> Report:
@@ -80,7 +81,7 @@ class Meshy(Adapter):
 
     def next_stage(self, handle: Handle, answer: dict[str, Any]) -> Handle | None:
         """After a text's preview, its refinement."""
-        refining = handle.get("refine")
+        refining = handle.get(self.NEXT_STAGE)
         if not refining:
             return None
         return self._made(TEXT, {"mode": "refine", "preview_task_id": handle["id"], **refining})

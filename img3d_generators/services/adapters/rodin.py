@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Adapter, Handle, Order, Report, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting, form_value
 
@@ -18,7 +18,7 @@ LARGEST_SEED = 65_535
 WAITING, DONE, FAILED = "Waiting", "Done", ("Failed", "Canceled")
 
 
-class Rodin(Adapter):
+class Rodin(JobAdapter):
     """Rodin's protocol."""
 
     MODELS = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Adapter, Handle, Order, Report, fraction_of_percent, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, fraction_of_percent, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.pictures import Picture
 from img3d_generators.services.settings import Setting
@@ -38,7 +38,7 @@ MESHES = ("model_url", "pbr_model_url", "base_model_url", "pbr_model", "model", 
 NO_CREDITS = 2010
 
 
-class Tripo(Adapter):
+class Tripo(JobAdapter):
     """Tripo's protocol."""
 
     MODELS = ("v3.1-20260211", "v2.5-20250123", "P1-20260311", "Turbo-v1.0-20250506")

@@ -6,20 +6,21 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import trimesh
+from local_server import serving
 
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_formats.glb import glb
@@ -93,7 +94,7 @@ class Mishap:
 
 
 @dataclass
-class FakeService:
+class FakeService(ABC):
     """What is served, what was asked, and what goes wrong."""
 
     files: dict[str, bytes] = field(default_factory=lambda: {"/files/asset.glb": box_glb()})
@@ -113,9 +114,9 @@ class FakeService:
     header = "authorization"
     scheme = "Bearer "
 
+    @abstractmethod
     def answer(self, request: Request) -> Reply:
         """What the service's own protocol says."""
-        raise NotImplementedError
 
     def link(self, name: str = "/files/asset.glb") -> str:
         """A new signed link to a result; earlier ones expire."""
@@ -161,22 +162,8 @@ class FakeService:
     @contextmanager
     def serving(self) -> Iterator[FakeService]:
         """Serves until the end of the context."""
-        service = self
-
-        class Handler(_Handler):
-            served = service
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
+        with serving(_Handler, served=self) as self.url:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
 
 def unknown_fields(body: dict[str, Any], documented: set[str]) -> Reply | None:
