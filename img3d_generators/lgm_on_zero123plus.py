@@ -19,6 +19,7 @@ from img3d_generators.bridge import DEFAULT_VIEWS, BridgeMode, bridge
 from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.image_preparation import OpenSession, matted, prepared_image, to_pil
 from img3d_generators.lgm import LGM, UNetConfig, load_lgm
+from img3d_generators.networks.devices import default_device, default_dtype
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.weight_files import to_use
@@ -136,16 +137,3 @@ def lgm_gaussians(name: str) -> Callable[..., Gaussians]:
         return views_to_gaussians(views, network, bridge).asset(up="y")
 
     return gaussians
-
-
-def default_device() -> torch.device:
-    """CUDA if available, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """float16 on CUDA; on a CPU bfloat16 if it has instructions for it, otherwise float32."""
-    if device.type == "cuda":
-        return torch.float16
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions of torch
-    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32

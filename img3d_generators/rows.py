@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from img3d_generators.registry import Generator, InputView
 
 OWN_GENERATOR = "img3d-tiny"
@@ -11,6 +13,23 @@ WHITE_VIEWS = "instantmesh-zero123plus-white"
 """The generator of views that InstantMesh was trained with."""
 ZERO123PLUS_INPUT = InputView(border_ratio=0.15, fov=30, radius=1.866)
 """The input of Zero123++ v1.2, and a camera from which the object looks like its views."""
+
+
+def _instantmesh(name: str, gives: Literal["Mesh", "Field"], rank: int) -> Generator:
+    """A row of a published InstantMesh."""
+    return Generator(
+        name=name,
+        takes="views",
+        gives=gives,
+        views=("zero123plus-30-degrees",),
+        load="img3d_generators.instantmesh.generator:instantmesh_asset",
+        view_generators=(WHITE_VIEWS,),
+        options=("views", "texture_size") if gives == "Mesh" else ("views",),
+        checkpoints=(name,),
+        rank=rank,
+    )
+
+
 ROWS = (
     # Whole generators.
     Generator(
@@ -110,48 +129,8 @@ ROWS = (
         checkpoints=("lgm-big-fp32",),
         rank=10,
     ),
-    Generator(
-        name="instantmesh-mesh-large",
-        takes="views",
-        gives="Mesh",
-        views=("zero123plus-30-degrees",),
-        load="img3d_generators.instantmesh.generator:instantmesh_asset",
-        view_generators=(WHITE_VIEWS,),
-        options=("views", "texture_size"),
-        checkpoints=("instantmesh-mesh-large",),
-        rank=9,
-    ),
-    Generator(
-        name="instantmesh-mesh-base",
-        takes="views",
-        gives="Mesh",
-        views=("zero123plus-30-degrees",),
-        load="img3d_generators.instantmesh.generator:instantmesh_asset",
-        view_generators=(WHITE_VIEWS,),
-        options=("views", "texture_size"),
-        checkpoints=("instantmesh-mesh-base",),
-        rank=8,
-    ),
-    Generator(
-        name="instantmesh-nerf-large",
-        takes="views",
-        gives="Field",
-        views=("zero123plus-30-degrees",),
-        load="img3d_generators.instantmesh.generator:instantmesh_asset",
-        view_generators=(WHITE_VIEWS,),
-        options=("views",),
-        checkpoints=("instantmesh-nerf-large",),
-        rank=7,
-    ),
-    Generator(
-        name="instantmesh-nerf-base",
-        takes="views",
-        gives="Field",
-        views=("zero123plus-30-degrees",),
-        load="img3d_generators.instantmesh.generator:instantmesh_asset",
-        view_generators=(WHITE_VIEWS,),
-        options=("views",),
-        checkpoints=("instantmesh-nerf-base",),
-        rank=6,
-    ),
+    _instantmesh("instantmesh-mesh-large", "Mesh", rank=9),
+    _instantmesh("instantmesh-mesh-base", "Mesh", rank=8),
+    _instantmesh("instantmesh-nerf-large", "Field", rank=7),
+    _instantmesh("instantmesh-nerf-base", "Field", rank=6),
 )

@@ -12,7 +12,7 @@ from img3d_generators.cameras import TO_FRONT_ON_Z
 from img3d_generators.instantmesh.cameras import RADIUS, camera_numbers, chosen
 from img3d_generators.instantmesh.heads import MeshHead
 from img3d_generators.instantmesh.network import InstantMesh, config_of, load_instantmesh
-from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
+from img3d_generators.networks.devices import default_device, default_dtype
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.weight_files import to_use

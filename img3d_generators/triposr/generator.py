@@ -12,7 +12,7 @@ from torch import Tensor
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_base.console import CONSOLE
 from img3d_generators.cameras import TO_FRONT_ON_Z
-from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
+from img3d_generators.networks.devices import default_device, default_dtype
 from img3d_generators.triposr.network import config_of, load_triposr
 from img3d_generators.triposr.preparation import on_grey
 from img3d_generators.weights.checkpoints import checkpoint

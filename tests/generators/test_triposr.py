@@ -22,7 +22,7 @@ from img3d_assets.meshing.field_surface import surface_of
 from img3d_base.errors import InputError
 from img3d_generators import generate
 from img3d_generators.image_preparation import RGBA
-from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
+from img3d_generators.networks.devices import default_device, default_dtype
 from img3d_generators.networks.vision_transformer import VisionTransformer, VitConfig
 from img3d_generators.triposr import generator
 from img3d_generators.triposr.network import RADIUS, Triposr, TriposrConfig, field_of, load_triposr

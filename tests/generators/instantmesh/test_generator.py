@@ -20,7 +20,7 @@ from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.instantmesh.cameras import FEWER_VIEWS, camera_numbers
 from img3d_generators.instantmesh.heads import FieldHead, MeshHead
 from img3d_generators.instantmesh.network import load_instantmesh
-from img3d_generators.lgm_on_zero123plus import default_device, default_dtype
+from img3d_generators.networks.devices import default_device, default_dtype
 from img3d_generators.pairing import choose
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.weights import weight_files
