@@ -30,7 +30,9 @@ from img3d_methods.generated.generated_asset import AssetFiles, GeneratedAssetOp
 from img3d_methods.generated.generated_views import READ_ERRORS, read_views, write_views
 from img3d_methods.generated.single_image import Img3dSingleImage
 
-FIELD_FILES = AssetFiles(TriplaneField, "field", "a triplane", ENDING, read_triplane, write_triplane, recipe=2)
+FIELD_FILES = AssetFiles(
+    TriplaneField, "field", "a triplane", ENDING, read_triplane, write_triplane, told=lambda _: "Field", recipe=2
+)
 """The recipe stands for the views, too."""
 
 

@@ -57,6 +57,8 @@ class AssetFiles(Generic[A]):
     read: Callable[[Path], A]
     """Raises InputError if the file is damaged."""
     write: Callable[[A, Path], None]
+    told: Callable[[A], str]
+    """What the message about a new asset calls it, such as "1,200 triangles"."""
     recipe: int
     """Part of the cache keys. Increment it with every change that alters assets, so that they are made again."""
 
@@ -115,5 +117,5 @@ def found_or_made(config: GeneratedAssetOptions, origin: Origin, files: AssetFil
         raise InputError(f"the generator {origin.generator} made {type(made).__name__} instead of {files.expected}")
     with writing_views(file):
         files.write(made, file)
-    print_line(f"{files.name.capitalize()} generated, kept in {file}")
+    print_line(f"{files.told(made)} generated, kept in {file}")
     return made
