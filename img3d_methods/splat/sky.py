@@ -43,6 +43,9 @@ MAX_COLOR_DIFFERENCE = 0.06
 MIN_SHARE = 0.02
 """Part of the photos that must be sky; less is no outdoor scene."""
 
+ROTATION_ONLY = torch.tensor([[1.0, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]])
+"""Factors of a view matrix that leave out its translation: directions are points at infinity."""
+
 
 @dataclass(frozen=True)
 class SkyPoints:
@@ -73,7 +76,7 @@ def sky_points(
     for i, image in enumerate(images):
         small, K, viewmat = _small_photo(image, cameras, i)
         height, width = small.shape[:2]
-        inside, pixels, _ = in_picture(directions, K, viewmat * _ROTATION_ONLY, width, height)
+        inside, pixels, _ = in_picture(directions, K, viewmat * ROTATION_ONLY, width, height)
         columns, rows = pixels[inside].long().unbind(dim=1)
         featureless = _featureless_regions(small, K, viewmat, points)
         shown = small[rows, columns]
@@ -107,10 +110,6 @@ def _center_and_extent(points: Float[Tensor, "P 3"], cameras: Cameras) -> tuple[
     center = origins.mean(dim=0)
     surfaces = (points - center).norm(dim=1).median() if len(points) else origins.new_zeros(())
     return center, float(torch.maximum((origins - center).norm(dim=1).max(), surfaces)) or 1.0
-
-
-_ROTATION_ONLY = torch.tensor([[1.0, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]])
-"""Factors of a view matrix that leave out its translation: directions are points at infinity."""
 
 
 def _directions_above() -> Float[Tensor, "D 3"]:

@@ -60,9 +60,10 @@ def test_few_photos_get_fewer_gaussians() -> None:
     assert preset("best").max_gaussians_for(24 * 120_000) == min(budget, 57_600)
     assert preset("best").max_gaussians_for(100) == 50_000
     assert preset("best").max_gaussians_for(10**12) == budget
-    model = small_model(preset="best", max_gaussians=0, appearance="off", sky=False)
-    model.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
+    model = small_model(preset="best", max_gaussians=0, appearance="off")
+    cameras = pinhole_camera()[torch.zeros(24, dtype=torch.long)]
+    model.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, cameras)
     assert model.max_gaussians == preset("best").max_gaussians_for(24 * 120_000)
-    told = small_model(preset="best", max_gaussians=77, appearance="off", sky=False)
-    told.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, pinhole_camera())
+    told = small_model(preset="best", max_gaussians=77, appearance="off")
+    told.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, cameras)
     assert told.max_gaussians == 77
