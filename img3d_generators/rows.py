@@ -17,6 +17,7 @@ ZERO123PLUS_INPUT = InputView(border_ratio=0.15, fov=30, radius=1.866)
 
 def _instantmesh(name: str, gives: Literal["Mesh", "Field"], rank: int) -> Generator:
     """A row of a published InstantMesh."""
+    options = ("views", "precision", "texture_size") if gives == "Mesh" else ("views", "precision")
     return Generator(
         name=name,
         takes="views",
@@ -24,7 +25,7 @@ def _instantmesh(name: str, gives: Literal["Mesh", "Field"], rank: int) -> Gener
         views=("zero123plus-30-degrees",),
         load="img3d_generators.instantmesh.generator:instantmesh_asset",
         view_generators=(WHITE_VIEWS,),
-        options=("views", "texture_size") if gives == "Mesh" else ("views",),
+        options=options,
         checkpoints=(name,),
         rank=rank,
     )

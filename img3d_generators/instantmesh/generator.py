@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_assets.mesh import Mesh
@@ -12,7 +13,7 @@ from img3d_generators.cameras import TO_FRONT_ON_Z
 from img3d_generators.instantmesh.cameras import RADIUS, camera_numbers, chosen
 from img3d_generators.instantmesh.heads import MeshHead
 from img3d_generators.instantmesh.network import InstantMesh, config_of, load_instantmesh
-from img3d_generators.networks.devices import default_device, default_dtype
+from img3d_generators.networks.devices import Precision, default_device, dtype_of
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.weight_files import to_use
@@ -25,11 +26,15 @@ def instantmesh_asset(name: str) -> Callable[..., Mesh | TriplaneField]:
     path = to_use(name) / known.files[0].path
     with CONSOLE.status(f"Loading {name}"):
         network = load_instantmesh(path, config_of(known.architecture)).to(device)
-    return lambda given, views=6, texture_size=0: asset_of_views(network, given, views, texture_size)
+    return partial(asset_of_views, network)
 
 
 def asset_of_views(
-    network: InstantMesh, given: PosedViews, views: int = 6, texture_size: int = 0
+    network: InstantMesh,
+    given: PosedViews,
+    views: int = 6,
+    texture_size: int = 0,
+    precision: Precision = "float32",
 ) -> Mesh | TriplaneField:
     """The mesh, or the field, that the network makes of views, in their world.
 
@@ -38,6 +43,7 @@ def asset_of_views(
         given: Views of the object, on white.
         views: How many of six views are looked at: 6 or 4.
         texture_size: Height and width of a mesh's texture; 0: vertex colours only.
+        precision: Of the network's matrix products.
 
     Raises:
         InputError: The network was trained on other cameras, or there are too few views.
@@ -46,7 +52,7 @@ def asset_of_views(
     cameras = camera_numbers(used)
     device = network.transformer.pos_embed.device
     with CONSOLE.status("Generating the object's planes"):
-        planes = network.planes(used.images, cameras, default_dtype(device))
+        planes = network.planes(used.images, cameras, dtype_of(precision, device))
     scale = float(used.camera_to_worlds[0, :, 3].norm()) / RADIUS
     head, config = network.head, network.config
     if not isinstance(head, MeshHead):

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+
+Precision = Literal["float32", "fast"]
+"""Of a network's matrix products: "float32" gives its reference's numbers; "fast" computes in `default_dtype`."""
 
 
 def default_device() -> torch.device:
@@ -17,3 +22,8 @@ def default_dtype(device: torch.device) -> torch.dtype:
         return torch.float16
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions of torch
     return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """The data type of matrix products on a device."""
+    return torch.float32 if precision == "float32" else default_dtype(device)

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_base.console import CONSOLE
 from img3d_generators.cameras import TO_FRONT_ON_Z
-from img3d_generators.networks.devices import default_device, default_dtype
+from img3d_generators.networks.devices import Precision, default_device, dtype_of
 from img3d_generators.triposr.network import config_of, load_triposr
 from img3d_generators.triposr.preparation import on_grey
 from img3d_generators.weights.checkpoints import checkpoint
@@ -38,10 +37,9 @@ def triposr_field(name: str) -> Callable[..., TriplaneField]:
     with CONSOLE.status(f"Loading {name}"):
         network = load_triposr(path, config_of(known.architecture)).to(device)
 
-    def field(image: Float[Tensor, "4 S S"], seed: int = 0, precision: str = "float32") -> TriplaneField:
-        dtype = default_dtype(device) if precision == "fast" else torch.float32
+    def field(image: Float[Tensor, "4 S S"], seed: int = 0, precision: Precision = "float32") -> TriplaneField:
         with CONSOLE.status("Generating a field"):
-            made = network.generate(on_grey(image), dtype)
+            made = network.generate(on_grey(image), dtype_of(precision, device))
         return made.turned(TO_FRONT_ON_Z, up="y")
 
     return field

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from img3d_base.errors import InputError
+from img3d_generators.networks.devices import Precision
 from img3d_generators.pairing import (
     Choice,
     check_pair,
@@ -35,9 +36,10 @@ class StageOptions:
     """Denoising steps of Zero123++; 75 for fine detail."""
     guidance: float = 4.0
     """Guidance scale: how closely Zero123++ follows the image."""
-    precision: Literal["float32", "fast"] = "float32"
-    """Matrix products of TripoSR: "float32" gives the reference's numbers; "fast" computes in bfloat16 where the
-    processor has instructions for it (on a GPU in float16), which changes the planes by 1.3 % (rms)."""
+    precision: Precision = "float32"
+    """Matrix products of TripoSR and InstantMesh: "float32" gives their references' numbers; "fast" computes in
+    bfloat16 where the processor has instructions for it (on a GPU in float16), which changes TripoSR's planes by 1.3 %
+    (rms)."""
 
     def given(self) -> dict[str, Any]:
         """Those that are not at their defaults, by the names of the rows' options."""

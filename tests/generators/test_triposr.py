@@ -22,7 +22,7 @@ from img3d_assets.meshing.field_surface import surface_of
 from img3d_base.errors import InputError
 from img3d_generators import generate
 from img3d_generators.image_preparation import RGBA
-from img3d_generators.networks.devices import default_device, default_dtype
+from img3d_generators.networks.devices import Precision, default_device, dtype_of
 from img3d_generators.networks.vision_transformer import VisionTransformer, VitConfig
 from img3d_generators.triposr import generator
 from img3d_generators.triposr.network import RADIUS, Triposr, TriposrConfig, field_of, load_triposr
@@ -264,16 +264,17 @@ def small_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("precision", ["float32", "fast"])
-def test_generate_gives_a_field_that_faces_the_viewer(small_weights: Path, tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize(("options", "precision"), [({}, "float32"), ({"precision": "fast"}, "fast")])
+def test_generate_gives_a_field_that_faces_the_viewer(
+    small_weights: Path, tmp_path: Path, options: dict[str, Any], precision: Precision
+) -> None:
     square = np.zeros((40, 40, 4), np.uint8)
     square[5:35, 10:30] = (200, 60, 30, 255)
     Image.fromarray(square).save(tmp_path / "square.png")
-    field = generate("triposr", tmp_path / "square.png", **({} if precision == "float32" else {"precision": precision}))
+    field = generate("triposr", tmp_path / "square.png", **options)
     assert isinstance(field, TriplaneField) and field.up == "y"
     image = on_grey(torch.from_numpy(framed(square, Path())).permute(2, 0, 1).float() / 255)
-    dtype = default_dtype(default_device()) if precision == "fast" else torch.float32
-    own = load_triposr(small_weights, SMALL).generate(image, dtype)
+    own = load_triposr(small_weights, SMALL).generate(image, dtype_of(precision, default_device()))
     points = torch.tensor([[0.1, 0.2, 0.3]])  # x towards the viewer, y right, z up
     for ours, theirs in zip(field.query(points[:, [1, 2, 0]]), own.query(points), strict=True):
         torch.testing.assert_close(ours, theirs)

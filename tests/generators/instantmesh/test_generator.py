@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.instantmesh.cameras import FEWER_VIEWS, camera_numbers
 from img3d_generators.instantmesh.heads import FieldHead, MeshHead
 from img3d_generators.instantmesh.network import load_instantmesh
-from img3d_generators.networks.devices import default_device, default_dtype
+from img3d_generators.networks.devices import Precision, default_device, dtype_of
 from img3d_generators.pairing import choose
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.weights import weight_files
@@ -84,10 +85,9 @@ def test_meshes_are_in_the_world_of_the_views(
     made, fewer = generate("instantmesh", views), generate("instantmesh-mesh-large", views, views=4)
     network = small_network("mesh")
     assert isinstance(network.head, MeshHead)
-    dtype = default_dtype(default_device())
     for mesh, used in ((made, views), (fewer, views.pick(FEWER_VIEWS))):
         assert isinstance(mesh, Mesh)
-        planes = network.planes(used.images, camera_numbers(used), dtype)
+        planes = network.planes(used.images, camera_numbers(used))
         own = network.head.mesh(planes, network.config.grid_resolution, network.config.grid_scale)
         # x towards the viewer, y right, z up, cameras at distance 4
         np.testing.assert_allclose(mesh.vertices, SCALE * own.vertices[:, [1, 2, 0]], atol=1e-5)
@@ -96,15 +96,16 @@ def test_meshes_are_in_the_world_of_the_views(
     assert made.vertices.shape != fewer.vertices.shape or np.abs(made.vertices - fewer.vertices).max() > 1e-3
 
 
+@pytest.mark.parametrize(("options", "precision"), [({}, "float32"), ({"precision": "fast"}, "fast")])
 def test_fields_are_in_the_world_of_the_views(
-    weights: Path, views: PosedViews, monkeypatch: pytest.MonkeyPatch
+    weights: Path, views: PosedViews, options: dict[str, Any], precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_small(weights, "instantmesh-nerf-base", monkeypatch)
-    field = generate("instantmesh-nerf", views)
+    field = generate("instantmesh-nerf", views, **options)
     assert isinstance(field, TriplaneField) and field.up == "y"
     network = small_network("field")
     assert isinstance(network.head, FieldHead)
-    planes = network.planes(views.images, camera_numbers(views), default_dtype(default_device()))
+    planes = network.planes(views.images, camera_numbers(views), dtype_of(precision, default_device()))
     points = torch.tensor([[0.5, 0.2, -0.3]])
     density, rgb = network.head.field(planes).query(points)
     at = SCALE * points[:, [1, 2, 0]]
@@ -118,7 +119,7 @@ def test_fields_are_in_the_world_of_the_views(
         ({"fov": 49.1}, {}, "takes views by a lens of 30 degrees, .* these have 49.1"),
         ({"camera_to_worlds": RIG.camera_to_worlds() * torch.linspace(1, 2, 6)[:, None, None]}, {}, "at one distance"),
         ({"images": torch.rand(3, 3, 8, 8), "camera_to_worlds": RIG.camera_to_worlds()[:3]}, {}, "these are 3"),
-        ({}, {"bridge": "pad"}, "instantmesh has no option bridge; it has views, texture_size"),
+        ({}, {"bridge": "pad"}, "instantmesh has no option bridge; it has views, precision, texture_size"),
     ],
 )
 def test_views_and_options_that_do_not_fit_are_refused(
