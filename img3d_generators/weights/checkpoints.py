@@ -83,6 +83,11 @@ class Checkpoint:
         return "img3d" if self.home is None else self.home.name
 
     @property
+    def without_checksum(self) -> list[str]:
+        """The paths of files of which no checksum was published."""
+        return [file.path for file in self.files if not file.sha256]
+
+    @property
     def size(self) -> str:
         """The size of all files together, with its unit."""
         size = sum(file.size or 0 for file in self.files) if self.gigabytes is None else 1e9 * self.gigabytes

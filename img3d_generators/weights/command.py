@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from img3d_base.console import CONSOLE, print_line
-from img3d_base.errors import InputError, exits_with_one_line
+from img3d_base.errors import InputError, exits_with_one_line, some_names
 from img3d_generators.pairing import title_of
 from img3d_generators.registry import Generator, rows
 from img3d_generators.weights.checkpoints import Checkpoint, checkpoint, checkpoints
@@ -61,6 +61,11 @@ def fetch_command(name: Name, yes: bool = False) -> None:
         print_line("Nothing was downloaded.")
         return
     print_line(f"{name} is installed: {fetch(name)}")
+    if known.without_checksum:
+        print_line(
+            f"No checksum of {some_names(known.without_checksum)} was published: the hub's was checked, and is "
+            "recorded and checked from now on."
+        )
 
 
 @app.command(name="path")
@@ -75,7 +80,7 @@ def path_command(name: Name, file: Annotated[Path, tyro.conf.Positional, tyro.co
         found = register(name, file)
     known = checkpoint(name)
     for taken in found:
-        unverified = "complete, as far as can be told without a known checksum"
+        unverified = "no checksum was published; this file's is recorded, and checked from now on"
         print_line(f"{taken.path}: {'verified' if taken.sha256 else unverified}")
     missing = missing_files(known)
     if missing:

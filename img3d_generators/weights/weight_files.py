@@ -17,6 +17,7 @@ from pathlib import Path
 from img3d_base.atomic_files import user_cache, write_atomically
 from img3d_base.errors import InputError, some_names, warn
 from img3d_generators.weights.checkpoints import PACKAGE, Checkpoint, CheckpointFile, checkpoint
+from img3d_generators.weights.recorded_checksums import read_checksums, record_checksum
 from img3d_generators.weights.state_dicts import git_blob_sha1_of, sha256_of
 
 SHA1_DIGITS, SHA256_DIGITS = 40, 64
@@ -92,7 +93,8 @@ def missing_files(known: Checkpoint) -> list[CheckpointFile]:
 def fetch(name: str) -> Path:
     """Downloads missing files of a checkpoint into the hub's cache, resuming earlier downloads, and verifies them.
 
-    Every file is compared with its published checksum, if known, and with the one that the hub gives.
+    Every file is compared with its published checksum and with the one that the hub gives. Where none was published,
+    the hub's is recorded.
 
     Returns:
         The checkpoint's folder.
@@ -102,7 +104,9 @@ def fetch(name: str) -> Path:
     """
     known = checkpoint(name)
     for file in missing_files(known):
-        _link(_download(known, file), folder_of(known) / file.path)
+        path = _download(known, file)
+        _link(path, folder_of(known) / file.path)
+        _record(known, file, path)
     return folder_of(known)
 
 
@@ -123,12 +127,14 @@ def register(name: str, path: Path) -> list[CheckpointFile]:
     if known.repository is None:
         raise InputError(f"{name} comes with {known.comes_with}: there is nothing to register")
     found = _files_in(known, path)
-    problems = [problem for file, where in found if (problem := problem_of(file, where))]
+    recorded = read_checksums(_record_of(known))
+    problems = [problem for file, where in found if (problem := problem_of(file, where, recorded.get(file.path, "")))]
     if problems:
         raise InputError(f"{some_names(problems, 1)}; nothing was registered")
     try:
         for file, where in found:
             _link(where.absolute(), folder_of(known) / file.path)
+            _record(known, file, where)
     except OSError as error:
         raise InputError(f"{folder_of(known)} cannot be written: {error.strerror or error}") from None
     return [file for file, _ in found]
@@ -158,14 +164,20 @@ def _files_in(known: Checkpoint, path: Path) -> list[tuple[CheckpointFile, Path]
 
 def problems_of(known: Checkpoint) -> list[str]:
     """Problems of a checkpoint's files, each in one line; missing files are skipped."""
-    paths = [(file, folder_of(known) / file.path) for file in known.files]
-    return [problem for file, path in paths if path.is_file() and (problem := problem_of(file, path))]
+    recorded = read_checksums(_record_of(known))
+    paths = [(file, folder_of(known) / file.path, recorded.get(file.path, "")) for file in known.files]
+    return [problem for file, path, first in paths if path.is_file() and (problem := problem_of(file, path, first))]
 
 
-def problem_of(file: CheckpointFile, path: Path) -> str | None:
+def problem_of(file: CheckpointFile, path: Path, recorded: str = "") -> str | None:
     """Why a file is not the published one or is truncated; None if nothing indicates that.
 
     Checks size and checksum if they are known; files in the hub's cache are named by the hub's own checksum.
+
+    Args:
+        file: What is known of it.
+        path: Where it is.
+        recorded: Its checksum when it was first installed, if none was published.
     """
     size = path.stat().st_size
     if file.size is not None and size != file.size:
@@ -180,11 +192,22 @@ def problem_of(file: CheckpointFile, path: Path) -> str | None:
             return f"{path} is cut short or not a safetensors file ({error})"
     if path.suffix == ".bin" and not zipfile.is_zipfile(path):
         return f"{path} is cut short or not a weights file"
-    for expected in filter(None, (file.sha256, _hub_checksum(path))):
-        actual = git_blob_sha1_of(path) if len(expected) == SHA1_DIGITS else sha256_of(path)
+    others = {recorded: "the file installed first", _hub_checksum(path): "the hub's", file.sha256: "the published file"}
+    for expected, other in others.items():  # the same checksum is looked at once
+        actual = git_blob_sha1_of(path) if len(expected) == SHA1_DIGITS else sha256_of(path) if expected else ""
         if not actual.startswith(expected):
-            return f"{path} has another checksum ({actual[:16]}…) than the published file ({expected[:16]}…)"
+            return f"{path} has another checksum ({actual[:16]}…) than {other} ({expected[:16]}…)"
     return None
+
+
+def _record_of(known: Checkpoint) -> Path:
+    return weights_folder() / f".{known.name}.checksums.json"
+
+
+def _record(known: Checkpoint, file: CheckpointFile, path: Path) -> None:
+    """Records the checksum of a file of which none was published."""
+    if not file.sha256:
+        record_checksum(_record_of(known), file.path, _hub_checksum(path) or sha256_of(path))
 
 
 def _hub_checksum(path: Path) -> str:
@@ -240,7 +263,7 @@ def _download(known: Checkpoint, file: CheckpointFile) -> Path:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise InputError(f"{HF_HUB_CACHE} is full: free some space there, or set HF_HOME to another disk") from None
         raise InputError(f"{source} of huggingface.co/{repository} cannot be downloaded ({_reason(error)})") from None
-    problem = problem_of(file, path)
+    problem = problem_of(file, path, read_checksums(_record_of(known)).get(file.path, ""))
     if problem is None and not (file.sha256 or _hub_checksum(path)):
         problem = f"{path} cannot be verified: no checksum of it was published, and the hub gave none"
     if problem is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, ZERO123PLUS_RIGS
 from img3d_generators.lgm import LGM_CONFIGS, UNetConfig
 from img3d_generators.weights import checkpoints as module
 from img3d_generators.weights.checkpoints import checkpoint, checkpoints, read_checkpoint
+from img3d_generators.weights.weight_files import problem_of
 
 PUBLISHED = {
     "instantmesh-mesh-base",
@@ -21,6 +23,7 @@ PUBLISHED = {
     "instantmesh-zero123plus-white",
     "lgm-big",
     "lgm-big-fp32",
+    "triposr",
     "zero123plus-v1.1",
     "zero123plus-v1.2",
 }
@@ -49,6 +52,31 @@ class TestPublished:
         assert known.size.endswith(("GB", "MB"))
         assert known.is_non_commercial == ("zero123plus" in name)
         assert len({file.path for file in known.files}) == len(known.files)
+
+    def test_each_file_can_be_verified(self) -> None:
+        """By a whole checksum, or by the hub's for a fixed commit: then the comment of its YAML file says that."""
+        for known in checkpoints().values():
+            assert all(len(file.sha256) in (0, 64) for file in known.files), known.name
+            for file in known.files:
+                if known.repository is None:
+                    assert file.sha256, f"{known.name}: {file.path} comes with img3d"
+                elif not file.sha256:
+                    assert len(file.revision or known.revision or "") == 40, f"{known.name}: {file.path}"
+                    assert "zero123plus" in known.name, f"{known.name}: {file.path} has no published checksum"
+
+    @pytest.mark.parametrize("name", sorted(checkpoints()))
+    def test_another_file_is_refused_by_size_and_by_checksum(self, name: str, tmp_path: Path) -> None:
+        """For each file of which they are published."""
+        for file in checkpoint(name).files:
+            path = tmp_path / Path(file.path).with_suffix(".ckpt").name  # no format of its own is looked at
+            path.write_bytes(b"another")
+            wrong = problem_of(file, path)
+            assert (wrong is not None) == bool(file.size or file.sha256)
+            if wrong is not None:
+                assert ("bytes instead of" if file.size else "another checksum") in wrong
+            other = problem_of(dataclasses.replace(file, size=None), path)
+            assert (other is not None) == bool(file.sha256)
+            assert other is None or f"than the published file ({file.sha256[:16]}…)" in other
 
     def test_what_is_known_of_the_files(self) -> None:
         assert [(file.path, file.size) for name in ("lgm-big", "lgm-big-fp32") for file in checkpoint(name).files] == [

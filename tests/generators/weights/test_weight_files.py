@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from img3d_generators.weights import checkpoints as checkpoints_module
 from img3d_generators.weights import weight_files as weights_module
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.command import app, main
-from img3d_generators.weights.weight_files import available, fetch, folder_of, how_to_get, register, to_use
+from img3d_generators.weights.weight_files import available, fetch, folder_of, how_to_get, problems_of, register, to_use
 
 WEIGHTS = save({"weight": torch.arange(30_000.0)})
 PICKLED_BUFFER = io.BytesIO()
@@ -188,6 +189,46 @@ class TestFetch:
         assert available("small-one") is None
 
 
+class TestRecordedChecksums:
+    """Of files of which no checksum was published, the first one's is recorded and checked from then on."""
+
+    def test_the_hub_must_give_the_same_file_again(self, hub: FakeHub, command: Command, tmp_path: Path) -> None:
+        printed = command("fetch", "two-sources", "--yes")
+        assert "No checksum of unet/config.json, unet/weights.bin, vae/config.json, … was published" in printed
+        assert "is recorded and checked from now on" in printed.splitlines()[-1]
+        (tmp_path / "weights" / "two-sources" / "vae" / "config.json").unlink()
+        shutil.rmtree(tmp_path / "hub")
+        hub.files["somebody/large/vae/config.json"] = b'{"vae": 2}'
+        with pytest.raises(InputError, match="another checksum .* than the file installed first .* it was removed"):
+            fetch("two-sources")
+        hub.files["somebody/large/vae/config.json"] = b'{"vae": 1}'
+        assert fetch("two-sources") == available("two-sources")
+
+    def test_a_file_of_the_user_s_is_checked_like_one_of_the_hub_s(self, command: Command, tmp_path: Path) -> None:
+        mine = tmp_path / "weights.bin"
+        mine.write_bytes(PICKLED)
+        command("path", "two-sources", str(mine))
+        buffer = io.BytesIO()
+        torch.save({"weight": torch.ones(5)}, buffer)
+        mine.write_bytes(buffer.getvalue())
+        with pytest.raises(InputError, match="than the file installed first .* nothing was registered"):
+            register("two-sources", mine)
+        mine.unlink()
+        fetch("two-sources")  # its file is the one that was registered
+        assert command("verify") == "two-sources: ok\n"
+
+    def test_nothing_is_recorded_of_files_with_a_published_checksum(self, tmp_path: Path) -> None:
+        fetch("small-one")
+        assert not list((tmp_path / "weights").glob(".*.checksums.json"))
+
+    @pytest.mark.parametrize("content", ["", "[1]", '{"vae/config.json": 1}'])
+    def test_a_damaged_record_says_so(self, content: str, tmp_path: Path) -> None:
+        fetch("two-sources")
+        (tmp_path / "weights" / ".two-sources.checksums.json").write_text(content)
+        with pytest.raises(InputError, match="records checksums of weights, is damaged: remove it"):
+            problems_of(checkpoint("two-sources"))
+
+
 class TestPath:
     def test_takes_a_file_wherever_it_is_and_whatever_its_name(self, tmp_path: Path) -> None:
         mine = tmp_path / "mine.safetensors"
@@ -330,7 +371,7 @@ class TestCommand:
     def test_path_says_what_is_still_missing(self, command: Command, tmp_path: Path) -> None:
         (tmp_path / "weights.bin").write_bytes(PICKLED)
         printed = command("path", "two-sources", str(tmp_path / "weights.bin"))
-        assert "unet/weights.bin: complete, as far as can be told" in printed
+        assert "unet/weights.bin: no checksum was published; this file's is recorded" in printed
         assert "still lacks unet/config.json, vae/config.json, vae/weights.bin" in printed
         assert "CC-BY-NC-4.0" in printed
         (tmp_path / "mine").write_bytes(WEIGHTS)
