@@ -28,6 +28,8 @@ Fields that tests read:
 | `image_sha256` | TripoSR | checksum of that picture's bytes |
 | `picture_large` | TripoSR extras | name, size and seed of a picture, and the size to which it is reduced |
 | `mesh` | TripoSR extras | `resolution` and `threshold` of the extracted surface |
+| `weights_rule` | later ones | `fill_parameters` in it: buffers are not drawn, `….gamma` is 1 + 2 times the draw |
+| `config`, `samplers`, `sampler` | TRELLIS | constructor arguments of its networks, and settings of the samplers |
 | `call` | Zero123++ | `num_inference_steps`, `guidance_scale`, `height`, `width` |
 """
 
@@ -46,6 +48,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "golden"
@@ -71,6 +74,9 @@ class Golden:
 
     def fill(self, module: nn.Module, rename: Callable[[str], str] | None = None) -> None:
         """Gives a network the fixture's weights; `rename` maps its keys to the published ones."""
+        if "fill_parameters" in self.sidecar.get("weights_rule", ""):
+            fill_parameters(module, self.sidecar["seed"], rename)
+            return
         gain = re.search(r"gain=([0-9.eE+-]*\d)", self.sidecar.get("weights_rule", ""))
         gain = float(gain[1]) if gain else 1.0
         seeded_weights().fill_module(module, seed=self.sidecar["seed"], gain=gain, rename=rename)
@@ -110,6 +116,15 @@ def golden_fixtures(family: str, *arrays: str, slow: bool = False) -> pytest.Mar
         reason = f"no {family}*{named} in {FOLDER} (set IMG3D_GOLDEN)"
         parameters = [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
     return pytest.mark.parametrize("golden", parameters, scope="module")
+
+
+def fill_parameters(module: nn.Module, seed: int, rename: Callable[[str], str] | None = None) -> None:
+    """The rule of later fixtures: buffers stay as they are, and what ends in .gamma is a gain around 1."""
+    with torch.no_grad():
+        for key, value in module.named_parameters():
+            name = rename(key) if rename else key
+            drawn = torch.from_numpy(np.ascontiguousarray(seeded_weights().draw(name, tuple(value.shape), seed)))
+            value.copy_(1 + 2 * drawn if name.endswith(".gamma") else drawn)
 
 
 @functools.cache

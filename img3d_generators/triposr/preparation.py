@@ -54,8 +54,18 @@ def padded(pixels: RGBA, size: int) -> RGBA:
 
 
 def on_grey(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "3 S S"]:
-    """Blends an RGBA image of 8 bits per channel, in [0, 1], with grey; the result has 8 bits again, truncated."""
+    """`blended` with the grey that the network was trained with."""
+    return blended(image, GREY)
+
+
+def blended(image: Float[Tensor, "4 S S"], background: float) -> Float[Tensor, "3 S S"]:
+    """Blends an RGBA image of 8 bits per channel, in [0, 1], with a grey value; the result has 8 bits again, truncated.
+
+    Args:
+        image: Straight alpha.
+        background: In [0, 1].
+    """
     pixels = image.numpy().astype(np.float32)
     rgb, alpha = pixels[:3], pixels[3:]
-    blended = rgb * alpha + (1 - alpha) * np.float32(GREY)
-    return torch.from_numpy((blended * 255).astype(np.uint8)).float() / 255
+    mixed = rgb * alpha + (1 - alpha) * np.float32(background)
+    return torch.from_numpy((mixed * 255).astype(np.uint8)).float() / 255

@@ -34,7 +34,8 @@ def git_blob_sha1_of(path: Path) -> str:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Reads the tensors in a .safetensors file or in one of torch's own (.bin, .pt, .ckpt), by name.
 
-    They are memory-mapped if the format allows.
+    One of torch's own can have the other's name: a user's own file is linked in the place of the published one. They
+    are memory-mapped if the format allows.
 
     Raises:
         InputError: The file is missing or damaged, or holds something other than tensors.
@@ -42,11 +43,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"There is no {path}.")
     try:
-        if path.suffix == ".safetensors":
+        is_torchs = zipfile.is_zipfile(path)
+        if path.suffix != ".safetensors":
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_torchs)
+        elif is_torchs:
+            with path.open("rb") as file:  # torch would go by the name
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        else:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:  # its message recommends running the code in the file
         raise InputError(
             f"{path} is damaged or holds Python objects, which could run code, not plain weights; fetch it again."
