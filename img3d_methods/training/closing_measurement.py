@@ -25,7 +25,9 @@ from img3d_base.signals import Terminated
 SHARE = 0.1
 """Of the training time that the measurement may take."""
 MIN_SECONDS = 20.0
-"""It may take this long after any run."""
+"""It may take this long after any training."""
+UNTRAINED_SECONDS = 180.0
+"""It may take this long after a run without training steps, whose result takes minutes to make or to generate."""
 GOLDEN_RATIO = 0.6180339887498949
 
 
@@ -43,16 +45,23 @@ def spread_order(count: int) -> list[int]:
     return sorted(range(count), key=lambda index: index * GOLDEN_RATIO % 1)
 
 
+def time_limit(training_seconds: float | None) -> float:
+    """The seconds that the measurement may take.
+
+    Args:
+        training_seconds: The time that the run has trained; None for a run without training steps.
+    """
+    return UNTRAINED_SECONDS if training_seconds is None else max(MIN_SECONDS, SHARE * training_seconds)
+
+
 @torch.no_grad()
-def measure(
-    model: Model, photos: Sequence[tuple[Cameras, dict[str, Any]]], training_seconds: float
-) -> ClosingMeasurement:
+def measure(model: Model, photos: Sequence[tuple[Cameras, dict[str, Any]]], max_seconds: float) -> ClosingMeasurement:
     """Renders photos one by one until the time is used up, the first in any case.
 
     Args:
         model: The trained model. It is in evaluation mode afterwards.
         photos: Cameras `[1]` and what they have to be compared with.
-        training_seconds: The time that the run has trained.
+        max_seconds: No photo is begun after this time, except the first.
 
     Returns:
         The means over the photos that were measured before the time was used up or Ctrl-C came.
@@ -61,7 +70,7 @@ def measure(
         Terminated: On SIGTERM.
     """
     model.eval()
-    limit, began = max(MIN_SECONDS, SHARE * training_seconds), time.monotonic()
+    began = time.monotonic()
     values: defaultdict[str, list[float]] = defaultdict(list)
     measured = 0
     try:
@@ -71,7 +80,7 @@ def measure(
             for name, value in metrics.items():
                 values[name].append(float(value))
             measured += 1
-            if time.monotonic() - began > limit:
+            if time.monotonic() - began > max_seconds:
                 break
     except Terminated:
         raise

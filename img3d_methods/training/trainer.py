@@ -36,7 +36,7 @@ from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, silent_console, taken_port_message
 from img3d_methods.training.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
 from img3d_methods.training.clock import TrainingClock, WorkPlan
-from img3d_methods.training.closing_measurement import measure
+from img3d_methods.training.closing_measurement import measure, time_limit
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 from img3d_methods.training.event_writers import trouble_of_service
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
@@ -274,7 +274,8 @@ class Img3dTrainer(Trainer, ABC):
             if self.pipeline.datamanager.eval_dataset:
                 with self.train_lock:
                     photos = self.pipeline.datamanager.fixed_indices_eval_dataloader
-                    measured = measure(self.pipeline.model, photos, self._seconds)
+                    limit = time_limit(self._seconds if self._has_steps() else None)
+                    measured = measure(self.pipeline.model, photos, limit)
                 metrics = measured.metrics
                 writer.put_dict("Eval Images Metrics Dict (all images)", metrics, self.step)
                 evaluated, held_out = self._evaluated()

@@ -9,7 +9,7 @@ import pytest
 
 from img3d_base.signals import Terminated
 from img3d_methods.training import closing_measurement
-from img3d_methods.training.closing_measurement import measure, spread_order
+from img3d_methods.training.closing_measurement import measure, spread_order, time_limit
 
 
 class Clock:
@@ -38,9 +38,9 @@ def photos() -> Any:
     return [(index, index) for index in range(200)]
 
 
-def measured_by(clock: Clock, photos: Any, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Any:
+def measured_by(clock: Clock, photos: Any, seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(closing_measurement.time, "monotonic", lambda: clock.now)
-    return measure(clock, photos, seconds)  # pyright: ignore[reportArgumentType]
+    return measure(clock, photos, time_limit(seconds))  # pyright: ignore[reportArgumentType]
 
 
 def test_quick_pictures_are_all_measured(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +53,12 @@ def test_slow_pictures_take_a_tenth_of_the_run(photos: Any, monkeypatch: pytest.
     found = measured_by(clock, photos, 600, monkeypatch)
     assert found.num_measured == 11 and clock.now == 66
     assert found.metrics["psnr"] == pytest.approx(99.5, abs=15), "photos from one end only"
+
+
+def test_a_run_without_training_has_minutes(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured_by(Clock(15), photos[:10], None, monkeypatch).num_measured == 10
+    clock = Clock(15)
+    assert measured_by(clock, photos, None, monkeypatch).num_measured == 13 and clock.now == 195
 
 
 def test_at_least_one_picture_is_measured(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
