@@ -8,6 +8,7 @@ bridges a small gap, such as a patch without texture.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,12 +55,17 @@ class CloudSurfaceOptions:
     """Maximum number of triangles."""
 
 
-def surface_of_cloud(cloud: PointCloud, options: CloudSurfaceOptions) -> Mesh:
+IsFree = Callable[[Float[np.ndarray, "M 3"]], Bool[np.ndarray, "M"]]
+"""Tells which points lie in free space, where no surface can be."""
+
+
+def surface_of_cloud(cloud: PointCloud, options: CloudSurfaceOptions, is_free: IsFree | None = None) -> Mesh:
     """A clean mesh with the cloud's colours.
 
     Args:
         cloud: Points of one or several surfaces, normals outward.
         options: Limits of the resolution.
+        is_free: Surface in free space is removed. None: nothing is known about free space.
 
     Raises:
         InputError: There are too few points, or they lie on no common surface.
@@ -83,6 +89,8 @@ def surface_of_cloud(cloud: PointCloud, options: CloudSurfaceOptions) -> Mesh:
     distance, nearest = tree.query(vertices, workers=-1)
     max_gap = max(MAX_GAP * extent, MAX_GAP_IN_SPACINGS * usual)
     faces = faces[_supported(faces, distance, distance <= MAX_SUPPORT_DISTANCE * spacing[nearest], max_gap)]
+    if is_free is not None:
+        faces = faces[~is_free(vertices)[faces].any(axis=1)]
     if len(faces) == 0:
         raise InputError("The points that were found lie on no common surface.")
     vertices, faces = cleaned(*compacted(vertices, faces))

@@ -21,6 +21,9 @@ class SurfaceView:
     """World to camera, OpenCV axes: x right, y down, z forward."""
     K: Float[np.ndarray, "3 3"]
     """Intrinsics in pixels of this picture; the centre of the upper left pixel is (0.5, 0.5)."""
+    measured: Float32[np.ndarray, "h w"] | None = None
+    """Depth that was measured in this picture, at any size, 0 where it is unknown. Where a mesh lies in front of it or
+    behind it, the picture shows something else. None: nothing was measured."""
 
     def in_frame(self, transform: Float[np.ndarray, "3 4"], scale: float) -> SurfaceView:
         """The same picture in the coordinates of another world.
@@ -34,4 +37,5 @@ class SurfaceView:
         viewmat = np.eye(4)
         viewmat[:3] = self.viewmat[:3, :3] @ transform.astype(np.float64)
         viewmat[:3, 3] += self.viewmat[:3, 3] / scale
-        return replace(self, viewmat=viewmat, depth=(self.depth / scale).astype(np.float32))
+        measured = None if self.measured is None else (self.measured / scale).astype(np.float32)
+        return replace(self, viewmat=viewmat, depth=(self.depth / scale).astype(np.float32), measured=measured)

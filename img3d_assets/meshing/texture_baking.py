@@ -37,6 +37,10 @@ discontinuities."""
 STEP = 8.0
 """A depth discontinuity is a change by more than this many times the size of a pixel on the surface; flat surfaces
 reach it at 83 degrees."""
+MAX_DIFFERENCE = 0.02
+"""Maximum relative difference of a mesh from the depth that was measured in a picture that shows it."""
+UNMEASURED, CONTRADICTED = 0.1, 1e-3
+"""Factors of a picture's weight where its depth is unknown, and where the mesh differs from it."""
 PLACES = 256
 """Approximate number of places along the side of the texture at which pictures are compared. If places were much
 smaller, pictures with an offset of a pixel would seem to disagree wherever there is detail."""
@@ -100,7 +104,8 @@ def baked(mesh: Mesh, views: Iterable[SurfaceView], texture_size: int) -> Mesh:
     Args:
         mesh: A mesh without a texture.
         views: Pictures of it, iterated once. Where depth is 0 or infinite, a picture does not show the surface;
-            otherwise its depth is ignored: occlusion is computed from the mesh.
+            otherwise its depth is ignored: occlusion is computed from the mesh. Measured depth lowers the weight of
+            a picture where the mesh lies elsewhere, so that it does not paint what stands before or behind the mesh.
         texture_size: Width and height in pixels.
 
     Raises:
@@ -221,7 +226,18 @@ class _Cameras:
         inner = np.pad(usable, 1).astype(np.uint8)
         distance = cv2.distanceTransform(inner, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
         trust = ((distance - 1) / max(FEATHER * max(size), 1)).clip(0, 1)
+        if view.measured is not None:
+            trust *= _confirmation(cv2.resize(view.measured, size, interpolation=cv2.INTER_NEAREST) * inverse_depth)
         return torch.from_numpy(np.stack([*rgb.transpose(2, 0, 1), trust, inverse_depth]).astype(np.float32)), scale
+
+
+def _confirmation(ratio: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Factors of a picture's weight from the ratio of measured depth to the mesh's; they fall smoothly."""
+    confirmed = np.abs(ratio - 1) <= MAX_DIFFERENCE
+    factor = np.where(ratio == 0, UNMEASURED, np.where(confirmed, 1.0, CONTRADICTED)).astype(np.float32)
+    factor = cv2.erode(factor, np.ones((3, 3), np.uint8))  # colours of both sides mix in pixels along edges
+    side = 2 * round(FEATHER * max(ratio.shape) / 4) + 1
+    return np.minimum(factor, cv2.blur(factor, (side, side))).astype(np.float32)
 
 
 def _jumps(inverse_depth: Float32[np.ndarray, "h w"], focal: float) -> Bool[np.ndarray, "h w"]:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometric consistency: how many other views confirm a depth (Schönberger et al. 2016, section 4.4)."""
+"""Removes wrong depths: geometric consistency, which is how many other views confirm a depth (Schönberger et al. 2016,
+section 4.4), and speckles, small pieces of surface apart from all others, where depths agree by chance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 import torch
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32, Int
 from torch import Tensor
 
 from img3d_kernels.projection import in_picture, project
@@ -16,6 +19,14 @@ MAX_REPROJECTION_ERROR = 2.0
 """Maximum distance in pixels between a pixel and its projection into the source and back."""
 MAX_RELATIVE_DIFFERENCE = 0.01
 """Maximum relative difference between the two depths."""
+
+STEP = 8.0
+"""Neighbouring pixels whose depths differ by more than this many times the size of a pixel on the surface lie on
+different pieces; flat surfaces reach it at 83 degrees."""
+MIN_PIECE = 0.0006
+"""Minimum size of a piece of surface, as a share of the picture."""
+LEVELS = 32_000
+"""Number of steps into which the logarithm of depth is divided."""
 
 
 def count_agreeing(
@@ -53,3 +64,22 @@ def count_agreeing(
         returned, _ = project(seen * (found / z)[:, None], view.K, back)
         agreeing += close & ((returned - pixels).norm(dim=1) <= MAX_REPROJECTION_ERROR)
     return agreeing.reshape(height, width)
+
+
+def in_large_pieces(view: StereoView, depth: Float32[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Which pixels lie on connected pieces of surface that are not tiny.
+
+    Args:
+        view: The view.
+        depth: Its depth map, 0 where unknown.
+    """
+    known = depth.numpy() > 0
+    if not known.any():
+        return torch.from_numpy(known)
+    logarithm = np.log(np.where(known, depth.numpy(), 1.0))
+    low, high = logarithm[known].min(), logarithm[known].max()
+    scale = (LEVELS - 1) / max(float(high - low), 1e-3)
+    steps = np.where(known, (logarithm - low) * scale + 1, 0).astype(np.int16)
+    focal = float((view.K[0, 0] * view.K[1, 1]).sqrt())
+    cv2.filterSpeckles(steps, 0, round(MIN_PIECE * depth.numel()), min(STEP / focal * scale, LEVELS))
+    return torch.from_numpy(steps > 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from img3d_kernels.stereo.consistency import count_agreeing
+from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces
 from img3d_kernels.stereo.patch_match import patch_match, refined
 from img3d_kernels.stereo.views import DepthMap, StereoView
 
@@ -94,11 +94,12 @@ def _again(
 def _agreed(
     views: Sequence[StereoView], sources: Sequence[Sequence[int]], maps: dict[int, DepthMap], at_least: int
 ) -> dict[int, DepthMap]:
-    """The maps without depths that fewer than `at_least` sources confirm."""
+    """The maps without speckles, and without depths that fewer than `at_least` sources confirm."""
     found = {}
     for i, each in maps.items():
         known = [j for j in sources[i] if j in maps]
         needed = min(at_least, len(known))
         agreeing = count_agreeing(views[i], each.depth, [views[j] for j in known], [maps[j].depth for j in known])
-        found[i] = each.where((agreeing >= needed) & (agreeing > 0))
+        agreed = each.where((agreeing >= needed) & (agreeing > 0))
+        found[i] = agreed.where(in_large_pieces(views[i], agreed.depth))
     return found

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.seeds.triangulation import moved_world_to_cameras
 from img3d_dataparsers.stereo.photo_views import stereo_view
 from img3d_kernels.stereo.source_views import choose_sources, depth_range
-from img3d_kernels.stereo.views import StereoView
+from img3d_kernels.stereo.views import DepthMap, StereoView
 from img3d_methods.mvs.workspace_maps import maps_beside
 from img3d_methods.splat.seed_points import random_points_in_frusta
 
@@ -111,8 +111,12 @@ class MvsPhotos:
         """For each photo, the nearest and the farthest depth to search; None if too few points are in view."""
         return [depth_range(view, self.points) for view in self.views]
 
-    def paint(self) -> Iterator[SurfaceView]:
-        """The photos at full size, for textures: depth is 1, unless the mask (0) or alpha (infinite) excludes it."""
+    def paint(self, maps: Sequence[DepthMap]) -> Iterator[SurfaceView]:
+        """The photos at full size, for textures: depth is 1, unless the mask (0) or alpha (infinite) excludes it.
+
+        Args:
+            maps: The depth map of each photo.
+        """
         photos = self.full
         viewmats = moved_world_to_cameras(photos.cameras.camera_to_worlds.double().numpy(), np.zeros(3), 1.0)
         intrinsics = photos.cameras.get_intrinsics_matrices().double().numpy()
@@ -124,7 +128,8 @@ class MvsPhotos:
             if mask is not None:
                 depth[~mask] = 0
             viewmat = np.vstack([viewmats[i], [0.0, 0.0, 0.0, 1.0]])
-            yield SurfaceView(image[..., :3].astype(np.float32) / 255, depth, viewmat, intrinsics[i])
+            measured = maps[i].depth.numpy()
+            yield SurfaceView(image[..., :3].astype(np.float32) / 255, depth, viewmat, intrinsics[i], measured)
 
     def fingerprint(self, recipe: str) -> str:
         """A hash of photos and masks (by size and time), their cameras at the size of stereo, the points, and a recipe.

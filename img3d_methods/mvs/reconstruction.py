@@ -21,11 +21,12 @@ from img3d_base.progress import ProgressOfStages
 from img3d_dataparsers.stereo.dense_workspace import MIN_PHOTOS, DensePhoto, fused_cloud, write_workspace
 from img3d_kernels.stereo.views import DepthMap
 from img3d_methods.mvs.depth_stage import depth_maps
+from img3d_methods.mvs.free_space import seen_through
 from img3d_methods.mvs.photos import MvsPhotos
 from img3d_methods.mvs.presets import MvsPreset
 from img3d_methods.mvs.stage_cache import Arrays, StageCache
 
-RECIPE = 1
+RECIPE = 2
 """Part of the cache key. Increment it with every change that alters depth maps, cloud or surface."""
 CLOUD = {
     "points": ("float64", (None, 3)),
@@ -77,8 +78,8 @@ def reconstructed(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> Re
         cloud = PointCloud(**cache.kept("cloud", CLOUD, lambda: _cloud(photos, preset, maps)))
         progress("Fitting the surface", 0, 1)
         name = f"surface-{preset.max_points}-{preset.faces}"
-        surface = cache.kept(name, SURFACE, lambda: _surface(cloud, preset))
-    mesh = baked(Mesh(**surface, up="z"), photos.paint(), preset.texture_size)
+        surface = cache.kept(name, SURFACE, lambda: _surface(cloud, preset, photos, maps))
+    mesh = baked(Mesh(**surface, up="z"), photos.paint(maps), preset.texture_size)
     covered, background = _coverage(photos, maps)
     print_line(
         f"Reconstructed {covered:.0%} of the photos' area: {counted(len(cloud), 'point')}, "
@@ -97,8 +98,9 @@ def _cloud(photos: MvsPhotos, preset: MvsPreset, maps: list[DepthMap]) -> Arrays
     return {"points": cloud.points, "colors": cloud.colors, "normals": cloud.normals}
 
 
-def _surface(cloud: PointCloud, preset: MvsPreset) -> Arrays:
-    mesh = surface_of_cloud(cloud, CloudSurfaceOptions(preset.max_points, preset.faces))
+def _surface(cloud: PointCloud, preset: MvsPreset, photos: MvsPhotos, maps: list[DepthMap]) -> Arrays:
+    options = CloudSurfaceOptions(preset.max_points, preset.faces)
+    mesh = surface_of_cloud(cloud, options, lambda points: seen_through(points, photos.views, maps))
     return {
         "vertices": mesh.vertices.astype(np.float64),
         "faces": mesh.faces.astype(np.int64),

@@ -13,7 +13,7 @@ import torch
 from stereo_scenes import stereo_scene
 from torch import Tensor
 
-from img3d_kernels.stereo.consistency import count_agreeing
+from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces
 from img3d_kernels.stereo.depth_maps import StereoOptions, stereo_depth_maps
 from img3d_kernels.stereo.patch_match import MAX_COST, patch_match, projection, quads_of, random_planes, refined, sweep
 from img3d_kernels.stereo.plane_sweep import plane_costs, plane_sweep
@@ -269,6 +269,22 @@ class TestAgreement:
             [VIEWS[0], other[1], other[2]], [[1, 2], [0], [0]], [*limits, limits[0]], StereoOptions()
         )
         assert (maps[0].depth > 0).float().mean() < 0.1  # in noise, some patches are alike by chance
+
+
+class TestSpeckles:
+    def test_small_pieces_are_removed(self) -> None:
+        """A slanted wall with a box before it, and depths by chance around them."""
+        generator = torch.Generator().manual_seed(0)
+        depth = 4 + 0.01 * torch.arange(96.0).expand(80, 96)
+        depth[40:, 60:] = 1 + 3 * torch.rand(40, 36, generator=generator)
+        depth[10:20, 10:20] = 3.0
+        depth[70:] = 0
+        wanted = depth > 0
+        wanted[40:, 60:] = False
+        kept = in_large_pieces(VIEWS[0], depth)
+        assert (kept & ~wanted).float().mean() < 0.02 and kept[wanted].all()
+        assert in_large_pieces(VIEWS[0], torch.zeros(80, 96)).sum() == 0
+        assert in_large_pieces(VIEWS[0], torch.full((80, 96), 3.0)).all()
 
 
 class TestSourcesAndRanges:

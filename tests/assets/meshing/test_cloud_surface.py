@@ -45,6 +45,11 @@ def test_what_no_point_supports_stays_open() -> None:
     assert not trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
 
 
+def test_surface_in_free_space_is_removed() -> None:
+    mesh = surface_of_cloud(ball(9000), OPTIONS, lambda points: points[:, 2] < 0)
+    assert -0.1 < mesh.vertices[:, 2].min() and mesh.vertices[:, 2].max() > 0.95 * RADIUS
+
+
 def test_a_small_gap_is_bridged() -> None:
     cloud = ball(20_000)
     off_pole = RADIUS * np.hypot(cloud.normals[:, 0], cloud.normals[:, 1])

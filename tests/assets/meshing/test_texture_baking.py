@@ -112,6 +112,21 @@ def test_what_a_picture_leaves_out_is_not_used() -> None:
     assert agreement(baked(grey_mesh(SPHERE), views, 256)) > 50
 
 
+def test_measured_depth_tells_what_stands_before_the_mesh() -> None:
+    """Something stands in front of most pictures, so that their colours agree on it; it is not of the mesh."""
+    views = pictures(SPHERE, 24)
+    for i, view in enumerate(views):
+        rgb, measured = view.rgb.copy(), np.where(np.isfinite(view.depth), view.depth, 0)
+        measured[:30] = 0  # unknown
+        if i % 3:
+            rgb[40:140, 50:150] = MAGENTA
+            measured[40:140, 50:150] *= 0.8
+        views[i] = replace(view, rgb=rgb, measured=measured)
+    assert agreement(baked(grey_mesh(SPHERE), views, 256)) > 35
+    without = [replace(view, measured=None) for view in views]
+    assert agreement(baked(grey_mesh(SPHERE), without, 256)) < 20
+
+
 def test_texels_that_no_picture_sees_have_the_colours_of_the_vertices() -> None:
     shape = replace(grey_mesh(SPHERE), colors=np.asarray(SPHERE.vertices * 0.3 + 0.5, np.float32))
     above = [view for view in pictures(SPHERE, 24) if np.linalg.inv(view.viewmat)[2, 3] > 1.5]
