@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +61,7 @@ def gaussians(path: Path, n: int) -> Gaussians:
 
 
 @contextmanager
-def static_page(splats: Gaussians, browser: Browser) -> Iterator[Page]:
+def static_page(splats: Gaussians, browser: Browser) -> Generator[Page, None, None]:
     """The page of `img3d-export viewer`, with all its splats."""
     with tempfile.TemporaryDirectory() as folder:
         scene = PageScene("benchmark", splats, "-y", view_of_everything(splats, "-y"), background=(0.0, 0.0, 0.0))
@@ -74,7 +74,7 @@ def static_page(splats: Gaussians, browser: Browser) -> Iterator[Page]:
 
 
 @contextmanager
-def live_page(splats: Gaussians, browser: Browser) -> Iterator[Page]:
+def live_page(splats: Gaussians, browser: Browser) -> Generator[Page, None, None]:
     """Viser's page with the splats that the live view sends; it lowers its resolution where drawing is slow."""
     server = viser.ViserServer(host="127.0.0.1", verbose=False)
     params = {

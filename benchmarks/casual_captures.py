@@ -33,7 +33,6 @@ from sky_scene import make_sky_scene
 
 from img3d_methods.specs import img3d_splat
 from img3d_methods.splat.trainer import Img3dSplatTrainer
-from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.presets import PresetName
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -93,7 +92,7 @@ def trained(
 def held_out_views(trainer: Img3dSplatTrainer) -> dict[str, HeldOut]:
     """Renders of the held-out photos, by the photos' names."""
     pipeline = trainer.pipeline
-    datamanager, model = cast(Img3dDatamanager, pipeline.datamanager), pipeline.model
+    datamanager, model = pipeline.datamanager, pipeline.model
     model.eval()
     names = [path.name for path in datamanager.eval_dataset.image_filenames]
     scale = datamanager.train_dataparser_outputs.dataparser_scale
@@ -175,7 +174,7 @@ def _measure(
     make_scene(frames, scene, temporary / name)
     trainer, seconds = trained(temporary / name, preset, scene.downscale_factor, options, temporary / "runs", cache)
     views = held_out_views(trainer)
-    num_train = len(cast(Img3dDatamanager, trainer.pipeline.datamanager).train_dataset)
+    num_train = len(trainer.pipeline.datamanager.train_dataset)
     psnr_of = trainer.pipeline.model.image_metrics.psnr
     metrics = [trainer.pipeline.model.image_metrics.all(view.rgb, view.photo) for view in views.values()]
     psnr, ssim = ([metric[key] for metric in metrics] for key in ("psnr", "ssim"))

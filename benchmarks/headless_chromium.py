@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ class NoChromiumError(Exception):
 
 
 @contextmanager
-def headless_chromium() -> Iterator[Browser]:
+def headless_chromium() -> Generator[Browser, None, None]:
     """A running browser. Playwright allows one at a time in a process.
 
     Raises:

@@ -133,7 +133,7 @@ def still_life() -> Scene:
     sys.path.insert(0, str(REPOSITORY / "tools"))
     import sample_scene  # pyright: ignore[reportMissingImports]
 
-    class Shapes(sample_scene.SceneParts):
+    class Shapes(sample_scene.SceneParts):  # pyright: ignore[reportUntypedBaseClass]
         """The scene without materials and light."""
 
         def __init__(self) -> None:

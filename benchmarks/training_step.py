@@ -18,7 +18,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class CompiledTime:
         self.seconds = dict.fromkeys(KERNELS, 0.0)
 
     @contextmanager
-    def counting(self) -> Iterator[None]:
+    def counting(self) -> Generator[None, None, None]:
         """Put a clock around the compiled functions."""
         originals = {name: getattr(_C, name) for name in KERNELS}
         for name, function in originals.items():

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Watched(Img3dSplatTrainer):
 
 
 @contextmanager
-def page(port: int, draws: bool, moves: bool) -> Iterator[None]:
+def page(port: int, draws: bool, moves: bool) -> Generator[None, None, None]:
     """A page is open and has something to show."""
     words = [str(port), "draws" if draws else "renders", "dragged" if moves else "still"]
     command = [sys.executable, str(Path(__file__).with_name("scripted_page.py")), *words]

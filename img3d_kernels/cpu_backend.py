@@ -168,7 +168,6 @@ class _Project(torch.autograd.Function):
         options: tuple[int, int, float, float, float, float, bool],
         grad_stats: GradStats | None,
     ) -> tuple[Tensor | None, ...]:
-        width, height, near_plane, far_plane, radius_clip, eps2d, antialiased = options
         inputs = [array(t) for t in (means, quats, scales, opacities, sh, sh_rest, viewmats, camera_centers, Ks)]
         n, c = means.shape[0], viewmats.shape[0]
         radii = torch.empty(c, n, dtype=torch.int32)

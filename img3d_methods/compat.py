@@ -33,7 +33,7 @@ from img3d_methods.commands.nerfstudio_commands import COMMANDS, command_name
 from img3d_methods.commands.startup import watch_interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from nerfstudio.cameras.camera_optimizers import CameraOptimizer
     from nerfstudio.configs.base_config import ViewerConfig
@@ -128,7 +128,7 @@ def about_rejected(event: Any) -> str | None:
 
 
 @contextlib.contextmanager
-def silent_console() -> Iterator[None]:
+def silent_console() -> Generator[None, None, None]:
     """Hides what Nerfstudio prints meanwhile: "Mixed precision is disabled" and where it saves, long before it looks
     at the data (engine/trainer.py). Remove when that can be switched off."""
     from img3d_base.console import CONSOLE

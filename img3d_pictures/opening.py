@@ -10,7 +10,7 @@ import logging
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -60,7 +60,7 @@ class PictureError(InputError):
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
+def open_picture(path: Path) -> Generator[Image.Image, None, None]:
     """Opens a picture without decoding it. Errors of Pillow inside the context are turned into PictureErrors.
 
     Raises:
@@ -86,7 +86,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def decoding(image: Image.Image) -> Iterator[None]:
+def decoding(image: Image.Image) -> Generator[None, None, None]:
     """Wraps the decoding of a picture's pixels, so that only one large picture is decoded at a time."""
     if image.width * image.height <= 1_000_000 * LARGE_MEGAPIXELS:
         yield

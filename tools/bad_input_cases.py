@@ -9,7 +9,7 @@ import os
 import resource
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -40,7 +40,7 @@ class Case:
 
 
 @contextlib.contextmanager
-def full_disk() -> Iterator[None]:
+def full_disk() -> Generator[None, None, None]:
     """No file grows beyond a few bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_DISK_BYTES, hard))
@@ -51,7 +51,7 @@ def full_disk() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_rights() -> Iterator[None]:
+def without_rights() -> Generator[None, None, None]:
     """As a user whom the system refuses what it would not refuse root."""
     if os.geteuid() != 0:
         yield
@@ -64,7 +64,7 @@ def without_rights() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_keys() -> Iterator[None]:
+def without_keys() -> Generator[None, None, None]:
     """Nobody is logged in to a service, and nobody can be asked."""
     hidden = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "COMET_"))}
     hidden |= {"HOME": "/nonexistent", "NETRC": "/nonexistent"}
@@ -73,7 +73,7 @@ def without_keys() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def taken_port(port: int = 17007) -> Iterator[None]:
+def taken_port(port: int = 17007) -> Generator[None, None, None]:
     """Another program listens there."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

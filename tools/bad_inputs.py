@@ -18,7 +18,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -144,7 +144,7 @@ def _run(name: str, entry: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def _in_folder(folder: Path) -> Iterator[None]:
+def _in_folder(folder: Path) -> Generator[None, None, None]:
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -154,7 +154,7 @@ def _in_folder(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _threads_kept() -> Iterator[None]:
+def _threads_kept() -> Generator[None, None, None]:
     """Commands take torch's threads for themselves."""
     import torch
 

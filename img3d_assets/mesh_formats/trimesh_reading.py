@@ -57,7 +57,7 @@ def has_faces(path: Path) -> bool:
 
 def check_ply_counts(contents: bytes, path: Path) -> None:
     """Raises InputError if a PLY claims more rows than it has bytes: trimesh would allocate the memory."""
-    header, end, body = contents[:MAX_HEADER_BYTES].partition(b"end_header")
+    header, end, _ = contents[:MAX_HEADER_BYTES].partition(b"end_header")
     if not end:
         raise InputError(f"{path} is not a PLY file, or its header is cut off")
     available = len(contents) - len(header)

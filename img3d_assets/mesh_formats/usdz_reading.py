@@ -65,7 +65,7 @@ def _part(
         return None
     if counts.min() < 0 or counts.sum() != len(indices) or indices.min() < 0 or indices.max() >= len(points):
         raise InputError(f"{path} is damaged: faces refer to vertices that do not exist")
-    faces, of_face = _fans(counts)
+    faces = _fans(counts)
     if surface.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded or np.linalg.det(place[:3, :3]) < 0:
         faces = faces[:, ::-1]
     vertices = points[indices] @ place[:3, :3] + place[3, :3]  # USD's vectors are rows
@@ -85,13 +85,13 @@ def _part(
     return mesh
 
 
-def _fans(counts: Int64[np.ndarray, "P"]) -> tuple[Int64[np.ndarray, "F 3"], Int64[np.ndarray, "F"]]:
-    """Triangulates polygons as fans around their first corners; returns triangles and the polygon of each."""
+def _fans(counts: Int64[np.ndarray, "P"]) -> Int64[np.ndarray, "F 3"]:
+    """Triangulates polygons as fans around their first corners."""
     triangles = np.maximum(counts - 2, 0)
     of_face = np.repeat(np.arange(len(counts)), triangles)
     first = (np.cumsum(counts) - counts)[of_face]
     within = np.arange(len(of_face)) - np.repeat(np.cumsum(triangles) - triangles, triangles)
-    return np.stack([first, first + within + 1, first + within + 2], axis=1), of_face
+    return np.stack([first, first + within + 1, first + within + 2], axis=1)
 
 
 def _of_corners(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +217,7 @@ def _world_to_camera(pose: list[float]) -> FloatArray:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Path]:
+def _reading(path: Path) -> Generator[Path, None, None]:
     """Converts errors from damaged files to an InputError."""
     try:
         yield require_regular(path)
@@ -227,7 +227,7 @@ def _reading(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _text(path: Path, blank_lines: bool = False) -> Iterator[Iterator[str]]:
+def _text(path: Path, blank_lines: bool = False) -> Generator[Iterator[str], None, None]:
     """Yields the stripped lines of a text file, without comments."""
     with _reading(path), path.open(encoding="utf-8-sig") as file:
         stripped = (line.strip() for line in file)
@@ -235,7 +235,7 @@ def _text(path: Path, blank_lines: bool = False) -> Iterator[Iterator[str]]:
 
 
 @contextmanager
-def _binary(path: Path) -> Iterator[_Binary]:
+def _binary(path: Path) -> Generator[_Binary, None, None]:
     with _reading(path), path.open("rb") as file:
         if path.stat().st_size == 0:  # cannot be mapped
             raise ValueError("it is empty")

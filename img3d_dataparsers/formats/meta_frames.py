@@ -19,11 +19,11 @@ MAX_NAME = 1000
 DEPTH_KEYS = ("depth_file_path", "depth_path")
 """Keys of a depth map: Nerfstudio's; Instant-NGP's and NeRFCapture's."""
 DEPTH_MAPS = Kind("depth maps", (".npy", ".exr", ".pfm", *IMAGE_SUFFIXES))
-INTRINSICS = (
+_NAMED = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params"),
 )
-INTRINSICS += tuple(sorted({key for keys in PARAMETERS.values() for key in keys.split()} - {"f", *INTRINSICS}))
+INTRINSICS = (*_NAMED, *sorted({key for keys in PARAMETERS.values() for key in keys.split()} - {"f", *_NAMED}))
 
 
 def frames_of_meta(meta: dict[str, Any], files: FileResolver) -> list[Frame]:

@@ -208,18 +208,18 @@ def nearest_polynomial(distortion: FloatArray, reach: float) -> FloatArray:
 
 def undistorted(cameras: Cameras, undistortions: list[Undistortion | None]) -> Cameras:
     """The pinhole cameras `[N]` of the undistorted photos; the arguments are not changed."""
-    K = cameras.get_intrinsics_matrices().double()
+    intrinsics = cameras.get_intrinsics_matrices().double()
     for i, undistortion in enumerate(undistortions):
         if undistortion is not None:
-            K[i] = torch.from_numpy(undistortion.new_K)
-            K[i, :2, 2] += 0.5  # OpenCV's pixel centres are at integers, ours at +0.5
-    K = K.to(cameras.fx.dtype)
+            intrinsics[i] = torch.from_numpy(undistortion.new_K)
+            intrinsics[i, :2, 2] += 0.5  # OpenCV's pixel centres are at integers, ours at +0.5
+    intrinsics = intrinsics.to(cameras.fx.dtype)
     return Cameras(
         camera_to_worlds=cameras.camera_to_worlds,
-        fx=K[:, 0, 0],
-        fy=K[:, 1, 1],
-        cx=K[:, 0, 2],
-        cy=K[:, 1, 2],
+        fx=intrinsics[:, 0, 0],
+        fy=intrinsics[:, 1, 1],
+        cx=intrinsics[:, 0, 2],
+        cy=intrinsics[:, 1, 2],
         width=cameras.width,
         height=cameras.height,
         camera_type=CameraType.PERSPECTIVE,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -186,7 +186,7 @@ def pairs_in(database_path: Path) -> Pairs:
 
 
 @contextmanager
-def opened(database_path: Path) -> Iterator[pycolmap.Database]:
+def opened(database_path: Path) -> Generator[pycolmap.Database, None, None]:
     """Opens a database, and closes it at the end.
 
     Raises:

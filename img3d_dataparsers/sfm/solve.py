@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +111,7 @@ def solve(
 
 
 @contextmanager
-def alone(lock_path: Path) -> Iterator[None]:
+def alone(lock_path: Path) -> Generator[None, None, None]:
     """Waits until no other process is solving for the same poses.
 
     The lock file is not removed: otherwise a waiting process and a later one could lock different files.

@@ -14,7 +14,7 @@ https://colmap.github.io/format.html#dense-reconstruction
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +136,7 @@ def fused_cloud(folder: Path, min_photos: int = MIN_PHOTOS) -> PointCloud:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """Limits COLMAP's log to warnings and errors."""
     before = pycolmap.logging.minloglevel
     pycolmap.logging.minloglevel = pycolmap.logging.Level.WARNING.value

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -463,7 +463,7 @@ def _fingerprint(video: Path, max_frames: int) -> str:
 
 
 @contextmanager
-def _written_whole(folder: Path, video: Path) -> Iterator[Path]:
+def _written_whole(folder: Path, video: Path) -> Generator[Path, None, None]:
     """Yields a temporary folder that is renamed to `folder` on success and removed on failure.
 
     Raises:

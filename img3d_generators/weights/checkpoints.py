@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 
@@ -60,11 +60,11 @@ class Checkpoint:
     """Remarks on the licence."""
     gigabytes: float | None = None
     """Size of all files together, if the sizes of the single files are not known."""
-    architecture: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict[str, Any])
     """Sizes of the network, by the field names of its configuration class."""
-    input: dict[str, Any] = field(default_factory=dict)
+    input: dict[str, Any] = field(default_factory=dict[str, Any])
     """Requirements on its input pictures: background, framing, cameras."""
-    training: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict[str, Any])
     """For our own networks: how and on what they were trained, and their quality."""
     home: Path | None = None
     """For a checkpoint that comes with another package, the folder at which its files' paths start; None: this
@@ -138,7 +138,8 @@ def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
     """
     content = _content(path)
     try:
-        files = tuple(_made(CheckpointFile, file) for file in content.pop("files"))
+        entries: list[dict[str, Any]] = content.pop("files")
+        files = tuple(_made(CheckpointFile, entry) for entry in entries)
         described = _made(Checkpoint, {**content, "files": files, "home": home})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a checkpoint: {error}") from error
@@ -146,9 +147,9 @@ def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
         f"its name is {described.name}, unlike the file's" if described.name != path.stem else "",
         "it has no files" if not files else "",
         *(
-            f"the sha256 of {file.path} is not text of hexadecimal digits"
-            for file in files
-            if not isinstance(file.sha256, str) or set(file.sha256) - set("0123456789abcdef")
+            f"the sha256 of {entry['path']} is not text of hexadecimal digits"
+            for entry in entries
+            if not isinstance(entry.get("sha256", ""), str) or set(entry.get("sha256", "")) - set("0123456789abcdef")
         ),
         *(f"{file.path} leaves its folder" for file in files if Path(file.path).is_absolute() or ".." in file.path),
     ]
@@ -160,8 +161,8 @@ def read_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
 def _tuples(value: Any) -> Any:
     """Converts lists in a configuration to tuples, as configuration classes have them."""
     if isinstance(value, dict):
-        return {key: _tuples(entry) for key, entry in value.items()}
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+        return {key: _tuples(entry) for key, entry in cast(dict[str, Any], value).items()}
+    return tuple(map(_tuples, cast(list[Any], value))) if isinstance(value, list) else value
 
 
 def _content(path: Path) -> dict[str, Any]:

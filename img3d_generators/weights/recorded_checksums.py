@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError
@@ -23,9 +24,10 @@ def read_checksums(path: Path) -> dict[str, str]:
         content = read_json(path)
     except InputError:
         content = None
-    if not isinstance(content, dict) or not all(isinstance(entry, str) for pair in content.items() for entry in pair):
+    checksums: dict[str, Any] = cast(dict[str, Any], content) if isinstance(content, dict) else {"": None}
+    if not all(isinstance(checksum, str) for checksum in checksums.values()):
         raise InputError(f"{path}, which records checksums of weights, is damaged: remove it, then fetch them again")
-    return content
+    return checksums
 
 
 def record_checksum(path: Path, file: str, checksum: str) -> None:

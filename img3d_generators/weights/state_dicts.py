@@ -8,6 +8,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             with path.open("rb") as file:  # torch would go by the name
                 content = torch.load(file, map_location="cpu", weights_only=True)
         else:
-            from safetensors.torch import load_file
+            from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
             return load_file(path)
     except pickle.UnpicklingError:  # its message recommends running the code in the file
@@ -60,10 +61,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # zip, pickle and safetensors have no common error
         raise InputError(f"{path} is damaged or has no plain weights ({reason(error)}); fetch it again.") from None
     if isinstance(content, Mapping):
-        content = content.get("state_dict", content)
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path} holds something other than weights.")
-    return dict(content)
+        content = cast(Mapping[str, Any], content).get("state_dict", cast(Any, content))
+    if isinstance(content, Mapping):
+        weights = cast(Mapping[str, Any], content)
+        if all(isinstance(value, Tensor) for value in weights.values()):
+            return dict(weights)
+    raise InputError(f"{path} holds something other than weights.")
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path, dtype: torch.dtype) -> None:

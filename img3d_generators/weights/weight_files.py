@@ -236,7 +236,7 @@ def _in_hub_cache(known: Checkpoint, file: CheckpointFile) -> Path | None:
 
 def _download(known: Checkpoint, file: CheckpointFile) -> Path:
     """Downloads one file into the hub's cache."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download  # pyright: ignore[reportUnknownVariableType]
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
     from huggingface_hub.utils.logging import set_verbosity_error

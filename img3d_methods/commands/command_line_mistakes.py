@@ -78,7 +78,7 @@ def option_names(config: Any, prefix: str = "") -> Iterator[str]:
             yield option
 
 
-def _leaves(values: dict[Any, Any]) -> Iterator[Any]:
+def _leaves(values: Any) -> Iterator[Any]:
     for value in values.values():
         if isinstance(value, dict):
             yield from _leaves(value)

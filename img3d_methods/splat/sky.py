@@ -149,7 +149,7 @@ def _featureless_regions(
     without_points[rows, columns] = 0
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * AROUND_POINTS + 1, 2 * AROUND_POINTS + 1))
     featureless = (np.hypot(*steps) < MAX_GRADIENT) & (cv2.erode(without_points, around) > 0)
-    count, regions, statistics, _ = cv2.connectedComponentsWithStats(featureless.astype(np.uint8), connectivity=4)
+    _, regions, statistics, _ = cv2.connectedComponentsWithStats(featureless.astype(np.uint8), connectivity=4)
     large = statistics[:, cv2.CC_STAT_AREA] >= MIN_REGION * height * width
     large[0] = False  # the rest
     return torch.from_numpy(large)[torch.from_numpy(regions).long()]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def gaussians_curve(points: Sequence[CurvePoint]) -> str:
 @contextmanager
 def _curve(
     points: Sequence[CurvePoint], values: Sequence[float], label: str, doublings: Sequence[int]
-) -> Iterator[tuple[Figure, Axes]]:
+) -> Generator[tuple[Figure, Axes], None, None]:
     """A diagram of the values, which vary from photo to photo, and of their running mean."""
     steps = np.array([point.step for point in points])
     with figure(left=0.17) as (drawn, axes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,9 @@ def data_uri(data: bytes, media_type: str) -> str:
 
 
 @contextmanager
-def figure(width: float = WIDTH, height: float = HEIGHT, left: float | None = None) -> Iterator[tuple[Figure, Axes]]:
+def figure(
+    width: float = WIDTH, height: float = HEIGHT, left: float | None = None
+) -> Generator[tuple[Figure, Axes], None, None]:
     """An empty diagram in our style, which applies while it is drawn.
 
     Args:

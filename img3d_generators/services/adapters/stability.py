@@ -39,8 +39,10 @@ class Stability(ImmediateAdapter):
         "target_count": Setting(int, f"number of vertices or faces ({POINT_AWARE})", low=100, high=20_000),
         "guidance_scale": Setting(float, f"how closely it follows the picture ({POINT_AWARE})", low=1, high=10),
     }
-    OF_ONE = {"vertex_count": FAST, "target_type": POINT_AWARE, "target_count": POINT_AWARE}
-    OF_ONE |= {"guidance_scale": POINT_AWARE}
+    OF_ONE = {
+        "vertex_count": FAST,
+        **dict.fromkeys(("target_type", "target_count", "guidance_scale"), POINT_AWARE),
+    }
     """Settings that only one of the models has."""
 
     def make(self, order: Order, path: Path) -> dict[str, Any]:
