@@ -32,7 +32,7 @@ demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
 
 test: $(INSTALLED) lint
 	@echo "== Tests, the real command lines included (about 25 minutes on two cores)"
-	$(BIN)/python -m pytest -m "not cuda" -n 2 --dist loadscope
+	$(BIN)/python -m pytest -m "not cuda" -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	@echo "== Lint, format, imports and types"
@@ -43,13 +43,14 @@ lint: $(INSTALLED)
 
 env: $(INSTALLED)
 
-# pip builds those dependencies that come as source only in isolated environments, as their authors expect.
+# pip builds those dependencies that come as source only in isolated environments, as their authors expect. What is
+# imported is compiled then, and kept: compiling all of it takes minutes.
 $(DEPENDENCIES): pyproject.toml constraints.txt tools/requirements.py
 	@$(PYTHON) tools/check_system.py
 	@echo "== Environment in $(VENV): about 9 GB and 5 minutes the first time"
 	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python tools/requirements.py dev > $(VENV)/requirements.txt
-	$(BIN)/python -m pip install -c constraints.txt -r $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 
 # img3d itself is built without isolation: its build folder is reused, and CMake must find the same tools there again.

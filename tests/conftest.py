@@ -33,6 +33,14 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 settings.register_profile("img3d", settings.get_profile("search"), derandomize=True)
 settings.load_profile("img3d")
 
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: at the end, workers have short ones left, and none waits for another."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 NUM_PHOTOS = 16
 WIDTH, HEIGHT = 64, 48
 FOCAL = 60.0
