@@ -30,7 +30,8 @@ def check_installed() -> None:
     """Raises InputError if Blender's Python module is not installed."""
     if importlib.util.find_spec("bpy") is None:
         raise InputError(
-            "FBX files are written by Blender, which is not installed: pip install 'img3d[fbx]' (Python 3.11 only)."
+            "FBX files are read and written by Blender, which is not installed: pip install 'img3d[fbx]' (Python 3.11 "
+            "only)."
         )
 
 
@@ -87,4 +88,5 @@ def _run_blender(folder: Path, what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise OSError(f"Blender says: {lines[-1].strip() if lines else done.returncode}")
+        said = lines[-1].strip().replace(f"{folder}/", "") if lines else done.returncode
+        raise OSError(f"Blender says: {said}")

@@ -195,9 +195,10 @@ def test_images_are_prepared_as_the_references_to_the_bit(golden: Golden) -> Non
             np.testing.assert_array_equal((255 * grey).round().byte().permute(1, 2, 0), composite)
 
 
-@golden_fixtures("triposr_", "large_48")
+@golden_fixtures("triposr_", "tall_rgba")
 def test_images_are_resampled_as_the_references(golden: Golden) -> None:
-    inputs = {"large_48": golden.picture("picture_large")}
+    inputs = {key: golden.picture("picture_large") for key in golden.arrays if re.fullmatch(r"large_\d+", key)}
+    assert inputs
     for key in golden.arrays:
         if key.endswith("_input"):
             inputs[key] = golden.arrays[key.replace("input", "composite")]

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from img3d_methods.training.pipeline import Img3dPipeline
+
 ARCHIVE = Path(__file__).parent / "archived_runs"
 METHODS = {
     entry.name: entry
@@ -73,3 +75,9 @@ def test_an_archived_run_names_no_folder_of_the_machine_that_wrote_it(method: st
     ]
     assert paths
     assert all(path.is_relative_to("/archive") for path in paths), paths
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_has_our_pipeline(method: str) -> None:
+    """It reports bad input in one line, and lets `ns-render spiral` take the run."""
+    assert issubclass(METHODS[method].load().config.pipeline._target, Img3dPipeline)

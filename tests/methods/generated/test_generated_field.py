@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,20 @@ def test_its_run_holds_the_field_with_z_up_and_cameras_at_distance_1(config: Any
     given = pipeline.datamanager.train_dataset[1]["image"]
     torch.testing.assert_close(rendered["rgb"], given, atol=0.02, rtol=0)
     assert len(cameras) == 5
+
+
+def test_ns_render_moves_around_it_in_a_spiral(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nerfstudio.scripts import render
+
+    for name in ("VanillaDataManager", "get_spiral_path"):
+        monkeypatch.setattr(render, name, getattr(render, name))  # what is put in their place ends with the test
+    monkeypatch.setattr(sys, "argv", ["ns-render", "spiral"])
+    pipeline = pipeline_of(config)
+    assert isinstance(pipeline.datamanager, render.VanillaDataManager), "ns-render would refuse the run"
+    camera, _ = pipeline.datamanager.eval_dataloader.get_camera(0)
+    path = render.get_spiral_path(camera, steps=4, radius=0.1)
+    assert len(path) == 4
+    assert pipeline.model.eval().get_outputs_for_camera(path[1:2])["accumulation"].max() > 0.5
 
 
 def test_the_field_and_its_views_are_made_once(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
