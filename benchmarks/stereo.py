@@ -105,7 +105,8 @@ def textured_mesh(name: str, size: int, number: int) -> Scene:
         rgb, _, alpha, _ = scene.render(camera, K, size, size, 3)
         _, depth, hit, _ = scene.render(camera, K, size, size, 1)
         picture = ((rgb + 1 - alpha) * 255).round().to(torch.uint8).numpy()
-        views.append(StereoView(grey_of(picture), K, opencv_viewmat(pose), alpha[..., 0] > 0.5))
+        outline = alpha[..., 0] > 0.5
+        views.append(StereoView(grey_of(picture), K, opencv_viewmat(pose), outline, outline))
         depths.append((depth * hit)[..., 0])
     diagonal = float(np.linalg.norm(mesh.vertices.max(axis=0) - mesh.vertices.min(axis=0)))
     surface = TrueSurface(mesh.scene(), mesh.samples(), diagonal)

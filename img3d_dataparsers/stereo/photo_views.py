@@ -19,7 +19,7 @@ def stereo_view(
     image: npt.NDArray[np.uint8],
     world_to_camera: FloatArray,
 ) -> StereoView:
-    """A photo as stereo needs it: grey, with its camera and the mask of its opaque pixels that are used.
+    """A photo as stereo needs it: grey, with its camera, its outline, and the mask of its opaque pixels that are used.
 
     Args:
         photos: The data set, whose cameras have the photo's size.
@@ -27,9 +27,10 @@ def stereo_view(
         image: Its pixels, from `photos`: `[H, W, 3 or 4]`.
         world_to_camera: `[3, 4]`, OpenCV axes.
     """
-    mask = photos.get_mask(index)
+    mask, outline = photos.get_mask(index), None
     if image.shape[2] == 4:
         opaque = image[..., 3] > 127
+        outline = opaque if mask is None else opaque | ~mask  # what a mask excludes may hide the object
         mask = opaque if mask is None else mask & opaque
     grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.uint8)
     return StereoView(
@@ -37,4 +38,5 @@ def stereo_view(
         photos.cameras.get_intrinsics_matrices()[index].double(),
         torch.from_numpy(np.vstack([world_to_camera, [0.0, 0.0, 0.0, 1.0]])),
         None if mask is None else torch.from_numpy(mask),
+        None if outline is None else torch.from_numpy(outline),
     )

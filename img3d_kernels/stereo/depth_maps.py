@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces
-from img3d_kernels.stereo.patch_match import patch_match, refined
+from img3d_kernels.stereo.contrast import contrast_of
+from img3d_kernels.stereo.filling import filled
+from img3d_kernels.stereo.patch_match import patch_match, photometric_costs, refined
+from img3d_kernels.stereo.silhouettes import hull_maps
 from img3d_kernels.stereo.views import DepthMap, StereoView
 
 Report = Callable[[str, int, int], None]
@@ -16,6 +19,9 @@ Report = Callable[[str, int, int], None]
 Keep = Callable[[int, int, Callable[[], DepthMap]], DepthMap]
 """Called with the pass (0: stereo alone; from 1 on: geometric passes), the index of a view, and a function that
 computes its map. Returns the map, computed or from an earlier attempt."""
+NEIGHBOURHOOD, MIN_CONTRAST = 5, 0.8
+"""A pixel without any texture in a square of so many pixels, up to this deviation of grey values, gets no depth: only
+pixels far from it speak for one, such as those of an object's outline for the wall behind it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def stereo_depth_maps(
     """Depth and normals of every view, where at least `min_agreeing` sources confirm them.
 
     Args:
-        views: The C views.
+        views: The C views. If they have outlines, their visual hull tells depths where there is no texture.
         sources: For each view, the indices of the views that it is compared with.
         ranges: For each view, the nearest and the farthest depth to search; None if they are unknown: its map is empty.
         options: Trade time for quality.
@@ -56,6 +62,10 @@ def stereo_depth_maps(
         for done, i in enumerate(usable):
             report("Refining", (number - 1) * len(usable) + done, options.geometric_passes * len(usable))
             maps[i] = keep(number, i, partial(_again, views, sources[i], ranges[i], i, number, previous))
+    complete = _filled(views, sources, ranges, maps)
+    maps = complete or {
+        i: found.where(contrast_of(views[i], NEIGHBOURHOOD) >= MIN_CONTRAST) for i, found in maps.items()
+    }
     for i, agreed in _agreed(views, sources, maps, options.min_agreeing).items():
         maps[i] = agreed
     return [maps[i] if i in maps else DepthMap.empty(*view.size) for i, view in enumerate(views)]
@@ -89,6 +99,26 @@ def _again(
     others, depths = [views[j] for j in known], [previous[j].depth for j in known]
     seed = i + len(views) * number
     return refined(views[i], others, *span, previous[i], depths, seed=seed)
+
+
+def _filled(
+    views: Sequence[StereoView],
+    sources: Sequence[Sequence[int]],
+    ranges: Sequence[tuple[float, float] | None],
+    maps: dict[int, DepthMap],
+) -> dict[int, DepthMap]:
+    """The maps of an object on a transparent background, also where it has no texture; empty for other scenes."""
+    hulls = hull_maps(views, ranges)
+    if hulls is None:
+        return {}
+    complete = {}
+    for i, found in maps.items():
+        span = ranges[i]
+        assert span is not None
+        others = [views[j] for j in sources[i]]
+        costs = [photometric_costs(views[i], others, *span, each) for each in (found, hulls[i])]
+        complete[i] = filled(views[i], found, costs[0], hulls[i], costs[1])
+    return complete
 
 
 def _agreed(

@@ -121,6 +121,25 @@ def refined(
     return _depth_map(reference, planes, costs, MAX_COST + MAX_DISAGREEMENT)
 
 
+def photometric_costs(
+    reference: StereoView, sources: Sequence[StereoView], nearest: float, farthest: float, found: DepthMap
+) -> Float32[Tensor, "H W"]:
+    """The cost of given depths and normals; more than `MAX_COST` where there is no texture, or the depth is unknown.
+
+    Args:
+        reference: As for `patch_match`.
+        sources: As for `patch_match`.
+        nearest: As for `patch_match`.
+        farthest: As for `patch_match`.
+        found: The depths and normals.
+    """
+    known = found.depth > 0
+    normals = torch.where(known[..., None], found.normals, torch.tensor([0.0, 0.0, -1.0]))
+    planes = to_planes(reference.K, torch.where(known, found.depth, 1.0), normals)
+    costs = sweep(reference, sources, nearest, farthest, planes, iterations=0)
+    return torch.where(known, costs, 2 * MAX_COST)
+
+
 def sweep(
     reference: StereoView,
     sources: Sequence[StereoView],

@@ -25,12 +25,16 @@ class StereoView:
     """World to camera, OpenCV axes (x right, y down, z forward)."""
     mask: Bool[Tensor, "H W"] | None = None
     """Pixels to use; None for all. Others get no depth, and no patch of this view or of a source includes them."""
+    outline: Bool[Tensor, "H W"] | None = None
+    """Pixels that may show the object; all others are known to show nothing of it. None: nothing is known."""
 
     def __post_init__(self) -> None:
         if self.grey.dim() != 2 or not 0 < self.grey.numel() <= MAX_PIXELS:
             raise ValueError(f"grey must be [H, W] with 1 to {MAX_PIXELS:,} pixels, got {list(self.grey.shape)}")
         if self.mask is not None and self.mask.shape != self.grey.shape:
             raise ValueError(f"mask must have the shape of grey, {list(self.grey.shape)}, got {list(self.mask.shape)}")
+        if self.outline is not None and self.outline.shape != self.grey.shape:
+            raise ValueError(f"outline must have the shape of grey, got {list(self.outline.shape)}")
         if self.K.shape != (3, 3) or self.viewmat.shape != (4, 4):
             raise ValueError(f"K and viewmat must be [3, 3] and [4, 4], got {self.K.shape} and {self.viewmat.shape}")
 
@@ -40,13 +44,13 @@ class StereoView:
         return self.grey.shape[0], self.grey.shape[1]
 
     def resized(self, height: int, width: int) -> StereoView:
-        """The view at another size; each pixel is the mean of the pixels that it covers."""
+        """The view at another size, without its outline; each pixel is the mean of the pixels that it covers."""
         scale = torch.tensor([width / self.size[1], height / self.size[0], 1.0], dtype=self.K.dtype)
         mask = self.mask
         if mask is not None:
             mask = F.interpolate(mask[None, None].float(), (height, width), mode="area")[0, 0] > 0.5
         grey = F.interpolate(self.grey[None, None].float(), (height, width), mode="area")[0, 0]
-        return replace(self, grey=grey.round().to(torch.uint8), K=self.K * scale[:, None], mask=mask)
+        return replace(self, grey=grey.round().to(torch.uint8), K=self.K * scale[:, None], mask=mask, outline=None)
 
 
 @dataclass(frozen=True)
