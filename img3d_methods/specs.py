@@ -82,7 +82,9 @@ img3d_object_views = MethodSpecification(
         vis="viewer",
         pipeline=Img3dSplatPipelineConfig(
             datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
-            model=Img3dSplatModelConfig(preset="fast", appearance="off"),  # seed points are grey
+            model=Img3dSplatModelConfig(
+                preset="fast", appearance="off", sky=False
+            ),  # grey seed points, no surroundings
         ),
     ),
     description=description(

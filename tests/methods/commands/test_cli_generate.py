@@ -38,6 +38,7 @@ def train(cli: CommandLine, method: str, steps: int) -> tuple[Result, Path]:
         steps,
     )
     result = cli.succeed("ns-train", method, "--data", cli.folder / "cup.png", *options)
+    assert "Sky:" not in result.output, "a plain background is no sky"
     return result, cli.folder / "outputs" / "cup" / method / str(steps) / "config.yml"
 
 

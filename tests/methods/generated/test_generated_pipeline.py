@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
-from img3d_methods.specs import img3d_object
+from img3d_methods.specs import img3d_lgm, img3d_object, img3d_object_views, img3d_tiny
 
 
 def test_a_network_that_is_not_for_these_views_is_refused_before_they_are_made(
@@ -24,3 +24,9 @@ def test_a_network_that_is_not_for_these_views_is_refused_before_they_are_made(
         config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
     assert ended.value.code == 1
     assert "lgm-big does not take the views of img3d-tiny" in " ".join(capsys.readouterr().out.split())
+
+
+def test_views_of_an_object_have_no_sky() -> None:
+    """Their plain background would be taken for it."""
+    for method in (img3d_object, img3d_tiny, img3d_lgm, img3d_object_views):
+        assert not method.config.pipeline.model.sky  # pyright: ignore[reportAttributeAccessIssue]
