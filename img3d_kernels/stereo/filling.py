@@ -30,6 +30,8 @@ BETTER = 0.1
 MIN_CONTRAST, MAX_CONTRAST = 4.0, 20.0
 """Minimum standard deviation of the grey values of a patch whose cost means something: noise and rounding match by
 chance. Votes count in proportion to it, up to the maximum."""
+NEAR = 0.01
+"""Relative difference up to which a depth of stereo speaks for the hull, and is kept in any case."""
 HULL_VOTE = 3.0
 """Votes of a pixel that matches on the hull: stereo may match by chance in many places, and the hull in one."""
 PATCH = 11
@@ -69,9 +71,11 @@ def filled(
     for_stereo = there_textured & behind & (costs <= MAX_COST) & (costs < hull_costs - BETTER)
     for_hull = there_textured & (hull_costs <= MAX_COST) & ~for_stereo
     reach = round(AROUND * max(view.size))
-    votes = ((for_stereo.float() - HULL_VOTE * for_hull.float()) * contrast.clamp_max(MAX_CONTRAST))[None, None]
+    near = (found.depth - hull.depth).abs() <= NEAR * hull.depth
+    against = (for_stereo & ~near).float() - HULL_VOTE * (for_hull | (for_stereo & near)).float()
+    votes = (against * contrast.clamp_max(MAX_CONTRAST))[None, None]
     stereo_wins = torch.nn.functional.avg_pool2d(votes, 2 * reach + 1, 1, reach)[0, 0] > 0
-    kept, on_hull = for_stereo & stereo_wins, for_hull & ~stereo_wins
+    kept, on_hull = for_stereo & (stereo_wins | near), for_hull & ~stereo_wins
     factor = torch.where(kept, found.depth / torch.where(kept, hull.depth, 1.0), 1.0)
     focal = float((view.K[0, 0] * view.K[1, 1]).sqrt())
     smooth_factor = _harmonic(factor.log(), kept | on_hull, hull.depth, STEP / focal).exp()
