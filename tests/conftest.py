@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 import type_checks
 from headless_chromium import NoChromiumError, headless_chromium
 from hypothesis import HealthCheck, settings
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("img3d", settings.get_profile("search"), derandomize=True)
 settings.load_profile("img3d")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What draws random numbers without a seed of its own gets the same ones in every run."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.hookimpl(trylast=True)

@@ -25,12 +25,12 @@ class Cases(NamedTuple):
     """Tables, indexed by the case."""
 
     num_vertices: Int64[np.ndarray, "256"]
-    """How many dual vertices the cube has: one for each piece of surface in it, 0 to 4."""
+    """Number of dual vertices in the cube, 0 to 4: one for each piece of surface."""
     vertex_of_edge: Int64[np.ndarray, "256 12"]
-    """Which of them belongs to the piece that crosses an edge; -1 if none crosses it."""
+    """Index of the dual vertex of the piece that crosses an edge; -1 if the edge is not crossed."""
     toward_ambiguous: Int64[np.ndarray, "256 3"]
-    """For cases whose single piece passes through the only ambiguous face, the direction of that face; else 0. If two
-    such cubes share that face, the surface would pinch there."""
+    """The direction of the ambiguous face, for cases with exactly one such face and one piece of surface; 0 for all
+    others. If two such cubes share the face, the surface would pinch there."""
 
 
 @cache
@@ -52,9 +52,9 @@ def cases() -> Cases:
 
 
 def _pieces(inside: list[bool]) -> tuple[list[set[int]], list[tuple[int, int]]]:
-    """The edges that each piece of surface crosses, and the faces all four edges of which are crossed.
+    """The edges that each piece of surface crosses, and the ambiguous faces: those with four crossed edges.
 
-    On such an ambiguous face, the surface separates the two inside corners.
+    On an ambiguous face, the surface separates the two inside corners.
     """
     pieces = [{edge} for edge, (a, b) in enumerate(EDGES) if inside[a] != inside[b]]
     ambiguous = []
@@ -73,6 +73,6 @@ def _pieces(inside: list[bool]) -> tuple[list[set[int]], list[tuple[int, int]]]:
 
 
 def _joined(pieces: list[set[int]], first: int, second: int) -> list[set[int]]:
-    """The pieces, with those that hold these two edges made one."""
+    """The pieces, after joining those that contain either edge."""
     touched = [piece for piece in pieces if first in piece or second in piece]
     return [piece for piece in pieces if piece not in touched] + [set().union(*touched)]

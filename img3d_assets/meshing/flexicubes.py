@@ -18,15 +18,16 @@ from scipy.special import expit
 from img3d_assets.meshing.dual_cases import CORNERS, EDGES, NUM_CASES, cases
 
 NUM_WEIGHTS = 21
-"""Weights of a cube: 12 of its edges, 8 of its corners, 1 for how quads around its vertices are divided."""
+"""Weights per cube: 12 for its edges, 8 for its corners, 1 for the division of quads into triangles."""
 DEFAULT_WEIGHT_SCALE = 0.99
+"""How far the weights may be from 1."""
 CUBES_AROUND_EDGE = 4
-"""Of an edge inside the grid."""
+"""Number of cubes that share an edge inside the grid; at the grid's border there are fewer."""
 
 
 @dataclass(frozen=True)
 class DualSurface:
-    """Triangles that look towards positive values."""
+    """A triangle mesh whose faces look towards positive values."""
 
     vertices: Float32[np.ndarray, "V 3"]
     """One for each piece of surface in a cube, in the order of the cubes; those at the grid's border may be in no
@@ -34,14 +35,14 @@ class DualSurface:
     faces: Int64[np.ndarray, "F 3"]
     """Indices into the vertices, counter-clockwise as seen from positive values."""
     attributes: Float32[np.ndarray, "V A"]
-    """Interpolated as the positions are."""
+    """Of the vertices, interpolated like their positions."""
 
 
 def surface_cubes(values: Float[np.ndarray, "X Y Z"]) -> Int64[np.ndarray, "S 3"]:
     """The cubes of a grid that have corners both inside and outside, by their lower corners, x slowest.
 
     Args:
-        values: Of the field at the grid's vertices; negative is inside, 0 is outside.
+        values: Field values at the grid's vertices; negative is inside, 0 counts as outside.
     """
     inside = values < 0
     some, every = inside, inside
@@ -68,12 +69,15 @@ def flexicubes(
 
     Args:
         cubes: All cubes that have corners both inside and outside, as `surface_cubes` gives them.
-        values: Of the field at their corners (`corners_of`); negative is inside, 0 is outside.
-        positions: Of these corners, deformed as the network says.
-        weights: Of the cubes, before their activations: 12 of the edges, 8 of the corners, 1 of the division of
-            quads; None weights everything equally.
-        weight_scale: How much the weights count, 0 to 1.
-        attributes: Of the corners, to be interpolated.
+        values: Field values at their corners (`corners_of`); negative is inside, 0 counts as outside.
+        positions: Positions of these corners, which the network may have moved.
+        weights: Weights of the cubes, before activation: 12 for the edges, 8 for the corners, 1 for the division of
+            quads. None: all are equal.
+        weight_scale: How far the weights may be from 1: 0 to 1.
+        attributes: Attributes of the corners, such as colours, which are interpolated.
+
+    Returns:
+        The mesh, in the coordinates of `positions`.
     """
     order = np.lexsort(cubes.T[::-1])
     tables, keys, strides = cases(), *_keys_of(cubes[order])
@@ -102,34 +106,38 @@ def flexicubes(
 
 
 def case_of(values: Float[np.ndarray, "S 8"]) -> Int64[np.ndarray, "S"]:
-    """Which corners are inside, one bit each."""
+    """The case of each cube: bit i is set if corner i is inside."""
     return (values < 0) @ (1 << np.arange(8))
 
 
 def resolved(
     case: Int64[np.ndarray, "S"], keys: Int64[np.ndarray, "S"], strides: Int64[np.ndarray, "3"]
 ) -> Int64[np.ndarray, "S"]:
-    """The cases, without pairs of cubes between which the surface would pinch: both are turned inside out, so that the
-    surface separates the outside corners of the face that they share instead.
+    """The cases, without pairs of cubes between which the surface would pinch.
+
+    Both cubes of such a pair are inverted: on the face that they share, the surface then separates the two outside
+    corners instead of the two inside ones.
 
     Args:
-        case: Of each cube.
+        case: Case of each cube.
         keys: Numbers of the cubes, ascending.
-        strides: How much a step along each axis adds to them.
+        strides: Difference between the numbers of cubes that are neighbours along each axis.
     """
     toward = cases().toward_ambiguous[case]
     problematic = np.flatnonzero(toward.any(axis=1))
     beyond = keys[problematic] + toward[problematic] @ strides
     found = np.searchsorted(keys, beyond).clip(max=max(len(keys) - 1, 0))
     pinched = (keys[found] == beyond) & toward[found].any(axis=1)
-    turned = case.copy()
-    turned[problematic[pinched]] ^= NUM_CASES - 1
-    return turned
+    inverted = case.copy()
+    inverted[problematic[pinched]] ^= NUM_CASES - 1
+    return inverted
 
 
 def _keys_of(cubes: Int64[np.ndarray, "S 3"]) -> tuple[Int64[np.ndarray, "S"], Int64[np.ndarray, "3"]]:
-    """Numbers of cubes, x slowest, and how much a step along each axis adds to them; none is that of a cube on the
-    opposite side of the grid, one step beyond which there is nothing."""
+    """Numbers of cubes, x slowest, and their strides along the axes.
+
+    The numbering leaves room around the grid: one step beyond its border is never a cube on the opposite side.
+    """
     _, height, depth = (cubes.max(axis=0, initial=0) + 3).tolist()
     strides = np.array([height * depth, depth, 1])
     return (cubes + 1) @ strides, strides
@@ -138,7 +146,7 @@ def _keys_of(cubes: Int64[np.ndarray, "S 3"]) -> tuple[Int64[np.ndarray, "S"], I
 def _activated(
     weights: Float[np.ndarray, "S 21"] | None, num_cubes: int, scale: float
 ) -> tuple[Float[np.ndarray, "S 12"], Float[np.ndarray, "S 8"], Float[np.ndarray, "S"]]:
-    """The weights of edges, of corners, and of the division of quads."""
+    """Activated weights of the edges, of the corners, and for the division of quads."""
     if weights is None:
         return np.ones((num_cubes, 12)), np.ones((num_cubes, 8)), np.ones(num_cubes)
     weights = weights.astype(np.float64)
@@ -166,9 +174,9 @@ def _faces(
 
     Args:
         edge: The number of a crossed edge, once for every cube that has it, in the order of the cubes.
-        vertex: That cube's vertex beside it.
-        at_start: The field's value where the edge starts.
-        gamma: That cube's weight for the division of quads.
+        vertex: Index of that cube's vertex on the piece of surface that crosses the edge.
+        at_start: Field value where the edge starts.
+        gamma: That cube's weight for the division of quads (γ in the paper).
     """
     order = np.argsort(edge, kind="stable")
     _, begin, count = np.unique(edge[order], return_index=True, return_counts=True)
@@ -178,5 +186,5 @@ def _faces(
     quads, weights = vertex[around], gamma[around]
     along_02 = weights[:, 0] * weights[:, 2] > weights[:, 1] * weights[:, 3]
     corners = np.where(along_02[:, None], [0, 1, 2, 0, 2, 3], [0, 1, 3, 3, 1, 2])
-    corners = np.where(starts == 0, corners[:, ::-1], corners)  # outside too; the authors' code leaves these reversed
+    corners = np.where(starts == 0, corners[:, ::-1], corners)  # the start is outside; the authors' code reverses these
     return np.take_along_axis(quads, corners, axis=1).reshape(-1, 3)

@@ -58,7 +58,7 @@ class FieldSpace:
         return (positions - low) / (high - low)
 
     def from_unit(self, unit: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
-        """The unit cube to world coordinates; far away at most, 1e4."""
+        """The unit cube to world coordinates; what would be infinitely far is about 1e4 away."""
         low, high = unit.new_tensor(self.low), unit.new_tensor(self.high)
         positions = low + unit * (high - low)
         if not self.contracted:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 MAX_RAY_SAMPLES = 512
-"""Samples of a ray that a training step can take."""
+"""Maximum number of samples of a ray in a training step."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Marching:
     cone: float = 0.0
     """Growth of the steps; 0: all have the same length."""
     max_samples: int = MAX_RAY_SAMPLES
-    """Samples of a ray in training, the first ones."""
+    """Maximum number of samples of a ray in training; samples farther away are left out."""
 
     def coordinate(self, distances: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """A coordinate along the ray in which all steps have length 1."""

@@ -25,10 +25,10 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     """Places samples where the field may be dense: in occupied cells, and in its box if it has one.
 
     Args:
-        field: Its space matters only.
+        field: The field; only its space is used.
         rays: The rays.
         marching: The steps.
-        offsets: Shares of a step, in [0, 1), by which each ray's samples are moved; None for the middle.
+        offsets: Shift of each ray's samples as a fraction of a step, in [0, 1); None: 0.5.
     """
     if not 1 <= marching.max_samples <= MAX_RAY_SAMPLES:
         raise ValueError(f"max_samples must be from 1 to {MAX_RAY_SAMPLES}, got {marching.max_samples}")

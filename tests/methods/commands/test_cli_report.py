@@ -28,7 +28,3 @@ def test_a_trained_run_becomes_a_page(trained_run: TrainedRun, tmp_path: Path) -
     assert tiles["photos + held out"] == "14 + 2"
     assert "training time" in tiles
     assert "<h3>Training PSNR</h3>" in contents and "<h3>Loss</h3>" in contents
-
-    refused = trained_run.cli.run(*command)
-    assert refused.code == 1
-    assert refused.last_line.startswith("Error: ") and "--force" in refused.last_line
