@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stereo_scenes import BALL, RADIUS, WALL_DISTANCE, WALL_NORMAL, stereo_scene
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
-from img3d_kernels.stereo.views import DepthMap
+from img3d_kernels.stereo.views import DepthMap, StereoView
 from img3d_methods.mvs import depth_stage
 from img3d_methods.mvs.depth_stage import depth_maps
 from img3d_methods.mvs.model import Img3dMvsModel, Img3dMvsModelConfig
@@ -27,20 +28,17 @@ from img3d_methods.mvs.stage_cache import StageCache
 PRESET = MvsPreset(image_size=128, num_sources=4, geometric_passes=1, max_points=20_000, faces=6000, texture_size=512)
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> MvsPhotos:
-    """A painted ball before a painted wall, in five photos whose left edge is masked."""
-    folder = tmp_path_factory.mktemp("photos")
+def photos_in(folder: Path, views: list[StereoView], masked: int) -> MvsPhotos:
+    """Photos of views as a data set, the first `masked` columns of each under a mask."""
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
-    views, _, _ = stereo_scene(128, 104)
     frames = []
     for i, view in enumerate(views):
         name = f"images/{i}.png"
         rgb = np.stack([view.grey.numpy(), view.grey.numpy() // 2, view.grey.numpy()], axis=-1)
         Image.fromarray(rgb).save(folder / name)
         mask = np.full(view.size, 255, np.uint8)
-        mask[:, :12] = 0
+        mask[:, :masked] = 0
         Image.fromarray(mask).save(folder / f"masks/{i}.png")
         pose = torch.linalg.inv(view.viewmat).numpy() @ np.diag([1.0, -1, -1, 1])
         K = view.K.tolist()
@@ -58,6 +56,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> MvsPhotos:
         load_3D_points=False,
     )
     return MvsPhotos(config.setup().get_dataparser_outputs("train"), PRESET.image_size)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> MvsPhotos:
+    """A painted ball before a painted wall, in five photos whose left edge is masked."""
+    return photos_in(tmp_path_factory.mktemp("photos"), stereo_scene(128, 104)[0], 12)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,39 @@ def test_cloud_and_mesh_lie_on_the_surfaces(found: Reconstruction) -> None:
     assert np.quantile(off_surface(found.mesh.vertices), 0.9) < 0.08
     assert 0 < len(found.mesh.faces) <= PRESET.faces
     assert found.mesh.texture is not None and found.mesh.texture.shape == (512, 512, 3)
+
+
+def test_one_line_says_how_much_was_reconstructed(
+    photos: MvsPhotos, cache: StageCache, found: Reconstruction, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = reconstructed(photos, replace(PRESET, texture_size=64), cache)
+    assert again.covered == found.covered
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Reconstructed {found.covered:.0%} of the photos' area: {len(found.cloud):,} points, " in said
+
+
+def test_three_photos_suffice_and_two_are_refused(tmp_path: Path) -> None:
+    views = stereo_scene(128, 104)[0]
+    for count in (2, 3):
+        (tmp_path / str(count)).mkdir()
+    with pytest.raises(InputError, match="2 usable photos, at least 3 are needed"):
+        photos_in(tmp_path / "2", views[:2], 0)
+    three = photos_in(tmp_path / "3", views[:3], 0)
+    found = reconstructed(three, PRESET, cache_of(three, PRESET, tmp_path / "cache"))
+    assert 0.3 < found.covered <= 1
+    assert np.quantile(off_surface(found.cloud.points), 0.9) < 0.1
+
+
+def test_photos_of_different_places_are_refused(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    views = [
+        replace(view, grey=torch.randint(0, 255, view.size, generator=generator).to(torch.uint8))
+        for view in stereo_scene(128, 104)[0]
+    ]
+    photos = photos_in(tmp_path, views, 0)
+    with pytest.raises(InputError, match="no depth in common|too little in common|too few for a mesh") as error:
+        reconstructed(photos, PRESET, cache_of(photos, PRESET, tmp_path / "cache"))
+    assert "\n" not in str(error.value)
 
 
 def test_the_model_renders_what_the_photos_show(photos: MvsPhotos, found: Reconstruction) -> None:
