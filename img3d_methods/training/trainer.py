@@ -444,4 +444,6 @@ def _figures(metrics: dict[str, float]) -> str:
     figures = f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f}"
     if "cc_psnr" in metrics:
         figures += f"; PSNR {metrics['cc_psnr']:.2f} dB with each photo's colours fitted"
+    if "covered_psnr" in metrics:
+        figures += f"; PSNR {metrics['covered_psnr']:.2f} dB on the {metrics['coverage']:.0%} that the mesh covers"
     return figures

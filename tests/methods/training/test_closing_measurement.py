@@ -10,6 +10,7 @@ import pytest
 from img3d_base.signals import Terminated
 from img3d_methods.training import closing_measurement
 from img3d_methods.training.closing_measurement import measure, spread_order, time_limit
+from img3d_methods.training.trainer import _figures
 
 
 class Clock:
@@ -74,6 +75,12 @@ def test_ctrl_c_ends_it_with_what_there_is(photos: Any, monkeypatch: pytest.Monk
 def test_sigterm_ends_the_program(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Terminated):
         measured_by(Clock(0.1, stop_at=7, stop=Terminated), photos, 100, monkeypatch)
+
+
+def test_holes_are_told_apart_from_the_mesh() -> None:
+    metrics = {"psnr": 20.9, "ssim": 0.8, "coverage": 0.88, "covered_psnr": 24.71}
+    assert _figures(metrics) == "PSNR 20.90 dB, SSIM 0.800; PSNR 24.71 dB on the 88% that the mesh covers"
+    assert _figures({}) == "not measured"
 
 
 def test_every_beginning_of_the_order_is_spread() -> None:
