@@ -4,6 +4,7 @@ torch. Independent of Nerfstudio."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ __all__ = ["generate"]
 
 def generate(
     name: str,
-    source: str | Path | PosedViews,
+    source: str | Path | PosedViews | Sequence[str | Path],
     view_generator: str = "auto",
     network: str = "auto",
     seed: int = 0,
@@ -30,8 +31,8 @@ def generate(
         name: The name of a generator (`img3d_generators.registry.rows()` lists all), or "auto" or "object" for the
             best one whose weights are on this machine, which is img3d-tiny if there are none. `img3d-weights list`
             shows which weights can be fetched.
-        source: An image file of one object, preferably with a transparent background; views, for a network that
-            takes views; or the text itself, for a generator that takes a text.
+        source: An image file of one object, preferably with a transparent background; several, for a generator that
+            takes them; views, for a network that takes views; or the text itself, for a generator that takes a text.
         view_generator: For a generator with two stages, the stage that makes the views; "auto": the best one
             available.
         network: The stage that makes the asset from views; "auto": the best one available that takes them.
@@ -48,6 +49,8 @@ def generate(
             together.
     """
     # Imported late, so that importing the package, as entry points do, does not load networks.
+    import torch
+
     from img3d_base.errors import InputError
     from img3d_generators.inputs import prepared_input
     from img3d_generators.pairing import Choice, check_options, choose, network_of, options_for
@@ -64,6 +67,11 @@ def generate(
     check_options(choice, options)
     generator = row(choice.network)
     own = options_for(generator.name, options)
+    if not isinstance(source, str | Path):
+        if not generator.takes_several:
+            raise InputError(f"{generator.name} takes one {generator.takes}, not {len(source)} images")
+        images = [prepared_input(generator, Path(one)) for one in source]
+        return generator.loaded()(torch.stack(images), seed, **own)
     if choice.has_stages:
         maker = row(choice.view_generator)
         views, _ = maker.loaded()(Path(source), seed, **options_for(maker.name, options))

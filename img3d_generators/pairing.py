@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from img3d_base.errors import InputError
-from img3d_generators.registry import AUTO, Generator, Gives, InputView, generators, row, rows
+from img3d_generators.registry import AUTO, Generator, Gives, InputView, Takes, generators, row, rows
 from img3d_generators.weights.checkpoints import checkpoint, checkpoints
 from img3d_generators.weights.weight_files import available
 
@@ -69,7 +69,7 @@ def choose(name: str, view_generator: str = "auto", network: str = "auto", gives
 def better_than(choice: Choice) -> Choice | None:
     """The best generator of the same kind of asset, if it is better than the chosen one; None otherwise."""
     chosen = choice.generator
-    better = [row for row in generators(chosen.gives, chosen.takes) if row.rank > chosen.rank]
+    better = [row for row in _unasked(chosen.gives, chosen.takes) if row.rank > chosen.rank]
     return _choices(better[0].name, "auto", "auto", None)[0] if better else None
 
 
@@ -90,7 +90,8 @@ def how_to_fetch(names: Sequence[str]) -> str:
 
 def best_view_generator() -> str:
     """The best view generator whose weights are on this machine."""
-    return next(name for name in view_generators() if not missing_checkpoints(row(name).checkpoints))
+    unasked = (name for name in view_generators() if not row(name).on_request)
+    return next(name for name in unasked if not missing_checkpoints(row(name).checkpoints))
 
 
 def view_generators() -> list[str]:
@@ -205,7 +206,7 @@ def _choices(name: str, view_generator: str, network: str, gives: Gives | None) 
     """All choices that match the request, best ones first; at least one."""
     if "auto" not in (view_generator, network) and view_generator != network:
         check_pair(view_generator, network)
-    of_name = generators(gives, "image") if name in AUTO else [row(name)]
+    of_name = _unasked(gives, "image") if name in AUTO else [row(name)]
     choices = [
         Choice(generator, *pair)
         for generator in of_name
@@ -236,6 +237,11 @@ def _pairs(generator: Generator) -> list[tuple[str, str]]:
         for network in networks
         if network in networks_for(maker.name)
     ]
+
+
+def _unasked(gives: Gives | None, takes: Takes) -> list[Generator]:
+    """The generators that are used without being named, best ones first."""
+    return [row for row in generators(gives, takes) if not row.on_request]
 
 
 def _renders_views(generator: Generator) -> bool:

@@ -73,6 +73,12 @@ class Generator:
     """For stages, the kind of views that it makes, or the kinds that it takes. A kind means cameras and framing."""
     rank: int = 0
     """The available generator with the highest rank is the best."""
+    on_request: bool = False
+    """Whether it is used only where a user names it, however good it is, since it takes hours."""
+    is_aligned: bool = True
+    """Whether its asset looks from +z as in the input image, which then is one of its views."""
+    takes_several: bool = False
+    """Whether it takes several images of one object, too: then instead of an image `Float[Tensor, "V 4 S S"]`."""
     input: InputView | None = None
     """Framing and camera of the input image; None: those of the first checkpoint's YAML file."""
     frame: str = ""
@@ -112,7 +118,8 @@ class Generator:
         - image → views: `(path, seed)`, gives `PosedViews` and the prepared image.
         - views → asset: `(views)`; for Gaussians, `bridge=…` is a `BridgeMode`, for cameras other than the network's.
 
-        Each also takes the row's `options` as keyword arguments.
+        Each also takes the row's `options` as keyword arguments. If `keep_in` is among them, it is a folder in which
+        the generator keeps what it needs to go on after it was stopped.
 
         Assets have y up (and their `up` says so); +z faces the viewer of the image.
 

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.color_values import without_white
 from img3d_generators.cameras import ZERO123PLUS_RIGS, orbit_camera_to_worlds
-from img3d_generators.image_preparation import prepared_image
+from img3d_generators.inputs import prepared_input
 from img3d_generators.pairing import input_of
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
@@ -26,7 +26,8 @@ VIEW_SIZE = 320
 def rendered_views(
     name: str, source: Path | str, seed: int = 0, size: int = VIEW_SIZE
 ) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
-    """Makes seven views of an object: the image itself, and renders from Zero123++ v1.1's directions.
+    """Makes seven views of an object: the image itself, if the generator looks at one from the front, and renders from
+    Zero123++ v1.1's directions.
 
     Args:
         name: The name of a generator that makes Gaussians from an image or a text.
@@ -42,8 +43,10 @@ def rendered_views(
     """
     generator = row(name)
     camera = input_of(generator)
-    image = None if isinstance(source, str) else prepared_image(source, camera.border_ratio)
+    image = None if isinstance(source, str) else prepared_input(generator, source)
     gaussians = ActivatedGaussians.of(generator.loaded()(source if image is None else image, seed))
+    if not generator.is_aligned:
+        image = None
     rig = ZERO123PLUS_RIGS["v1.1"]
     poses = orbit_camera_to_worlds((0, *rig.azimuths), (0, *rig.elevations), camera.radius)
     rendered = poses if image is None else poses[1:]

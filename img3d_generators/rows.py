@@ -31,6 +31,24 @@ def _instantmesh(name: str, gives: Literal["Mesh", "Field"], rank: int) -> Gener
     )
 
 
+def _trellis(name: str, gives: Literal["Gaussians", "Mesh"], title: str) -> Generator:
+    """A row of the published TRELLIS."""
+    return Generator(
+        name=name,
+        title=f"{title}; any object, from one image or several; hours on a CPU",
+        takes="image",
+        gives=gives,
+        load=f"img3d_generators.trellis.generator:trellis_{gives.lower()}",
+        frame="img3d_generators.trellis.conditioning:framed",
+        options=("steps", "multi_image", "precision", "keep_in"),
+        checkpoints=("trellis-image-large", "dinov2-large-registers"),
+        rank=60,
+        on_request=True,
+        is_aligned=False,
+        takes_several=True,
+    )
+
+
 ROWS = (
     # Whole generators.
     Generator(
@@ -80,6 +98,8 @@ ROWS = (
         input=ZERO123PLUS_INPUT,
         rank=35,
     ),
+    _trellis("trellis", "Gaussians", "Gaussians by TRELLIS"),
+    _trellis("trellis-mesh", "Mesh", "a mesh by TRELLIS"),
     # Stages: an image → views.
     Generator(
         name="zero123plus-v1.2",

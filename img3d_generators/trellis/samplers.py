@@ -44,10 +44,16 @@ class SamplerSettings:
         """Whether the step that starts at a time has guidance."""
         return self.guidance != 0 and self.interval[0] <= time <= self.interval[1]
 
-    def sets_of_features(self, conditions: int = 1, several: SeveralImages = "stochastic") -> int:
-        """How many times a network computes a velocity, in all steps together."""
-        of_step = conditions if several == "multidiffusion" else 1
-        return sum(of_step + self.is_guided(time) for time in self.times()[:-1])
+    def velocities(self, images: int = 1, several: SeveralImages = "stochastic", after: int = 0) -> int:
+        """How many velocities the steps need together.
+
+        Args:
+            images: Number of images.
+            several: How they are used.
+            after: Steps that are not counted.
+        """
+        of_step = images if several == "multidiffusion" else 1
+        return sum(of_step + self.is_guided(time) for time in self.times()[after:-1])
 
 
 Velocity = Callable[[Tensor, Tensor, Sequence[Condition]], Tensor]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from img3d_methods.generated.field_dataparser import Img3dGeneratedFieldDataParserConfig
+from img3d_methods.generated.gaussians_dataparser import Img3dGeneratedGaussiansDataParserConfig
 from img3d_methods.generated.mesh_dataparser import Img3dGeneratedMeshDataParserConfig
 from img3d_methods.generated.remote_dataparser import Img3dRemoteDataParserConfig
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
@@ -24,6 +25,11 @@ img3d_generated_mesh = DataParserSpecification(
 img3d_generated_field = DataParserSpecification(
     config=Img3dGeneratedFieldDataParserConfig(),
     description="A radiance field that a generator makes of an image, views or a text, seen from all around.",
+)
+
+img3d_generated_gaussians = DataParserSpecification(
+    config=Img3dGeneratedGaussiansDataParserConfig(),
+    description="Gaussians that a generator makes of one image or several, seen from all around.",
 )
 
 img3d_remote = DataParserSpecification(

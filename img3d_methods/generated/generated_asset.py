@@ -14,9 +14,9 @@ from img3d_base.atomic_files import writable_cache
 from img3d_base.console import print_line
 from img3d_base.errors import InputError, warn
 from img3d_generators import generate
-from img3d_generators.posed_views import PosedViews
+from img3d_generators.registry import row
 from img3d_methods.cached_views import writing_views
-from img3d_methods.generated.sources import key_of, source_of
+from img3d_methods.generated.sources import Source, key_of, source_of
 
 A = TypeVar("A")
 
@@ -29,7 +29,8 @@ class GeneratedAssetOptions:
     data: Path = Path()
     """An image of one object, a folder of images, or a folder of posed views; not needed for a text."""
     index: int = 0
-    """Which image of a folder, in the order of their names."""
+    """Which image of a folder, in the order of their names; -1: all of them, as images of one object, for a generator
+    that takes several."""
     seed: int = 0
     """Random seed of the generator."""
     generator: str = ""
@@ -69,8 +70,8 @@ class Origin:
 
     generator: str
     """The name of the row that makes the asset."""
-    source: str | PosedViews
-    """What the generator takes: the path of an image, a text, or views."""
+    source: Source
+    """What the generator takes."""
     key: str
     """Differs for other sources, generators, weights, seeds and recipes."""
     cache: Path
@@ -111,8 +112,10 @@ def found_or_made(config: GeneratedAssetOptions, origin: Origin, files: AssetFil
         else:
             print_line(f"{files.name.capitalize()} from the cache {file}")
             return found
-    stages = config.view_generator, config.network
-    made = generate(origin.generator, origin.source, *stages, config.seed, **(config.options or {}))
+    stages, options = (config.view_generator, config.network), dict(config.options or {})
+    if "keep_in" in row(origin.generator).options:
+        options["keep_in"] = origin.cache
+    made = generate(origin.generator, origin.source, *stages, config.seed, **options)
     if not isinstance(made, files.kind):
         raise InputError(f"the generator {origin.generator} made {type(made).__name__} instead of {files.expected}")
     with writing_views(file):

@@ -13,10 +13,16 @@ from img3d_generators.registry import Gives, Takes, rows
 from img3d_methods.commands.method_help import description
 from img3d_methods.field.datamanager import Img3dNerfDatamanagerConfig
 from img3d_methods.field.field_model import Img3dFieldModelConfig
-from img3d_methods.generated.dataparser_specs import img3d_generated_field, img3d_generated_mesh, img3d_single_image
+from img3d_methods.generated.dataparser_specs import (
+    img3d_generated_field,
+    img3d_generated_gaussians,
+    img3d_generated_mesh,
+    img3d_single_image,
+)
 from img3d_methods.generated.field_trainer import Img3dGeneratedFieldTrainerConfig
 from img3d_methods.generated.pipeline import (
     Img3dGeneratedFieldPipelineConfig,
+    Img3dGeneratedGaussiansPipelineConfig,
     Img3dGeneratedMeshPipelineConfig,
     Img3dGeneratedPipelineConfig,
 )
@@ -42,6 +48,22 @@ def gaussians_run(method: str, generator: str) -> TrainerConfig:
             # Refinement only: no growth or pruning, full size from the first step on, one colour per Gaussian. Views
             # have no exposure, and their seed points no colours to tell it by; their plain background is no sky.
             model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1, appearance="off", sky=False),
+        ),
+    )
+
+
+def seen_from_all_sides_run(method: str, generator: str) -> TrainerConfig:
+    """A run that holds generated Gaussians, and can refine them against their own renders."""
+    return Img3dGeneratedTrainerConfig(
+        method_name=method,
+        vis="viewer",
+        max_num_iterations=0,
+        pipeline=Img3dGeneratedGaussiansPipelineConfig(
+            generator=generator,
+            datamanager=Img3dDatamanagerConfig(dataparser=img3d_generated_gaussians.config),
+            model=Img3dSplatModelConfig(
+                sh_degree=0, num_downscales=0, stop_split_at=1, appearance="off", rasterize_mode="antialiased"
+            ),
         ),
     )
 
@@ -107,5 +129,7 @@ def method_of(generator: str) -> MethodSpecification | None:
         warn(f"the method {name} is left out: {reason}")
         return None
     kind, run = RUNS[row.gives]
+    if row.gives == "Gaussians" and not row.is_aligned:
+        run = seen_from_all_sides_run
     summary = f"{kind} of an object from {SOURCES[row.takes]}: {row.title or row.name}."
     return MethodSpecification(config=run(name, row.name), description=description(name, summary, row.takes))

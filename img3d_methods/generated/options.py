@@ -36,10 +36,15 @@ class StageOptions:
     """Denoising steps of Zero123++; 75 for fine detail."""
     guidance: float = 4.0
     """Guidance scale: how closely Zero123++ follows the image."""
+    steps: int = 0
+    """Steps of each of TRELLIS's two flows; 0: as published, 25. 12 take half the time."""
+    multi_image: Literal["stochastic", "multidiffusion"] = "stochastic"
+    """How TRELLIS looks at several images of an object (`--index -1`): "stochastic", at one in each step in turn;
+    "multidiffusion", at all in each step, which takes as many times longer."""
     precision: Precision = "float32"
-    """Matrix products of TripoSR and InstantMesh: "float32" gives their references' numbers; "fast" computes in
-    bfloat16 where the processor has instructions for it (on a GPU in float16), which changes TripoSR's planes by 1.3 %
-    (rms)."""
+    """Matrix products of TripoSR, InstantMesh and TRELLIS: "float32" gives their references' numbers; "fast" computes
+    in bfloat16 where the processor has instructions for it (on a GPU in float16), which changes TripoSR's planes by
+    1.3 % (rms)."""
 
     def given(self) -> dict[str, Any]:
         """Those that are not at their defaults, by the names of the rows' options."""

@@ -87,6 +87,14 @@ class Img3dGeneratedFieldPipelineConfig(Img3dGeneratedMeshPipelineConfig):
     gives: ClassVar[Gives] = "Field"
 
 
+@dataclass
+class Img3dGeneratedGaussiansPipelineConfig(Img3dGeneratedMeshPipelineConfig, Img3dSplatPipelineConfig):
+    """The generator that makes Gaussians, whose views are all renders, and the model that holds them."""
+
+    _target: type = field(default_factory=lambda: Img3dGeneratedPipeline)
+    gives: ClassVar[Gives] = "Gaussians"
+
+
 class Img3dGeneratedPipeline(Img3dSplatPipeline):
     """Fills an `Img3dSplatModel` from a generator."""
 
@@ -111,10 +119,11 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
         """
         dataset = self.datamanager.train_dataset
         assert dataset is not None
-        folder = dataset.metadata.get("views_folder")
+        gaussians, folder = (dataset.metadata.get(name) for name in ("gaussians", "views_folder"))
         if folder is None:
             raise InputError(ONE_IMAGE)
-        gaussians = self._generated(Path(folder))
+        if gaussians is None:
+            gaussians = self._generated(Path(folder))
         model = self.model
         model.place_gaussians(
             splat_parameters(gaussians, model.config.sh_degree, dataset._dataparser_outputs.dataparser_scale)

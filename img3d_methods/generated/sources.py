@@ -9,9 +9,14 @@ from pathlib import Path
 
 from img3d_base.errors import InputError
 from img3d_generators.posed_views import PosedViews
-from img3d_generators.registry import row
+from img3d_generators.registry import row, rows
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_methods.generated.generated_views import is_views_folder, read_given_views
+
+Source = str | PosedViews | list[str]
+"""What a generator takes: the path of an image, a text, views, or the paths of several images of one object."""
+ALL = -1
+"""The index that stands for all images of a folder."""
 
 
 def image_of(data: Path, index: int) -> Path:
@@ -32,6 +37,20 @@ def image_of(data: Path, index: int) -> Path:
     return images[index]
 
 
+def images_of_one_object(data: Path, generator: str) -> list[Path]:
+    """All image files of a folder, in the order of their names.
+
+    Raises:
+        InputError: There are none, or the generator takes only one.
+    """
+    from img3d_generators.image_preparation import single_images
+
+    if not row(generator).takes_several:
+        several = ", ".join(name for name, one in rows().items() if one.takes_several)
+        raise InputError(f"--index -1 is for generators that take several images of one object: {several}")
+    return single_images(data)
+
+
 def needed_prompt(prompt: str) -> str:
     """The text without surrounding blanks.
 
@@ -45,12 +64,12 @@ def needed_prompt(prompt: str) -> str:
 
 def source_of(
     data: Path, index: int, generator: str, network: str, prompt: str
-) -> tuple[str, str | PosedViews, Path | str, Path]:
+) -> tuple[str, Source, Path | str, Path]:
     """The generator, what it takes, a file or text that identifies that, and the folder beside which to cache.
 
     Args:
         data: An image, a folder of images, or a folder of posed views.
-        index: Which image of a folder.
+        index: Which image of a folder; -1: all of them.
         generator: The name of the generator's row.
         network: The row that takes views, if the generator does not.
         prompt: The text, for a generator that takes one.
@@ -66,6 +85,10 @@ def source_of(
     if row(generator).takes == "text":
         text = needed_prompt(prompt)
         return generator, text, text, data
+    if index == ALL:
+        images = images_of_one_object(data, generator)
+        digest = hashlib.sha256(b"".join(hashlib.sha256(image.read_bytes()).digest() for image in images))
+        return generator, [str(image) for image in images], digest.hexdigest(), images[0].parent
     image = image_of(data, index)
     return generator, str(image), image, image.parent
 

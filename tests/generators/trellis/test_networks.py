@@ -153,7 +153,7 @@ def test_samplers_give_the_references_states(golden: Golden) -> None:
         if "model_calls" in said:
             made = [time for time, count in calls for _ in range(count)]
             assert made == [call["t"] for call in said["model_calls"]]
-        assert sum(count for _, count in calls) == settings.sets_of_features(count, several)  # pyright: ignore
+        assert sum(count for _, count in calls) == settings.velocities(count, several)  # pyright: ignore
     for name, said in golden.sidecar["guided_steps"].items():
         steps, rescale, low, high = map(float, re.findall(r"[\d.]+", name))
         settings = SamplerSettings(int(steps), 1, (low, high), rescale)
