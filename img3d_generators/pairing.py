@@ -95,8 +95,8 @@ def best_view_generator() -> str:
 
 
 def view_generators() -> list[str]:
-    """All generators of views of an image's object, best ones first."""
-    makers = (row for row in _by_rank() if row.takes == "image")
+    """All generators of views of an image's object, best ones first, those that are used on request only last."""
+    makers = sorted((row for row in _by_rank() if row.takes == "image"), key=lambda row: row.on_request)
     return [row.name for row in makers if row.gives == "views" or _renders_views(row)]
 
 
