@@ -122,7 +122,12 @@ class ActivatedGaussians:
         return torch.cat([self.colors[:, :1], turned, self.colors[:, 1 + count :]], dim=1)
 
     def render(
-        self, camera_to_worlds: Float[Tensor, "V 3 4"], fov: float, size: int, background: float = 1.0
+        self,
+        camera_to_worlds: Float[Tensor, "V 3 4"],
+        fov: float,
+        size: int,
+        background: float = 1.0,
+        antialiased: bool = False,
     ) -> tuple[Float[Tensor, "V S S 3"], Float[Tensor, "V S S 1"]]:
         """Renders square pictures and their alpha, differentiably.
 
@@ -131,6 +136,7 @@ class ActivatedGaussians:
             fov: Field of view in degrees.
             size: Height and width in pixels.
             background: Grey value behind everything; LGM's is white.
+            antialiased: Whether small Gaussians fade instead of growing (`Gaussians.antialiased`).
         """
         count = len(camera_to_worlds)
         render, alpha, _ = rasterization(
@@ -144,6 +150,7 @@ class ActivatedGaussians:
             size,
             size,
             sh_degree=self.sh_degree,
+            rasterize_mode="antialiased" if antialiased else "classic",
             backgrounds=self.means.new_full((count, 3), background),
         )
         return render, alpha

@@ -44,13 +44,17 @@ def rendered_views(
     generator = row(name)
     camera = input_of(generator)
     image = None if isinstance(source, str) else prepared_input(generator, source)
-    gaussians = ActivatedGaussians.of(generator.loaded()(source if image is None else image, seed))
+    made = generator.loaded()(source if image is None else image, seed)
+    gaussians = ActivatedGaussians.of(made)
     if not generator.is_aligned:
         image = None
     rig = ZERO123PLUS_RIGS["v1.1"]
     poses = orbit_camera_to_worlds((0, *rig.azimuths), (0, *rig.elevations), camera.radius)
     rendered = poses if image is None else poses[1:]
-    rgb, alpha = (pictures.permute(0, 3, 1, 2).clamp(0, 1) for pictures in gaussians.render(rendered, camera.fov, size))
+    rgb, alpha = (
+        pictures.permute(0, 3, 1, 2).clamp(0, 1)
+        for pictures in gaussians.render(rendered, camera.fov, size, antialiased=made.antialiased)
+    )
     if image is None:
         first = torch.cat([without_white(rgb[:1], alpha[:1]), alpha[:1]], dim=1)[0]
         return PosedViews(rgb, poses, camera.fov, alpha), first

@@ -77,9 +77,10 @@ class Img3dGeneratedGaussians(AssetViews[Gaussians]):
     def rendered(
         self, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
     ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
-        gaussians = ActivatedGaussians.of(self.made())
+        made = self.made()
+        gaussians = ActivatedGaussians.of(made)
         pictures = [
-            gaussians.render(pose[None], camera.fov, size)
+            gaussians.render(pose[None], camera.fov, size, antialiased=made.antialiased)
             for pose in with_progress(poses, "Rendering views of the Gaussians", len(poses))
         ]
         rgb, alpha = (torch.cat(parts).permute(0, 3, 1, 2).clamp(0, 1) for parts in zip(*pictures, strict=True))
