@@ -27,6 +27,8 @@ TEXTS = {
     "--pipeline.network NAME": "the network that makes the asset of views",
     "--pipeline.views 6|4": "how many views the network looks at",
     "--pipeline.num-steps N": "denoising steps of the views",
+    "--pipeline.precision float32|fast": "fast: half precision, less exact",
+    "--pipeline.multi-image stochastic|multidiffusion": "how several images are combined",
     "--output-dir DIR": "where runs go",
     "--experiment-name NAME": "name of the run (default: that of the data)",
     "--load-dir RUN/nerfstudio_models": "continue a run",
@@ -44,6 +46,7 @@ TEXTS = {
     "--pipeline.model.num-samples N": "samples along each ray",
     "img3d-generated-field --index N": "which image of a folder (*)",
     "img3d-generated-field --num-views N": "views to look at and evaluate (*)",
+    "img3d-generated-gaussians --index N": "which image of a folder (*)",
     "img3d-generated-mesh --index N": "which image of a folder (*)",
     "img3d-remote --index N": "which picture of a folder; -1: all (*)",
 }
@@ -52,9 +55,10 @@ ONLY_MVS = {"--pipeline.preset", "--pipeline.image-size", "--pipeline.faces", "-
 ONLY_FIELD = {"--pipeline.model.num-samples", "img3d-generated-field"}
 ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.num-steps", "img3d-generated-mesh"}
 ONLY_REMOTE = {"--data PICTURE", "--pipeline.service", "--pipeline.settings", "--pipeline.yes", "img3d-remote"}
+ONLY_TRELLIS = {"--pipeline.precision", "--pipeline.multi-image", "img3d-generated-gaussians"}
 ONLY_MESH = {
     *("--data FILE", "img3d-mesh", "--pipeline.model.samples"),
-    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE,
+    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS,
 }
 LEFT_OUT = {
     "img3d-splat": {
@@ -62,7 +66,7 @@ LEFT_OUT = {
         *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
     },
     "img3d-mesh": {
-        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE,
+        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS,
         *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
         *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
     },
@@ -93,6 +97,15 @@ LEFT_OUT = {
         *ONLY_MESH - ONLY_INSTANTMESH - ONLY_FIELD,
         *("--pipeline.model", "--steps", "--load-dir", "img3d-photos", "img3d-single-image", "img3d-generated-mesh"),
         "img3d-generated-field --num-views",
+    },
+    "img3d-trellis": {
+        *ONLY_MESH - ONLY_TRELLIS,
+        *("--pipeline.network", "--pipeline.model", "--steps", "img3d-photos", "img3d-single-image"),
+    },
+    "img3d-trellis-mesh": {
+        *ONLY_MESH - ONLY_INSTANTMESH - ONLY_TRELLIS,
+        *("--pipeline.views", "--pipeline.num-steps", "--pipeline.network", "--pipeline.model", "--steps"),
+        *("img3d-photos", "img3d-single-image", "img3d-generated-gaussians"),
     },
     "img3d-object-views": {
         *ONLY_MESH,
