@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,55 +23,37 @@ from img3d_generators.trellis.voxels import VoxelGrid
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.weight_files import to_use
 
+A = TypeVar("A")
 TURN = TO_Y_UP["z"]
 """From TRELLIS's axes (z up, -y towards the viewer of the object's front) to ours."""
 
 
 def trellis_gaussians(name: str) -> Callable[..., Gaussians]:
     """Loader of a row that makes Gaussians."""
-    trellis = installed(name)
-
-    def gaussians(
-        images: Float[Tensor, "4 S S"] | Float[Tensor, "V 4 S S"],
-        seed: int = 0,
-        steps: int = 0,
-        multi_image: SeveralImages = "stochastic",
-        precision: Precision = "float32",
-        keep_in: Path | None = None,
-    ) -> Gaussians:
-        return gaussians_of(trellis, *_latents(trellis, images, seed, steps, multi_image, precision, keep_in))
-
-    return gaussians
+    return _loaded(name, gaussians_of)
 
 
 def trellis_mesh(name: str) -> Callable[..., Mesh]:
     """Loader of a row that makes a mesh."""
+    return _loaded(name, mesh_of)
+
+
+def _loaded(name: str, decoded: Callable[[Trellis, VoxelGrid, Tensor, Precision], A]) -> Callable[..., A]:
     trellis = installed(name)
 
-    def mesh(
+    def made(
         images: Float[Tensor, "4 S S"] | Float[Tensor, "V 4 S S"],
         seed: int = 0,
         steps: int = 0,
         multi_image: SeveralImages = "stochastic",
         precision: Precision = "float32",
         keep_in: Path | None = None,
-    ) -> Mesh:
-        return mesh_of(trellis, *_latents(trellis, images, seed, steps, multi_image, precision, keep_in))
+    ) -> A:
+        options = Options(seed, steps, multi_image, precision)
+        grid, latents = trellis.latents(images if images.dim() == 4 else images[None], options, keep_in)
+        return decoded(trellis, grid, latents, precision)
 
-    return mesh
-
-
-def _latents(
-    trellis: Trellis,
-    images: Float[Tensor, "4 S S"] | Float[Tensor, "V 4 S S"],
-    seed: int,
-    steps: int,
-    multi_image: SeveralImages,
-    precision: Precision,
-    keep_in: Path | None,
-) -> tuple[VoxelGrid, Tensor, Precision]:
-    options = Options(seed, steps, multi_image, precision)
-    return *trellis.latents(images if images.dim() == 4 else images[None], options, keep_in), precision
+    return made
 
 
 def gaussians_of(trellis: Trellis, grid: VoxelGrid, latents: Tensor, precision: Precision = "float32") -> Gaussians:
