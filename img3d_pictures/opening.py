@@ -68,7 +68,7 @@ def open_picture(path: Path) -> Generator[Image.Image, None, None]:
         InputError: It is not a regular file, or a package that its format needs is not installed.
     """
     path = require_regular(followed(path))
-    _register_formats()
+    register_formats()
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > 1_000_000 * MAX_MEGAPIXELS:
@@ -96,7 +96,7 @@ def decoding(image: Image.Image) -> Generator[None, None, None]:
 
 
 @cache
-def _register_formats() -> None:
+def register_formats() -> None:
     """Registers the formats that Pillow does not read by itself."""
     from img3d_pictures.exr import register_exr
 

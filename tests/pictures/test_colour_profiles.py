@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
-from pillow_heif import register_heif_opener
 
 from img3d_pictures.colour_profiles import icc_conversion
 from img3d_pictures.opening import open_picture
 from img3d_pictures.reading import read_photo
-
-register_heif_opener()  # to write them
 
 RED, GREY = (255, 0, 0), (120, 120, 120)
 P3_OF_RED = (234, 51, 35)

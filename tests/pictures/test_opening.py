@@ -15,14 +15,11 @@ import numpy as np
 import pytest
 from exr_files import exr_file
 from PIL import Image
-from pillow_heif import register_heif_opener
 
 from img3d_base.errors import InputError
 from img3d_pictures import opening, reading
 from img3d_pictures.opening import MAX_MEGAPIXELS, TOO_LARGE, UNREADABLE, open_picture
 from img3d_pictures.reading import check_photos, read_mask, read_photo, read_upright
-
-register_heif_opener()  # to write them
 
 
 def claims(path: Path, width: int, height: int) -> Path:
