@@ -4,7 +4,6 @@ can train."""
 
 from __future__ import annotations
 
-import shutil
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,13 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from torch import Tensor
 
 from img3d_assets.color_values import without_white
-from img3d_base.errors import warn
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_generators.pairing import VIEW_OF_TEXT, input_of
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import Generator, InputView, row
 from img3d_methods.cached_views import check_views, directions_around, writing_views
 from img3d_methods.generated.generated_asset import AssetFiles, GeneratedAssetOptions, Source, found_or_made, origin_of
-from img3d_methods.generated.generated_views import READ_ERRORS, read_views, write_views
+from img3d_methods.generated.generated_views import are_kept, write_views
 from img3d_methods.generated.single_image import Img3dSingleImage
 
 A = TypeVar("A")
@@ -82,14 +80,8 @@ class AssetViews(Img3dSingleImage, Generic[A]):
         self._asset = found_or_made(config, origin, self.files)
         name = origin.generator
         folder = origin.cache / f"{self.files.name}-views-{name}-{origin.key}-{config.num_views}-{config.view_size}"
-        if folder.is_dir():
-            try:
-                read_views(folder)
-            except READ_ERRORS as error:
-                warn(f"{folder} is damaged ({error or type(error).__name__}); its views are made anew")
-                shutil.rmtree(folder)
-            else:
-                return folder
+        if are_kept(folder):
+            return folder
         views, image = self._looked_at(row(name), origin.source)
         with writing_views(folder):
             write_views(views, image, name, folder)

@@ -5,6 +5,7 @@ train."""
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from img3d_assets.color_values import without_white
 from img3d_base.atomic_files import write_atomically
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import inside, read_json
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_generators.posed_views import PosedViews
@@ -66,6 +67,20 @@ def write_views(views: PosedViews, image: Tensor, generator: str, folder: Path) 
 def is_views_folder(data: Path) -> bool:
     """Whether a path given as data is a folder of posed views rather than an image or a folder of images."""
     return (data / TRANSFORMS).is_file()
+
+
+def are_kept(folder: Path) -> bool:
+    """Whether a folder of the cache holds views. A damaged one is removed, with a warning: its views are to be made
+    anew."""
+    if not folder.is_dir():
+        return False
+    try:
+        read_views(folder)
+    except READ_ERRORS as error:
+        warn(f"{folder} is damaged ({error or type(error).__name__}); its views are made anew")
+        shutil.rmtree(folder)
+        return False
+    return True
 
 
 def read_given_views(folder: Path) -> tuple[PosedViews, Tensor | None, str]:

@@ -4,7 +4,6 @@ can train."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from img3d_base.atomic_files import writable_cache
 from img3d_base.console import CONSOLE, print_line
-from img3d_base.errors import warn
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_generators.pairing import best_view_generator, networks_for
 from img3d_generators.posed_views import PosedViews
@@ -23,10 +21,9 @@ from img3d_generators.registry import row
 from img3d_generators.rows import OWN_GENERATOR
 from img3d_methods.cached_views import object_outputs, square_cameras, writing_views
 from img3d_methods.generated.generated_views import (
-    READ_ERRORS,
+    are_kept,
     is_views_folder,
     read_given_views,
-    read_views,
     view_files,
     write_views,
 )
@@ -108,15 +105,9 @@ class Img3dSingleImage(DataParser):
             source = image_of(config.data, config.index)
             name, beside = source.name, source.parent
         folder = writable_cache(beside, config.cache_dir) / f"views-{self._key(source, generator)}"
-        if folder.is_dir():
-            try:
-                read_views(folder)
-            except READ_ERRORS as error:
-                warn(f"{folder} is damaged ({error or type(error).__name__}); its views are made anew")
-                shutil.rmtree(folder)
-            else:
-                print_line(f"Views of {name} from the cache {folder}")
-                return folder
+        if are_kept(folder):
+            print_line(f"Views of {name} from the cache {folder}")
+            return folder
         views, image = self._generated(source, generator)
         with writing_views(folder):
             write_views(views, image, generator, folder)
