@@ -95,9 +95,10 @@ class Golden:
 
     def picture(self, field: str = "picture") -> np.ndarray:
         """One picture, uint8 `[H, W, 3]`, made by the rule in a field of the sidecar."""
-        rule = re.search(r'image\("(.*)", (\d+), (\d+), (\d+)\)', self.sidecar[field])
+        rule = re.search(r'image\("(.*)", (\d+), (\d+), (\d+)(?:, block=(\d+))?\)', self.sidecar[field])
         assert rule is not None, self.sidecar[field]
-        return seeded_weights().image(rule[1], *map(int, rule.groups()[1:]))
+        block = {} if rule[5] is None else {"block": int(rule[5])}
+        return seeded_weights().image(rule[1], *map(int, rule.groups()[1:4]), **block)
 
 
 def golden_fixtures(family: str, *arrays: str, slow: bool = False) -> pytest.MarkDecorator:
