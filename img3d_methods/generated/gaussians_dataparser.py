@@ -73,15 +73,28 @@ class Img3dGeneratedGaussians(AssetViews[Gaussians]):
         outputs.metadata["gaussians"] = self.made()
         return outputs
 
-    @torch.no_grad()
     def rendered(
         self, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
     ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
-        made = self.made()
-        gaussians = ActivatedGaussians.of(made)
-        pictures = [
-            gaussians.render(pose[None], camera.fov, size, antialiased=made.antialiased)
-            for pose in with_progress(poses, "Rendering views of the Gaussians", len(poses))
-        ]
-        rgb, alpha = (torch.cat(parts).permute(0, 3, 1, 2).clamp(0, 1) for parts in zip(*pictures, strict=True))
-        return rgb, alpha
+        return rendered(self.made(), poses, camera, size)
+
+
+@torch.no_grad()
+def rendered(
+    made: Gaussians, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
+) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
+    """Renders of Gaussians on white, and their alpha.
+
+    Args:
+        made: The Gaussians.
+        poses: OpenGL axes, in the Gaussians' world.
+        camera: The field of view.
+        size: Width and height in pixels.
+    """
+    gaussians = ActivatedGaussians.of(made)
+    pictures = [
+        gaussians.render(pose[None], camera.fov, size, antialiased=made.antialiased)
+        for pose in with_progress(poses, "Rendering views of the Gaussians", len(poses))
+    ]
+    rgb, alpha = (torch.cat(parts).permute(0, 3, 1, 2).clamp(0, 1) for parts in zip(*pictures, strict=True))
+    return rgb, alpha

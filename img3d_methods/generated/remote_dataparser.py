@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-remote`: the mesh that a service on the network made, as the data set of a mesh. Talks to no service."""
+"""`img3d-remote`: the mesh that a service on the network made, as the data set of a mesh. Talks to no service.
+(`remote_gaussians` is for Gaussians.)"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from img3d_methods.mesh.dataparser import Img3dMeshDataParser, Img3dMeshDataPars
 
 @dataclass
 class Img3dRemoteDataParserConfig(Img3dMeshDataParserConfig):
-    """What a service makes a mesh of, and how to look at it."""
+    """What a service makes something of, and how to look at that."""
 
     _target: type = field(default_factory=lambda: Img3dRemoteMesh)
     data: Path = Path()
@@ -22,7 +23,7 @@ class Img3dRemoteDataParserConfig(Img3dMeshDataParserConfig):
     index: int = -1
     """Which picture of a folder, in the order of their names; -1: all of them, for services that take several."""
     file: Path = Path()
-    """The mesh that the service made; `ns-train` sets it."""
+    """What the service made; `ns-train` sets it."""
 
 
 class Img3dRemoteMesh(Img3dMeshDataParser):
@@ -36,12 +37,25 @@ class Img3dRemoteMesh(Img3dMeshDataParser):
     def _source_mesh(self) -> tuple[Mesh, UpAxis | None]:
         from img3d_assets.mesh_files import read_mesh  # late: entry points import this module
 
-        file = self.config.file
-        if not file.is_file():
-            raise InputError(
-                f"the mesh that the service made is not at {file}: put it back, or train again with the same options"
-            )
-        return read_mesh(file)
+        return read_mesh(needed_file(self.config, "mesh"))
 
     def _cache(self) -> Path:
         return self.config.file.parent
+
+
+def needed_file(config: Img3dRemoteDataParserConfig, what: str) -> Path:
+    """The file that a service made.
+
+    Args:
+        config: The options.
+        what: What it holds: "mesh" or "Gaussians".
+
+    Raises:
+        InputError: It is not there.
+    """
+    file = config.file
+    if not file.is_file():
+        raise InputError(
+            f"the {what} that the service made is not at {file}: put it back, or train again with the same options"
+        )
+    return file

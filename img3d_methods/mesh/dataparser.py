@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from PIL import Image
@@ -135,14 +136,24 @@ def in_world(
     up: UpAxis = (known_up or "z") if up_axis == "auto" else up_axis
     rotation = TO_Y_UP["z"].T @ TO_Y_UP[up]
     turned = mesh.vertices[np.unique(mesh.faces)].astype(np.float64) @ rotation.T
-    center = (turned.min(axis=0) + turned.max(axis=0)) / 2
-    radius = float(np.linalg.norm(turned - center, axis=1).max())
-    if not 0 < radius < np.inf:
-        raise InputError("The mesh has no extent: all its vertices are in one place")
+    center, radius = middle_and_radius(turned)
     scale = RADIUS / radius
     transform = np.column_stack([rotation, -center])
     vertices = scale * (mesh.vertices.astype(np.float64) @ rotation.T - center)
     return replace(mesh, vertices=vertices.astype(np.float32), up="z"), transform, scale
+
+
+def middle_and_radius(points: Float[np.ndarray, "N 3"]) -> tuple[Float[np.ndarray, "3"], float]:
+    """The middle of an object's bounding box, and the radius of the sphere around it that holds all points.
+
+    Raises:
+        InputError: The object has no extent.
+    """
+    center = (points.min(axis=0) + points.max(axis=0)) / 2
+    radius = float(np.linalg.norm(points - center, axis=1).max())
+    if not 0 < radius < np.inf:
+        raise InputError("The object has no extent: all its points are in one place")
+    return center, radius
 
 
 def cameras_around_origin(count: int, size: int) -> Cameras:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from command_lines import CommandLine
 from fake_service import KEY, SIGNATURE, FakeService
@@ -19,11 +20,15 @@ from fakes import FakeMeshy, FakeTripo
 from PIL import Image
 from shops import FAKES, PATHS
 
+from img3d_assets.gaussian_frames import in_original_frame
+from img3d_assets.gaussians import Gaussians
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import read_mesh
+from img3d_assets.splat_files import write_splats
 from img3d_generators.services import client
 from img3d_generators.services.registry import services
 from img3d_methods.generated.remote import RECORD
+from img3d_methods.mesh.dataparser import RADIUS
 from img3d_methods.representation import representation_of, trained_steps
 from img3d_methods.specs import img3d_remote
 
@@ -104,6 +109,50 @@ def test_a_run_holds_the_mesh_that_a_service_made(
         assert "key-of-the-job" not in (folder / RECORD).read_text()
     printed = "".join(capfd.readouterr())
     assert KEY not in printed and SIGNATURE not in printed and "key-of-the-job" not in printed
+
+
+def test_a_run_holds_the_gaussians_that_tripo_made(
+    config_for: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, picture: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    count, middle = 300, np.array([3.0, -1.0, 2.0])
+    directions = rng.normal(size=(count, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    made = Gaussians(
+        means=(middle + 4 * directions).astype(np.float32),
+        quats=rng.normal(size=(count, 4)).astype(np.float32),
+        log_scales=np.full((count, 3), np.log(0.15), np.float32),
+        opacities=np.full(count, 3, np.float32),
+        sh_dc=(directions * 1.5).astype(np.float32),
+        sh_rest=(0.2 * rng.normal(size=(count, 3, 3))).astype(np.float32),
+    )
+    write_splats(made, tmp_path / "made.ply", None)
+    with FakeTripo(output="splat_url").serving() as fake:
+        fake.files = {"/files/asset.ply": (tmp_path / "made.ply").read_bytes()}
+        monkeypatch.setenv(*address("tripo", fake))
+        monkeypatch.setenv("TRIPO_API_KEY", KEY)
+        config = config_for("tripo", picture, gives="Gaussians")
+        config.set_experiment_name()
+        config.print_to_terminal()
+        config.save_config()
+    config = yaml.load((config.get_base_dir() / "config.yml").read_text(), Loader=yaml.Loader)
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    trainer.train()
+    assert json.loads((config.get_base_dir() / RECORD).read_text())["cost_in_credits"] == 30
+    assert trained_steps(config, 0) == 0 and list(trainer.checkpoint_dir.glob("*.ckpt"))
+
+    held, dataset = representation_of(trainer.pipeline.model).asset(), trainer.pipeline.datamanager.train_dataset
+    assert isinstance(held, Gaussians) and held.sh_degree == 1
+    np.testing.assert_allclose(np.abs(held.means).max(axis=0), RADIUS, rtol=0.1)
+    outputs = dataset._dataparser_outputs
+    back = in_original_frame(held, outputs.dataparser_transform.numpy(), outputs.dataparser_scale)
+    for name in ("means", "log_scales", "opacities", "sh_dc", "sh_rest"):
+        np.testing.assert_allclose(getattr(back, name), getattr(made, name), atol=2e-4, err_msg=name)
+    given = dataset[1]["image"]
+    shown = trainer.pipeline.model.eval().get_outputs_for_camera(dataset.cameras[1:2])["rgb"]
+    torch.testing.assert_close(shown.cpu(), given, atol=0.02, rtol=0)
+    assert 0.3 < (given < 0.97).any(dim=-1).float().mean() < 0.9, "the object nearly fills its views"
 
 
 def test_texts_name_their_runs(config_for: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
