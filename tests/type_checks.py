@@ -21,6 +21,7 @@ CHECKED = (
     "img3d_generators",
     "img3d_methods",
     "img3d_exporters",
+    "img3d_studio",
 )
 """Packages whose functions are checked."""
 

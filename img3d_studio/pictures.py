@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small picture of a run's input, for the list of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from img3d_base.errors import InputError
+from img3d_base.output_files import written_whole
+from img3d_pictures.opening import IMAGE_SUFFIXES
+from img3d_pictures.reading import read_upright
+from img3d_studio.uploads import stored_files
+
+SIDE = 320
+"""Longest side of the picture, in pixels."""
+
+
+def thumbnail(folder: Path) -> Path | None:
+    """The picture of a run, made from the first of its pictures that can be read; None if there is none.
+
+    Args:
+        folder: The run's folder.
+    """
+    path = folder / "picture.jpg"
+    if path.is_file():
+        return path
+    pictures = [file for file in stored_files(folder / "input") if file.suffix.lower() in IMAGE_SUFFIXES]
+    for picture in pictures:
+        try:
+            pixels = np.asarray(read_upright(picture, SIDE, alpha_color=(1.0, 1.0, 1.0)))
+        except InputError:
+            continue  # the run's own commands say what is wrong with it
+        with written_whole(path) as temporary:
+            Image.fromarray(pixels[..., :3]).save(temporary, "JPEG", quality=85)
+        return path
+    return None
