@@ -91,6 +91,7 @@ def create_app(store: Store, queue: JobQueue, token: str = "") -> Starlette:
     viewer = client_folder()
     if viewer is not None:
         routes.append(Mount("/assets", StaticFiles(directory=viewer / "assets")))
+        routes.append(Mount("/runs/{run}/live/hdri", StaticFiles(directory=viewer / "hdri")))
     return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)], lifespan=lifespan)
 
 
