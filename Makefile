@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nerfstudio 1.1.5 calls what torch has deprecated; nothing that a user could act on.
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
-.PHONY: demo test lint env try-wheel viewer-page clean
+.PHONY: demo test lint docs env try-wheel viewer-page clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
@@ -41,6 +41,10 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# A static site in build/site, whose pages open from a disk. Any warning (a broken link, say) is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+
 env: $(INSTALLED)
 
 # pip builds those dependencies that come as source only in isolated environments, as their authors expect. What is
@@ -49,7 +53,7 @@ $(DEPENDENCIES): pyproject.toml constraints.txt tools/requirements.py
 	@$(PYTHON) tools/check_system.py
 	@echo "== Environment in $(VENV): about 9 GB and 5 minutes the first time"
 	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python tools/requirements.py dev studio > $(VENV)/requirements.txt
+	$(BIN)/python tools/requirements.py dev docs studio > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --no-compile -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 

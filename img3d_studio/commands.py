@@ -44,8 +44,8 @@ class FileOffer:
 
 OFFERS = (
     FileOffer(SCENE, "Splats, PLY", "splat", of=("splats",)),
-    FileOffer("scene.spz", "Splats, SPZ (small)", "splat", of=("splats",)),
-    FileOffer("scene.sog", "Splats, SOG (smallest)", "splat", of=("splats",)),
+    FileOffer("scene.spz", "Splats, SPZ (smallest)", "splat", of=("splats",)),
+    FileOffer("scene.sog", "Splats, SOG", "splat", of=("splats",)),
     FileOffer("mesh.glb", "Mesh, GLB", "mesh"),
     FileOffer("print.stl", "Mesh for printing, STL", "mesh", ("--watertight",), of=("splats", "field")),
     FileOffer("page.html", "This view as one page", "viewer", ("--single-file",)),

@@ -53,7 +53,7 @@ async def forward(browser: WebSocket, port: int) -> None:
         pass  # it has not started yet, or has just ended; viser's page tries again
     try:
         await browser.close(CLOSED_HERE)
-    except RuntimeError:
+    except (RuntimeError, WebSocketDisconnect):
         pass  # the browser was faster
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FakeStudio
+from fake_studio import FakeStudio
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 

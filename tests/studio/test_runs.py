@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FakeStudio, picture
+from fake_studio import FakeStudio, picture
 
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.splat_files import write_splats

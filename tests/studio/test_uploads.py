@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conftest import FakeStudio, picture
+from fake_studio import FakeStudio, picture
 
 from img3d_base.errors import InputError
 from img3d_studio import uploads
