@@ -88,7 +88,7 @@ def img3d_tiny() -> Run:
     return partial(model.generate, torch.ones(4, TINY_INPUT_SIZE, TINY_INPUT_SIZE, device=device()))
 
 
-def zero123plus_step(dtype: torch.dtype) -> Run:
+def zero123plus_step(dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> Run:
     """One step of Zero123++ with guidance: both passes of its UNet, on two latents each."""
     from diffusers import UNet2DConditionModel
 
@@ -97,6 +97,7 @@ def zero123plus_step(dtype: torch.dtype) -> Run:
     config = checkpoint("zero123plus-v1.2").architecture["unet"]
     unet = with_random_weights(lambda: UNet2DConditionModel(**config), dtype)
     assert isinstance(unet, UNet2DConditionModel)
+    unet.to(memory_format=layout)
     inputs = [(2, 4, 120, 80), (2, 4, 64, 64), (), (2, 77, 1024)]
     sample, reference, timestep, embeds = (torch.randn(shape).to(device(), dtype) for shape in inputs)
     return partial(ReferenceUNet(unet), sample, reference, timestep, embeds)
@@ -194,6 +195,8 @@ ROWS: dict[str, Callable[[], Run]] = {
     "lgm-tiny-float32": partial(lgm, "tiny", torch.float32),
     "zero123plus-step-float32": partial(zero123plus_step, torch.float32),
     "zero123plus-step-bfloat16": partial(zero123plus_step, torch.bfloat16),
+    "zero123plus-step-float32-channels-last": partial(zero123plus_step, torch.float32, torch.channels_last),
+    "zero123plus-step-bfloat16-channels-last": partial(zero123plus_step, torch.bfloat16, torch.channels_last),
     "triposr-float32": partial(triposr, torch.float32),
     "triposr-bfloat16": partial(triposr, torch.bfloat16),
     "triposr-mesh-256": partial(triposr_mesh, 256),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from compared_surfaces import compared
 from fit_triplane import placed, scene_of
 from jaxtyping import Float
 from scipy.spatial import KDTree
@@ -20,7 +21,6 @@ from torch import Tensor
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import read_mesh
 from img3d_assets.mesh_sampling import points_on_mesh
-from img3d_assets.point_cloud import PointCloud
 from img3d_base.console import print_line
 from img3d_base.progress import with_progress
 from img3d_generators.cameras import TO_FRONT_ON_Z, ZERO123PLUS_RIGS
@@ -115,17 +115,6 @@ def train(target: Target, views: PosedViews, steps: int, count: int, seed: int =
         optimizer.step()
         decay.step()
     return network.eval().requires_grad_(False)
-
-
-def compared(mesh: Mesh, expected: Mesh) -> str:
-    """The distances between two surfaces, as shares of the expected one's diagonal."""
-    clouds: list[PointCloud] = [points_on_mesh(each, 50_000) for each in (mesh, expected)]
-    diagonal = np.linalg.norm(np.ptp(expected.vertices, axis=0))
-    first, second = (cloud.points for cloud in clouds)
-    there, back = KDTree(second).query(first)[0] / diagonal, KDTree(first).query(second)[0] / diagonal
-    both = np.concatenate([there, back])
-    usual = f"{both.mean():.2%} on average, at most {np.quantile(both, 0.99):.2%} at 99 of 100 points"
-    return f"off by {usual}, {both.max():.2%} at the worst"
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from img3d_generators.pairing import best_view_generator, networks_for
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
 from img3d_generators.rows import OWN_GENERATOR
+from img3d_generators.zero123plus.samplers import Quality
 from img3d_methods.cached_views import object_outputs, square_cameras, writing_views
 from img3d_methods.generated.generated_views import (
     are_kept,
@@ -53,6 +54,9 @@ class Img3dSingleImageDataParserConfig(DataParserConfig):
     img3d and takes a second, but handles simple objects only. "auto": the best one whose weights are installed."""
     num_steps: int = 28
     """Denoising steps of Zero123++; 75 for fine detail."""
+    quality: Quality = "full"
+    """Of Zero123++'s sampler: "full" is the authors'; "fast" takes half of the steps, of DPM-Solver++, and half the
+    time; its views are other ones."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""
     guidance: float = 4.0
@@ -133,14 +137,19 @@ class Img3dSingleImage(DataParser):
     def _key(self, source: Path | str, generator: str) -> str:
         """Cache key of the image or text and everything that its views depend on."""
         config = self.config
-        settings = (RECIPE, config.num_steps, config.guidance, config.seed)
+        settings = (RECIPE, config.num_steps, config.guidance, config.seed, *self._sampler().values())
         return f"{generator}-{key_of(source, [generator], settings)}"
+
+    def _sampler(self) -> dict[str, str]:
+        """The option `quality` if it is not the default, which view generators of other packages need not know."""
+        return {} if self.config.quality == "full" else {"quality": self.config.quality}
 
     def _generated(self, source: Path | str, generator: str) -> tuple[PosedViews, Tensor]:
         # Imported late: diffusers and transformers take seconds to import, and cached views need neither.
         config, maker = self.config, row(generator)
         if maker.gives == "views":
-            return maker.loaded()(source, config.seed, num_steps=config.num_steps, guidance=config.guidance)
+            options = {"num_steps": config.num_steps, "guidance": config.guidance, **self._sampler()}
+            return maker.loaded()(source, config.seed, **options)
         from img3d_generators.rendered_views import rendered_views
 
         return rendered_views(generator, source, config.seed)

@@ -68,7 +68,7 @@ def test_an_image_becomes_a_mesh_that_other_programs_open(
 ) -> None:
     write_small(weights, "instantmesh-mesh-base", monkeypatch)
     picture(96).save(tmp_path / "disc.png")
-    mesh = generate("instantmesh", tmp_path / "disc.png", num_steps=2, texture_size=64)
+    mesh = generate("instantmesh", tmp_path / "disc.png", num_steps=2, quality="fast", texture_size=64)
     assert isinstance(mesh, Mesh) and mesh.up == "y" and len(mesh.faces) > 100
     assert mesh.texture is not None and mesh.texture.shape == (64, 64, 3)
     assert np.abs(mesh.vertices).max() < 1.1 * SCALE
