@@ -41,6 +41,8 @@ NUM_POINTS = 200_000
 """Points that are looked at: so many near the surface for each of `SPREADS`, and as many anywhere."""
 TINY = 1e-9
 """Smaller densities are as good as this."""
+ON_FACES = 0.03
+"""Share of the points anywhere that are on each face of the box, where planes fade out."""
 SPREADS = (0.01, 0.04)
 """Standard deviations of distances from the surface, in TripoSR's world."""
 
@@ -98,7 +100,8 @@ def shape_first(
     near = [
         surface[torch.randint(len(surface), (NUM_POINTS,))] + spread * torch.randn(NUM_POINTS, 3) for spread in SPREADS
     ]
-    points = torch.cat([*near, low + torch.rand(NUM_POINTS, 3) * (high - low)])
+    anywhere = (torch.rand(NUM_POINTS, 3) * (1 + 2 * ON_FACES) - ON_FACES).clamp(0, 1)
+    points = torch.cat([*near, low + anywhere * (high - low)])
     inside, threshold = renders.inside(points).float(), math.log(field.surface_density)
     for _ in with_progress(range(steps), "Fitting the shape", steps):
         chosen, seen = torch.randint(len(points), (count,)), torch.randint(len(surface), (count // 4,))
