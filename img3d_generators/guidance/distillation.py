@@ -154,7 +154,7 @@ def refined(
     strength: float,
     num_steps: int,
     generator: torch.Generator,
-) -> Float[Tensor, "B 3 H W"]:
+) -> Float[Tensor, "B 3 S S"]:
     """Pictures that the model makes of renders: noise is added and removed again (SDEdit, arXiv 2108.01073).
 
     Args:

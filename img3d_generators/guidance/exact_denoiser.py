@@ -17,8 +17,8 @@ from torch import Tensor
 
 from img3d_generators.guidance.views import ViewAngles
 
-Renderer = Callable[[ViewAngles], Float[Tensor, "V 3 S S"]]
-"""Renders the object from views, RGB in [0, 1]."""
+Renderer = Callable[[ViewAngles, int], Float[Tensor, "N 3 S S"]]
+"""Renders the object from views, as pictures of this width and height, RGB in [0, 1]; several of each view, maybe."""
 
 
 def stable_diffusion_alphas() -> Float[Tensor, "T"]:
@@ -35,10 +35,6 @@ class ExactDenoiser:
     offsets: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
     """Elevations and azimuths, in degrees, by which views can be off: a network does not know exactly from where a
     picture was taken either."""
-    guidance_scale: float = 1.0
-    """Scale of classifier-free guidance: what the view makes of it, against what all views together do."""
-    everything: Float[Tensor, "N 3 S S"] | None = None
-    """Pictures from all sides; only for guidance."""
     alphas_cumprod: Float[Tensor, "T"] = field(default_factory=stable_diffusion_alphas)
 
     def latents(self, pictures: Float[Tensor, "B 3 H W"], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
@@ -58,12 +54,8 @@ class ExactDenoiser:
         predicted = torch.empty_like(noisy)
         for i in range(len(noisy)):
             alpha = self.alphas_cumprod.to(noisy)[times[i]]
-            seen = at_size(self.render(self._around(views[i : i + 1])).to(noisy), size)
+            seen = self.render(self._around(views[i : i + 1]), size).to(noisy)
             predicted[i] = noise_given(noisy[i], 2 * seen - 1, alpha)
-            if self.guidance_scale != 1:
-                assert self.everything is not None
-                anything = noise_given(noisy[i], 2 * at_size(self.everything.to(noisy), size) - 1, alpha)
-                predicted[i] = anything + self.guidance_scale * (predicted[i] - anything)
         return predicted
 
     def _around(self, view: ViewAngles) -> ViewAngles:
@@ -87,10 +79,3 @@ def noise_given(
     log_likelihoods = -residuals.square().sum(dim=(1, 2, 3)) / (2 * (1 - alpha.double()))
     shares = log_likelihoods.softmax(dim=0)
     return ((shares[:, None, None, None] * residuals).sum(dim=0) / (1 - alpha.double()).sqrt()).to(noisy)
-
-
-def at_size(pictures: Float[Tensor, "N 3 _ _"], size: int) -> Float[Tensor, "N 3 S S"]:
-    """Pictures in another size."""
-    if pictures.shape[-1] == size:
-        return pictures
-    return torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")

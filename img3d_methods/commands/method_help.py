@@ -16,6 +16,10 @@ TEXTS = {
     "--pipeline.settings NAME=VALUE": "more of its options",
     "--pipeline.yes True": "agree to what is sent and paid, for scripts",
     "--pipeline.prompt TEXT": "what to make",
+    "--pipeline.guidance NAME": "the model that shapes the object",
+    "--pipeline.guidance-scale X": "how closely it is followed",
+    "--pipeline.elevation DEGREES": "of the image's camera",
+    "--pipeline.offload True": "for GPUs with little memory",
     "--pipeline.model.preset fast|balanced|best": "trade time for quality",
     "--max-num-iterations N": "length of the whole run",
     "--pipeline.model.max-gaussians N": "upper limit of their number",
@@ -44,6 +48,8 @@ TEXTS = {
     "img3d-mesh --cache-dir DIR": "where the views are kept (*)",
     "--pipeline.model.samples-per-side N": "antialiasing",
     "--pipeline.model.num-samples N": "samples along each ray",
+    "img3d-distilled --index N": "which image of a folder (*)",
+    "img3d-distilled --view-size N": "pixels of the views it is shaped on (*)",
     "img3d-generated-field --index N": "which image of a folder (*)",
     "img3d-generated-field --num-views N": "views to look at and evaluate (*)",
     "img3d-generated-gaussians --index N": "which image of a folder (*)",
@@ -56,9 +62,10 @@ ONLY_FIELD = {"--pipeline.model.num-samples", "img3d-generated-field"}
 ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.num-steps", "img3d-generated-mesh"}
 ONLY_REMOTE = {"--data PICTURE", "--pipeline.service", "--pipeline.settings", "--pipeline.yes", "img3d-remote"}
 ONLY_TRELLIS = {"--pipeline.precision", "--pipeline.multi-image", "img3d-generated-gaussians"}
+ONLY_GUIDED = {"--pipeline.guidance", "--pipeline.elevation", "--pipeline.offload", "img3d-distilled"}
 ONLY_MESH = {
     *("--data FILE", "img3d-mesh", "--pipeline.model.samples"),
-    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS,
+    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS | ONLY_GUIDED,
 }
 LEFT_OUT = {
     "img3d-splat": {
@@ -66,7 +73,7 @@ LEFT_OUT = {
         *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
     },
     "img3d-mesh": {
-        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS,
+        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS | ONLY_GUIDED,
         *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
         *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
     },
@@ -78,6 +85,16 @@ LEFT_OUT = {
     "img3d-nerf": {
         *ONLY_MESH,
         *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
+    },
+    "img3d-dreamfusion": {
+        *ONLY_MESH - ONLY_GUIDED,
+        *("--data PATH", "--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "img3d-photos"),
+        *("img3d-single-image", "img3d-distilled --index", "--pipeline.elevation"),
+    },
+    "img3d-zero123": {
+        *ONLY_MESH - ONLY_GUIDED,
+        *("--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "--experiment", "img3d-photos"),
+        *("img3d-single-image", "--pipeline.guidance-scale"),
     },
     "img3d-remote": {
         *ONLY_MESH - ONLY_REMOTE,
@@ -121,19 +138,23 @@ LEFT_OUT_OF_INPUTS: dict[Takes, tuple[str, ...]] = {
     "text": ("--data", "--pipeline.network", "img3d-single-image"),
 }
 
+TAKES: dict[str, Takes] = {"img3d-dreamfusion": "text"}
+"""What methods take that are not a generator's; others take an image."""
 
-def most_used(method: str, takes: Takes = "image") -> dict[str, str]:
+
+def most_used(method: str, takes: Takes | None = None) -> dict[str, str]:
     """The options of one of our methods that people need, and what they are for.
 
     Args:
         method: Its name.
         takes: What it takes, if it is a generator's.
     """
+    takes = takes or TAKES.get(method, "image")
     left_out = (*LEFT_OUT.get(method, LEFT_OUT_OF_GENERATORS), *LEFT_OUT_OF_INPUTS[takes])
     return {option: text for option, text in TEXTS.items() if not option.startswith(left_out)}
 
 
-def description(method: str, summary: str, takes: Takes = "image") -> str:
+def description(method: str, summary: str, takes: Takes | None = None) -> str:
     """The summary, followed by the most used options if the command line asks for this method.
 
     tyro prints the description in `ns-train --help`, where it has to be short, and again above the options of the

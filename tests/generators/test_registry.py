@@ -17,6 +17,7 @@ from object_image import write_object_image
 
 from img3d_base.errors import InputError
 from img3d_generators import registry
+from img3d_generators.guidance.rows import ROWS as GUIDANCES
 from img3d_generators.pairing import about, better_than, choose, networks_for
 from img3d_generators.registry import Generator, generators, row, rows
 from img3d_generators.weights.checkpoints import checkpoint, checkpoints
@@ -183,7 +184,8 @@ class TestRows:
             if known.load:
                 module, function = known.load.split(":")
                 assert callable(getattr(__import__(module, fromlist=[function]), function))
-        assert set(checkpoints()) == {name for known in rows().values() for name in known.checkpoints}
+        users = [*rows().values(), *GUIDANCES]
+        assert set(checkpoints()) == {name for known in users for name in known.checkpoints}
 
     def test_every_whole_one_of_ours_has_a_method(self) -> None:
         methods = {entry.name for entry in entry_points(group="nerfstudio.method_configs")}

@@ -41,6 +41,8 @@ def write(tmp_path: Path) -> Path:
     return tmp_path
 
 
+BY_THE_HUB = ("zero123plus", "zero123", "text-to-image")
+"""Kinds of which no checksums were published."""
 VERIFIED_BY_THE_HUB = {("trellis-image-large", "pipeline.json"), ("dinov2-large-registers", "model.safetensors")}
 """Files of other checkpoints than Zero123++'s whose checksums are not published."""
 
@@ -68,7 +70,7 @@ class TestPublished:
                     assert file.sha256, f"{known.name}: {file.path} comes with img3d"
                 elif not file.sha256:
                     assert len(file.revision or known.revision or "") == 40, f"{known.name}: {file.path}"
-                    by_the_hub = "zero123plus" in known.name or (known.name, file.path) in VERIFIED_BY_THE_HUB
+                    by_the_hub = known.kind in BY_THE_HUB or (known.name, file.path) in VERIFIED_BY_THE_HUB
                     assert by_the_hub, f"{known.name}: {file.path} has no published checksum"
 
     @pytest.mark.parametrize("name", sorted(checkpoints()))

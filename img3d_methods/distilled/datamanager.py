@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data manager of random views: each training step looks at the object from somewhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
+
+from img3d_generators.guidance.random_views import GeneratorDraws, RandomViews, Range, around_image
+from img3d_generators.guidance.views import ViewAngles
+from img3d_kernels.poses import focal_length
+from img3d_methods.cached_views import square_cameras
+from img3d_methods.distilled.options import camera_of
+from img3d_methods.distilled.views import Img3dDistilledDataParserConfig
+from img3d_methods.training.datamanager import Img3dDatamanager, Img3dDatamanagerConfig
+
+
+@dataclass
+class Img3dRandomViewsDatamanagerConfig(Img3dDatamanagerConfig):
+    """From where training looks at the object."""
+
+    _target: type = field(default_factory=lambda: Img3dRandomViewsDatamanager)
+    dataparser: AnnotatedDataParserUnion = field(default_factory=Img3dDistilledDataParserConfig)
+    """The image, or the views of the result."""
+    elevations: tuple[float, float] = (0.0, 0.0)
+    """Lowest and highest elevation of views, in degrees; equal ones: those around the image's elevation, and not nearer
+    than 10 degrees to the poles."""
+    spread: float = 30.0
+    """How far above and below the image's elevation, in degrees, if the elevations are not given."""
+    seed: int = 0
+    """Random seed of the views; the pipeline sets it."""
+
+
+class Img3dRandomViewsDatamanager(Img3dDatamanager):
+    """Random cameras around the object for training; the views of the data set for everything else."""
+
+    config: Img3dRandomViewsDatamanagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, config: Img3dRandomViewsDatamanagerConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.draws = torch.Generator().manual_seed(config.seed)
+        """Source of the views' random numbers."""
+
+    def elevations(self) -> Range:
+        """The lowest and highest elevation of views, in degrees."""
+        low, high = self.config.elevations
+        parser: Any = self.config.dataparser
+        return (low, high) if low < high else around_image(parser.elevation, self.config.spread)
+
+    def next_train(self, step: int) -> tuple[Cameras | RayBundle, dict[str, Any]]:
+        """A camera from a random side.
+
+        Returns:
+            In training a camera `[1]` and, as "angles", its `ViewAngles`, in the unit of the guidance. In test and
+            inference mode what other data managers return.
+        """
+        if self.test_mode != "val":
+            return super().next_train(step)
+        parser: Any = self.config.dataparser
+        camera = camera_of(parser.guidance)
+        around = RandomViews(
+            elevations=self.elevations(),
+            distances=(1.0, 1.0),  # the unit of the training world is the distance of the views
+            fovs=(camera.fov, camera.fov),
+            camera_noise=0,
+            centre_noise=0,
+            up_noise=0,
+        )
+        drawn = around.draw(1, GeneratorDraws(self.draws))
+        angles = ViewAngles(drawn.angles.elevations, drawn.angles.azimuths, torch.tensor([camera.radius]))
+        size = parser.view_size
+        cameras = square_cameras(drawn.camera_to_worlds, focal_length(camera.fov, size), size)
+        return cameras.to(self.device), {"angles": angles}
