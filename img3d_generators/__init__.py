@@ -29,7 +29,7 @@ def generate(
 
     Args:
         name: The name of a generator (`img3d_generators.registry.rows()` lists all), or "auto" or "object" for the
-            best one whose weights are on this machine, which is img3d-tiny if there are none. `img3d-weights list`
+            best one whose weights are on this machine, which is img3d-small if there are none. `img3d-weights list`
             shows which weights can be fetched.
         source: An image file of one object, preferably with a transparent background; several, for a generator that
             takes them; views, for a network that takes views; or the text itself, for a generator that takes a text.

@@ -21,7 +21,7 @@ from img3d_assets.color_values import without_white
 from img3d_assets.gaussians import Gaussians
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, plucker_rays
 from img3d_generators.lgm import VALUES_PER_GAUSSIAN, UNet, UNetConfig, activated
-from img3d_generators.rows import OWN_GENERATOR
+from img3d_generators.rows import TINY_GENERATOR
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 
@@ -50,7 +50,7 @@ class TinyLGM(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        config = UNetConfig(**checkpoint(OWN_GENERATOR).architecture)
+        config = UNetConfig(**checkpoint(TINY_GENERATOR).architecture)
         self.unet = UNet(config)
         self.conv = nn.Conv2d(config.out_channels, SPLIT**2 * NUM_LAYERS * VALUES_PER_GAUSSIAN, 1)
         nn.init.zeros_(self.conv.weight)  # training starts from the unchanged anchors

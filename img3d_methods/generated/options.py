@@ -64,7 +64,7 @@ class GeneratorOptions:
     """The generator, or "object" for the best one whose weights are installed. docs/one-image.md lists all."""
     network: str = "auto"
     """The network that makes the asset of views: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views (published
-    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-tiny". "auto": the best one
+    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-small". "auto": the best one
     installed that takes the views."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""img3d-small: our own generator, trained on CC0 game assets."""

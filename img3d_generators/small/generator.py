@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""img3d-small: makes Gaussians from one picture with alpha, and says when it has not learnt from any like it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_assets.gaussians import Gaussians
+from img3d_base.errors import InputError, warn
+from img3d_generators.lgm import UNetConfig
+from img3d_generators.rows import SMALL_GENERATOR
+from img3d_generators.small.columns import INPUT_SIZE, ColumnNetwork, column_inputs, in_volume
+from img3d_generators.small.surface import surface_gaussians
+from img3d_generators.weights.checkpoints import checkpoint
+from img3d_generators.weights.state_dicts import load_weights, read_state_dict
+
+SMALL_WEIGHTS = Path(__file__).with_name("weights.safetensors")
+MIN_COVERAGE = 0.4
+"""Columns of which the object covers less stay empty; more of them would make the silhouette larger."""
+LEAST_PEAK = 0.6
+"""The picture shows that the object is somewhere in each column: if the highest probability is lower, all of the
+column are raised."""
+KNOWN, FAR = "known_objects", "far"
+"""Names in the file of weights, beside the network's: the embeddings of the training objects, and the distance to the
+nearest of them from which a picture is unlike all."""
+
+
+@dataclass
+class SmallGenerator:
+    """The network, and what it knows."""
+
+    network: ColumnNetwork
+    known: Float[Tensor, "N F"]
+    """Embedding of each training object."""
+    far: float
+    """Distance between embeddings that hardly any view of a training object has to the nearest other object."""
+
+    @torch.no_grad()
+    def generate(self, image: Float[Tensor, "4 S S"]) -> ActivatedGaussians:
+        """Generates the object's Gaussians, with +z towards the viewer of the picture and y up in it.
+
+        Args:
+            image: RGBA in [0, 1], straight alpha, of any size, with the checkpoint's border ratio.
+        """
+        picture = on_white(image)[None]
+        colours, shown = column_inputs(picture, MIN_COVERAGE)
+        cells = shown.any(dim=2)
+        if not cells.any():
+            return _nothing()
+        logits, rgb = self.network.columns(self.network.features(picture)[cells], colours[cells])
+        found = logits.sigmoid() * shown[cells][..., None]
+        found = found * (LEAST_PEAK / found.amax(dim=-1, keepdim=True).clamp(min=1e-3)).clamp(min=1)
+        probabilities = found.new_zeros(*shown.shape[1:], found.shape[-1])
+        probabilities[cells[0]] = found
+        all_colours = rgb.new_zeros(*shown.shape[1:], *rgb.shape[2:])
+        all_colours[cells[0]] = rgb
+        return surface_gaussians(in_volume(probabilities), in_volume(all_colours))
+
+    @torch.no_grad()
+    def strangeness(self, image: Float[Tensor, "4 S S"]) -> float:
+        """Distance to the nearest training object; above 1 the picture is unlike all of them."""
+        distances = torch.cdist(embedding(self.network, on_white(image)[None]), self.known)
+        return float(distances.min()) / self.far
+
+
+def on_white(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "4 s s"]:
+    """The network's input: colours on white and alpha, reduced to its size."""
+    alpha = image[3:]
+    full = torch.cat([image[:3] * alpha + 1 - alpha, alpha])[None]
+    size = (INPUT_SIZE, INPUT_SIZE)
+    return interpolate(full, size=size, mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
+
+
+def embedding(network: ColumnNetwork, pictures: Float[Tensor, "B 4 S S"]) -> Float[Tensor, "B F"]:
+    """What tells pictures apart: the mean feature of the cells that show the object, of length 1."""
+    cells = column_inputs(pictures)[1].any(dim=2)[..., None].to(pictures)
+    features = network.features(pictures.to(network.head.weight.dtype)).float()
+    mean = (features * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
+    return torch.nn.functional.normalize(mean, dim=1)
+
+
+def load_small(path: Path = SMALL_WEIGHTS) -> SmallGenerator:
+    """Loads the generator with its weights, in float32.
+
+    Raises:
+        InputError: The file is missing, damaged or for another network.
+    """
+    weights = read_state_dict(path)
+    missing = [name for name in (KNOWN, FAR) if name not in weights]
+    if missing:
+        raise InputError(f"{path} lacks {' and '.join(missing)}: it is for another network")
+    known, far = weights.pop(KNOWN).float(), float(weights.pop(FAR))
+    network = ColumnNetwork(UNetConfig(**checkpoint(SMALL_GENERATOR).architecture))
+    load_weights(network, weights, path, torch.float32)
+    return SmallGenerator(network, known, far)
+
+
+def small_gaussians(name: str) -> Callable[[Tensor, int], Gaussians]:
+    """Loader of rows; `name` is the only checkpoint's."""
+    generator = load_small()
+
+    def generate(image: Tensor, seed: int) -> Gaussians:
+        if generator.strangeness(image) > 1:
+            warn(
+                f"The image is unlike the low-poly objects that {name} was trained on: expect the given view and a "
+                "rough guess of the rest. Published weights do better: img3d-weights list"
+            )
+        return generator.generate(image).asset(up="y")
+
+    return generate
+
+
+def _nothing() -> ActivatedGaussians:
+    return ActivatedGaussians(
+        torch.zeros(0, 3), torch.zeros(0, 4), torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, 3)
+    )

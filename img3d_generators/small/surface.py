@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gaussians on the surface of what the network found in the columns."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS
+from img3d_generators.small.columns import COLUMNS, DEPTHS
+from img3d_generators.small.objects import MAX_RADIUS
+from img3d_kernels.poses import focal_length
+
+LEVEL = 0.5
+"""Probability from which a bin belongs to the object."""
+OPACITY = 0.97
+ALONG, ACROSS = 0.5, 0.3
+"""Standard deviations in the surface and along its normal, in distances between columns."""
+INSET = 0.02
+"""Distance in the world by which the object is predicted too large on all sides, so that thin parts survive."""
+
+
+def surface_gaussians(
+    probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"], level: float = LEVEL
+) -> ActivatedGaussians:
+    """One Gaussian in each bin of the object that has a free neighbour, moved to the surface between the two.
+
+    Args:
+        probabilities: Of the occupancy, row by row, front to back.
+        colours: In the coarser bins of colours, in [0, 1].
+        level: Probability from which a bin belongs to the object.
+    """
+    inside = probabilities > level
+    at_surface = inside & ~_surrounded(inside)
+    bins = at_surface.nonzero()
+    slope = _gradient(probabilities)[:, bins[:, 0], bins[:, 1], bins[:, 2]].T
+    excess = probabilities[at_surface] - level
+    step = -(excess / slope.square().sum(dim=1).clamp(min=1e-3))[:, None] * slope
+    means = _world(bins + step.clamp(-0.5, 0.5))
+    # The slope in world directions: x runs along columns, y against rows, z against depths.
+    spacing = (LGM_RADIUS - means[:, 2]) / focal_length(LGM_FOV, COLUMNS)
+    bin_length = 2 * MAX_RADIUS / DEPTHS
+    outward = -torch.stack([slope[:, 1] / spacing, -slope[:, 0] / spacing, -slope[:, 2] / bin_length], dim=1)
+    normals = normalize(
+        torch.where(outward.norm(dim=1, keepdim=True) > 1e-3, outward, outward.new_tensor([0.0, 0, 1])), dim=1
+    )
+    means = means - INSET * normals
+    scales = torch.tensor([ALONG, ALONG, ACROSS]).to(means) * spacing[:, None]
+    return ActivatedGaussians(
+        means,
+        _turning_z_to(normals),
+        scales,
+        torch.full_like(spacing, OPACITY),
+        _colours_at(colours, bins).clamp(0, 1),
+    )
+
+
+def _surrounded(inside: Bool[Tensor, "H W D"]) -> Bool[Tensor, "H W D"]:
+    """Bins all of whose six neighbours are inside, too."""
+    free = pad(~inside, (1, 1, 1, 1, 1, 1), value=True)
+    middle = slice(1, -1)
+    return ~(
+        free[2:, middle, middle]
+        | free[:-2, middle, middle]
+        | free[middle, 2:, middle]
+        | free[middle, :-2, middle]
+        | free[middle, middle, 2:]
+        | free[middle, middle, :-2]
+    )
+
+
+def _gradient(values: Float[Tensor, "H W D"]) -> Float[Tensor, "3 H W D"]:
+    """Central differences per bin; 0 outside of the volume."""
+    padded = pad(values, (1, 1, 1, 1, 1, 1))
+    middle = slice(1, -1)
+    return (
+        torch.stack(
+            [
+                padded[2:, middle, middle] - padded[:-2, middle, middle],
+                padded[middle, 2:, middle] - padded[middle, :-2, middle],
+                padded[middle, middle, 2:] - padded[middle, middle, :-2],
+            ]
+        )
+        / 2
+    )
+
+
+def _world(bins: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """World coordinates of places in the volume: row, column and depth, whole numbers in the middle of bins."""
+    row, column, depth = (bins.float() + 0.5).unbind(dim=1)
+    z = MAX_RADIUS * (1 - 2 * depth / DEPTHS)
+    rays = torch.stack([column - COLUMNS / 2, COLUMNS / 2 - row], dim=1) / focal_length(LGM_FOV, COLUMNS)
+    return torch.cat([rays * (LGM_RADIUS - z)[:, None], z[:, None]], dim=1)
+
+
+def _colours_at(colours: Float[Tensor, "H W C 3"], bins: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Colours at bins, linear between the coarser ones."""
+    count = colours.shape[2]
+    place = (bins[:, 2].float() + 0.5) / DEPTHS * count - 0.5
+    before = place.floor().clamp(0, count - 1)
+    share = (place - before)[:, None].clamp(0, 1)
+    row, column, first = bins[:, 0], bins[:, 1], before.long()
+    return colours[row, column, first] * (1 - share) + colours[row, column, (first + 1).clamp(max=count - 1)] * share
+
+
+def _turning_z_to(normals: Float[Tensor, "N 3"]) -> Float[Tensor, "N 4"]:
+    """Quaternions wxyz of the shortest rotations that take +z to unit vectors."""
+    nearly_zero = 1e-6  # for -z the rotation is not unique
+    w = 1 + normals[:, 2] + nearly_zero
+    return normalize(torch.stack([w, -normals[:, 1], normals[:, 0], torch.zeros_like(w)], dim=1), dim=1)

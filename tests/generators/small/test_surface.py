@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""img3d-small's Gaussians lie on the surface of what is in the columns, and look like it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
+from img3d_generators.small import surface
+from img3d_generators.small.columns import COLOURS, COLUMNS, DEPTHS, column_rays, in_volume, points_in_columns
+from img3d_generators.small.surface import surface_gaussians
+
+RADIUS = 0.4
+
+
+def ball() -> tuple[Tensor, Tensor]:
+    """Probabilities of a red ball, larger by the margin that the network predicts."""
+    distance = in_volume(points_in_columns(column_rays())).norm(dim=-1) - RADIUS - surface.INSET
+    colours = torch.tensor([0.9, 0.1, 0.1]).expand(COLUMNS, COLUMNS, COLOURS, 3)
+    return (0.5 - distance / 0.04).clamp(0, 1), colours
+
+
+def test_gaussians_are_flat_on_the_surface() -> None:
+    gaussians = surface_gaussians(*ball())
+    distances = gaussians.means.norm(dim=1)
+    assert float(distances.mean()) == pytest.approx(RADIUS, abs=0.003)
+    assert float((distances - RADIUS).abs().max()) < 0.015
+    outward = gaussians.means / distances[:, None]
+    w, x, y, z = gaussians.quats.unbind(dim=1)
+    normals = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], dim=1)
+    assert float((normals * outward).sum(dim=1).min()) > 0.9
+    assert (gaussians.scales[:, 2] < gaussians.scales[:, 0]).all()
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 90.0, 180.0])
+def test_a_ball_looks_round_and_closed_from_all_sides(azimuth: float) -> None:
+    size = 256
+    poses = orbit_camera_to_worlds([azimuth], [10.0], LGM_RADIUS)
+    rgb, alpha = surface_gaussians(*ball()).render(poses, LGM_FOV, size)
+    shown = alpha[0, ..., 0] > 0.5
+    focal = 0.5 * size / torch.tensor(LGM_FOV / 2).deg2rad().tan()
+    radius = focal * RADIUS / (LGM_RADIUS**2 - RADIUS**2) ** 0.5
+    assert float(shown.sum()) == pytest.approx(float(torch.pi * radius**2), rel=0.15)
+    middle = slice(size // 2 - 32, size // 2 + 32)
+    assert float(alpha[0, middle, middle].min()) > 0.85
+    torch.testing.assert_close(rgb[0, size // 2, size // 2], torch.tensor([0.9, 0.1, 0.1]), atol=0.05, rtol=0)
+
+
+def test_nothing_gives_nothing() -> None:
+    assert len(surface_gaussians(torch.zeros(COLUMNS, COLUMNS, DEPTHS), ball()[1])) == 0
+
+
+def test_a_full_volume_is_hollow() -> None:
+    gaussians = surface_gaussians(torch.ones(COLUMNS, COLUMNS, DEPTHS), ball()[1])
+    assert len(gaussians) == COLUMNS**2 * DEPTHS - (COLUMNS - 2) ** 2 * (DEPTHS - 2)
+    assert gaussians.means.isfinite().all()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/small_training_set.py and tools/train_small.py: what is known of the objects, and that training goes on as if
+it had not stopped."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_columns import small_network
+from test_objects import box
+
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_formats.glb import glb
+from img3d_generators.small.columns import column_rays
+from img3d_generators.small.objects import ObjectMesh, read_object
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+import small_training_set
+import train_small
+
+GRID = small_training_set.GRID
+
+
+@pytest.fixture(scope="module")
+def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The arrays of three boxes, with few views."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "objects").mkdir()
+    for i, sides in enumerate([(1.0, 1.0, 0.6), (0.4, 1.0, 0.5), (1.0, 0.7, 1.0)]):
+        (folder / "objects" / f"{i}.glb").write_bytes(glb(box(sides)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"VIEWS": 2, "DIRECTIONS": 12, "POINTS": 512}.items():
+            patch.setattr(small_training_set, name, value)
+        assert small_training_set.pack(folder / "objects", folder / "objects.npz") == 3
+        small_training_set.Arrays.of(folder, 3)
+        for i in range(3):
+            small_training_set.render(folder / "objects.npz", folder, i)
+    return folder
+
+
+def at(point: tuple[float, float, float], distances: torch.Tensor) -> float:
+    """The value at a point of the object's frame."""
+    x, y, z = (int((each + 1) / 2 * GRID) for each in point)
+    return float(distances[z, y, x])
+
+
+def test_space_is_free_where_some_view_sees_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box without a lid: its inside is free, its walls are not, although they are thin."""
+    mesh = box((1.0, 1.0, 1.0))
+    top = mesh.vertices[:, 1] > 0
+    mesh.faces = mesh.faces[~top[mesh.faces].all(axis=1)]
+    half = float(mesh.vertices.max())
+    distances = small_training_set.free_distances(ObjectMesh(mesh))
+    assert at((0, 0.4, 0), distances) > 0.05
+    assert at((0, 0.95, 0), distances) > 0.05
+    assert abs(at((half, 0, 0), distances)) < 0.04
+    solid = small_training_set.free_distances(ObjectMesh(box((1.0, 1.0, 1.0))))
+    assert at((0, 0.4, 0), solid) < -0.05
+    assert at((0.9, 0.9, 0.9), solid) > 0.05
+
+
+def test_a_packed_object_is_the_file_s(training_set: Path) -> None:
+    with np.load(training_set / "objects.npz") as packed:
+        assert packed["names"].tolist() == ["0", "1", "2"]
+        mesh = small_training_set.packed_object(packed, 1).mesh
+    expected = read_object(training_set / "objects" / "1.glb").mesh
+    np.testing.assert_allclose(mesh.vertices, expected.vertices, atol=1e-6)
+    np.testing.assert_allclose(mesh.colors, expected.colors, atol=0.5 / 255)
+
+
+def test_a_texture_is_packed(tmp_path: Path) -> None:
+    plain = box((1.0, 1.0, 1.0))
+    texture = np.random.default_rng(0).integers(255, size=(8, 8, 3), dtype=np.uint8)
+    mesh = Mesh(plain.vertices, plain.faces, plain.colors, np.random.default_rng(1).random((8, 2), np.float32), texture)
+    (tmp_path / "textured.glb").write_bytes(glb(mesh))
+    small_training_set.pack(tmp_path, tmp_path / "objects.npz")
+    with np.load(tmp_path / "objects.npz") as packed:
+        assert small_training_set.packed_object(packed, 0).mesh.texture is not None
+
+
+def test_only_the_split_s_objects_are_packed(training_set: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        (tmp_path / f"{i}.glb").write_bytes((training_set / "objects" / f"{i}.glb").read_bytes())
+    (tmp_path / "index.csv").write_text("file,split\n0.glb,heldout\n1.glb,train\n")
+    assert small_training_set.pack(tmp_path, tmp_path / "objects.npz") == 1
+
+
+def test_targets_agree_with_the_picture(training_set: Path) -> None:
+    """Occupied bins are behind covered pixels, points of the surface are in bins near the surface: a network that says
+    so has a small loss."""
+    arrays = small_training_set.Arrays.of(training_set)
+    assert arrays.done.all()
+    rng = np.random.default_rng(0)
+    batch = train_small.batch_of(arrays, np.array([0, 1, 2]), rng, torch.device("cpu"))
+    in_world = batch.points @ batch.placement[:, :, :3].transpose(1, 2) + batch.placement[:, None, :, 3]
+    cell, column, _, inside = train_small.bins_of(in_world)
+    assert inside.all()
+    shown = train_small.column_inputs(batch.picture)[1]
+    assert shown[torch.arange(3)[:, None], cell, column].float().mean() > 0.97
+    occupancy, colour, overlap = train_small.losses(small_network(), batch, column_rays(), rng)
+    assert occupancy.isfinite() and overlap == 0
+    assert colour < 0.2  # all of a box has one colour, in several lights
+
+
+def test_the_learning_rate_rises_briefly_and_falls_to_0() -> None:
+    rates = [train_small.learning_rate(step, 1000) for step in range(1001)]
+    peak = rates.index(max(rates))
+    assert 0 < peak <= train_small.WARMUP
+    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] == 0
+
+
+def test_a_stopped_training_goes_on_with_the_same_result(
+    training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads()
+    settings = {"BATCH": 2, "VALIDATION_OBJECTS": 1, "STEPS_PER_REPORT": 2, "SECONDS_PER_CHECKPOINT": 0.0}
+    for name, value in settings.items():
+        monkeypatch.setattr(train_small, name, value)
+    monkeypatch.setattr(train_small, "new_network", small_network)
+
+    def train(folder: Path) -> dict[str, torch.Tensor]:
+        arguments = ["train_small.py", "--set", str(training_set), "--folder", str(folder), "--steps", "4"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        train_small.main()
+        return torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
+
+    def stop(step: int, steps: int) -> float:
+        if step == 3:
+            raise KeyboardInterrupt
+        return rate(step, steps)
+
+    try:
+        whole = train(tmp_path / "whole")
+        rate = train_small.learning_rate
+        monkeypatch.setattr(train_small, "learning_rate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "stopped")
+        monkeypatch.setattr(train_small, "learning_rate", rate)
+        resumed = train(tmp_path / "stopped")
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    for folder in ("whole", "stopped"):
+        with (tmp_path / folder / "curve.csv").open() as file:
+            assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train img3d-small on the arrays that tools/small_training_set.py renders.
+
+python tools/train_small.py --set outputs/small_set --folder outputs/small --steps 6500
+python tools/train_small.py --set outputs/small_set --folder outputs/small --export   # the weights that img3d ships
+
+Goes on from the last checkpoint, on the CPU or on CUDA; what a step draws depends on its number only. On a CPU one
+thread is faster than several, as bfloat16 products outrun everything else there, and several threads wait for each
+other where cores are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float, Int
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from small_training_set import TRUNCATION, VIEWS, Arrays
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, normalize
+
+from img3d_base.atomic_files import write_atomically
+from img3d_generators.lgm import UNetConfig
+from img3d_generators.rows import SMALL_GENERATOR
+from img3d_generators.small.columns import ColumnNetwork, bins_of, column_inputs, column_rays, points_in_columns
+from img3d_generators.small.generator import FAR, KNOWN, SMALL_WEIGHTS, embedding
+from img3d_generators.small.objects import Light
+from img3d_generators.weights.checkpoints import PACKAGE
+from img3d_generators.weights.checkpoints import checkpoint as described
+from img3d_generators.weights.state_dicts import sha256_of
+
+BATCH = 8
+CELLS_PER_PICTURE = 128
+POINTS_PER_PICTURE = 1024
+COLOUR_WEIGHT = 1.0
+SURFACE_TOLERANCE, SOFTNESS = 0.016, 0.06
+"""Distance in front of the surface, in the object's frame, up to which a point is more inside than outside, and the
+distance over which that changes from wholly to not at all."""
+PEAK_LR, WARMUP = 1e-3, 200
+AVERAGING = 0.998
+"""Share of the averaged weights, which are exported, that each step keeps."""
+VALIDATION_OBJECTS = 48
+SECONDS_PER_CHECKPOINT, STEPS_PER_REPORT = 120.0, 100
+KNOWN_OBJECTS, KNOWN_VIEWS = 400, 2
+"""Training objects that stand for all when pictures are compared with them, and the views of each."""
+FAR_QUANTILE = 0.98
+"""Share of the views of validation objects that do not count as unlike the training objects."""
+SEED = 0
+
+
+@dataclass
+class Batch:
+    """Pictures and what is known about their objects, after augmentation."""
+
+    picture: Float[Tensor, "B 4 S S"]
+    """On white, and alpha."""
+    placement: Float[Tensor, "B 3 4"]
+    """From the object's frame to the world; possibly mirrored."""
+    distances: Float[Tensor, "B 1 G G G"]
+    """Into the empty space, in the object's frame."""
+    points: Float[Tensor, "B P 3"]
+    """On the surface, in the object's frame."""
+    colours: Float[Tensor, "B P 3"]
+    """Of the points, lit."""
+
+
+def batch_of(
+    arrays: Arrays, objects: Int[np.ndarray, "B"], rng: np.random.Generator, device: torch.device, augment: bool = True
+) -> Batch:
+    """A random view of each of these objects. Augmentation: light, mirroring, exchanged and scaled colour channels."""
+    count = len(objects)
+    views = rng.integers(arrays.images.shape[1], size=count)
+    raw = torch.from_numpy(arrays.images[objects, views]).to(device).float()
+    placement = torch.from_numpy(arrays.placements[objects, views]).to(device)
+    chosen = rng.integers(arrays.points.shape[1], size=(count, POINTS_PER_PICTURE))
+    points, colours, normals = (
+        torch.from_numpy(each[objects[:, None], chosen]).to(device).float()
+        for each in (arrays.points, arrays.colours, arrays.normals)
+    )
+    distances = torch.from_numpy(arrays.distances[objects]).to(device).float()[:, None]
+
+    light = rng.normal(size=(count, 3)) * (1, 0.6, 1) + (0, 1, 0)
+    strength = rng.uniform(0, 0.7, count) if augment else np.full(count, 0.45)
+    gains = rng.uniform(0.75, 1.25, (count, 3)) if augment else np.ones((count, 3))
+    orders = np.stack([rng.permutation(3) if augment and rng.random() < 0.5 else np.arange(3) for _ in objects])
+    mirrored = torch.from_numpy(rng.random(count) < 0.5 * augment).to(device)
+    direction = normalize(torch.from_numpy(light).float().to(device), dim=1)
+    dark, gain = (torch.from_numpy(each).float().to(device) for each in (strength, gains))
+    order = torch.from_numpy(orders).to(device)
+
+    def lit(rgb: Tensor, normal: Tensor) -> Tensor:
+        shade = 1 - dark[:, None, None] * (0.5 - 0.5 * normal @ direction[:, :, None])
+        return (rgb / 255).gather(2, order[:, None].expand_as(rgb)) * shade * gain[:, None]
+
+    size = raw.shape[1]
+    flat = raw.flatten(1, 2)
+    alpha = flat[..., 3:4] / 255
+    rgb = lit(flat[..., :3], (flat[..., 4:] - 128) / 127).minimum(alpha) + 1 - alpha
+    picture = torch.cat([rgb, alpha], dim=2).unflatten(1, (size, size)).permute(0, 3, 1, 2)
+    picture = torch.where(mirrored[:, None, None, None], picture.flip(3), picture)
+    placement[:, 0] = torch.where(mirrored[:, None], -placement[:, 0], placement[:, 0])
+    return Batch(
+        picture, placement, (distances - 127.5) / 127.5 * TRUNCATION, points, lit(colours, normals / 127).clamp(0, 1)
+    )
+
+
+def losses(
+    network: ColumnNetwork, batch: Batch, rays: Float[Tensor, "N K 2"], rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of the occupancy, mean error of the colours, and the occupancy's intersection over union, in some
+    of the cells that show the object."""
+    device, dtype = batch.picture.device, network.head.weight.dtype
+    features = network.features(batch.picture.to(dtype))
+    colours, shown = column_inputs(batch.picture)
+    order = torch.from_numpy(rng.random(tuple(shown.shape[:2]))).to(device)
+    cells = (order + ~shown.any(dim=2)).argsort(dim=1)[:, :CELLS_PER_PICTURE]
+    which = torch.arange(len(cells), device=device)[:, None].expand_as(cells)
+    known = shown[which, cells]
+    logits, rgb = network.columns(features[which, cells].flatten(0, 1), colours[which, cells].flatten(0, 1))
+    logits, rgb = logits.unflatten(0, cells.shape), rgb.unflatten(0, cells.shape)
+
+    scale = batch.placement[:, :, 0].square().sum(dim=1)[:, None, None]
+    places = points_in_columns(rays)[cells].flatten(1, 3) - batch.placement[:, None, :, 3]
+    places = places @ (batch.placement[:, :, :3] / scale)
+    free = grid_sample(batch.distances, places[:, None, None], padding_mode="border", align_corners=False)
+    target = (0.5 + (SURFACE_TOLERANCE - free.view_as(logits)) / SOFTNESS).clamp(0, 1)
+    occupancy = binary_cross_entropy_with_logits(logits[known], target[known])
+
+    in_world = batch.points @ batch.placement[:, :, :3].transpose(1, 2) + batch.placement[:, None, :, 3]
+    cell, column, bin_, inside = bins_of(in_world)
+    position = torch.full(shown.shape[:2], -1, device=device).scatter_(
+        1, cells, torch.arange(cells.shape[1], device=device).expand_as(cells)
+    )
+    place = position.gather(1, cell)
+    used = inside & (place >= 0)
+    used &= known[torch.arange(len(cells), device=device)[:, None], place.clamp(min=0), column]
+    sample = torch.arange(len(cells), device=device)[:, None].expand_as(place)[used]
+    colour = (rgb[sample, place[used], column[used], bin_[used]] - batch.colours[used]).abs().mean()
+
+    with torch.no_grad():
+        guess, truth = logits[known] > 0, target[known] > 0.5
+        overlap = (guess & truth).sum() / (guess | truth).sum().clamp(min=1)
+    return occupancy, colour, overlap
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """A short warm-up, and a parabola down to 0."""
+    return PEAK_LR * min(1, (step + 1) / WARMUP) * (1 - step / steps) ** 2
+
+
+def new_network() -> ColumnNetwork:
+    """The network as the YAML file describes it, untrained."""
+    return ColumnNetwork(UNetConfig(**described(SMALL_GENERATOR).architecture))
+
+
+@dataclass
+class Training:
+    """All that a checkpoint holds: the weights in float32, a copy of them to compute with, their average."""
+
+    network: ColumnNetwork
+    working: ColumnNetwork
+    average: ColumnNetwork
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    @staticmethod
+    def started(device: torch.device) -> Training:
+        """At step 0."""
+        torch.manual_seed(SEED)
+        network = new_network().to(device)
+        network.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        working, average = copy.deepcopy(network).to(torch.bfloat16), copy.deepcopy(network).requires_grad_(False)
+        optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+        return Training(network, working, average, optimizer)
+
+    def update(self, loss: Tensor, rate: float) -> None:
+        """One step of the optimiser."""
+        loss.backward()
+        for parameter, copied in zip(self.network.parameters(), self.working.parameters(), strict=True):
+            parameter.grad = None if copied.grad is None else copied.grad.float()
+            copied.grad = None
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.step += 1
+        keep = min(AVERAGING, self.step / (self.step + 10))
+        with torch.no_grad():
+            parameters: list[Tensor] = list(self.network.parameters())
+            average: list[Tensor] = list(self.average.parameters())
+            working: list[Tensor] = list(self.working.parameters())
+            torch._foreach_lerp_(average, parameters, 1 - keep)
+            torch._foreach_copy_(working, parameters)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        with write_atomically(path) as temporary:
+            torch.save(
+                {
+                    "network": self.network.state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "step": self.step,
+                    "seconds": self.seconds,
+                },
+                temporary,
+            )
+
+    def load(self, path: Path, device: torch.device) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, map_location=device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.working.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+def split(arrays: Arrays) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "M"]]:
+    """Objects to train on, and those to validate on."""
+    mixed = np.random.default_rng(SEED + 1).permutation(len(arrays.done))
+    training, validation = mixed[:-VALIDATION_OBJECTS], mixed[-VALIDATION_OBJECTS:]
+    return training[arrays.done[training]], validation[arrays.done[validation]]
+
+
+@torch.no_grad()
+def validate(network: ColumnNetwork, arrays: Arrays, objects: Int[np.ndarray, "M"], rays: Tensor) -> list[float]:
+    """The three values of `losses` on the validation objects."""
+    rng = np.random.default_rng(SEED)
+    found = [
+        torch.stack(losses(network, batch_of(arrays, objects[i : i + BATCH], rng, rays.device, False), rays, rng))
+        for i in range(0, len(objects), BATCH)
+    ]
+    return torch.stack(found).mean(dim=0).tolist()
+
+
+@torch.no_grad()
+def export(training: Training, arrays: Arrays, curve: Path) -> None:
+    """Write the averaged weights in float16, with the embeddings of the training objects, and describe them in the
+    YAML file."""
+    network, (objects, others) = training.average.cpu(), split(arrays)
+    quick = copy.deepcopy(network).bfloat16()
+
+    def embeddings(chosen: Int[np.ndarray, "N"]) -> Float[Tensor, "N V F"]:
+        pictures = (arrays.pictures(index, Light(), VIEWS // KNOWN_VIEWS) for index in chosen)
+        return torch.stack([embedding(quick, each) for each in pictures])
+
+    known = normalize(embeddings(objects[:KNOWN_OBJECTS]).mean(dim=1), dim=1)
+    distances = torch.cdist(embeddings(others).flatten(0, 1), known).amin(dim=1)
+    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    weights[KNOWN], weights[FAR] = known.half(), distances.quantile(FAR_QUANTILE).half()[None]
+    with write_atomically(SMALL_WEIGHTS) as temporary:
+        save_file(weights, temporary)
+
+    yaml_file = PACKAGE / "configs" / f"{SMALL_GENERATOR}.yaml"
+    text = yaml_file.read_text("utf8")
+    first_line, content = text.partition("\n")[0], yaml.safe_load(text)
+    entry = content["files"][0]
+    entry["size"], entry["sha256"] = SMALL_WEIGHTS.stat().st_size, sha256_of(SMALL_WEIGHTS)
+    with curve.open() as file:
+        rows = list(csv.reader(file))
+    content["training"] |= {
+        "seed": SEED,
+        "steps": training.step,
+        "pictures": training.step * BATCH,
+        "hours": round(training.seconds / 3600, 2),
+        "curve": [[float(value) for value in row] for row in rows[1:]],
+    }
+    dumped = yaml.safe_dump(content, sort_keys=False, width=118, default_flow_style=None, allow_unicode=True)
+    with write_atomically(yaml_file) as temporary:
+        temporary.write_text(f"{first_line}\n{dumped}", "utf8")
+
+
+def main() -> None:
+    """Train, report and checkpoint until `--steps` or `--minutes`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", type=Path, required=True, help="folder of tools/small_training_set.py render")
+    parser.add_argument("--folder", type=Path, required=True, help="checkpoint and training curve")
+    parser.add_argument("--steps", type=int, default=6500, help="steps in all, those of earlier runs included")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop this run after that time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the CPU")
+    parser.add_argument(
+        "--export",
+        action="store_true",
+        help="only write the checkpoint's weights into the package, and describe them in the YAML file",
+    )
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint, curve = arguments.folder / "checkpoint.pt", arguments.folder / "curve.csv"
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    arrays = Arrays.of(arguments.set)
+    objects, others = split(arrays)
+    rays = column_rays().to(device)
+    training = Training.started(device)
+    if checkpoint.exists():
+        training.load(checkpoint, device)
+    else:
+        curve.write_text("step,seconds,learning_rate,loss,colour,overlap,valid_loss,valid_colour,valid_overlap\n")
+    if arguments.export:
+        export(training, arrays, curve)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    started, before, saved = time.monotonic(), training.seconds, time.monotonic()
+    with Progress(*columns) as progress:
+        task = progress.add_task("Training", total=arguments.steps, completed=training.step)
+        sums: list[Tensor] = []
+        while training.step < arguments.steps and time.monotonic() - started < 60 * arguments.minutes:
+            rng = np.random.default_rng([SEED, training.step])
+            chosen = rng.choice(objects, BATCH, replace=False)
+            occupancy, colour, overlap = losses(training.working, batch_of(arrays, chosen, rng, device), rays, rng)
+            rate = learning_rate(training.step, arguments.steps)
+            training.update(occupancy + COLOUR_WEIGHT * colour, rate)
+            sums.append(torch.stack([occupancy.detach(), colour.detach(), overlap]))
+            training.seconds = before + time.monotonic() - started
+            progress.update(task, completed=training.step)
+            if training.step % STEPS_PER_REPORT == 0 or training.step == arguments.steps:
+                row = [*torch.stack(sums).mean(dim=0).tolist(), *validate(training.average, arrays, others, rays)]
+                sums = []
+                with curve.open("a", newline="") as file:
+                    values = [training.step, f"{training.seconds:.0f}", f"{rate:.2e}", *(f"{each:.4f}" for each in row)]
+                    csv.writer(file).writerow(values)
+            if time.monotonic() - saved > SECONDS_PER_CHECKPOINT:
+                training.save(checkpoint)
+                saved = time.monotonic()
+    training.save(checkpoint)
+
+
+if __name__ == "__main__":
+    main()
