@@ -64,6 +64,8 @@ class Img3dFieldModel(PlainBackgroundModel):
     def populate_modules(self) -> None:
         super().populate_modules()
         self.field = (self.kwargs.get("metadata") or {}).get("field")
+        if self.field is not None:
+            self.field.requires_grad_()  # generators may give fields that they froze
         self._occupied: OccupancyGrid | None = None
         self.image_metrics = ImageMetrics()
         self.live_view = PointCloudView(self)
