@@ -213,7 +213,11 @@ ROWS: dict[str, Callable[[], Run]] = {
 
 def measure(name: str) -> Cost:
     """Prepare and run one row in this process."""
-    run = ROWS[name]()
+    return cost_of(ROWS[name]())
+
+
+def cost_of(run: Run) -> Cost:
+    """What a run takes, in this process."""
     seconds: list[float] = []
     with torch.no_grad():
         while len(seconds) < REPEATS and sum(seconds) < ENOUGH_SECONDS:

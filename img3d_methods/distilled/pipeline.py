@@ -12,12 +12,11 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from img3d_base.errors import InputError
 from img3d_generators.guidance.distillation import ScoreDistillation
 from img3d_generators.guidance.random_views import directions
 from img3d_generators.guidance.rows import Shows, guidance_row
-from img3d_methods.compat import fail
 from img3d_methods.distilled.datamanager import Img3dRandomViewsDatamanager, Img3dRandomViewsDatamanagerConfig
+from img3d_methods.distilled.failures import failing_in_one_line
 from img3d_methods.distilled.options import GuidedPipelineOptions, absolute_paths
 from img3d_methods.generated.generated_views import read_given_views
 from img3d_methods.splat.initial_gaussians import initial_gaussians
@@ -154,22 +153,6 @@ class Img3dDistilledPipeline(Img3dSplatPipeline):
         if self._guidance is not None and draws is not None and of_guidance is not None:
             self.datamanager.draws.set_state(draws.cpu())
             self._guidance.load_state_dict({"generator": of_guidance})
-
-
-class failing_in_one_line:  # a context, named as a function
-    """Context in which what a guidance can run into ends the program with one line."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError):
-            fail(str(error))
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            fail(
-                "not enough memory for the guidance: try --pipeline.precision fast, --pipeline.offload True, a smaller "
-                "--view-size, or a smaller model"
-            )
 
 
 def ball_of_gaussians(seed: int, sh_degree: int) -> dict[str, Tensor]:

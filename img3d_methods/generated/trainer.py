@@ -90,6 +90,7 @@ class Img3dGeneratedTrainer(OptionalRefinement, Img3dSplatTrainer):
         super()._load_checkpoint()
         if self._start_step == 0:
             self.pipeline.generate()
+        self.pipeline.prepare_refinement(self.config.max_num_iterations if self._has_steps() else 0)
 
 
 @dataclass

@@ -27,7 +27,7 @@ from img3d_generators.guidance.rows import guidance_row
 from img3d_generators.guidance.views import ViewAngles
 from img3d_kernels.poses import focal_length
 from img3d_methods.cached_views import square_cameras
-from img3d_methods.distilled.pipeline import failing_in_one_line
+from img3d_methods.distilled.failures import failing_in_one_line
 from img3d_methods.generated.generated_views import read_views
 from img3d_methods.representation import representation_of
 
