@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nerfstudio 1.1.5 calls what torch has deprecated; nothing that a user could act on.
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
-.PHONY: demo test lint docs env try-wheel viewer-page clean
+.PHONY: demo test lint docs env try-wheel wheel docker viewer-page clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
@@ -53,7 +53,7 @@ $(DEPENDENCIES): pyproject.toml constraints.txt tools/requirements.py
 	@$(PYTHON) tools/check_system.py
 	@echo "== Environment in $(VENV): about 9 GB and 5 minutes the first time"
 	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python tools/requirements.py dev docs studio > $(VENV)/requirements.txt
+	$(BIN)/python tools/requirements.py dev docs nerfstudio remote studio > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --no-compile -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 
@@ -67,6 +67,17 @@ $(INSTALLED): $(DEPENDENCIES) CMakeLists.txt $(wildcard img3d_kernels/csrc/*.* i
 try-wheel:
 	@$(PYTHON) tools/check_system.py
 	tools/try_wheel.sh $(PYTHON)
+
+# A wheel that other Linux machines can install, in dist/: auditwheel checks the libraries that it links to, and names it
+# after the oldest glibc that has their symbols.
+wheel: $(INSTALLED)
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/img3d-*.whl
+
+# An image with img3d and all that its commands need, for a CPU.
+docker:
+	docker build --tag img3d .
 
 # The renderer in the page of `img3d-export viewer`, from npm. Installing builds it too, where there is Node 18 or later.
 viewer-page:

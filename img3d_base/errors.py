@@ -11,6 +11,15 @@ from img3d_base.console import print_line
 from img3d_base.signals import sigterm_raises, status_of
 from img3d_base.wrong_options import wrong_options_in_one_line
 
+EXTRAS = {
+    **dict.fromkeys(
+        ("av", "imageio_ffmpeg", "matplotlib", "nerfstudio", "open3d", "pycolmap", "pymeshlab", "tensorboard", "viser"),
+        "nerfstudio",
+    ),
+    "httpx": "remote",
+}
+"""For packages that only some commands need, the extra of img3d that brings them."""
+
 
 class InputError(Exception):
     """Bad input. The message is one line for the user; commands print it without a traceback."""
@@ -20,7 +29,8 @@ class InputError(Exception):
 def exits_with_one_line(interrupted: str) -> Generator[None, None, None]:
     """Wraps a command so that it ends with one line instead of a traceback.
 
-    Exit status 1 after an InputError, 2 after a wrong option, 130 after Ctrl-C, and 143 after SIGTERM.
+    Exit status 1 after an InputError, or if a package of an extra is not installed; 2 after a wrong option, 130 after
+    Ctrl-C, and 143 after SIGTERM.
 
     Args:
         interrupted: The line printed after Ctrl-C and SIGTERM.
@@ -30,6 +40,12 @@ def exits_with_one_line(interrupted: str) -> Generator[None, None, None]:
             yield
     except InputError as error:
         print_line(f"Error: {error}", "bold red")
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        print_line(f"Error: this needs more of img3d than is installed: pip install 'img3d[{extra}]'", "bold red")
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
         print_line(interrupted)

@@ -19,6 +19,31 @@ export PYTHONDONTWRITEBYTECODE=
 "$env/pip" install --quiet --no-compile -c "$checkout/constraints.txt" "$work"/dist/img3d-*.whl
 "$env/pip" check
 
+echo "== The library alone, without Nerfstudio"
+cd "$work"
+"$env/python" - <<'END'
+import importlib.util
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from img3d_assets.splat_files import read_splats
+from img3d_generators import generate
+
+assert importlib.util.find_spec("nerfstudio") is None
+picture = Image.new("RGBA", (128, 128))
+ImageDraw.Draw(picture).ellipse((20, 20, 108, 108), fill=(200, 30, 30, 255))
+picture.save("ball.png")
+generate("img3d-tiny", "ball.png").save("ball.spz")
+print(len(read_splats(Path("ball.spz"))[0]), "Gaussians of one image")
+END
+"$env/img3d-export" splat --input ball.spz --output ball.sog
+"$env/img3d-export" mesh --input ball.spz --output ball.glb && exit 1 || test $? = 1  # says which extra it needs
+
+echo "== With Nerfstudio"
+"$env/pip" install --quiet --no-compile -c "$checkout/constraints.txt" "$(echo "$work"/dist/img3d-*.whl)[nerfstudio,remote]"
+"$env/pip" check
+
 cp -r "$checkout/sample/still_life" "$work/photos"
 cd "$work"
 export PYTHONWARNINGS=ignore::FutureWarning,ignore::DeprecationWarning
