@@ -53,7 +53,7 @@ $(DEPENDENCIES): pyproject.toml constraints.txt tools/requirements.py
 	@$(PYTHON) tools/check_system.py
 	@echo "== Environment in $(VENV): about 9 GB and 5 minutes the first time"
 	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python tools/requirements.py dev docs nerfstudio remote studio > $(VENV)/requirements.txt
+	$(BIN)/python tools/requirements.py batch dev docs nerfstudio remote studio > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --no-compile -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 

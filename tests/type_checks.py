@@ -22,6 +22,7 @@ CHECKED = (
     "img3d_methods",
     "img3d_exporters",
     "img3d_studio",
+    "img3d_batch",
 )
 """Packages whose functions are checked."""
 

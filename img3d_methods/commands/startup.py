@@ -11,7 +11,7 @@ from __future__ import annotations
 from img3d_base.signals import report_interrupts
 from img3d_methods.commands.nerfstudio_commands import COMMANDS, command_name
 
-OWN_COMMANDS = ("img3d-export", "img3d-photos", "img3d-remote", "img3d-studio", "img3d-weights")
+OWN_COMMANDS = ("img3d-batch", "img3d-export", "img3d-photos", "img3d-remote", "img3d-studio", "img3d-weights")
 
 
 def watch_interrupts() -> None:

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One item of a batch: its commands, each in a process of its own with a limit of memory, and what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from img3d_base.foreign_files import parse_json
+from img3d_base.output_files import written_whole
+from img3d_batch.items import Item
+from img3d_studio.progress import ALREADY_TRAINED, MARK, failure, tail
+
+RESULT, LOG = "result.json", "log.txt"
+POLL_SECONDS = 0.2
+PICTURE = "turn.gif"
+PICTURE_OPTIONS = ("--seconds", "2", "--fps", "6", "--resolution", "192", "144")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is done with each item."""
+
+    output_dir: Path
+    exports: tuple[str, ...]
+    """Names of files: the ending says whether it is a mesh or splats."""
+    options: tuple[str, ...]
+    """Options of `ns-train`."""
+    memory_gb: float
+    """Memory that the processes of an item may have together."""
+    programs: tuple[str, ...] = ()
+    """What programs' names follow, instead of their own path: for tests."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an item."""
+
+    name: str
+    ok: bool
+    message: str
+    """Why it failed, in one line."""
+    seconds: float
+    peak_gb: float
+    files: tuple[str, ...]
+    """The exported files, relative to the item's folder."""
+
+
+def kept_result(item: Item, settings: Settings) -> Result | None:
+    """The result of an earlier batch with the same settings, if it succeeded and its files are there."""
+    folder = settings.output_dir / item.name
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    content = parse_json(path.read_bytes(), str(path))
+    if content.get("asked") != _asked(item, settings) or not content["result"]["ok"]:
+        return None
+    result = Result(**{**content["result"], "files": tuple(content["result"]["files"])})
+    return result if all((folder / name).is_file() for name in result.files) else None
+
+
+def _asked(item: Item, settings: Settings) -> dict[str, object]:
+    return {
+        "data": str(item.data),
+        "text": item.text,
+        "method": item.method,
+        "exports": list(settings.exports),
+        "options": list(settings.options),
+    }
+
+
+def make(item: Item, settings: Settings) -> Result:
+    """Makes an item; never raises because of it. What exists already of an interrupted try is used."""
+    folder = settings.output_dir / item.name
+    folder.mkdir(parents=True, exist_ok=True)
+    began, peak, message, files = time.monotonic(), 0.0, "", []
+    try:
+        peak, message = _run(_training(item, settings, folder), settings, folder, "ns-train")
+        config = next(folder.glob("scene/*/run/config.yml"), None)
+        if not message and config is None:
+            message = "it left no run"
+        if not message:
+            for name in (*settings.exports, PICTURE):
+                used, message = _run(_export(name, config, folder), settings, folder, f"img3d-export {name}")
+                peak = max(peak, used)
+                if message:
+                    break
+                files.append(name)
+    except OSError as error:
+        message = f"{error.strerror or error}"
+    result = Result(item.name, not message, message, time.monotonic() - began, peak, tuple(files))
+    with written_whole(folder / RESULT) as temporary:
+        temporary.write_text(json.dumps({"asked": _asked(item, settings), "result": asdict(result)}, indent=1))
+    return result
+
+
+def _training(item: Item, settings: Settings, folder: Path) -> list[str]:
+    checkpoints = next(folder.glob("scene/*/run/nerfstudio_models"), None)
+    resumed = [] if checkpoints is None or not any(checkpoints.glob("*.ckpt")) else ["--load-dir", str(checkpoints)]
+    source = ["--data", str(item.data)] if item.data is not None else ["--pipeline.prompt", item.text]
+    return [
+        *("ns-train", item.method, *source, "--output-dir", str(folder), "--experiment-name", "scene"),
+        *("--timestamp", "run", "--vis", "tensorboard", *settings.options, *resumed),
+    ]
+
+
+def _export(name: str, config: Path | None, folder: Path) -> list[str]:
+    ending = Path(name).suffix.lower()
+    kinds = {".html": "report", ".mp4": "video", ".gif": "video", ".las": "pointcloud", ".xyz": "pointcloud"}
+    meshes = (".glb", ".obj", ".stl", ".usdz", ".fbx")
+    subcommand = kinds.get(ending, "mesh" if ending in meshes else "splat")
+    options = PICTURE_OPTIONS if name == PICTURE else ()
+    return [
+        *("img3d-export", subcommand, "--load-config", str(config), "--output", str(folder / name), "--force"),
+        *options,
+    ]
+
+
+def _run(command: list[str], settings: Settings, folder: Path, title: str) -> tuple[float, str]:
+    """Runs a command to its end.
+
+    Returns:
+        The most memory that it had, in GB, and why it failed, in one line; empty if it succeeded.
+    """
+    program = [*settings.programs, command[0]] if settings.programs else [_beside_python(command[0])]
+    with (folder / LOG).open("ab") as log:
+        log.write(f"\n{MARK}{title}\n".encode())
+        log.flush()
+        process = subprocess.Popen(
+            [*program, *command[1:]],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            start_new_session=True,
+        )
+        peak = 0.0
+        try:
+            while process.poll() is None:
+                peak = max(peak, _memory_gb(process.pid))
+                if peak > settings.memory_gb:
+                    return peak, f"{title} needs more than the {settings.memory_gb:g} GB that --memory-gb allows"
+                time.sleep(POLL_SECONDS)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if process.returncode == 0:
+        return peak, ""
+    message = failure(tail(folder / LOG))
+    return peak, "" if ALREADY_TRAINED.search(message) else f"{title}: {message}"
+
+
+def _beside_python(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else name
+
+
+def _memory_gb(pid: int) -> float:
+    """Memory of a process and its children in GB; 0 if it has just ended."""
+    import psutil
+
+    try:
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+        return sum(process.memory_info().rss for process in family) / 1e9
+    except psutil.Error:
+        return 0.0
