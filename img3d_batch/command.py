@@ -19,6 +19,8 @@ from img3d_batch.work import Result, Settings, kept_result, make
 DESCRIPTION = """Makes many runs, and exports of each: of a folder of photo folders, videos, images or meshes, or of a
 CSV table. Items that were made before are not made again; one that fails does not stop the others."""
 LOCAL = "127.0.0.1"
+STARTS, TIMED_OUT = 3, "timed out during startup"
+"""Ray gives a machine 30 seconds to start its processes, which may not do on a busy one."""
 
 
 def batch(
@@ -119,14 +121,16 @@ def _connected(address: str) -> Any:
     except ImportError as error:
         raise InputError("img3d-batch needs Ray: pip install 'img3d[batch]'") from error
     quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(include_dashboard=False, _node_ip_address=LOCAL, **quiet)
-    except Exception as error:  # Ray raises bare exceptions
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"Ray cannot be {'reached' if address else 'started'}: {lines[0]}") from error
+    where = {"address": address} if address else {"include_dashboard": False, "_node_ip_address": LOCAL}
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(**where, **quiet)
+            break
+        except Exception as error:  # Ray raises bare exceptions
+            ray.shutdown()
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            if attempt == STARTS or TIMED_OUT not in lines[0]:
+                raise InputError(f"Ray cannot be {'reached' if address else 'started'}: {lines[0]}") from error
     return ray
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short stand-ins for `ns-train` and `img3d-export`, for items of a batch: one whose data are called "broken" fails, one
-called "hungry" takes memory."""
+"""Short stand-ins for `ns-train` and `img3d-export`, for items of a batch.
+
+One whose data are called "broken" fails, one called "hungry" takes memory.
+"""
 
 from __future__ import annotations
 
