@@ -17,6 +17,7 @@ from guidance_repositories import write_text_to_image, write_zero123
 from nerfstudio.configs.method_configs import all_methods
 from object_image import write_object_image
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from img3d_assets.mesh_files import read_mesh
 from img3d_base.errors import InputError
@@ -204,6 +205,18 @@ class TestBadCases:
             trained(config)
         assert "unet/config.json cannot be read" in "".join(capsys.readouterr().out.split("\n"))
         assert not (tmp_path / "outputs" / "object").exists()
+
+    def test_a_network_whose_numbers_are_not_finite(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        config = config_for("img3d-dreamfusion", tmp_path, 2)
+        folder = write_text_to_image(tmp_path / "weights")
+        file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        save_file({name: torch.full_like(value, torch.nan) for name, value in load_file(file).items()}, file)
+        config.pipeline.prompt, config.pipeline.weights = "a cow", folder
+        with pytest.raises(SystemExit) as left:
+            trained(config)
+        assert left.value.code == 1
+        said = " ".join(capsys.readouterr().out.split())
+        assert "the guidance's prediction is not finite" in said and "Traceback" not in said
 
     @pytest.mark.parametrize(
         ("error", "line"),
