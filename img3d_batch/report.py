@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from img3d_base.errors import InputError
+from img3d_base.errors import InputError, counted
 from img3d_base.output_files import written_whole
 from img3d_base.progress import duration
 from img3d_batch.items import Item
@@ -48,7 +48,7 @@ def write_report(items: Sequence[Item], results: Sequence[Result], folder: Path,
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>img3d batch</title><style>{STYLE}</style></head><body>
-<h1>{len(items)} items, {failed} failed</h1>
+<h1>{counted(len(items), "item")}, {failed} failed</h1>
 <p>{duration(seconds)}; the items took {duration(together)} together.</p>
 <table><thead><tr><th>Item</th><th>From</th><th>Made</th><th>Time</th><th>Memory</th><th>Files</th></tr></thead>
 <tbody>

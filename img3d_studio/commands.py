@@ -154,7 +154,7 @@ def commands_of(job: Job, run: Run, files: RunFiles) -> list[Command]:
     if not edit.changes:
         files.folder.joinpath(EDITED).unlink(missing_ok=True)
         return [_page(files)]
-    return [Command("Cleaning and cutting", lambda: _edit(edit, files)), _page(files)]
+    return [Command("Cleaning and cutting", lambda: _edit(edit, files)), _page(files, edit)]
 
 
 def _training(choice: Choice, run: Run, files: RunFiles) -> tuple[str, ...]:
@@ -173,11 +173,16 @@ def _original(files: RunFiles) -> tuple[str, ...]:
     return ("img3d-export", "splat", *files.original(), "--output", str(output), "--force")
 
 
-def _page(files: RunFiles) -> Command:
-    return Command(
-        "Preparing the view",
-        lambda: ("img3d-export", "viewer", *files.source(), "--output-dir", str(files.page)),
-    )
+def _page(files: RunFiles, edit: Edit | None = None) -> Command:
+    """The page. Of a run it begins with a photo's view, also of an edited one: so the edit is made again for it."""
+
+    def arguments() -> tuple[str, ...]:
+        of_run = files.config is not None
+        source = files.original() if of_run else files.source()
+        options = _edit_options(edit, files) if of_run and edit is not None else ()
+        return ("img3d-export", "viewer", *source, "--output-dir", str(files.page), *options)
+
+    return Command("Preparing the view", arguments)
 
 
 def _export(offer: FileOffer, files: RunFiles) -> tuple[str, ...]:
@@ -189,10 +194,15 @@ def _export(offer: FileOffer, files: RunFiles) -> tuple[str, ...]:
 
 
 def _edit(edit: Edit, files: RunFiles) -> tuple[str, ...]:
+    output = files.folder / EDITED
+    options = _edit_options(edit, files)
+    return ("img3d-export", "splat", *files.original(), "--output", str(output), "--force", *options)
+
+
+def _edit_options(edit: Edit, files: RunFiles) -> tuple[str, ...]:
     options = ("--clean",) if edit.clean else ()
     if edit.box is not None:
         up = "z" if files.config is not None else scene_bounds(files).up
         for name, corner in zip(("--crop-min", "--crop-max"), edit.box.in_axes(up), strict=True):
-            options += (name, *(f"{value:.9g}" for value in corner))
-    output = files.folder / EDITED
-    return ("img3d-export", "splat", *files.original(), "--output", str(output), "--force", *options)
+            options += (name, *(f"{value:.6f}" for value in corner))
+    return options

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_base.console import print_line
+from img3d_base.errors import InputError
 from img3d_exporters.commands.sources import (
+    Point,
     check_one_source,
+    cleaned_splats,
     say_origin,
     splats_of_asset,
     splats_of_file,
@@ -27,6 +30,9 @@ def viewer(
     mesh: Path | None = None,
     single_file: bool = False,
     up_axis: UpAxis | None = None,
+    clean: bool = False,
+    crop_min: Point | None = None,
+    crop_max: Point | None = None,
 ) -> None:
     """Writes a page that shows the splats in any current browser, offline: open its index.html, or send it to
     someone.
@@ -40,8 +46,11 @@ def viewer(
         single_file: Put everything into one index.html.
         up_axis: The axis that points up. Default: z for a run; for a file, what it specifies, otherwise -y, as in
             3DGS.
+        clean: Remove floaters and needles, as `img3d-export splat --clean` does.
+        crop_min: Remove Gaussians whose centre is below this corner, in the axes of the run or file.
+        crop_max: Remove Gaussians whose centre is beyond this corner.
     """
-    from img3d_assets.splat_editing.selection import without_outliers
+    from img3d_assets.splat_editing.selection import select, without_outliers
     from img3d_exporters.page.viewer_page import check_assets, check_replaceable, read_glb, write_page
 
     check_one_source(load_config, input)
@@ -54,6 +63,12 @@ def viewer(
         assert input is not None
         scene = _scene_of_file(input, up_axis)
     scene.mesh = glb or scene.mesh
+    edited = clean or crop_min is not None or crop_max is not None
+    if edited and scene.mesh is not None:
+        raise InputError("A page with a mesh is not cleaned or cropped: leave out --clean, --crop-min and --crop-max.")
+    if clean:
+        scene.splats = cleaned_splats(scene.splats, load_config)
+    scene.splats = select(scene.splats, crop_min=crop_min, crop_max=crop_max)
     scene.splats = without_outliers(scene.splats)
     files = write_page(scene, output_dir, single_file)
     megabytes = sum(path.stat().st_size for path in files) / 1e6
