@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ def batch(
     output_dir: Path = Path("batch"),
     method: str = "",
     export: tuple[str, ...] = ("scene.spz",),
-    options: tuple[str, ...] = (),
+    options: str = "",
     jobs: int = 0,
     cpus_per_item: float = 2,
     memory_gb: float = 8,
@@ -43,14 +44,14 @@ def batch(
         method: The method for items that name none. Default: img3d-splat for photos and videos, img3d-object for an
             image, img3d-mesh for a mesh.
         export: Names of the files to export of each run, such as scene.spz, mesh.glb, report.html.
-        options: Options of ns-train for all items, each word quoted: --options "--pipeline.model.preset" "fast".
+        options: Options of ns-train for all items, in one word: --options="--pipeline.model.preset fast".
         jobs: Number of items at a time; 0: as many as cores and memory allow.
         cpus_per_item: Cores that an item takes of its machine.
         memory_gb: Memory that an item takes of its machine; one that needs more is ended, and has failed.
         address: A Ray cluster's address, such as "auto" or "ray://head:10001". Default: this machine alone.
     """
     items = read_items(source, method)
-    settings = Settings(output_dir.absolute(), export, options, memory_gb)
+    settings = Settings(output_dir.absolute(), export, tuple(shlex.split(options)), memory_gb)
     began = time.monotonic()
     results = make_all(items, settings, jobs, cpus_per_item, address)
     from img3d_batch.report import write_report
