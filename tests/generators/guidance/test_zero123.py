@@ -22,9 +22,6 @@ from img3d_generators.guidance.zero123 import CameraProjection, ConditionView, Z
 from img3d_generators.guidance.zero123_files import CLIP_MEAN, CLIP_STD, clip_pixels, in_our_names, seen_image
 from img3d_generators.zero123plus.model import ClipPreprocessing
 
-THREESTUDIO = 0.0
-"""Its Zero123 guidance has the usual scale."""
-
 
 def projection(golden: Golden) -> CameraProjection:
     config = golden.sidecar["config"]["clip_camera_projection"]
@@ -89,7 +86,7 @@ class TestAgainstTheReferences:
 
     @pytest.mark.parametrize("kind", ["zero123", "stable_zero123"])
     def test_threestudios_step(self, golden: Golden, kind: str) -> None:
-        denoiser = model(golden, 3.0 + THREESTUDIO, kind.startswith("stable"), **camera(golden))
+        denoiser = model(golden, 3.0, kind.startswith("stable"), **camera(golden))
         rgb = tensor(golden, f"{kind}_sds_rgb").requires_grad_()
         latents = as_latents(rgb.permute(0, 3, 1, 2))
         noise, times = tensor(golden, f"{kind}_sds_noise"), torch.tensor([420, 810])
@@ -111,8 +108,7 @@ class TestAgainstTheReferences:
         )
         rgb = tensor(golden, f"dreamgaussian_{kind}_rgb").requires_grad_()
         latents = as_latents(rgb)
-        short = "zero123" if kind == "zero123" else "stable_zero123"
-        noise = drawn(f"zero123/dg_{short}/noise", (2, 4, 32, 32), golden.sidecar["seed"])
+        noise = drawn(f"zero123/dg_{kind}/noise", (2, 4, 32, 32), golden.sidecar["seed"])
         gradient = ScoreDistillation(denoiser).gradient(latents.detach(), views, torch.tensor([750, 750]), noise)
         loss = len(latents) * surrogate(latents, gradient)  # it does not divide by the size of the batch
         loss.backward()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -253,17 +252,12 @@ def test_views_are_where_the_options_say(tmp_path: Path) -> None:
     assert torch.cat([each.azimuths for each in angles]).std() > 60
 
 
-def test_the_whole_image_is_looked_at(make_image: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_an_index_beyond_the_folders_images(tmp_path: Path) -> None:
     folder = tmp_path / "several"
-    make_image(folder / "a.png")
+    write_object_image(folder / "a.png")
     config = config_for("img3d-zero123", folder, 1)
     config.pipeline.datamanager.dataparser.index = 3
     config.pipeline.weights = write_zero123(tmp_path / "weights")
     config.print_to_terminal()
     with pytest.raises(InputError, match="has images 0 to 0"):
         config.pipeline.datamanager.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
-
-
-@pytest.fixture
-def make_image() -> Callable[[Path], Path]:
-    return write_object_image
