@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `img3d-batch`: many items, as tasks of Ray."""
+"""The command `img3d-batch`: many items, on this machine or as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import tyro
@@ -19,9 +22,7 @@ from img3d_batch.work import Result, Settings, kept_result, make
 
 DESCRIPTION = """Makes many runs, and exports of each: of a folder of photo folders, videos, images or meshes, or of a
 CSV table. Items that were made before are not made again; one that fails does not stop the others."""
-LOCAL = "127.0.0.1"
-STARTS, TIMED_OUT = 3, "timed out during startup"
-"""Ray gives a machine 30 seconds to start its processes, which may not do on a busy one."""
+MISSING = "img3d-batch needs a few packages more: pip install 'img3d[batch]'"
 
 
 def batch(
@@ -69,7 +70,7 @@ def make_all(
     """The results of all items, in their order; those that earlier batches made are not made again.
 
     Raises:
-        InputError: Ray is not installed, cannot be reached, or has no machine for an item.
+        InputError: Ray cannot be reached, a package is missing, or no machine has room for an item.
     """
     settings.output_dir.mkdir(parents=True, exist_ok=True)
     results = {item.name: kept for item in items if (kept := kept_result(item, settings)) is not None}
@@ -77,9 +78,48 @@ def make_all(
         print_line(f"{counted(len(results), 'item')} made before.")
     left = [item for item in items if item.name not in results]
     if left:
-        for result in _on_ray(left, settings, jobs, cpus_per_item, address):
+        if address:
+            made = _on_ray(left, settings, jobs, cpus_per_item, address)
+        else:
+            made = _on_this_machine(left, settings, jobs, cpus_per_item)
+        for result in made:
             results[result.name] = result
     return [results[item.name] for item in items]
+
+
+def _check_room(fits: bool, cpus_per_item: float, settings: Settings, cores: float, memory_gb: float) -> None:
+    if not fits:
+        raise InputError(
+            f"No machine has {cpus_per_item:g} cores and {settings.memory_gb:g} GB for an item: there are "
+            f"{cores:g} and {memory_gb:.0f} GB in all. Give --cpus-per-item and --memory-gb."
+        )
+
+
+def _say(number: int, total: int, result: Result) -> None:
+    said = "made" if result.ok else f"failed: {result.message}"
+    print_line(f"{number} of {total}: {result.name}, {duration(result.seconds)}, {said}")
+
+
+def _on_this_machine(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item: float) -> list[Result]:
+    try:
+        import psutil
+    except ImportError as error:
+        raise InputError(MISSING) from error
+    cores, memory_gb = os.cpu_count() or 1, psutil.virtual_memory().total / 1e9
+    fitting = int(min(cores / cpus_per_item, memory_gb / settings.memory_gb))
+    _check_room(fitting > 0, cpus_per_item, settings, cores, memory_gb)
+    stopped, results = Event(), []
+    with ThreadPoolExecutor(min(jobs or fitting, fitting)) as pool:
+        futures = [pool.submit(make, item, settings, stopped) for item in items]
+        try:
+            for future in as_completed(futures):
+                results.append(future.result())
+                _say(len(results), len(items), results[-1])
+        except BaseException:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
 
 
 def _on_ray(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item: float, address: str) -> list[Result]:
@@ -87,12 +127,8 @@ def _on_ray(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item:
     try:
         memory = int(settings.memory_gb * 1e9)
         totals = ray.cluster_resources()
-        if cpus_per_item > totals.get("CPU", 0) or memory > totals.get("memory", 0):
-            raise InputError(
-                f"No machine has {cpus_per_item:g} cores and {settings.memory_gb:g} GB for an item: the cluster has "
-                f"{totals.get('CPU', 0):g} and {totals.get('memory', 0) / 1e9:.0f} GB. Give --cpus-per-item and "
-                "--memory-gb."
-            )
+        cores, total = totals.get("CPU", 0.0), totals.get("memory", 0.0)
+        _check_room(cpus_per_item <= cores and memory <= total, cpus_per_item, settings, cores, total / 1e9)
         # A task whose machine is lost is started again elsewhere; `make` itself catches what an item does.
         remote = ray.remote(make).options(num_cpus=cpus_per_item, memory=memory, max_retries=2)
         waiting, running, results = list(items), {}, []
@@ -108,30 +144,23 @@ def _on_ray(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item:
                 reason = str(error).strip().splitlines()[-1]
                 result = Result(item.name, False, f"its machine was lost: {reason}", 0.0, 0.0, ())
             results.append(result)
-            said = "made" if result.ok else f"failed: {result.message}"
-            print_line(f"{len(results)} of {len(items)}: {item.name}, {duration(result.seconds)}, {said}")
+            _say(len(results), len(items), result)
         return results
     finally:
         ray.shutdown()
 
 
 def _connected(address: str) -> Any:
-    """Ray, connected to a cluster, or to one that is started on this machine and ends with the command."""
+    """Ray, connected to a cluster."""
     try:
         import ray
     except ImportError as error:
-        raise InputError("img3d-batch needs Ray: pip install 'img3d[batch]'") from error
-    quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
-    where = {"address": address} if address else {"include_dashboard": False, "_node_ip_address": LOCAL}
-    for attempt in range(1, STARTS + 1):
-        try:
-            ray.init(**where, **quiet)
-            break
-        except Exception as error:  # Ray raises bare exceptions
-            ray.shutdown()
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            if attempt == STARTS or TIMED_OUT not in lines[0]:
-                raise InputError(f"Ray cannot be {'reached' if address else 'started'}: {lines[0]}") from error
+        raise InputError(MISSING) from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    except Exception as error:  # Ray raises bare exceptions
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"Ray cannot be reached at {address}: {lines[0]}") from error
     return ray
 
 

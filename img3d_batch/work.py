@@ -11,10 +11,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 
 from img3d_base.foreign_files import parse_json
 from img3d_base.output_files import written_whole
 from img3d_batch.items import Item
+from img3d_studio.job_queue import CHILD, end
 from img3d_studio.progress import ALREADY_TRAINED, MARK, failure, tail
 
 RESULT, LOG = "result.json", "log.txt"
@@ -75,19 +77,28 @@ def _asked(item: Item, settings: Settings) -> dict[str, object]:
     }
 
 
-def make(item: Item, settings: Settings) -> Result:
-    """Makes an item; never raises because of it. What exists already of an interrupted try is used."""
+def make(item: Item, settings: Settings, stopped: Event | None = None) -> Result:
+    """Makes an item; never raises because of it. What exists already of an interrupted try is used.
+
+    Args:
+        item: The item.
+        settings: What is done with it.
+        stopped: When this is set, the running command is ended, after it has saved.
+
+    Raises:
+        KeyboardInterrupt: It was stopped.
+    """
     folder = settings.output_dir / item.name
     folder.mkdir(parents=True, exist_ok=True)
     began, peak, message, files = time.monotonic(), 0.0, "", []
     try:
-        peak, message = _run(_training(item, settings, folder), settings, folder, "ns-train")
+        peak, message = _run(_training(item, settings, folder), settings, folder, "ns-train", stopped)
         config = next(folder.glob("scene/*/run/config.yml"), None)
         if not message and config is None:
             message = "it left no run"
         if not message:
             for name in (*settings.exports, PICTURE):
-                used, message = _run(_export(name, config, folder), settings, folder, f"img3d-export {name}")
+                used, message = _run(_export(name, config, folder), settings, folder, f"img3d-export {name}", stopped)
                 peak = max(peak, used)
                 if message:
                     break
@@ -122,7 +133,7 @@ def _export(name: str, config: Path | None, folder: Path) -> list[str]:
     ]
 
 
-def _run(command: list[str], settings: Settings, folder: Path, title: str) -> tuple[float, str]:
+def _run(command: list[str], settings: Settings, folder: Path, title: str, stopped: Event | None) -> tuple[float, str]:
     """Runs a command to its end.
 
     Returns:
@@ -133,7 +144,7 @@ def _run(command: list[str], settings: Settings, folder: Path, title: str) -> tu
         log.write(f"\n{MARK}{title}\n".encode())
         log.flush()
         process = subprocess.Popen(
-            [*program, *command[1:]],
+            [sys.executable, str(CHILD), *program, *command[1:]],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -147,7 +158,11 @@ def _run(command: list[str], settings: Settings, folder: Path, title: str) -> tu
                 peak = max(peak, _memory_gb(process.pid))
                 if peak > settings.memory_gb:
                     return peak, f"{title} needs more than the {settings.memory_gb:g} GB that --memory-gb allows"
-                time.sleep(POLL_SECONDS)
+                if stopped is not None and stopped.wait(POLL_SECONDS):
+                    end(process)
+                    raise KeyboardInterrupt
+                if stopped is None:
+                    time.sleep(POLL_SECONDS)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -151,7 +151,7 @@ class JobQueue:
         job = self.current.job.id if self.current is not None else None
         while process.poll() is None:
             if self._stopping.is_set() or self._cancelled == job:
-                _end(process)
+                end(process)
                 break
             time.sleep(POLL_SECONDS)
         if process.returncode == 0:
@@ -162,7 +162,7 @@ class JobQueue:
         return "" if command.live and ALREADY_TRAINED.search(message) else message
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Asks a process and its children to end, and kills them if they do not."""
     for number, patience in ((signal.SIGTERM, SECONDS_TO_SAVE), (signal.SIGKILL, None)):
         try:

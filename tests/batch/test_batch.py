@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from img3d_base.errors import InputError
-from img3d_batch.command import LOCAL, STARTS, make_all
+from img3d_batch.command import make_all
 from img3d_batch.items import Item, read_items
 from img3d_batch.report import write_report
 from img3d_batch.work import RESULT, Settings, kept_result, make
@@ -112,6 +112,22 @@ def test_the_report_has_a_row_for_each_and_hides_no_failure(tmp_path: Path) -> N
     assert "These photos share nothing." in page
     assert 'href="chair.png/scene.spz"' in page
     assert (asked.output_dir / "broken.png" / "input.jpg").is_file()
+
+
+LOCAL, STARTS = "127.0.0.1", 3
+
+
+def test_twenty_items_of_which_one_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("psutil")
+    items = images(tmp_path, *(f"item {number}" for number in range(19)), "broken")
+    asked = settings(tmp_path, memory_gb=0.5)
+    results = make_all(items, asked, cpus_per_item=1)
+    assert [result.name for result in results] == [item.name for item in items]
+    assert [result.name for result in results if not result.ok] == ["broken.png"]
+    assert make_all(items[:19], asked) == results[:19]
+    assert "19 items made before" in capsys.readouterr().out
+    with pytest.raises(InputError, match="No machine has 6400 cores"):
+        make_all(items, asked, cpus_per_item=6400)
 
 
 def started_cluster(machine: dict[str, int]) -> Any:
