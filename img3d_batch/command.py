@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import time
@@ -157,7 +158,7 @@ def _connected(address: str) -> Any:
     except ImportError as error:
         raise InputError(MISSING) from error
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except Exception as error:  # Ray raises bare exceptions
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"Ray cannot be reached at {address}: {lines[0]}") from error
