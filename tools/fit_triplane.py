@@ -105,7 +105,8 @@ def shape_first(
     inside, threshold = renders.inside(points).float(), math.log(field.surface_density)
     for _ in with_progress(range(steps), "Fitting the shape", steps):
         chosen, seen = torch.randint(len(points), (count,)), torch.randint(len(surface), (count // 4,))
-        density, rgb = field(torch.cat([points[chosen], surface[seen]]))
+        beside = surface[seen] + SPREADS[0] * torch.randn(len(seen), 3)  # rays stop at samples beside the surface
+        density, rgb = field(torch.cat([points[chosen], beside]))
         off = binary_cross_entropy_with_logits(density[:count].clamp_min(TINY).log() - threshold, inside[chosen])
         loss = off + mse_loss(rgb[count:], colors[seen])
         optimizer.zero_grad()
