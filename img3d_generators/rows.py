@@ -78,7 +78,7 @@ ROWS = (
         gives="Gaussians",
         load="img3d_generators.small.generator:small_gaussians",
         checkpoints=(SMALL_GENERATOR,),
-        rank=-1,
+        rank=5,
     ),
     Generator(
         name="triposr",

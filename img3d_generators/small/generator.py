@@ -18,7 +18,7 @@ from img3d_base.errors import InputError, warn
 from img3d_generators.lgm import UNetConfig
 from img3d_generators.rows import SMALL_GENERATOR
 from img3d_generators.small.columns import INPUT_SIZE, ColumnNetwork, column_inputs, in_volume
-from img3d_generators.small.surface import surface_gaussians
+from img3d_generators.small.surface import gaussians_of
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 
@@ -62,7 +62,7 @@ class SmallGenerator:
         probabilities[cells[0]] = found
         all_colours = rgb.new_zeros(*shown.shape[1:], *rgb.shape[2:])
         all_colours[cells[0]] = rgb
-        return surface_gaussians(in_volume(probabilities), in_volume(all_colours))
+        return gaussians_of(in_volume(probabilities), in_volume(all_colours))
 
     @torch.no_grad()
     def strangeness(self, image: Float[Tensor, "4 S S"]) -> float:

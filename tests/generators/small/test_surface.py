@@ -10,7 +10,7 @@ from torch import Tensor
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
 from img3d_generators.small import surface
 from img3d_generators.small.columns import COLOURS, COLUMNS, DEPTHS, column_rays, in_volume, points_in_columns
-from img3d_generators.small.surface import surface_gaussians
+from img3d_generators.small.surface import gaussians_of, surface_gaussians
 
 RADIUS = 0.4
 
@@ -19,7 +19,7 @@ def ball() -> tuple[Tensor, Tensor]:
     """Probabilities of a red ball, larger by the margin that the network predicts."""
     distance = in_volume(points_in_columns(column_rays())).norm(dim=-1) - RADIUS - surface.INSET
     colours = torch.tensor([0.9, 0.1, 0.1]).expand(COLUMNS, COLUMNS, COLOURS, 3)
-    return (0.5 - distance / 0.04).clamp(0, 1), colours
+    return (surface.LEVEL - distance / 0.08).clamp(0, 1), colours
 
 
 def test_gaussians_are_flat_on_the_surface() -> None:
@@ -49,7 +49,19 @@ def test_a_ball_looks_round_and_closed_from_all_sides(azimuth: float) -> None:
 
 
 def test_nothing_gives_nothing() -> None:
-    assert len(surface_gaussians(torch.zeros(COLUMNS, COLUMNS, DEPTHS), ball()[1])) == 0
+    assert len(gaussians_of(torch.zeros(COLUMNS, COLUMNS, DEPTHS), ball()[1])) == 0
+
+
+def test_what_may_be_there_is_mist() -> None:
+    """Half a probability has no surface, and a little of the opacity of what is certain."""
+    probabilities, colours = ball()
+    assert len(surface_gaussians(0.5 * probabilities, colours)) == 0
+    mist = gaussians_of(0.5 * probabilities, colours)
+    assert len(mist) > 1000 and 0 < mist.opacities.max() < surface.TRANSLUCENT / 2
+    certain = gaussians_of(probabilities, colours)
+    assert (certain.opacities == surface.OPACITY).sum() == len(surface_gaussians(probabilities, colours))
+    inside = certain.means.norm(dim=1) < 0.7 * RADIUS
+    assert not inside.any()
 
 
 def test_a_full_volume_is_hollow() -> None:
