@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.specs import img3d_photos
@@ -59,20 +60,36 @@ img3d_splat = MethodSpecification(
     ),
 )
 
+img3d_ngp = MethodSpecification(
+    config=Img3dNerfTrainerConfig(
+        method_name="img3d-ngp",
+        vis="viewer",
+        pipeline=Img3dPipelineConfig(
+            # A radiance field does not use seed points.
+            datamanager=Img3dNerfDatamanagerConfig(dataparser=replace(img3d_photos.config, triangulate_points=False)),
+            model=Img3dNerfModelConfig(bounds="auto"),
+        ),
+    ),
+    description=description(
+        "img3d-ngp",
+        "Instant-NGP's radiance field from photos or a video, on a CPU or a GPU; objects that are cut out of their "
+        "photos are kept in a box. Camera poses are found if not given.",
+    ),
+)
+
 img3d_nerf = MethodSpecification(
     config=Img3dNerfTrainerConfig(
         method_name="img3d-nerf",
         vis="viewer",
         pipeline=Img3dPipelineConfig(
-            # A radiance field does not use seed points.
             datamanager=Img3dNerfDatamanagerConfig(dataparser=replace(img3d_photos.config, triangulate_points=False)),
-            model=Img3dNerfModelConfig(),
+            model=Img3dNerfModelConfig(appearance=True, camera_optimizer=CameraOptimizerConfig(mode="SO3xR3")),
         ),
     ),
     description=description(
         "img3d-nerf",
-        "A radiance field from photos or a video, on a CPU or a GPU; camera poses are found if not given. Slower than "
-        "img3d-splat.",
+        "A radiance field from photos or a video, on a CPU or a GPU; each photo has its own exposure, and poses are "
+        "corrected. Camera poses are found if not given. Slower than img3d-splat.",
     ),
 )
 

@@ -333,6 +333,8 @@ void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& res
   kernels().hash_grid_backward(in, v_features.data(), v_table.data());
 }
 
+size_t num_cells(const FieldSpace& space) { return space.grid_size * space.grid_size * space.grid_size; }
+
 // What the field's kernels have in common, as Python passes it.
 struct FieldArrays {
   Floats table, networks;
@@ -348,7 +350,7 @@ struct FieldArrays {
     for (int axis = 0; axis < 3; ++axis) require(low[axis] < high[axis], "low must be below high");
     require(grid_size >= 1 && grid_size <= 512, "grid_size must be from 1 to 512");
     FieldSpace space{contracted, {low[0], low[1], low[2]}, {high[0], high[1], high[2]}, grid_size, nullptr};
-    const size_t words = (grid_size * grid_size * grid_size + 31) / 32;
+    const size_t words = (num_cells(space) + 31) / 32;
     space.occupied = reinterpret_cast<const uint32_t*>(data_or_null(occupied, words, "occupied"));
     return space;
   }
@@ -374,16 +376,42 @@ FieldRays field_rays(const Floats& origins, const Floats& directions, const Floa
   return {n, origins.data(), directions.data(), features.data()};
 }
 
-MarchInputs march_inputs(const FieldSpace& space, const Floats& origins, const Floats& directions, const Floats& nears,
-                         const Floats& fars, const OptionalFloats& offsets, float min_step, float cone) {
+RayEnds ray_ends(const Floats& origins, const Floats& directions, const Floats& nears, const Floats& fars,
+                 const OptionalFloats& offsets) {
   require(origins.ndim() == 2 && origins.shape(1) == 3, "origins must have shape [R, 3]");
-  require(min_step > 0 && cone >= 0, "min_step must be positive, and cone not negative");
   const size_t n = origins.shape(0);
   require_size(directions, n * 3, "directions");
   require_size(nears, n, "nears");
   require_size(fars, n, "fars");
-  return {space,        n,           0, origins.data(), directions.data(), nears.data(), fars.data(), data_or_null(offsets, n, "offsets"),
-          min_step, cone};
+  return {n, origins.data(), directions.data(), nears.data(), fars.data(), data_or_null(offsets, n, "offsets")};
+}
+
+void require_steps(float min_step, float cone) {
+  require(min_step > 0 && cone >= 0, "min_step must be positive, and cone not negative");
+}
+
+// Where samples of rays are written.
+void require_samples(size_t n_rays, const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
+  require_size(counts, n_rays, "counts");
+  require(middles.ndim() == 2 && middles.shape(0) == n_rays, "middles must have shape [R, S]");
+  require_size(lengths, middles.size(), "lengths");
+}
+
+RaySamples ray_samples(size_t n_rays, const Array<const int32_t>& counts, const Floats& middles, const Floats& lengths) {
+  require_size(counts, n_rays, "counts");
+  require(middles.ndim() == 2 && middles.shape(0) == n_rays && middles.shape(1) <= MAX_RAY_SAMPLES,
+          "middles must have shape [R, S] with at most 512 samples");
+  require_size(lengths, middles.size(), "lengths");
+  for (size_t i = 0; i < n_rays; ++i)
+    require(counts.data()[i] >= 0 && size_t(counts.data()[i]) <= middles.shape(1), "counts must be from 0 to S");
+  return {middles.shape(1), counts.data(), middles.data(), lengths.data()};
+}
+
+FieldPicture field_picture(size_t n_rays, const FloatsOut& rgb, const FloatsOut& accumulation, const FloatsOut& depth) {
+  require_size(rgb, n_rays * 3, "rgb");
+  require_size(accumulation, n_rays, "accumulation");
+  require_size(depth, n_rays, "depth");
+  return {rgb.data(), accumulation.data(), depth.data()};
 }
 
 void field_density(const FieldArrays& field, const Floats& points, const FloatsOut& density) {
@@ -397,30 +425,40 @@ void field_density(const FieldArrays& field, const Floats& points, const FloatsO
 void field_march(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& nears,
                  const Floats& fars, const OptionalFloats& offsets, float min_step, float cone,
                  const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
-  MarchInputs in = march_inputs(field.space(), origins, directions, nears, fars, offsets, min_step, cone);
-  require_size(counts, in.n_rays, "counts");
-  require(middles.ndim() == 2 && middles.shape(0) == in.n_rays, "middles must have shape [R, S]");
-  require_size(lengths, middles.size(), "lengths");
-  in.max_samples = middles.shape(1);
+  const RayEnds ends = ray_ends(origins, directions, nears, fars, offsets);
+  require_steps(min_step, cone);
+  require_samples(ends.n_rays, counts, middles, lengths);
+  const MarchInputs in{field.space(), ends, middles.shape(1), min_step, cone};
   nb::gil_scoped_release release;
   kernels().field_march(in, counts.data(), middles.data(), lengths.data());
+}
+
+void field_guided_samples(const FieldArrays& field, const Floats& weights, const Floats& origins,
+                          const Floats& directions, const Floats& nears, const Floats& fars,
+                          const OptionalFloats& offsets, size_t num_bins, float explored, const Array<int32_t>& counts,
+                          const FloatsOut& middles, const FloatsOut& lengths) {
+  const RayEnds ends = ray_ends(origins, directions, nears, fars, offsets);
+  require_samples(ends.n_rays, counts, middles, lengths);
+  require(1 <= num_bins && num_bins <= MAX_BINS, "num_bins must be from 1 to 512");
+  require(explored > 0, "explored must be positive");
+  const FieldSpace space = field.space();
+  require_size(weights, num_cells(space), "weights");
+  const GuidedInputs in{space, ends, weights.data(), num_bins, middles.shape(1), explored};
+  nb::gil_scoped_release release;
+  kernels().field_guided_samples(in, counts.data(), middles.data(), lengths.data());
 }
 
 std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origins, const Floats& directions,
                                    const Floats& features, const Array<const int32_t>& counts, const Floats& middles,
                                    const Floats& lengths, const Floats& targets, const Floats& backgrounds,
-                                   float distortion, bool near_scaling, const FloatsOut& rgb, const FloatsOut& v_table,
+                                   float distortion, bool near_scaling, const OptionalFloatsOut& heaviest,
+                                   const FloatsOut& rgb, const FloatsOut& v_table,
                                    const FloatsOut& v_networks, const FloatsOut& v_features,
                                    const OptionalFloatsOut& v_origins, const OptionalFloatsOut& v_directions) {
   const FieldInputs in = field.inputs();
   const FieldRays rays = field_rays(origins, directions, features);
   const size_t n = rays.n_rays;
-  require_size(counts, n, "counts");
-  require(middles.ndim() == 2 && middles.shape(0) == n && middles.shape(1) <= MAX_RAY_SAMPLES,
-          "middles must have shape [R, S] with at most 512 samples");
-  require_size(lengths, middles.size(), "lengths");
-  for (size_t i = 0; i < n; ++i)
-    require(counts.data()[i] >= 0 && size_t(counts.data()[i]) <= middles.shape(1), "counts must be from 0 to S");
+  const RaySamples samples = ray_samples(n, counts, middles, lengths);
   require_size(targets, n * 3, "targets");
   require_size(backgrounds, n * 3, "backgrounds");
   require_size(rgb, n * 3, "rgb");
@@ -428,8 +466,8 @@ std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origi
   require_size(v_networks, field.networks.size(), "v_networks");
   require_size(v_features, n * HIDDEN, "v_features");
   require(v_origins.has_value() == v_directions.has_value(), "v_origins and v_directions go together");
-  const RaySamples samples{middles.shape(1), counts.data(), middles.data(), lengths.data()};
-  const FieldLossInputs loss{targets.data(), backgrounds.data(), distortion, near_scaling};
+  const FieldLossInputs loss{targets.data(), backgrounds.data(), distortion, near_scaling,
+                             data_or_null(heaviest, num_cells(in.space), "heaviest")};
   const FieldGradients gradients{v_table.data(), v_networks.data(), v_features.data(),
                                  data_or_null(v_origins, n * 3, "v_origins"),
                                  data_or_null(v_directions, n * 3, "v_directions")};
@@ -445,12 +483,23 @@ void field_render(const FieldArrays& field, const Floats& origins, const Floats&
                   const FloatsOut& accumulation, const FloatsOut& depth) {
   const FieldInputs in = field.inputs();
   const FieldRays rays = field_rays(origins, directions, features);
-  const MarchInputs march = march_inputs(in.space, origins, directions, nears, fars, std::nullopt, min_step, cone);
-  require_size(rgb, rays.n_rays * 3, "rgb");
-  require_size(accumulation, rays.n_rays, "accumulation");
-  require_size(depth, rays.n_rays, "depth");
+  require_steps(min_step, cone);
+  const MarchInputs march{in.space, ray_ends(origins, directions, nears, fars, std::nullopt), 0, min_step, cone};
+  const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
   nb::gil_scoped_release release;
-  kernels().field_render(in, rays, march, {rgb.data(), accumulation.data(), depth.data()});
+  kernels().field_render(in, rays, march, picture);
+}
+
+void field_render_samples(const FieldArrays& field, const Floats& origins, const Floats& directions,
+                          const Floats& features, const Array<const int32_t>& counts, const Floats& middles,
+                          const Floats& lengths, const FloatsOut& rgb, const FloatsOut& accumulation,
+                          const FloatsOut& depth) {
+  const FieldInputs in = field.inputs();
+  const FieldRays rays = field_rays(origins, directions, features);
+  const RaySamples samples = ray_samples(rays.n_rays, counts, middles, lengths);
+  const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
+  nb::gil_scoped_release release;
+  kernels().field_render_samples(in, rays, samples, picture);
 }
 
 // Sources: as many of quads and depths, and rows of their projections: A [9], b [3], back_A [9], back_b [3].
@@ -552,12 +601,18 @@ NB_MODULE(_C, m) {
   m.def("field_density", &field_density, "field"_a, array("points"), array("density"));
   m.def("field_march", &field_march, "field"_a, array("origins"), array("directions"), array("nears"), array("fars"),
         optional("offsets"), "min_step"_a, "cone"_a, array("counts"), array("middles"), array("lengths"));
+  m.def("field_guided_samples", &field_guided_samples, "field"_a, array("weights"), array("origins"),
+        array("directions"), array("nears"), array("fars"), optional("offsets"), "num_bins"_a, "explored"_a,
+        array("counts"), array("middles"), array("lengths"));
   m.def("field_loss", &field_loss, "field"_a, array("origins"), array("directions"), array("features"), array("counts"),
         array("middles"), array("lengths"), array("targets"), array("backgrounds"), "distortion"_a, "near_scaling"_a,
-        array("rgb"), array("v_table"), array("v_networks"), array("v_features"), optional("v_origins"),
+        optional("heaviest"), array("rgb"), array("v_table"), array("v_networks"), array("v_features"), optional("v_origins"),
         optional("v_directions"));
   m.def("field_render", &field_render, "field"_a, array("origins"), array("directions"), array("features"),
         array("nears"), array("fars"), "min_step"_a, "cone"_a, array("rgb"), array("accumulation"), array("depth"));
+  m.def("field_render_samples", &field_render_samples, "field"_a, array("origins"), array("directions"),
+        array("features"), array("counts"), array("middles"), array("lengths"), array("rgb"), array("accumulation"),
+        array("depth"));
   m.def("patch_match", &patch_match, array("image"), optional("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),
         array("projections"), array("masks"), array("depths"), "min_inverse_depth"_a, "max_inverse_depth"_a, "iterations"_a,
         "random_iterations"_a, "seed"_a, array("planes"), array("costs"));

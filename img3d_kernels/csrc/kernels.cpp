@@ -2,6 +2,7 @@
 // All kernels for one instruction set: compiled once per set, with IMG3D_ISA as the namespace. Everything except the
 // table is in unnamed namespaces, so that the linker never shares functions between instruction sets.
 #include "common/adam.h"
+#include "fields/guided_sampling.h"
 #include "fields/hash_grid.h"
 #include "fields/loss.h"
 #include "fields/marching.h"
@@ -24,7 +25,7 @@ const img3d::KernelTable table = {
     W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
     hash_grid_forward, hash_grid_backward,
-    field_density, field_march, field_loss, field_render, patch_match,
+    field_density, field_march, field_guided_samples, field_loss, field_render, field_render_samples, patch_match,
 };
 
 }  // namespace IMG3D_ISA

@@ -163,16 +163,32 @@ struct FieldRays {
   const float* features;    // [R, 64]: added to the colour network's first layer
 };
 
+// Where rays begin and end, to place samples along them.
+struct RayEnds {
+  size_t n_rays;
+  const float* origins;     // [R, 3]
+  const float* directions;  // [R, 3], of unit length
+  const float* nears;       // [R]
+  const float* fars;        // [R]
+  const float* offsets;     // [R], in [0, 1): shares of a sample by which the samples are moved; or null: 0.5
+};
+
 // Steps along a ray: `min_step` long, and from where that is longer, `cone` times the distance.
 struct MarchInputs {
   FieldSpace space;
-  size_t n_rays, max_samples;
-  const float* origins;
-  const float* directions;
-  const float* nears;    // [R]
-  const float* fars;     // [R]
-  const float* offsets;  // [R], shares of a step by which the samples are moved; or null: none
+  RayEnds ends;
+  size_t max_samples;
   float min_step, cone;
+};
+
+constexpr size_t MAX_BINS = 512;
+
+struct GuidedInputs {
+  FieldSpace space;      // its occupied cells do not matter
+  RayEnds ends;
+  const float* weights;  // [grid_size^3], x slowest: how much samples in a cell have weighed
+  size_t n_bins, n_samples;
+  float explored;        // weight that is spread over all bins of a ray
 };
 
 // At most S samples of each ray, in order.
@@ -188,6 +204,7 @@ struct FieldLossInputs {
   const float* backgrounds;  // [R, 3]
   float distortion;          // factor of the distortion loss
   bool near_scaling;         // gradients of samples nearer than 1 are scaled with the square of the distance
+  float* heaviest;           // [grid_size^3], raised to the highest weight of the samples in each cell; or null
 };
 
 struct FieldGradients {
@@ -242,10 +259,12 @@ struct KernelTable {
   void (*hash_grid_backward)(const HashGridInputs&, const float* v_features, float* v_table);
   void (*field_density)(const FieldInputs&, size_t n_points, const float* points, float* density);  // [N, 3], [N]
   void (*field_march)(const MarchInputs&, int32_t* counts, float* middles, float* lengths);
+  void (*field_guided_samples)(const GuidedInputs&, int32_t* counts, float* middles, float* lengths);
   // Writes the colour loss and the distortion loss, means over the rays, and the colours [R, 3] over the backgrounds.
   void (*field_loss)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldLossInputs&,
                      const FieldGradients&, float* losses, float* rgb, Scratch&);
   void (*field_render)(const FieldInputs&, const FieldRays&, const MarchInputs&, const FieldPicture&);
+  void (*field_render_samples)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldPicture&);
   void (*patch_match)(const PatchMatchInputs&, float* planes, float* costs);  // [H, W, 3], [H, W]
 };
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from img3d_kernels import _C
 from img3d_kernels.cpu_backend import array
+from img3d_kernels.fields.guided_sampling import Guide
 from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters
 from img3d_kernels.fields.rays import Marching, Picture, Rays, Samples
 
@@ -32,13 +33,32 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     return Samples(counts, middles, lengths)
 
 
-def render(field: FieldParameters, rays: Rays, marching: Marching) -> Picture:
+def guided_samples(
+    field: FieldParameters, rays: Rays, guide: Guide, offsets: Float[Tensor, "R"] | None
+) -> Samples:
+    """`guided_sampling.guided_samples`."""
+    counts = torch.empty(len(rays), dtype=torch.int32)
+    middles, lengths = (torch.empty(len(rays), guide.num_samples) for _ in range(2))
+    ends = array(rays.origins), array(rays.directions), array(rays.nears), array(rays.fars)
+    written = array(counts), array(middles), array(lengths)
+    _C.field_guided_samples(
+        _arrays(field), array(guide.weights), *ends, array(offsets), guide.num_bins, guide.explored, *written
+    )
+    return Samples(counts, middles, lengths)
+
+
+def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Picture:
     """`volume_rendering.render`."""
     n = len(rays)
     picture = Picture(torch.empty(n, 3), torch.empty(n), torch.empty(n))
-    inputs = [array(t) for t in (rays.origins, rays.directions, rays.features, rays.nears, rays.fars)]
+    lit = [array(t) for t in (rays.origins, rays.directions, rays.features)]
     outputs = [array(t) for t in (picture.rgb, picture.accumulation, picture.depth)]
-    _C.field_render(_arrays(field), *inputs, marching.min_step, marching.cone, *outputs)
+    if isinstance(along, Samples):
+        known = [array(t) for t in (along.counts, along.middles, along.lengths)]
+        _C.field_render_samples(_arrays(field), *lit, *known, *outputs)
+    else:
+        ends = array(rays.nears), array(rays.fars)
+        _C.field_render(_arrays(field), *lit, *ends, along.min_step, along.cone, *outputs)
     return picture
 
 
@@ -60,6 +80,7 @@ class FieldLoss(torch.autograd.Function):
         backgrounds: Tensor,
         distortion: float,
         near_scaling: bool,
+        heaviest: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         n = len(origins)
         wants_rays = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
@@ -72,6 +93,7 @@ class FieldLoss(torch.autograd.Function):
             *(array(t) for t in (*inputs, targets, backgrounds)),
             distortion,
             near_scaling,
+            array(heaviest),
             *(array(t) for t in (rgb, *ctx.gradients)),
         )
         metric = torch.tensor(distortion_loss)
@@ -85,7 +107,7 @@ class FieldLoss(torch.autograd.Function):
         gradients = ctx.gradients
         if float(v_loss) != 1.0:
             gradients = [None if gradient is None else v_loss * gradient for gradient in gradients]
-        return (*gradients, *(None,) * 6)
+        return (*gradients, *(None,) * 7)
 
 
 def _arrays(field: FieldParameters) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from img3d_kernels.hash_grid import hash_grid_torch
@@ -56,6 +56,12 @@ class FieldSpace:
             positions = positions * (2 - 1 / size) / size
         low, high = positions.new_tensor(self.low), positions.new_tensor(self.high)
         return (positions - low) / (high - low)
+
+    @staticmethod
+    def cells(unit: Float[Tensor, "*N 3"], size: int) -> Int64[Tensor, "*N"]:
+        """Indices of the cells of a grid over the unit cube, with `size` cells along an axis, x slowest."""
+        x, y, z = (unit * size).long().clamp(0, size - 1).unbind(dim=-1)
+        return (x * size + y) * size + z
 
     def from_unit(self, unit: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
         """The unit cube to world coordinates; what would be infinitely far is about 1e4 away."""

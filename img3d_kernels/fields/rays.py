@@ -9,6 +9,10 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
+from img3d_kernels.fields.radiance_field import FieldSpace
+
+MAX_DISTANCE = 1e6
+"""Rays end here at the latest."""
 MAX_RAY_SAMPLES = 512
 """Maximum number of samples of a ray in a training step."""
 
@@ -82,3 +86,13 @@ class Picture:
     """Share of the light that is absorbed."""
     depth: Float[Tensor, "R"]
     """Distance along the ray at which half of the light is absorbed; 0 where that never happens."""
+
+
+def ray_ranges(space: FieldSpace, rays: Rays) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
+    """Where rays enter and leave a space; those that do not meet it leave before they enter."""
+    nears, fars = rays.nears.clamp_min(0), rays.fars.clamp_max(MAX_DISTANCE)
+    if space.contracted:
+        return nears, fars
+    safe = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)
+    faces = torch.stack([(safe.new_tensor(side) - rays.origins) / safe for side in (space.low, space.high)])
+    return torch.maximum(nears, faces.amin(dim=0).amax(dim=-1)), torch.minimum(fars, faces.amax(dim=0).amin(dim=-1))

@@ -10,13 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, geometry_torch
-from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, Marching, Picture, Rays, Samples
+from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, color_torch, geometry_torch
+from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, Marching, Picture, Rays, Samples, ray_ranges
 
 MIN_LIGHT = 1e-4
 """A ray ends behind the sample that leaves less of its light."""
-MAX_DISTANCE = 1e6
-"""Rays end here at the latest."""
 STEPS_AT_A_TIME = 4096
 """Steps of all rays that the torch twin of `march` looks at together."""
 
@@ -39,13 +37,19 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     return march_torch(field, rays, marching, offsets)
 
 
-def render(field: FieldParameters, rays: Rays, marching: Marching) -> Picture:
-    """What rays see, without gradients."""
+def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Picture:
+    """What rays see, without gradients.
+
+    Args:
+        field: The field.
+        rays: The rays.
+        along: Their samples, or the steps to find some, as many as there are.
+    """
     if field.is_compiled:
         from img3d_kernels.fields import compiled
 
-        return compiled.render(field, rays, marching)
-    return render_torch(field, rays, marching)
+        return compiled.render(field, rays, along)
+    return render_torch(field, rays, along)
 
 
 def field_loss(
@@ -56,6 +60,7 @@ def field_loss(
     backgrounds: Float[Tensor, "R 3"],
     distortion: float = 0.0,
     near_scaling: bool = False,
+    heaviest: Float[Tensor, "cells"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "R 3"], Float[Tensor, ""]]:
     """The mean squared error of rays' colours, plus the distortion loss.
 
@@ -72,6 +77,8 @@ def field_loss(
             over t / (1 + t) for distances t; the mean over the rays.
         near_scaling: Whether gradients of samples nearer than 1 are scaled with the square of the distance, so that
             no fog forms right before cameras (Philip and Deschaintre 2023, arXiv 2305.02756).
+        heaviest: For each cell of the space's grid, `grid_size` along an axis, x slowest; raised to the highest weight of
+            the samples in it.
 
     Returns:
         The loss; the colours over the backgrounds and the distortion loss before its factor, both without gradients.
@@ -91,8 +98,9 @@ def field_loss(
             backgrounds,
             distortion,
             near_scaling,
+            heaviest,
         )
-    return field_loss_torch(field, rays, samples, targets, backgrounds, distortion, near_scaling)
+    return field_loss_torch(field, rays, samples, targets, backgrounds, distortion, near_scaling, heaviest)
 
 
 # ------------------------------------------------------------------------------------------------------- torch twins
@@ -102,12 +110,7 @@ def field_loss(
 def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets: Tensor | None = None) -> Samples:
     """`march` in plain torch."""
     space, origins, directions = field.space, rays.origins, rays.directions
-    nears, fars = rays.nears.clamp_min(0), rays.fars.clamp_max(MAX_DISTANCE)
-    if not space.contracted:
-        safe = torch.where(directions.abs() < 1e-9, 1e-9, directions)
-        faces = torch.stack([(origins.new_tensor(side) - origins) / safe for side in (space.low, space.high)])
-        nears = torch.maximum(nears, faces.amin(dim=0).amax(dim=-1))
-        fars = torch.minimum(fars, faces.amax(dim=0).amin(dim=-1))
+    nears, fars = ray_ranges(space, rays)
     starts = marching.coordinate(nears) + (0.5 if offsets is None else offsets)
     hits = nears < fars
     n = len(rays)
@@ -133,8 +136,7 @@ def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets:
 
 
 def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:
-    x, y, z = (unit * size).long().clamp(0, size - 1).unbind(dim=-1)
-    index = (x * size + y) * size + z
+    index = FieldSpace.cells(unit, size)
     return (words[index >> 5] >> (index & 31)) & 1 == 1
 
 
@@ -157,9 +159,9 @@ def _along_rays(
 
 
 @torch.no_grad()
-def render_torch(field: FieldParameters, rays: Rays, marching: Marching) -> Picture:
+def render_torch(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Picture:
     """`render` in plain torch, with at most `max_samples` samples of a ray."""
-    samples = march_torch(field, rays, marching)
+    samples = along if isinstance(along, Samples) else march_torch(field, rays, along)
     before, after, weights, color = _along_rays(field, rays, samples)
     half = (before > 0.5) & (after <= 0.5)
     share = torch.log(2 * before) / torch.log(before / after.clamp_min(1e-30)).clamp_min(1e-30)
@@ -175,11 +177,14 @@ def field_loss_torch(
     backgrounds: Tensor,
     distortion: float = 0.0,
     near_scaling: bool = False,
+    heaviest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`field_loss` in plain torch; without the scaling of gradients, which is none of a loss."""
     if near_scaling:
         raise ValueError("the torch twin does not scale gradients near cameras")
     _, _, weights, color = _along_rays(field, rays, samples)
+    if heaviest is not None:
+        _raise_heaviest(heaviest, field.space, rays, samples, weights)
     rgb = (weights[..., None] * color).sum(dim=1) + (1 - weights.sum(dim=1, keepdim=True)) * backgrounds
     middles = torch.where(weights > 0, samples.middles, 0)
     at, widths = middles / (1 + middles), torch.where(weights > 0, samples.lengths, 0) / (1 + middles) ** 2
@@ -187,3 +192,10 @@ def field_loss_torch(
     spread = (pairs.sum(dim=(1, 2)) + (weights**2 * widths).sum(dim=1) / 3).mean()
     loss = ((rgb - targets) ** 2).mean() + distortion * spread
     return loss, rgb.detach(), spread.detach()
+
+
+@torch.no_grad()
+def _raise_heaviest(heaviest: Tensor, space: FieldSpace, rays: Rays, samples: Samples, weights: Tensor) -> None:
+    points = rays.origins[:, None] + samples.middles[..., None] * rays.directions[:, None]
+    cells = FieldSpace.cells(space.to_unit(points), space.grid_size)
+    heaviest.scatter_reduce_(0, cells.flatten(), weights.flatten().to(heaviest.dtype), "amax")

@@ -96,6 +96,10 @@ LEFT_OUT = {
         *("--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "--experiment", "img3d-photos"),
         *("img3d-single-image", "--pipeline.guidance-scale"),
     },
+    "img3d-ngp": {
+        *ONLY_MESH,
+        *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
+    },
     "img3d-remote": {
         *ONLY_MESH - ONLY_REMOTE,
         *("--data PATH", "--pipeline.network", "--pipeline.model", "--max-num", "--load-dir", "--steps"),

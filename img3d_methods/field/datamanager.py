@@ -17,12 +17,12 @@ from img3d_methods.training.datamanager import Img3dDatamanager, Img3dDatamanage
 
 @dataclass
 class Img3dNerfDatamanagerConfig(Img3dDatamanagerConfig):
-    """Data manager of `img3d-nerf`."""
+    """Data manager of radiance fields."""
 
     _target: type = field(default_factory=lambda: Img3dNerfDatamanager)
     """Target class to instantiate."""
     train_num_rays_per_batch: int = field(default_factory=lambda: 4096 if torch.cuda.is_available() else 1024)
-    """Rays in a training step."""
+    """Rays in a training step; in a box the model chooses."""
 
 
 class PixelsOfPhotos:
@@ -87,6 +87,11 @@ class Img3dNerfDatamanager(Img3dDatamanager):
 
     config: Img3dNerfDatamanagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def __init__(self, config: Img3dNerfDatamanagerConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.num_rays = config.train_num_rays_per_batch
+        """Rays in the next training step."""
+
     def setup_train(self) -> None:
         """Loads the training photos before the first step; not for ns-eval etc."""
         super().setup_train()
@@ -94,7 +99,7 @@ class Img3dNerfDatamanager(Img3dDatamanager):
             self._pixels = PixelsOfPhotos(self.cached_train)
 
     def get_train_rays_per_batch(self) -> int:
-        return self.config.train_num_rays_per_batch
+        return self.num_rays
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Rays through random pixels of all training photos, or through a grid of pixels of one photo for exporters.
@@ -108,7 +113,7 @@ class Img3dNerfDatamanager(Img3dDatamanager):
         """
         if self.test_mode != "val":
             return self._next_rays()
-        photos, coords, values = self._pixels.sample(self.config.train_num_rays_per_batch)
+        photos, coords, values = self._pixels.sample(self.num_rays)
         rays = self.train_cameras.generate_rays(
             camera_indices=photos[:, None].to(self.device), coords=coords.to(self.device)
         )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-nerf`: a radiance field that can be trained on a CPU, with Nerfstudio's samplers, renderers and losses.
+"""Radiance fields that are trained on photos: `img3d-ngp` and `img3d-nerf`, which differ in their options only.
 
-A nerfacto small enough for a CPU: a compiled hash grid, one proposal network, small networks. It is a `Model` of its
-own because nerfacto builds torch's hash grid (14 to 20 seconds per step) and downloads the LPIPS weights with the
-model.
+A hash grid and two small networks (Müller et al. 2022, arXiv 2201.05989). The kernels of `img3d_kernels.fields` render
+the rays of a step and calculate all gradients in one pass. Objects lie in a box, where an occupancy grid tells which
+cells have samples; elsewhere all of space is contracted, and samples are placed by the weights of earlier ones.
 """
 
 from __future__ import annotations
@@ -12,72 +12,97 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.configs.config_utils import to_immutable_dict
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
-from nerfstudio.field_components.field_heads import FieldHeadNames
-from nerfstudio.model_components.losses import (
-    distortion_loss,
-    interlevel_loss,
-    scale_gradients_by_distance_squared,
-)
-from nerfstudio.model_components.ray_samplers import ProposalNetworkSampler
-from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
-from img3d_methods.base_model import Img3dModel
+from img3d_kernels.fields.guided_sampling import Guide, WeightGrid, guided_samples
+from img3d_kernels.fields.occupancy_grid import OccupancyGrid
+from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters, FieldSpace, first_weights
+from img3d_kernels.fields.rays import Marching, Rays, Samples
+from img3d_kernels.fields.volume_rendering import field_loss, march, render
+from img3d_kernels.hash_grid import level_resolutions
+from img3d_kernels.spherical_harmonics import sh_basis
+from img3d_methods.base_model import PlainBackgroundModel
 from img3d_methods.compat import NoSignedDistanceField
-from img3d_methods.field.hash_grid_field import DensityField, HashGrid, RadianceField
+from img3d_methods.field.datamanager import Img3dNerfDatamanager
+from img3d_methods.field.object_box import object_box
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import PresetName
 from img3d_methods.viewing.browser_view import VIEWER_GREY
 from img3d_methods.viewing.point_cloud_view import PointCloudView
 
-DENSITY, RGB = FieldHeadNames.DENSITY, FieldHeadNames.RGB
-ANNEALED = 1 / 30
-"""Fraction of a run during which the proposal weights are annealed (arXiv 2111.12077, eq. 18), as in nerfacto."""
-ANNEALING_SLOPE = 10.0
-"""Slope of that annealing, as in nerfacto."""
-PROPOSAL_WARMUP, PROPOSAL_INTERVAL = 1 / 6, 5.0
-"""After this fraction of a run the proposal network is trained only every fifth step, as in nerfacto."""
+FIRST_FEATURES = 1e-4
+"""Features are initialised uniformly within this distance of 0, as in the paper."""
+FIRST_LOG_DENSITY = -2.0
+"""Initial logarithm of the density, where the scene is 4 units wide. Low density lets rays reach the surfaces."""
+SH_DEGREE = 3
+"""Degree of the spherical harmonics that encode the viewing direction."""
+UPDATED_EVERY = 16
+"""Training steps between two updates of what is known of the field."""
+STEPS_IN_BOX = 1024
+"""Steps of a ray along a box's diagonal."""
+WARM_UP, WARM_UP_COARSENESS = 256, 8
+"""Training steps in which no cell of a box is known to be empty, and how much longer samples are in them."""
+EMPTY = 0.01
+"""Optical thickness of a step below which a cell of a box counts as empty."""
+MIN_RAYS, MAX_RAYS = 128, 16_384
+"""Rays of a training step in a box."""
+SMOOTHING = 0.9
+"""Weight of earlier steps in the mean number of samples of a ray."""
 
 
 @dataclass
 class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
-    """Options of the radiance field."""
+    """Options of a radiance field."""
 
     _target: type = field(default_factory=lambda: Img3dNerfModel)
-    collider_params: dict[str, float] | None = to_immutable_dict({"near_plane": 0.05, "far_plane": 1000.0})
-    """Near and far plane of rays, in world units (cameras are within [-1, 1])."""
-    eval_num_rays_per_chunk: int = field(default_factory=lambda: 4096 if torch.cuda.is_available() else 1024)
-    """Rays rendered at a time. (On a CPU, larger chunks do not fit the caches: 4096 took nearly twice as long.)"""
+    enable_collider: bool = False
+    """Off: rays begin at `near` and end where the field ends."""
+    eval_num_rays_per_chunk: int = 1 << 16
+    """Rays rendered at a time."""
     preset: PresetName = "balanced"
     """How much time to spend: sets the length of the run if --max-num-iterations is 0. benchmarks/RESULTS.md lists
     the quality of each preset."""
+    bounds: Literal["auto", "unbounded"] = "unbounded"
+    """"unbounded": all of space, contracted outside the cube [-1, 1]^3. "auto": only a box, for objects that are cut
+    out of their photos; all of space for others."""
+    near: float = 0.05
+    """Where rays begin, in world units (cameras are within [-1, 1])."""
+    far: float = 1000.0
+    """Where rays end, in world units."""
     num_levels: int = 8
     """Number of grids of the field, from coarse to fine."""
     base_resolution: int = 16
-    """Cells along each side of space in the coarsest grid. (Half of them cover the cube [-1, 1]^3.)"""
+    """Cells along each side of space in the coarsest grid."""
     finest_resolution: int = 2048
     """Cells along each side of space in the finest grid."""
     log2_table_size: int = 17
     """Base-2 logarithm of the number of entries of each grid."""
-    hidden_dim: int = 64
-    """Width of the networks."""
-    num_proposal_samples: int = 64
-    """Samples along each ray for the proposal network."""
+    grid_resolution: int = 128
+    """Cells along each side of space of which is known whether they need samples."""
+    samples_per_step: int = 1 << 15
+    """Samples of a training step in a box, of as many rays as have that many together."""
     num_samples: int = 32
-    """Samples along each ray, placed by the proposal network, from which the colour is computed."""
-    interlevel_loss_mult: float = 1.0
-    """Weight of the loss that trains the proposal network."""
+    """Samples of each ray in unbounded space."""
+    num_bins: int = 128
+    """Parts of each ray in unbounded space that are looked up to place its samples."""
     distortion_loss_mult: float = 0.002
     """Weight of the distortion loss, which concentrates the density along each ray."""
+    near_scaling: bool = True
+    """Whether gradients of samples near cameras are scaled down, so that no fog forms there."""
+    appearance: bool = False
+    """Whether each photo has an embedding of its own, for photos that differ in exposure."""
+    camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="off"))
+    """Corrections of the camera poses."""
 
 
-class Img3dNerfModel(Img3dModel):
+class Img3dNerfModel(PlainBackgroundModel):
     """A radiance field, rendered along rays.
 
     Depth is the distance along the ray, as in all of Nerfstudio's NeRFs.
@@ -86,117 +111,208 @@ class Img3dNerfModel(Img3dModel):
     config: Img3dNerfModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     depth_along: Literal["axis", "ray"] = "ray"
     is_rasterised = False
+    box: Float[Tensor, "2 3"]
+    """Lower and upper corner of where a bounded field is, in world coordinates."""
 
     def populate_modules(self) -> None:
         super().populate_modules()
         config = self.config
-        grid = HashGrid(config.num_levels, config.base_resolution, config.finest_resolution, config.log2_table_size)
-        self.field = RadianceField(grid, config.hidden_dim)
-        # As nerfacto's last proposal network, with tables a quarter of the size.
-        self.proposal = DensityField(
-            HashGrid(num_levels=5, base_resolution=16, finest_resolution=256, log2_table_size=15), hidden_dim=16
+        self.is_bounded = config.bounds == "auto" and self.data_background() is not None
+        self.resolutions = level_resolutions(config.num_levels, config.base_resolution, config.finest_resolution)
+        entries = config.num_levels << config.log2_table_size
+        # One row per entry: the optimizer skips rows without a gradient.
+        self.table = Parameter(torch.empty(entries, 2).uniform_(-FIRST_FEATURES, FIRST_FEATURES))
+        self.networks = Parameter(first_weights(config.num_levels))
+        self.from_direction = Parameter(first_weights(config.num_levels)[: (SH_DEGREE + 1) ** 2].clone())
+        self.appearance = Parameter(torch.zeros(self.num_train_data, HIDDEN)) if config.appearance else None
+        self.camera_optimizer: CameraOptimizer = config.camera_optimizer.setup(
+            num_cameras=self.num_train_data, device="cpu"
         )
-        self.sampler = ProposalNetworkSampler(
-            num_nerf_samples_per_ray=config.num_samples,
-            num_proposal_samples_per_ray=(config.num_proposal_samples,),
-            num_proposal_network_iterations=1,
-            single_jitter=True,
-            update_sched=self._proposal_interval,
-        )
-        behind_objects = self.data_background()
-        self.renderer_rgb = RGBRenderer("last_sample" if behind_objects is None else behind_objects)
-        self.renderer_accumulation = AccumulationRenderer()
-        self.renderer_depth = DepthRenderer(method="median")
+        self.register_buffer("box", torch.tensor([[-1.0] * 3, [1.0] * 3]))
+        self.grid = (OccupancyGrid if self.is_bounded else WeightGrid)(config.grid_resolution)
+        self._bits: Tensor | None = None
+        self.samples_of_ray = config.samples_per_step / 1024
+        """Mean over recent training steps."""
         self.image_metrics = ImageMetrics()
         self.live_view = PointCloudView(self)
-        self.max_steps = 30_000
         self.step = 0
 
-    def _proposal_interval(self, step: int) -> float:
-        """Number of steps from one update of the proposal network to the next."""
-        warm = min(step / (PROPOSAL_WARMUP * self.max_steps), 1.0)
-        return max(1.0, warm * PROPOSAL_INTERVAL)
-
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """The hash tables and the networks, which have separate learning rates."""
-        named = [*self.field.named_parameters(), *self.proposal.named_parameters()]
-        return {
-            "tables": [parameter for name, parameter in named if name.endswith("table")],
-            "networks": [parameter for name, parameter in named if not name.endswith("table")],
-        }
+        """The hash tables, the networks and the camera poses, which have separate learning rates."""
+        groups = {"tables": [self.table], "networks": [self.networks, self.from_direction]}
+        if self.appearance is not None:
+            groups["networks"].append(self.appearance)
+        self.camera_optimizer.get_param_groups(groups)
+        return groups
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        callbacks = [
-            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step),
-            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.sampler.step_cb),
-        ]
-        if (trainer := training_callback_attributes.trainer) is not None:
-            self.max_steps = trainer.config.max_num_iterations
+        callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step)]
+        pipeline = training_callback_attributes.pipeline
+        if self.is_bounded and pipeline is not None:
+            datamanager: Any = pipeline.datamanager
+            assert isinstance(datamanager, Img3dNerfDatamanager)
+            self.box.copy_(object_box(datamanager.train_cameras, datamanager.cached_train))
+
+            def choose_rays(step: int) -> None:
+                datamanager.num_rays = self.rays_per_step()
+
+            callbacks.append(TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], choose_rays))
+        if training_callback_attributes.trainer is not None:
             callbacks += self.live_view.training_callbacks()
         return callbacks
 
     def _before_step(self, step: int) -> None:
         self.step = step
-        share = min(step / (ANNEALED * self.max_steps), 1.0)
-        self.sampler.set_anneal(ANNEALING_SLOPE * share / ((ANNEALING_SLOPE - 1) * share + 1))
+        if step % UPDATED_EVERY:
+            return
+        if isinstance(self.grid, WeightGrid):
+            self.grid.fade()
+        elif step >= WARM_UP:
+            self.grid.update(self.parameters_of_field(), self._empty_density(), everywhere=step == WARM_UP)
+            self._bits = None
+
+    # ------------------------------------------------------------------------------------------------ the field
+
+    def parameters_of_field(self) -> FieldParameters:
+        """The field as the kernels take it."""
+        if self.is_bounded:
+            low, high = (tuple(corner) for corner in self.box.tolist())
+            space = FieldSpace(low, high, False, self._occupied(), self.grid.size)
+        else:
+            space = FieldSpace(*((-2.0,) * 3, (2.0,) * 3), contracted=True, grid_size=self.grid.size)
+        table = self.table.view(len(self.resolutions), -1, 2)
+        # In a smaller world the same thickness takes more density.
+        width = max(high - low for low, high in zip(space.low, space.high, strict=True))
+        bias = FIRST_LOG_DENSITY + float(torch.tensor(4 / width).log())
+        return FieldParameters(table, self.networks, self.resolutions, space, bias)
+
+    def _occupied(self) -> Tensor | None:
+        if self.step < WARM_UP or not isinstance(self.grid, OccupancyGrid):
+            return None
+        if self._bits is None:
+            self._bits = self.grid.bits(self._empty_density())
+        return self._bits
+
+    def _step_in_box(self) -> float:
+        return float((self.box[1] - self.box[0]).norm()) / STEPS_IN_BOX
+
+    def _empty_density(self) -> float:
+        return EMPTY / self._step_in_box()
+
+    def marching(self) -> Marching:
+        """The steps of rays in a box."""
+        return Marching(self._step_in_box() * (WARM_UP_COARSENESS if self.step < WARM_UP else 1))
+
+    def _guided(self, parameters: FieldParameters, rays: Rays, offsets: Tensor | None) -> Samples:
+        assert isinstance(self.grid, WeightGrid)
+        guide = Guide(self.grid.weights, self.config.num_bins, self.config.num_samples)
+        return guided_samples(parameters, rays, guide, offsets)
+
+    def _rays(self, bundle: RayBundle) -> Rays:
+        """Flat rays with what depends on the direction and the photo; the mean photo in evaluation."""
+        features = sh_basis(SH_DEGREE, bundle.directions) @ self.from_direction
+        if self.appearance is not None:
+            if self.training and bundle.camera_indices is not None:
+                features = features + self.appearance[bundle.camera_indices[:, 0]]
+            else:
+                features = features + self.appearance.mean(dim=0)
+        nears, fars = (
+            torch.full((len(bundle),), end, device=features.device) for end in (self.config.near, self.config.far)
+        )
+        if bundle.nears is not None and bundle.fars is not None:
+            nears, fars = torch.maximum(nears, bundle.nears[:, 0]), torch.minimum(fars, bundle.fars[:, 0])
+        return Rays(bundle.origins, bundle.directions, features, nears, fars)
 
     # ---------------------------------------------------------------------------------- see representation.py
 
     def asset(self) -> None:
         """None: the colours depend on the viewing direction."""
 
-    def background(self) -> Tensor:
+    def background(self) -> Float[Tensor, "3"]:
         """The colour that the data set puts behind its objects, or else the viewer's own background."""
-        colour = self.renderer_rgb.background_color
-        return colour if isinstance(colour, Tensor) else torch.tensor(VIEWER_GREY)
+        color = self.data_background()
+        return torch.tensor(VIEWER_GREY, device=self.device) if color is None else color.to(self.device)
 
     # ------------------------------------------------------------------------------------------------ rendering
 
     def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:
-        """Renders rays.
+        """Renders rays; in training, only places their samples.
 
         Args:
-            ray_bundle: Rays of any shape, between their nears and fars.
+            ray_bundle: Rays of any shape, between their nears and fars, if they have these.
 
         Returns:
-            rgb `[..., 3]`, accumulation `[..., 1]` and depth `[..., 1]` (the distance along the ray at which half of
-            the light is absorbed); in training also the samples and their weights, for the losses.
+            rgb `[..., 3]` over the background, accumulation `[..., 1]` and depth `[..., 1]`: the distance along the
+            ray at which half of the light is absorbed, or where it ends if that never happens. In training "rays",
+            "samples" and the "field", of which the losses and metrics render what is seen.
         """
         assert isinstance(ray_bundle, RayBundle)
-        shape, rays = ray_bundle.shape, ray_bundle.flatten()
-        samples, weights_list, samples_list = self.sampler(rays, density_fns=[self.proposal])
-        density, rgb = self.field(samples.frustums.get_positions(), rays.directions)
-        if self.training:  # avoids fog near cameras, where rays are dense (Philip and Deschaintre 2023)
-            scaled = scale_gradients_by_distance_squared({DENSITY: density, RGB: rgb}, samples)
-            density, rgb = scaled[DENSITY], scaled[RGB]
-        weights = samples.get_weights(density)
-        with torch.no_grad():
-            depth = self.renderer_depth(weights=weights, ray_samples=samples)
-        outputs: dict[str, Any] = {
-            "rgb": self.renderer_rgb(rgb=rgb, weights=weights).view(*shape, 3),
-            "accumulation": self.renderer_accumulation(weights=weights).view(*shape, 1),
-            "depth": depth.view(*shape, 1),
-        }
+        shape, bundle, parameters = ray_bundle.shape, ray_bundle.flatten(), self.parameters_of_field()
         if self.training:
-            outputs |= {"weights_list": [*weights_list, weights], "ray_samples_list": [*samples_list, samples]}
-        return outputs
+            self.camera_optimizer.apply_to_raybundle(bundle)
+            rays, offsets = self._rays(bundle), torch.rand(len(bundle), device=self.device)
+            if self.is_bounded:
+                samples = march(parameters, rays, self.marching(), offsets)
+                mean = float(samples.counts.float().mean())
+                self.samples_of_ray = SMOOTHING * self.samples_of_ray + (1 - SMOOTHING) * mean
+            else:
+                samples = self._guided(parameters, rays, offsets)
+            return {"rays": rays, "samples": samples, "field": parameters}
+        with torch.no_grad():
+            rays = self._rays(bundle)
+            along = self.marching() if self.is_bounded else self._guided(parameters, rays, None)
+            picture = render(parameters, rays, along)
+        rgb = picture.rgb + (1 - picture.accumulation[:, None]) * self.background()
+        return {
+            "rgb": rgb.view(*shape, 3),
+            "accumulation": picture.accumulation.view(*shape, 1),
+            "depth": torch.where(picture.depth > 0, picture.depth, rays.fars).view(*shape, 1),
+        }
+
+    def rays_per_step(self) -> int:
+        """Rays of the next training step in a box, so that it has about `samples_per_step` samples."""
+        return int(min(max(self.config.samples_per_step / max(self.samples_of_ray, 1.0), MIN_RAYS), MAX_RAYS))
 
     # -------------------------------------------------------------------------------------- losses and metrics
-
-    def _target(self, batch: dict[str, Any]) -> Tensor:
-        """The photo's pixels `[..., 3]` in [0, 1]; transparent ones are blended with the background."""
-        image = batch["image"].to(self.device)
-        return self.renderer_rgb.blend_background(image if image.is_floating_point() else image / 255)
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Mean squared error, plus nerfacto's regularisation losses."""
-        losses = {"rgb_loss": torch.nn.functional.mse_loss(outputs["rgb"], self._target(batch))}
-        if self.training:
-            along_rays = (outputs["weights_list"], outputs["ray_samples_list"])
-            losses["interlevel_loss"] = self.config.interlevel_loss_mult * interlevel_loss(*along_rays)
-            losses["distortion_loss"] = self.config.distortion_loss_mult * distortion_loss(*along_rays)
+        """Mean squared error, over random backgrounds, plus the distortion loss."""
+        losses = {"rgb_loss": self._compared(outputs, batch)["loss"]}
+        self.camera_optimizer.get_loss_dict(losses)
         return losses
+
+    def _compared(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """The outputs of rays in training, with what is seen along them: adds "rgb", "target" and "loss" once."""
+        if "loss" in outputs:
+            return outputs
+        image, rays = batch["image"].to(self.device), outputs["rays"]
+        target, backgrounds = image[:, :3], torch.rand(len(rays), 3, device=self.device)
+        if image.shape[1] == 4:
+            target = target * image[:, 3:] + (1 - image[:, 3:]) * backgrounds
+        elif self.data_background() is not None:  # the photos' background is this colour
+            backgrounds = self.background().expand(len(rays), 3)
+        loss, rgb, _ = field_loss(
+            outputs["field"],
+            rays,
+            outputs["samples"],
+            target,
+            backgrounds,
+            self.config.distortion_loss_mult,
+            self.config.near_scaling,
+            self.grid.weights if isinstance(self.grid, WeightGrid) else None,
+        )
+        outputs |= {"loss": loss, "rgb": rgb, "target": target}
+        return outputs
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """PSNR of a batch; in training over random backgrounds."""
+        if "samples" not in outputs:
+            return super().get_metrics_dict(outputs, batch)
+        compared = self._compared(outputs, batch)
+        metrics = {"psnr": self.image_metrics.psnr(compared["rgb"].clamp(0, 1), compared["target"])}
+        self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer of `img3d-nerf`."""
+"""The trainer of `img3d-ngp` and `img3d-nerf`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 def nerf_optimizers() -> dict[str, Any]:
     """An optimizer for each parameter group, with nerfacto's learning rates; that of the tables is doubled for short
-    runs."""
+    runs. The second moments' memory is Instant-NGP's."""
 
     def decay() -> ExponentialDecayConfig:
         return ExponentialDecayConfig(lr_final=1e-4)
 
     return {
         # Entries of a hash table are updated as Gaussians are: those without a gradient in a step are skipped.
-        "tables": {"optimizer": GaussianAdamConfig(lr=2e-2), "scheduler": decay()},
-        "networks": {"optimizer": AdamOptimizerConfig(lr=1e-2, eps=1e-15), "scheduler": decay()},
+        "tables": {"optimizer": GaussianAdamConfig(lr=2e-2, betas=(0.9, 0.99)), "scheduler": decay()},
+        "networks": {"optimizer": GaussianAdamConfig(lr=1e-2, betas=(0.9, 0.99)), "scheduler": decay()},
+        "camera_opt": {"optimizer": AdamOptimizerConfig(lr=1e-3, eps=1e-15), "scheduler": decay()},
     }
 
 

@@ -17,3 +17,5 @@ class GaussianAdamConfig(AdamOptimizerConfig):
 
     _target: type = field(default_factory=lambda: GaussianAdam)
     eps: float = 1e-15
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Factors of the moments at each step."""

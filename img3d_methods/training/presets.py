@@ -46,7 +46,7 @@ ON_CUDA: dict[PresetName, Preset] = {
     "balanced": Preset(max_num_iterations=30_000, max_gaussians=1_000_000),
     "best": Preset(max_num_iterations=30_000, max_gaussians=3_000_000),
 }
-NERF_STEPS_ON_CPU: dict[PresetName, int] = {"fast": 2_000, "balanced": 5_000, "best": 15_000}
+NERF_STEPS_ON_CPU: dict[PresetName, int] = {"fast": 4_000, "balanced": 12_000, "best": 40_000}
 NERF_STEPS_ON_CUDA: dict[PresetName, int] = {"fast": 5_000, "balanced": 15_000, "best": 30_000}
 
 

@@ -96,8 +96,7 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
   const int own = task.left - first, own_end = task.right - first;  // the task's values within the work rows
   const int first_map_row = task.begin - HALO < 0 ? 0 : task.begin - HALO;
   const int last_map_row = task.end < map_height ? task.end : map_height;  // exclusive
-  vf lane;
-  for (int l = 0; l < W; ++l) lane[l] = static_cast<float>(l);
+  const vf lane = first_lanes();
   const auto read_row = [&](int row) {
     std::memcpy(render, in.render + size_t(row) * row_size + first, (last - first) * sizeof(float));
     std::memcpy(target, in.target + size_t(row) * row_size + first, (last - first) * sizeof(float));

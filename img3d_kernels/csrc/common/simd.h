@@ -52,6 +52,16 @@ inline vf from_bits(vi v) {
 // v in the lanes that are set in the mask, zero elsewhere.
 inline vf keep(vi mask, vf v) { return from_bits(mask & bits(v)); }
 
+// a in the lanes that are set in the mask, b elsewhere.
+inline vf select(vi mask, vf a, vf b) { return from_bits((mask & bits(a)) | (~mask & bits(b))); }
+
+// 0, 1, 2, ...
+inline vf first_lanes() {
+  vf v;
+  for (int l = 0; l < W; ++l) v[l] = static_cast<float>(l);
+  return v;
+}
+
 // If either argument is NaN, these return the second one.
 #if defined(__AVX512F__)
 inline vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }

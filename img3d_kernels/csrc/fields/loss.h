@@ -110,11 +110,27 @@ class LossPass {
       composite(b, ray, first, end, part_losses_[part_index].data(), rgb);
       first = end;
     }
+    if (loss_.heaviest) raise_heaviest(b, n);
     if (n > 0) {
       backward(b, n, part(part_index));
       keep_for_tables(b, n, run);
     }
     if (gradients_.v_origins) add_ray_gradients(b, n, run);
+  }
+
+  // Which thread comes first does not matter: floats that are not negative have the order of their bits.
+  void raise_heaviest(const LossBlock& b, int n) const {
+    const int size = static_cast<int>(in_.space.grid_size);
+    const auto cell = [&](float unit) { return std::max(0, std::min(size - 1, static_cast<int>(unit * float(size)))); };
+    for (int i = 0; i < n; ++i) {
+      const size_t index = (size_t(cell(b.unit[0][i])) * size + cell(b.unit[1][i])) * size + cell(b.unit[2][i]);
+      int32_t found, *const highest = reinterpret_cast<int32_t*>(loss_.heaviest + index);
+      std::memcpy(&found, &b.weight[i], sizeof found);
+      int32_t before = __atomic_load_n(highest, __ATOMIC_RELAXED);
+      while (before < found &&
+             !__atomic_compare_exchange_n(highest, &before, found, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+      }
+    }
   }
 
   // One ray's colour and loss, and the gradients with respect to its samples' colours and densities before activation.

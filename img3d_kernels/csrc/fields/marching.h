@@ -14,6 +14,7 @@ namespace {
 
 using img3d::FieldSpace;
 using img3d::MarchInputs;
+using img3d::RayEnds;
 
 constexpr float MAX_DISTANCE = 1e6f;  // rays end here at the latest
 
@@ -56,13 +57,42 @@ struct UnitMap {
   }
 };
 
-inline vf first_lanes() {
-  vf v;
-  for (int l = 0; l < W; ++l) v[l] = static_cast<float>(l);
-  return v;
-}
+// Indices of the cells of a space's grid in which points are.
+class GridCells {
+ public:
+  explicit GridCells(const FieldSpace& space) : to_unit_(space), size_(static_cast<int32_t>(space.grid_size)) {}
 
-inline vf select(vi mask, vf a, vf b) { return from_bits((mask & bits(a)) | (~mask & bits(b))); }
+  vi operator()(vf p[3]) const {
+    to_unit_(p);
+    const float size = static_cast<float>(size_);
+    vi cell[3];
+    for (int axis = 0; axis < 3; ++axis) cell[axis] = to_int(vmax(vmin(p[axis] * size, splat(size - 1.0f)), vf{}));  // NaN: the last
+    return (cell[0] * size_ + cell[1]) * size_ + cell[2];
+  }
+
+ private:
+  const UnitMap to_unit_;
+  const int32_t size_;
+};
+
+// The part of a ray that is in the space; none if `near` is not below `far`.
+struct RayRange {
+  float near, far;
+};
+
+inline RayRange range_of(const FieldSpace& space, const RayEnds& ends, size_t ray) {
+  float near = std::fmax(ends.nears[ray], 0.0f), far = std::fmin(ends.fars[ray], MAX_DISTANCE);
+  if (!space.contracted)
+    for (int axis = 0; axis < 3; ++axis) {
+      const float origin = ends.origins[ray * 3 + axis];
+      float direction = ends.directions[ray * 3 + axis];
+      if (std::fabs(direction) < 1e-9f) direction = 1e-9f;
+      const float a = (space.low[axis] - origin) / direction, b = (space.high[axis] - origin) / direction;
+      near = std::fmax(near, std::fmin(a, b));
+      far = std::fmin(far, std::fmax(a, b));
+    }
+  return {near, far};
+}
 
 // Steps are uniform in a coordinate that is linear in the distance up to `bend`, and its logarithm from there.
 class Steps {
@@ -96,7 +126,7 @@ class Steps {
 class Marcher {
  public:
   explicit Marcher(const MarchInputs& in)
-      : in_(in), to_unit_(in.space), steps_(in.min_step, in.cone), lanes_(first_lanes()) {}
+      : in_(in), cells_(in.space), steps_(in.min_step, in.cone), lanes_(first_lanes()) {}
 
   // Where a ray stands.
   struct State {
@@ -106,17 +136,9 @@ class Marcher {
   };
 
   State begin(size_t ray) const {
-    float near = std::fmax(in_.nears[ray], 0.0f), far = std::fmin(in_.fars[ray], MAX_DISTANCE);
-    if (!in_.space.contracted)
-      for (int axis = 0; axis < 3; ++axis) {
-        const float origin = in_.origins[ray * 3 + axis];
-        float direction = in_.directions[ray * 3 + axis];
-        if (std::fabs(direction) < 1e-9f) direction = 1e-9f;
-        const float a = (in_.space.low[axis] - origin) / direction, b = (in_.space.high[axis] - origin) / direction;
-        near = std::fmax(near, std::fmin(a, b));
-        far = std::fmin(far, std::fmax(a, b));
-      }
-    return {steps_.coordinate(near) + (in_.offsets ? in_.offsets[ray] : 0.5f), 0.0f, near < far ? far : -1.0f};
+    const RayRange range = range_of(in_.space, in_.ends, ray);
+    const float offset = in_.ends.offsets ? in_.ends.offsets[ray] : 0.5f;
+    return {steps_.coordinate(range.near) + offset, 0.0f, range.near < range.far ? range.far : -1.0f};
   }
 
   // Writes the next samples, at most `room`; returns their number, less than `room` only at the ray's end.
@@ -151,21 +173,17 @@ class Marcher {
 
  private:
   vi occupied(size_t ray, vf t) const {
-    vf p[3];
-    for (int axis = 0; axis < 3; ++axis) p[axis] = in_.origins[ray * 3 + axis] + t * in_.directions[ray * 3 + axis];
-    to_unit_(p);
     if (!in_.space.occupied) return vi{} - 1;
-    const float size = static_cast<float>(in_.space.grid_size);
-    vi cell[3];
-    for (int axis = 0; axis < 3; ++axis) cell[axis] = to_int(vmax(vmin(p[axis] * size, splat(size - 1.0f)), vf{}));  // NaN: the last
-    const int32_t n = static_cast<int32_t>(in_.space.grid_size);
-    const vi index = (cell[0] * n + cell[1]) * n + cell[2];
+    vf p[3];
+    for (int axis = 0; axis < 3; ++axis)
+      p[axis] = in_.ends.origins[ray * 3 + axis] + t * in_.ends.directions[ray * 3 + axis];
+    const vi index = cells_(p);
     const vu words = gather(in_.space.occupied, index >> 5);
     return (vi)((words >> (vu)(index & 31)) & 1u) != 0;
   }
 
   const MarchInputs& in_;
-  const UnitMap to_unit_;
+  const GridCells cells_;
   const Steps steps_;
   const vf lanes_;
 };
@@ -173,8 +191,8 @@ class Marcher {
 void field_march(const MarchInputs& in, int32_t* counts, float* middles, float* lengths) {
   constexpr size_t RAYS_PER_TASK = 64;
   const Marcher marcher(in);
-  parallel(ceil_div(in.n_rays, RAYS_PER_TASK), [&](size_t task) {
-    const size_t end = smaller(in.n_rays, (task + 1) * RAYS_PER_TASK);
+  parallel(ceil_div(in.ends.n_rays, RAYS_PER_TASK), [&](size_t task) {
+    const size_t end = smaller(in.ends.n_rays, (task + 1) * RAYS_PER_TASK);
     for (size_t ray = task * RAYS_PER_TASK; ray < end; ++ray) {
       Marcher::State state = marcher.begin(ray);
       const size_t first = ray * in.max_samples;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pictures of a field: rays march on together, some samples each, until they end or nothing of their light is left.
+// Pictures of a field: rays go on together, some samples each, until they end or nothing of their light is left.
 #pragma once
 
 #include "fields/radiance_field.h"
@@ -14,21 +14,49 @@ constexpr int MIN_AT_A_TIME = 4;       // of a ray at a time
 constexpr int MAX_AT_A_TIME = 32;
 constexpr float VISIBLE = 1e-4f;     // samples that weigh less have no colour
 
+// Samples that are known already, taken as those of a Marcher are.
+class SampleReader {
+ public:
+  explicit SampleReader(const img3d::RaySamples& samples) : samples_(samples) {}
+
+  struct State {
+    int next;   // sample
+    float far;  // negative at the ray's end
+  };
+
+  State begin(size_t ray) const { return {0, samples_.counts[ray] > 0 ? 0.0f : -1.0f}; }
+
+  int advance(size_t ray, State& state, int room, float* middles, float* lengths) const {
+    const size_t first = ray * samples_.max_samples + state.next;
+    const int count = std::min(room, samples_.counts[ray] - state.next);
+    std::copy_n(samples_.middles + first, count, middles);
+    std::copy_n(samples_.lengths + first, count, lengths);
+    state.next += count;
+    if (state.next == samples_.counts[ray]) state.far = -1.0f;
+    return count;
+  }
+
+ private:
+  const img3d::RaySamples& samples_;
+};
+
+template <typename Source>
 struct RayTask {
-  Marcher::State state[TASK_RAYS];
+  typename Source::State state[TASK_RAYS];
   float light[TASK_RAYS], color[TASK_RAYS][3], depth[TASK_RAYS];
   size_t active[TASK_RAYS];
   int count[TASK_RAYS];
   float weight[ROOM];
 };
 
-void render_rays(const RadianceField& field, const FieldRays& rays, const Marcher& marcher, size_t first, size_t n_rays,
+template <typename Source>
+void render_rays(const RadianceField& field, const FieldRays& rays, const Source& source, size_t first, size_t n_rays,
                  const FieldPicture& picture) {
   Block& b = kept_for_thread<Block>();
-  RayTask& task = kept_for_thread<RayTask>();
+  RayTask<Source>& task = kept_for_thread<RayTask<Source>>();
   size_t n_active = 0;
   for (size_t i = 0; i < n_rays; ++i) {
-    task.state[i] = marcher.begin(first + i);
+    task.state[i] = source.begin(first + i);
     task.light[i] = 1.0f, task.depth[i] = 0.0f;
     for (float& c : task.color[i]) c = 0.0f;
     if (task.state[i].far >= 0.0f) task.active[n_active++] = i;
@@ -38,7 +66,7 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Marche
     int n = 0;
     for (size_t a = 0; a < n_active; ++a) {
       const size_t i = task.active[a];
-      task.count[a] = marcher.advance(first + i, task.state[i], room, b.middle + n, b.length + n);
+      task.count[a] = source.advance(first + i, task.state[i], room, b.middle + n, b.length + n);
       for (int k = 0; k < task.count[a]; ++k) b.ray[n + k] = static_cast<uint32_t>(first + i);
       n += task.count[a];
     }
@@ -85,14 +113,23 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Marche
   }
 }
 
-void field_render(const FieldInputs& in, const FieldRays& rays, const MarchInputs& march, const FieldPicture& picture) {
+template <typename Source>
+void render_all_rays(const FieldInputs& in, const FieldRays& rays, const Source& source, const FieldPicture& picture) {
   static_assert(TASK_RAYS * MIN_AT_A_TIME <= BLOCK_SAMPLES);
   const RadianceField field(in);
-  const Marcher marcher(march);
   parallel(ceil_div(rays.n_rays, TASK_RAYS), [&](size_t task) {
     const size_t first = task * TASK_RAYS;
-    render_rays(field, rays, marcher, first, smaller(TASK_RAYS, rays.n_rays - first), picture);
+    render_rays(field, rays, source, first, smaller(TASK_RAYS, rays.n_rays - first), picture);
   });
+}
+
+void field_render(const FieldInputs& in, const FieldRays& rays, const MarchInputs& march, const FieldPicture& picture) {
+  render_all_rays(in, rays, Marcher(march), picture);
+}
+
+void field_render_samples(const FieldInputs& in, const FieldRays& rays, const img3d::RaySamples& samples,
+                          const FieldPicture& picture) {
+  render_all_rays(in, rays, SampleReader(samples), picture);
 }
 
 }  // namespace
