@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.model_components.lib_bilagrid import color_correct
 from nerfstudio.models.base_model import Model
 from torch import Tensor
 
@@ -71,7 +72,19 @@ class Img3dModel(Model):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of a view, and the view and render side by side."""
         target, rgb = self._target(batch), outputs["rgb"]
-        return self.image_metrics.all(rgb, target), {"img": torch.cat([target, rgb], dim=1)}
+        return self.view_metrics(rgb, target), {"img": torch.cat([target, rgb], dim=1)}
+
+    def photos_have_own_colors(self) -> bool:
+        """Whether training gives each photo colours of its own, which a held-out photo has none of."""
+        return False
+
+    def view_metrics(self, rgb: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> dict[str, float]:
+        """PSNR, SSIM and LPIPS; where photos have colours of their own, with fitted colours too, as cc_psnr etc."""
+        metrics = self.image_metrics.all(rgb, target)
+        if self.photos_have_own_colors():
+            corrected = self.image_metrics.all(color_correct(rgb, target), target)
+            metrics.update({f"cc_{name}": value for name, value in corrected.items()})
+        return metrics
 
 
 class PlainBackgroundModel(Img3dModel):

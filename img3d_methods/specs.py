@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from img3d_dataparsers.specs import img3d_photos
@@ -83,13 +82,13 @@ img3d_nerf = MethodSpecification(
         vis="viewer",
         pipeline=Img3dPipelineConfig(
             datamanager=Img3dNerfDatamanagerConfig(dataparser=replace(img3d_photos.config, triangulate_points=False)),
-            model=Img3dNerfModelConfig(appearance=True, camera_optimizer=CameraOptimizerConfig(mode="SO3xR3")),
+            model=Img3dNerfModelConfig(appearance=True),
         ),
     ),
     description=description(
         "img3d-nerf",
-        "A radiance field from photos or a video, on a CPU or a GPU; each photo has its own exposure, and poses are "
-        "corrected. Camera poses are found if not given. Slower than img3d-splat.",
+        "A radiance field from photos or a video, on a CPU or a GPU; each photo may have its own exposure. Camera "
+        "poses are found if not given. Slower than img3d-splat.",
     ),
 )
 

@@ -33,9 +33,7 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     return Samples(counts, middles, lengths)
 
 
-def guided_samples(
-    field: FieldParameters, rays: Rays, guide: Guide, offsets: Float[Tensor, "R"] | None
-) -> Samples:
+def guided_samples(field: FieldParameters, rays: Rays, guide: Guide, offsets: Float[Tensor, "R"] | None) -> Samples:
     """`guided_sampling.guided_samples`."""
     counts = torch.empty(len(rays), dtype=torch.int32)
     middles, lengths = (torch.empty(len(rays), guide.num_samples) for _ in range(2))

@@ -141,7 +141,7 @@ def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:
 
 
 def _along_rays(
-    field: FieldParameters, rays: Rays, samples: Samples
+    field: FieldParameters, rays: Rays, samples: Samples, near_scaling: bool = False
 ) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S 3"]]:
     """Light before and behind each sample, its weight and colour; weights of unused samples are 0."""
     n, size = samples.middles.shape
@@ -150,8 +150,12 @@ def _along_rays(
     points = rays.origins[:, None] + middles[..., None] * rays.directions[:, None]
     density, geometry = geometry_torch(field, points.view(-1, 3))
     features = rays.features[:, None].expand(-1, size, -1).reshape(n * size, -1)
-    color = color_torch(field, geometry, features).view(n, size, 3)
-    passing = torch.exp(-density.view(n, size) * torch.where(used, samples.lengths, 0))
+    density, color = density.view(n, size), color_torch(field, geometry, features).view(n, size, 3)
+    if near_scaling:
+        scale = middles.clamp_max(1) ** 2
+        density = density.detach() + scale * (density - density.detach())
+        color = color.detach() + scale[..., None] * (color - color.detach())
+    passing = torch.exp(-density * torch.where(used, samples.lengths, 0))
     after = passing.cumprod(dim=1)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
     seen = used & (before.detach() >= MIN_LIGHT)
@@ -179,10 +183,8 @@ def field_loss_torch(
     near_scaling: bool = False,
     heaviest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`field_loss` in plain torch; without the scaling of gradients, which is none of a loss."""
-    if near_scaling:
-        raise ValueError("the torch twin does not scale gradients near cameras")
-    _, _, weights, color = _along_rays(field, rays, samples)
+    """`field_loss` in plain torch."""
+    _, _, weights, color = _along_rays(field, rays, samples, near_scaling)
     if heaviest is not None:
         _raise_heaviest(heaviest, field.space, rays, samples, weights)
     rgb = (weights[..., None] * color).sum(dim=1) + (1 - weights.sum(dim=1, keepdim=True)) * backgrounds

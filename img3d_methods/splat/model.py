@@ -537,8 +537,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         """Metrics of a held-out view, and the photo and render side by side."""
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         rgb = outputs["rgb"]
-        metrics = self.image_metrics.all(rgb, target)
-        if self.config.color_corrected_metrics or self.appearance.is_active:
-            corrected = self.image_metrics.all(color_correct(rgb, target), target)
-            metrics.update({f"cc_{name}": value for name, value in corrected.items()})
-        return metrics, {"img": torch.cat([target, rgb], dim=1)}
+        return self.view_metrics(rgb, target), {"img": torch.cat([target, rgb], dim=1)}
+
+    def photos_have_own_colors(self) -> bool:
+        """By maps of colours, or as the options say."""
+        return self.config.color_corrected_metrics or self.appearance.is_active

@@ -144,9 +144,15 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
     learned = float_arrays(v_table=(3, 4096, 2), v_networks=(6 + 32 + 64 + 3, 64), v_features=(N, 64))
     learned |= float_arrays(v_origins=(N, 3), v_directions=(N, 3), rgb=(N, 3))
     losses = {"distortion": 0.1, "near_scaling": True}
-    inputs = {**lit, **{name: array.copy() for name, array in sampled.items()}, **colors, **losses}
-    learned["loss"] = np.array(run("field_loss", inputs, learned), np.float32)
-    run("field_render", {**lit, **ends, **steps}, float_arrays(rgb=(N, 3), accumulation=(N,), depth=(N,)))
+    along = {name: array.copy() for name, array in sampled.items()}
+    learned |= {"heaviest": np.zeros(16**3, np.float32)}
+    learned["loss"] = np.array(run("field_loss", {**lit, **along, **colors, **losses}, learned), np.float32)
+    seen = float_arrays(rgb=(N, 3), accumulation=(N,), depth=(N,))
+    run("field_render", {**lit, **ends, **steps}, {name: array.copy() for name, array in seen.items()})
+    run("field_render_samples", {**lit, **along}, seen)
+    guide = {"weights": random.uniform(0, 1, 16**3).astype(np.float32), "num_bins": 40, "explored": 0.3}
+    placed = {"counts": np.zeros(N, np.int32), **float_arrays(middles=(N, 12), lengths=(N, 12))}
+    run("field_guided_samples", {**rays, **ends, "offsets": offsets, **guide}, placed)
 
     # A wall at depth 5 with a pattern, from two places.
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)

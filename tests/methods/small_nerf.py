@@ -14,10 +14,9 @@ from img3d_methods.field.model import Img3dNerfModel, Img3dNerfModelConfig
 def small_nerf(metadata: dict[str, Any] | None = None, seed: int = 0, **options: Any) -> Img3dNerfModel:
     """In evaluation mode, with features as large as after some training."""
     torch.manual_seed(seed)
-    sizes = {"num_levels": 3, "finest_resolution": 64, "log2_table_size": 10, "hidden_dim": 16}
+    sizes = {"num_levels": 3, "finest_resolution": 64, "log2_table_size": 10, "grid_resolution": 16}
     model = Img3dNerfModelConfig(**{**sizes, **options}).setup(
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=4, metadata=metadata or {}
     )
-    for table in model.get_param_groups()["tables"]:
-        table.data.uniform_(-2, 2)
+    model.table.data.uniform_(-2, 2)
     return model.eval()

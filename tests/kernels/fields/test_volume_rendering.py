@@ -12,6 +12,7 @@ import torch
 from small_fields import BOX, MARCHING, SPACES, small_field, some_colors, some_rays
 from torch import Tensor
 
+from img3d_kernels.fields.guided_sampling import Guide, guided_samples, guided_samples_torch
 from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, density, geometry_torch
 from img3d_kernels.fields.rays import Marching, Rays, Samples
 from img3d_kernels.fields.volume_rendering import field_loss, march, march_torch, render, render_torch
@@ -26,12 +27,17 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 def gradients(
-    field: FieldParameters, rays: Rays, samples: Samples, distortion: float, scale: float = 1.0
+    field: FieldParameters,
+    rays: Rays,
+    samples: Samples,
+    distortion: float,
+    scale: float = 1.0,
+    near_scaling: bool = False,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Loss, colours, and all gradients."""
     targets, backgrounds = (some_colors(len(rays), seed, field.table.dtype) for seed in (1, 2))
     samples = Samples(samples.counts, samples.middles.to(field.table.dtype), samples.lengths.to(field.table.dtype))
-    loss, rgb, _ = field_loss(field, rays, samples, targets, backgrounds, distortion)
+    loss, rgb, _ = field_loss(field, rays, samples, targets, backgrounds, distortion, near_scaling)
     names = {"table": field.table, "networks": field.networks, "features": rays.features}
     names |= {"origins": rays.origins, "directions": rays.directions}
     found = torch.autograd.grad(scale * loss, list(names.values()))
@@ -40,14 +46,17 @@ def gradients(
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize(("levels", "count"), [(1, 3), (4, 50), (7, 40), (16, 33)])
-@pytest.mark.parametrize("distortion", [0.0, 0.3])
+@pytest.mark.parametrize(("distortion", "near_scaling"), [(0.0, False), (0.3, False), (0.3, True)])
 def test_the_fused_pass_has_its_twins_values_and_gradients(
-    space: str, levels: int, count: int, distortion: float
+    space: str, levels: int, count: int, distortion: float, near_scaling: bool
 ) -> None:
     marching = MARCHING[space]
     samples = march(small_field(SPACES[space]), some_rays(count), marching, torch.rand(count))
     actual, expected = (
-        gradients(small_field(SPACES[space], levels, dtype), some_rays(count, dtype), samples, distortion)
+        gradients(
+            *(small_field(SPACES[space], levels, dtype), some_rays(count, dtype), samples, distortion),
+            near_scaling=near_scaling,
+        )
         for dtype in (torch.float32, torch.float64)
     )
     torch.testing.assert_close(actual[0].double(), expected[0], rtol=1e-4, atol=0)
@@ -60,6 +69,59 @@ def test_the_fused_pass_has_its_twins_values_and_gradients(
         assert usual.max() < 2e-4 * value.abs().max(), name
         if name in ("table", "networks", "features"):
             assert error.norm() < 3e-2 * value.norm(), name
+
+
+def test_the_heaviest_sample_of_each_cell_is_noted() -> None:
+    samples = march(small_field(BOX), some_rays(60), MARCHING["box"], torch.rand(60))
+    before, noted = 0.02 * torch.rand(16**3), []
+    for dtype in (torch.float32, torch.float64):
+        heaviest = before.clone()
+        colors = [some_colors(60, seed, dtype) for seed in (1, 2)]
+        wanted = Samples(samples.counts, samples.middles.to(dtype), samples.lengths.to(dtype))
+        field_loss(small_field(BOX, dtype=dtype), some_rays(60, dtype), wanted, *colors, heaviest=heaviest)
+        noted.append(heaviest)
+    assert (noted[0] >= before).all() and 50 < (noted[0] > before).sum() < 2000
+    assert ((noted[0] - noted[1]).abs() < 1e-4).float().mean() > 0.99  # at a cell's border rounding decides
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("moved", [False, True])
+def test_guided_samples_are_those_of_the_twin(space: str, moved: bool) -> None:
+    field, size, count = small_field(SPACES[space]), SPACES[space].grid_size, 200
+    weights = torch.rand(size**3, generator=torch.Generator().manual_seed(0)) ** 8
+    offsets = torch.rand(count, generator=torch.Generator().manual_seed(1)) if moved else None
+    guide = Guide(weights, 64, 20)
+    actual = guided_samples(field, some_rays(count), guide, offsets)
+    twin = guided_samples_torch(
+        small_field(SPACES[space], dtype=torch.float64),
+        some_rays(count, torch.float64),
+        Guide(weights.double(), 64, 20),
+        None if offsets is None else offsets.double(),
+    )
+    assert torch.equal(actual.counts, twin.counts)
+    used = actual.counts > 0
+    assert used.float().mean() > 0.8
+    close = ((actual.middles - twin.middles).abs() < 2e-3 * twin.middles)[used]
+    assert close.all(dim=1).float().mean() > 0.9  # at a cell's border rounding decides, for the whole ray
+
+
+def test_guided_samples_are_where_the_weights_are() -> None:
+    """On a ray along x: most of them in the one cell that weighs, without gaps or overlaps, some everywhere."""
+    field, size = small_field(BOX), BOX.grid_size
+    weights = torch.zeros(size, size, size)
+    weights[10, size // 2, size // 2] = 1.0
+    y, z = (0.5 * (BOX.low[i] + BOX.high[i]) + 0.02 for i in (1, 2))
+    rays = Rays(
+        *(torch.tensor([[-2.0, y, z]]), torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1, 64)),
+        *(torch.tensor([0.05]), torch.tensor([50.0])),
+    )
+    samples = guided_samples(field, rays, Guide(weights.flatten(), 128, 64, explored=5), torch.rand(1))
+    x = -2 + samples.middles[0]
+    first, width = BOX.low[0] + 10 * 2.0 / size, 2.0 / size
+    assert ((x > first - 0.3 * width) & (x < first + 1.3 * width)).float().mean() > 0.5
+    assert ((x > -1) & (x < 1)).all() and x.min() < -0.8 and x.max() > 0.8
+    lengths = samples.lengths[0]
+    torch.testing.assert_close(x.diff(), 0.5 * (lengths[1:] + lengths[:-1]), rtol=0, atol=1e-4)
 
 
 def test_the_twins_gradient_is_that_of_finite_differences() -> None:
@@ -131,6 +193,15 @@ def test_pictures_are_those_of_the_twin(space: str) -> None:
     same = (actual.depth > 0) == (expected.depth > 0)
     assert same.float().mean() > 0.99
     assert (actual.depth - expected.depth)[same].abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_pictures_of_given_samples_are_those_of_the_twin(space: str) -> None:
+    samples = march(small_field(SPACES[space]), some_rays(100), MARCHING[space])
+    actual = render(small_field(SPACES[space]), some_rays(100), samples)
+    expected = render_torch(small_field(SPACES[space], dtype=torch.float64), some_rays(100, torch.float64), samples)
+    assert (actual.rgb - expected.rgb).abs().max() < 3e-3
+    assert (actual.accumulation - expected.accumulation).abs().max() < 2e-4
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -208,3 +279,7 @@ def test_what_does_not_fit_is_named() -> None:
         FieldParameters(field.table, field.networks, [4] * 17, BOX)
     with pytest.raises(ValueError, match="max_samples must be from 1 to 512, got 600"):
         march(field, some_rays(1), Marching(0.1, 0.0, 600))
+    with pytest.raises(ValueError, match="num_bins must be from 1 to 512, got 600"):
+        Guide(torch.zeros(8), 600, 4)
+    with pytest.raises(ValueError, match="explored must be positive, got 0"):
+        Guide(torch.zeros(8), 8, 4, explored=0)
