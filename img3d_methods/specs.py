@@ -71,8 +71,8 @@ img3d_ngp = MethodSpecification(
     ),
     description=description(
         "img3d-ngp",
-        "Instant-NGP's radiance field from photos or a video, on a CPU or a GPU; objects that are cut out of their "
-        "photos are kept in a box. Camera poses are found if not given.",
+        "Instant-NGP's radiance field from photos or a video, on a CPU or a GPU; objects without background lie in a "
+        "box. Camera poses are found if not given.",
     ),
 )
 

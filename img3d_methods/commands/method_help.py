@@ -82,6 +82,10 @@ LEFT_OUT = {
         *("--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max", "--pipeline.model.camera"),
         *("--max-num", "--load-dir", "--steps", "img3d-single-image"),
     },
+    "img3d-ngp": {
+        *ONLY_MESH,
+        *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
+    },
     "img3d-nerf": {
         *ONLY_MESH,
         *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
@@ -95,10 +99,6 @@ LEFT_OUT = {
         *ONLY_MESH - ONLY_GUIDED,
         *("--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "--experiment", "img3d-photos"),
         *("img3d-single-image", "--pipeline.guidance-scale"),
-    },
-    "img3d-ngp": {
-        *ONLY_MESH,
-        *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
     },
     "img3d-remote": {
         *ONLY_MESH - ONLY_REMOTE,

@@ -91,7 +91,7 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     """Cells along each side of space of which is known whether they need samples."""
     samples_per_step: int = 1 << 15
     """Samples of a training step in a box, of as many rays as have that many together."""
-    num_samples: int = 32
+    num_samples: int = 64
     """Samples of each ray in unbounded space."""
     num_bins: int = 128
     """Parts of each ray in unbounded space that are looked up to place its samples."""
