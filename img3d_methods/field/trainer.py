@@ -23,8 +23,7 @@ def nerf_optimizers() -> dict[str, Any]:
 
     return {
         # Entries of a hash table are updated as Gaussians are: those without a gradient in a step are skipped.
-        # Their gradients are scaled down near cameras, which a smaller eps would undo: fog would form there.
-        "tables": {"optimizer": GaussianAdamConfig(lr=2e-2, betas=(0.9, 0.99), eps=1e-5), "scheduler": decay()},
+        "tables": {"optimizer": GaussianAdamConfig(lr=2e-2, betas=(0.9, 0.99)), "scheduler": decay()},
         "networks": {"optimizer": GaussianAdamConfig(lr=1e-2, betas=(0.9, 0.99)), "scheduler": decay()},
         "camera_opt": {"optimizer": AdamOptimizerConfig(lr=1e-3, eps=1e-15), "scheduler": decay()},
     }
