@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples along rays where earlier samples weighed much. A coarse grid has these weights; in Mip-NeRF 360 (Barron et al.
-2021, arXiv 2111.12077, section 3) a proposal network predicts them. A grid needs no training, and a look-up is cheap.
+"""Samples along rays where earlier samples weighed much. A coarse grid has these weights; in Mip-NeRF 360 (Barron et
+al. 2021, arXiv 2111.12077, section 3) a proposal network predicts them. A grid needs no training and is cheap to read.
 
 Weights, not densities: a cell that is found too dense would take all samples of the rays through it, and none behind it
 could prove it wrong.
@@ -52,8 +52,8 @@ class Guide:
     weights: Float[Tensor, "cells"]
     """Of the cells of the field's space, `grid_size` along each axis, x slowest."""
     num_bins: int
-    """Parts of a ray in which the grid is looked up, equally wide in a coordinate that is linear in the distance up to 1
-    and in its inverse from there."""
+    """Parts of a ray in which the grid is looked up, equally wide in a coordinate that is linear in the distance up to
+    1, and in its inverse from there."""
     num_samples: int
     """Samples of each ray."""
     explored: float = 0.3
@@ -69,8 +69,8 @@ class Guide:
 def guided_samples(
     field: FieldParameters, rays: Rays, guide: Guide, offsets: Float[Tensor, "R"] | None = None
 ) -> Samples:
-    """Places samples by inverse transform sampling of the weights of a ray's bins. Rays that do not meet the field's space
-    have none.
+    """Places samples by inverse transform sampling of the weights of a ray's bins. Rays that do not meet the field's
+    space have none.
 
     Args:
         field: Its space matters only.

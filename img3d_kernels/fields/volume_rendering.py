@@ -77,8 +77,8 @@ def field_loss(
             over t / (1 + t) for distances t; the mean over the rays.
         near_scaling: Whether gradients of samples nearer than 1 are scaled with the square of the distance, so that
             no fog forms right before cameras (Philip and Deschaintre 2023, arXiv 2305.02756).
-        heaviest: For each cell of the space's grid, `grid_size` along an axis, x slowest; raised to the highest weight of
-            the samples in it.
+        heaviest: For each cell of the space's grid, `grid_size` along an axis, x slowest; raised to the highest weight
+            of the samples in it.
 
     Returns:
         The loss; the colours over the backgrounds and the distortion loss before its factor, both without gradients.
