@@ -8,6 +8,7 @@ Schedules follow the number of steps, so a shorter run is not the beginning of a
     python benchmarks/time_to_quality.py fox --preset fast
     python benchmarks/time_to_quality.py chair --steps 3000 --max-gaussians 50000
     python benchmarks/time_to_quality.py fox --method img3d-nerf --preset fast
+    python benchmarks/time_to_quality.py chair --method img3d-ngp --preset fast
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 from nerfstudio.engine.trainer import TrainerConfig
 
 from img3d_methods.field.trainer import Img3dNerfTrainer
-from img3d_methods.specs import img3d_nerf, img3d_splat
+from img3d_methods.specs import img3d_nerf, img3d_ngp, img3d_splat
 from img3d_methods.splat.trainer import Img3dSplatTrainer
 from img3d_methods.training.clock import TrainingClock
 from img3d_methods.training.presets import PresetName, nerf_steps, preset
@@ -51,6 +52,7 @@ SCENES = {
     "chair": Scene(DATA / "chair", 2.0),  # 400x400
     "sample": Scene(REPOSITORY / "sample" / "still_life", 1.0),  # 400x300
 }
+METHODS = {spec.config.method_name: spec for spec in (img3d_splat, img3d_nerf, img3d_ngp)}
 
 
 class Measuring(Img3dTrainer):
@@ -84,7 +86,7 @@ def main() -> None:
     """Train on one scene and print the curve as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", choices=SCENES)
-    parser.add_argument("--method", choices=("img3d-splat", "img3d-nerf"), default="img3d-splat")
+    parser.add_argument("--method", choices=METHODS, default="img3d-splat")
     parser.add_argument("--preset", choices=get_args(PresetName), default="balanced")
     parser.add_argument("--steps", type=int, help="length of the run, if not the preset's")
     parser.add_argument("--points", type=int, default=8, help="rows of the curve")
@@ -95,8 +97,8 @@ def main() -> None:
     if not scene.folder.is_dir():
         sys.exit(f"No data at {scene.folder}: set IMG3D_DATA to the folder that holds it.")
 
-    is_nerf = arguments.method == "img3d-nerf"
-    config: TrainerConfig = copy.deepcopy((img3d_nerf if is_nerf else img3d_splat).config)
+    is_nerf = arguments.method != "img3d-splat"
+    config: TrainerConfig = copy.deepcopy(METHODS[arguments.method].config)
     config._target = MeasuringNerfTrainer if is_nerf else MeasuringSplatTrainer
     preset_steps = nerf_steps(arguments.preset) if is_nerf else preset(arguments.preset).max_num_iterations
     steps = arguments.steps or preset_steps
