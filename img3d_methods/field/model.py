@@ -8,7 +8,7 @@ cells have samples; elsewhere all of space is contracted, and samples are placed
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -182,10 +182,10 @@ class Img3dNerfModel(PlainBackgroundModel):
     def parameters_of_field(self) -> FieldParameters:
         """The field as the kernels take it."""
         if self.is_bounded:
-            low, high = (tuple(corner) for corner in self.box.tolist())
-            space = FieldSpace(low, high, False, self._occupied(), self.grid.size)
+            (x0, y0, z0), (x1, y1, z1) = self.box.tolist()
+            space = FieldSpace((x0, y0, z0), (x1, y1, z1), False, self._occupied(), self.grid.size)
         else:
-            space = FieldSpace(*((-2.0,) * 3, (2.0,) * 3), contracted=True, grid_size=self.grid.size)
+            space = replace(FieldSpace.unbounded(), grid_size=self.grid.size)
         table = self.table.view(len(self.resolutions), -1, 2)
         # In a smaller world the same thickness takes more density.
         width = max(high - low for low, high in zip(space.low, space.high, strict=True))

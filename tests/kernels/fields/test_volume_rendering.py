@@ -76,9 +76,9 @@ def test_the_heaviest_sample_of_each_cell_is_noted() -> None:
     before, noted = 0.02 * torch.rand(16**3), []
     for dtype in (torch.float32, torch.float64):
         heaviest = before.clone()
-        colors = [some_colors(60, seed, dtype) for seed in (1, 2)]
+        targets, backgrounds = (some_colors(60, seed, dtype) for seed in (1, 2))
         wanted = Samples(samples.counts, samples.middles.to(dtype), samples.lengths.to(dtype))
-        field_loss(small_field(BOX, dtype=dtype), some_rays(60, dtype), wanted, *colors, heaviest=heaviest)
+        field_loss(small_field(BOX, dtype=dtype), some_rays(60, dtype), wanted, targets, backgrounds, heaviest=heaviest)
         noted.append(heaviest)
     assert (noted[0] >= before).all() and 50 < (noted[0] > before).sum() < 2000
     assert ((noted[0] - noted[1]).abs() < 1e-4).float().mean() > 0.99  # at a cell's border rounding decides
