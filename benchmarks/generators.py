@@ -97,7 +97,7 @@ def zero123plus_step(dtype: torch.dtype, layout: torch.memory_format = torch.con
     config = checkpoint("zero123plus-v1.2").architecture["unet"]
     unet = with_random_weights(lambda: UNet2DConditionModel(**config), dtype)
     assert isinstance(unet, UNet2DConditionModel)
-    unet.to(memory_format=layout)
+    torch.nn.Module.to(unet, memory_format=layout)  # pyright does not see through the decorator of diffusers
     inputs = [(2, 4, 120, 80), (2, 4, 64, 64), (), (2, 77, 1024)]
     sample, reference, timestep, embeds = (torch.randn(shape).to(device(), dtype) for shape in inputs)
     return partial(ReferenceUNet(unet), sample, reference, timestep, embeds)
