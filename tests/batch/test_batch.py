@@ -115,7 +115,7 @@ def test_the_report_has_a_row_for_each_and_hides_no_failure(tmp_path: Path) -> N
     assert (asked.output_dir / "broken.png" / "input.jpg").is_file()
 
 
-LOCAL, STARTS = "127.0.0.1", 3
+STARTS = 3
 
 
 def test_twenty_items_of_which_one_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,8 +138,8 @@ def started_cluster(machine: dict[str, int]) -> Any:
     for attempt in range(1, STARTS + 1):
         cluster = Cluster()
         try:
-            cluster.add_node(**machine, include_dashboard=False, node_ip_address=LOCAL)
-            cluster.add_node(**machine, node_ip_address=LOCAL)
+            cluster.add_node(**machine, include_dashboard=False)
+            cluster.add_node(**machine)
             return cluster
         except Exception as error:
             cluster.shutdown()
