@@ -6,12 +6,14 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import tyro
 
@@ -23,6 +25,7 @@ from img3d_batch.work import Result, Settings, kept_result, make
 
 DESCRIPTION = """Makes many runs, and exports of each: of a folder of photo folders, videos, images or meshes, or of a
 CSV table. Items that were made before are not made again; one that fails does not stop the others."""
+CONNECT_SECONDS = 10.0
 MISSING = "img3d-batch needs a few packages more: pip install 'img3d[batch]'"
 
 
@@ -157,12 +160,30 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError as error:
         raise InputError(MISSING) from error
+    _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except Exception as error:  # Ray raises bare exceptions
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"Ray cannot be reached at {address}: {lines[0]}") from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Asks whether anything listens at HOST:PORT or ray://HOST:PORT: Ray itself tries for minutes.
+
+    Raises:
+        InputError: Nothing does.
+    """
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port
+        if host is not None and port is not None:
+            socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Ray cannot be reached at {address}: {error}. `ray start` says its cluster's address."
+        ) from error
 
 
 def main() -> None:

@@ -131,6 +131,13 @@ def test_twenty_items_of_which_one_is_broken(tmp_path: Path, capsys: pytest.Capt
         make_all(items, asked, cpus_per_item=6400)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:no"])
+def test_an_address_where_no_cluster_is(tmp_path: Path, address: str) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(InputError, match="Ray cannot be reached at"):
+        make_all(images(tmp_path, "chair"), settings(tmp_path), address=address)
+
+
 def started_cluster(machine: dict[str, int]) -> Any:
     """A Ray cluster of two such machines, both of them this one. A busy one needs more than one try."""
     from ray.cluster_utils import Cluster
