@@ -128,6 +128,8 @@ def _needed(folder: Path | None) -> Path:
     return folder
 
 
+ZERO123_VIEW = InputView(border_ratio=0.2, fov=49.1, radius=2.0)
+"""How Zero123 and Zero123-XL see their object; the known object is shown alike."""
 OF_TEXT = "img3d_generators.guidance.rows:text_denoiser"
 ROWS = (
     GuidanceRow(
@@ -153,7 +155,7 @@ ROWS = (
         "img3d_generators.guidance.rows:zero123_denoiser",
         ("zero123-xl",),
         scale=5.0,
-        view=InputView(border_ratio=0.2, fov=49.1, radius=2.0),
+        view=ZERO123_VIEW,
     ),
     GuidanceRow(
         "stable-zero123",
@@ -170,7 +172,7 @@ ROWS = (
         "image",
         "img3d_generators.guidance.rows:zero123_denoiser",
         scale=5.0,
-        view=InputView(border_ratio=0.2, fov=49.1, radius=2.0),
+        view=ZERO123_VIEW,
     ),
     GuidanceRow(
         "known-object",
@@ -178,7 +180,7 @@ ROWS = (
         "mesh",
         "img3d_generators.guidance.rows:known_object_denoiser",
         scale=1.0,
-        view=InputView(border_ratio=0.2, fov=49.1, radius=2.0),
+        view=ZERO123_VIEW,
     ),
 )
 """Best ones of a kind first."""
