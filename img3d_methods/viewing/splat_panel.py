@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,22 +86,30 @@ class LiveViewPanel(ViewPanel):
             False,
             hint="Arrows move it, rings turn it, its corner resizes it. Downloads and pictures are cropped, too.",
         )
-        crop.on_update(lambda _: self._crop(crop.value))
+        self._crop_lock = threading.Lock()
 
-        def follow(_: Any) -> None:
-            """Nerfstudio's own box in the tab Control."""
-            if crop.value != control.crop_viewport:
-                crop.value = control.crop_viewport
+        def clicked(event: Any) -> None:
+            if event.client_id is not None:  # not by _follow_crop_box()
+                self._crop(crop.value)
 
-        control._crop_viewport.gui_handle.on_update(follow)
+        crop.on_update(clicked)
+        # Nerfstudio's own box in the tab Control.
+        control._crop_viewport.gui_handle.on_update(lambda _: self._follow_crop_box())
 
     def _crop(self, on: bool) -> None:
+        self.view.viewer.control_panel.crop_viewport = on
+        self._follow_crop_box()
+
+    def _follow_crop_box(self) -> None:
+        """Shows what Nerfstudio's control says. Viser calls handlers in threads, in any order."""
         viewer = self.view.viewer
-        if on and self._box is None:
-            means = self.view.gaussians()["means"].cpu().numpy()
-            self._box = CropBox(viewer.viser_server, viewer.control_panel, means, self.view.rerender)
-        if viewer.control_panel.crop_viewport != on:
-            viewer.control_panel.crop_viewport = on
+        with self._crop_lock:
+            on = viewer.control_panel.crop_viewport
+            if on and self._box is None:
+                means = self.view.gaussians()["means"].cpu().numpy()
+                self._box = CropBox(viewer.viser_server, viewer.control_panel, means, self.view.rerender)
+            if self._crop_switch.value != on:
+                self._crop_switch.value = on
         viewer.control_panel.update_control_panel()  # its own handler may not be called, see crop_box.py
         self.view.rerender()
 

@@ -139,10 +139,13 @@ def test_everything_can_be_reached_by_keyboard(chromium: Browser, address: str, 
             page.keyboard.press("Enter")
         chooser.value.set_files([photo, other])
         page.get_by_role("button", name="Remove one.jpg").wait_for()
+        page.get_by_role("button", name="A quick look").wait_for()
         for _ in range(10):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.textContent").startswith("A quick look"):
                 break
+        else:
+            pytest.fail("ten steps do not lead to the first choice")
         page.keyboard.press("Enter")
         page.get_by_role("heading", name="Download").wait_for()
 
