@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of the compiled extension (csrc/bindings.cpp); shapes are documented in cpu_backend.py and csrc/kernels.h."""
+"""Types of the compiled extension (csrc/bindings*.cpp); shapes are documented in cpu_backend.py and csrc/kernels.h."""
 
 from typing import Any
 

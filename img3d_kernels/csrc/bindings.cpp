@@ -1,100 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Python bindings of the kernels, for CPU arrays (DLPack: torch tensors, NumPy arrays). Shapes are checked here only;
 // the GIL is released while a kernel runs.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
+#include "bindings.h"
+
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
-#include "kernels.h"
 #include "common/thread_pool.h"
 
-namespace nb = nanobind;
 using namespace nb::literals;
 using namespace img3d;
 
 namespace {
-
-template <typename T>
-using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
-using Floats = Array<const float>;
-using FloatsOut = Array<float>;
-using OptionalFloats = std::optional<Floats>;
-using OptionalFloatsOut = std::optional<FloatsOut>;
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-template <typename A>
-void require_size(const A& array, size_t size, const char* name) {
-  if (array.size() != size)
-    throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " elements, not " +
-                                std::to_string(size));
-}
-
-template <typename A>
-auto* data_or_null(const std::optional<A>& array, size_t size, const char* name) {
-  if (array) require_size(*array, size, name);
-  return array ? array->data() : nullptr;
-}
-
-// Work memory that outlives a call: taken from here, and given back when a RasterState or a kernel no longer needs it.
-template <typename T>
-class Recycler {
- public:
-  std::unique_ptr<T> take() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.empty()) return std::make_unique<T>();
-    std::unique_ptr<T> item = std::move(free_.back());
-    free_.pop_back();
-    return item;
-  }
-
-  void give(std::unique_ptr<T> item) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.size() < MAX_KEPT) free_.push_back(std::move(item));
-  }
-
-  Recycler() { free_.reserve(MAX_KEPT); }  // `give` is called by destructors and must not allocate
-
- private:
-  static constexpr size_t MAX_KEPT = 4;  // enough for a training step and a viewer's frame
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<T>> free_;
-};
 
 // Never destroyed: a RasterState may be collected after static destructors have run.
 Recycler<RasterScratch>& raster_scratches() {
   static auto* recycler = new Recycler<RasterScratch>;
   return *recycler;
 }
-
-Recycler<Scratch>& scratches() {
-  static auto* recycler = new Recycler<Scratch>;
-  return *recycler;
-}
-
-// After an error (the only one is out of memory) the memory is freed instead.
-template <typename T>
-void give_back(Recycler<T>& recycler, std::unique_ptr<T> item) {
-  if (!std::uncaught_exceptions()) recycler.give(std::move(item));
-}
-
-struct BorrowedScratch {
-  std::unique_ptr<Scratch> scratch = scratches().take();
-  ~BorrowedScratch() { give_back(scratches(), std::move(scratch)); }
-};
 
 // State that a forward pass keeps for its backward pass.
 struct RasterState {
@@ -305,208 +229,12 @@ void adam_step(const FloatsOut& param, const Floats& grad, const FloatsOut& exp_
   kernels().adam_step(in);
 }
 
-HashGridInputs hash_grid_inputs(const Floats& positions, const std::vector<int32_t>& resolutions, size_t table_size) {
-  require(positions.ndim() == 2 && positions.shape(1) == 3, "positions must have shape [N, 3]");
-  require(table_size > 0 && (table_size & (table_size - 1)) == 0 && table_size <= size_t(1) << 31,
-          "a level must have a power of two of entries");
-  for (int32_t resolution : resolutions) require(resolution >= 1, "resolutions must be at least 1");
-  return {positions.shape(0), resolutions.size(), table_size, positions.data(), resolutions.data()};
-}
-
-void hash_grid_forward(const Floats& positions, const Floats& table, const std::vector<int32_t>& resolutions,
-                       const FloatsOut& features) {
-  require(table.ndim() == 3 && table.shape(0) == resolutions.size() && table.shape(2) == 2,
-          "table must have shape [L, T, 2], and there must be L resolutions");
-  const HashGridInputs in = hash_grid_inputs(positions, resolutions, table.shape(1));
-  require_size(features, in.n_points * in.n_levels * 2, "features");
-  nb::gil_scoped_release release;
-  kernels().hash_grid_forward(in, table.data(), features.data());
-}
-
-void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& resolutions, const Floats& v_features,
-                        const FloatsOut& v_table) {
-  require(v_table.ndim() == 3 && v_table.shape(0) == resolutions.size() && v_table.shape(2) == 2,
-          "v_table must have shape [L, T, 2], and there must be L resolutions");
-  const HashGridInputs in = hash_grid_inputs(positions, resolutions, v_table.shape(1));
-  require_size(v_features, in.n_points * in.n_levels * 2, "v_features");
-  nb::gil_scoped_release release;
-  kernels().hash_grid_backward(in, v_features.data(), v_table.data());
-}
-
-size_t num_cells(const FieldSpace& space) { return space.grid_size * space.grid_size * space.grid_size; }
-
-// What the field's kernels have in common, as Python passes it.
-struct FieldArrays {
-  Floats table, networks;
-  std::vector<int32_t> resolutions;
-  float density_bias;
-  bool contracted;
-  std::vector<float> low, high;
-  std::optional<Array<const int32_t>> occupied;
-  size_t grid_size;
-
-  FieldSpace space() const {
-    require(low.size() == 3 && high.size() == 3, "low and high must have three numbers");
-    for (int axis = 0; axis < 3; ++axis) require(low[axis] < high[axis], "low must be below high");
-    require(grid_size >= 1 && grid_size <= 512, "grid_size must be from 1 to 512");
-    FieldSpace space{contracted, {low[0], low[1], low[2]}, {high[0], high[1], high[2]}, grid_size, nullptr};
-    const size_t words = (num_cells(space) + 31) / 32;
-    space.occupied = reinterpret_cast<const uint32_t*>(data_or_null(occupied, words, "occupied"));
-    return space;
-  }
-
-  FieldInputs inputs() const {
-    require(table.ndim() == 3 && table.shape(0) == resolutions.size() && table.shape(2) == 2,
-            "table must have shape [L, T, 2], and there must be L resolutions");
-    const size_t levels = table.shape(0), size = table.shape(1);
-    require(1 <= levels && levels <= MAX_LEVELS, "there must be 1 to 16 levels");
-    require(size > 0 && (size & (size - 1)) == 0 && size <= size_t(1) << 31, "a level must have a power of two of entries");
-    for (int32_t resolution : resolutions)
-      require(resolution >= 1 && resolution <= 1 << 24, "resolutions must be from 1 to 2^24");
-    require_size(networks, (2 * levels + 2 * GEOMETRY + HIDDEN + 3) * HIDDEN, "networks");
-    return {space(), levels, size, resolutions.data(), table.data(), networks.data(), density_bias};
-  }
-};
-
-FieldRays field_rays(const Floats& origins, const Floats& directions, const Floats& features) {
-  require(origins.ndim() == 2 && origins.shape(1) == 3 && origins.shape(0) < size_t(1) << 32, "origins must have shape [R, 3]");
-  const size_t n = origins.shape(0);
-  require_size(directions, n * 3, "directions");
-  require_size(features, n * HIDDEN, "features");
-  return {n, origins.data(), directions.data(), features.data()};
-}
-
-RayEnds ray_ends(const Floats& origins, const Floats& directions, const Floats& nears, const Floats& fars,
-                 const OptionalFloats& offsets) {
-  require(origins.ndim() == 2 && origins.shape(1) == 3, "origins must have shape [R, 3]");
-  const size_t n = origins.shape(0);
-  require_size(directions, n * 3, "directions");
-  require_size(nears, n, "nears");
-  require_size(fars, n, "fars");
-  return {n, origins.data(), directions.data(), nears.data(), fars.data(), data_or_null(offsets, n, "offsets")};
-}
-
-void require_steps(float min_step, float cone) {
-  require(min_step > 0 && cone >= 0, "min_step must be positive, and cone not negative");
-}
-
-// Where samples of rays are written.
-void require_samples(size_t n_rays, const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
-  require_size(counts, n_rays, "counts");
-  require(middles.ndim() == 2 && middles.shape(0) == n_rays, "middles must have shape [R, S]");
-  require_size(lengths, middles.size(), "lengths");
-}
-
-RaySamples ray_samples(size_t n_rays, const Array<const int32_t>& counts, const Floats& middles, const Floats& lengths) {
-  require_size(counts, n_rays, "counts");
-  require(middles.ndim() == 2 && middles.shape(0) == n_rays && middles.shape(1) <= MAX_RAY_SAMPLES,
-          "middles must have shape [R, S] with at most 512 samples");
-  require_size(lengths, middles.size(), "lengths");
-  for (size_t i = 0; i < n_rays; ++i)
-    require(counts.data()[i] >= 0 && size_t(counts.data()[i]) <= middles.shape(1), "counts must be from 0 to S");
-  return {middles.shape(1), counts.data(), middles.data(), lengths.data()};
-}
-
-FieldPicture field_picture(size_t n_rays, const FloatsOut& rgb, const FloatsOut& accumulation, const FloatsOut& depth) {
-  require_size(rgb, n_rays * 3, "rgb");
-  require_size(accumulation, n_rays, "accumulation");
-  require_size(depth, n_rays, "depth");
-  return {rgb.data(), accumulation.data(), depth.data()};
-}
-
-void field_density(const FieldArrays& field, const Floats& points, const FloatsOut& density) {
-  const FieldInputs in = field.inputs();
-  require(points.ndim() == 2 && points.shape(1) == 3, "points must have shape [N, 3]");
-  require_size(density, points.shape(0), "density");
-  nb::gil_scoped_release release;
-  kernels().field_density(in, points.shape(0), points.data(), density.data());
-}
-
-void field_march(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& nears,
-                 const Floats& fars, const OptionalFloats& offsets, float min_step, float cone,
-                 const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
-  const RayEnds ends = ray_ends(origins, directions, nears, fars, offsets);
-  require_steps(min_step, cone);
-  require_samples(ends.n_rays, counts, middles, lengths);
-  const MarchInputs in{field.space(), ends, middles.shape(1), min_step, cone};
-  nb::gil_scoped_release release;
-  kernels().field_march(in, counts.data(), middles.data(), lengths.data());
-}
-
-void field_guided_samples(const FieldArrays& field, const Floats& weights, const Floats& origins,
-                          const Floats& directions, const Floats& nears, const Floats& fars,
-                          const OptionalFloats& offsets, size_t num_bins, float explored, const Array<int32_t>& counts,
-                          const FloatsOut& middles, const FloatsOut& lengths) {
-  const RayEnds ends = ray_ends(origins, directions, nears, fars, offsets);
-  require_samples(ends.n_rays, counts, middles, lengths);
-  require(1 <= num_bins && num_bins <= MAX_BINS, "num_bins must be from 1 to 512");
-  require(explored > 0, "explored must be positive");
-  const FieldSpace space = field.space();
-  require_size(weights, num_cells(space), "weights");
-  const GuidedInputs in{space, ends, weights.data(), num_bins, middles.shape(1), explored};
-  nb::gil_scoped_release release;
-  kernels().field_guided_samples(in, counts.data(), middles.data(), lengths.data());
-}
-
-std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origins, const Floats& directions,
-                                   const Floats& features, const Array<const int32_t>& counts, const Floats& middles,
-                                   const Floats& lengths, const Floats& targets, const Floats& backgrounds,
-                                   float distortion, bool near_scaling, const OptionalFloatsOut& heaviest,
-                                   const FloatsOut& rgb, const FloatsOut& v_table,
-                                   const FloatsOut& v_networks, const FloatsOut& v_features,
-                                   const OptionalFloatsOut& v_origins, const OptionalFloatsOut& v_directions) {
-  const FieldInputs in = field.inputs();
-  const FieldRays rays = field_rays(origins, directions, features);
-  const size_t n = rays.n_rays;
-  const RaySamples samples = ray_samples(n, counts, middles, lengths);
-  require_size(targets, n * 3, "targets");
-  require_size(backgrounds, n * 3, "backgrounds");
-  require_size(rgb, n * 3, "rgb");
-  require_size(v_table, field.table.size(), "v_table");
-  require_size(v_networks, field.networks.size(), "v_networks");
-  require_size(v_features, n * HIDDEN, "v_features");
-  require(v_origins.has_value() == v_directions.has_value(), "v_origins and v_directions go together");
-  const FieldLossInputs loss{targets.data(), backgrounds.data(), distortion, near_scaling,
-                             data_or_null(heaviest, num_cells(in.space), "heaviest")};
-  const FieldGradients gradients{v_table.data(), v_networks.data(), v_features.data(),
-                                 data_or_null(v_origins, n * 3, "v_origins"),
-                                 data_or_null(v_directions, n * 3, "v_directions")};
-  float losses[2];
-  BorrowedScratch borrowed;
-  nb::gil_scoped_release release;
-  kernels().field_loss(in, rays, samples, loss, gradients, losses, rgb.data(), *borrowed.scratch);
-  return {losses[0], losses[1]};
-}
-
-void field_render(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& features,
-                  const Floats& nears, const Floats& fars, float min_step, float cone, const FloatsOut& rgb,
-                  const FloatsOut& accumulation, const FloatsOut& depth) {
-  const FieldInputs in = field.inputs();
-  const FieldRays rays = field_rays(origins, directions, features);
-  require_steps(min_step, cone);
-  const MarchInputs march{in.space, ray_ends(origins, directions, nears, fars, std::nullopt), 0, min_step, cone};
-  const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
-  nb::gil_scoped_release release;
-  kernels().field_render(in, rays, march, picture);
-}
-
-void field_render_samples(const FieldArrays& field, const Floats& origins, const Floats& directions,
-                          const Floats& features, const Array<const int32_t>& counts, const Floats& middles,
-                          const Floats& lengths, const FloatsOut& rgb, const FloatsOut& accumulation,
-                          const FloatsOut& depth) {
-  const FieldInputs in = field.inputs();
-  const FieldRays rays = field_rays(origins, directions, features);
-  const RaySamples samples = ray_samples(rays.n_rays, counts, middles, lengths);
-  const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
-  nb::gil_scoped_release release;
-  kernels().field_render_samples(in, rays, samples, picture);
-}
-
 // Sources: as many of quads and depths, and rows of their projections: A [9], b [3], back_A [9], back_b [3].
 void patch_match(const Floats& image, const std::optional<Array<const uint8_t>>& mask, float fx, float fy, float cx,
                  float cy, const std::vector<Array<const int32_t>>& quads, const Floats& projections,
-                 const std::vector<Array<const uint8_t>>& masks, const std::vector<Floats>& depths, float min_inverse_depth, float max_inverse_depth, int iterations,
-                 int random_iterations, uint32_t seed, const FloatsOut& planes, const FloatsOut& costs) {
+                 const std::vector<Array<const uint8_t>>& masks, const std::vector<Floats>& depths,
+                 float min_inverse_depth, float max_inverse_depth, int iterations, int random_iterations, uint32_t seed,
+                 const FloatsOut& planes, const FloatsOut& costs) {
   require(image.ndim() == 2 && image.size() > 0 && image.size() < size_t(1) << 24, "image must have shape [H, W], below 2^24");
   require(!quads.empty() && quads.size() <= MAX_SOURCES, "there must be 1 to 32 sources");
   require(masks.empty() || masks.size() == quads.size(), "there must be a mask for each source, or none");
@@ -550,10 +278,6 @@ void patch_match(const Floats& image, const std::optional<Array<const uint8_t>>&
 }  // namespace
 
 NB_MODULE(_C, m) {
-  // Arrays of another dtype or order are rejected: nanobind would convert them, and results would go to the copy.
-  const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
-  const auto optional = [](const char* name) { return nb::arg(name).noconvert().none(); };
-
   // An autograd graph that is alive when Python exits still holds its RasterState; that is not a leak.
   nb::set_leak_warnings(false);
   m.doc() = "Compiled kernels of img3d_kernels; called through img3d_kernels.cpu_backend.";
@@ -563,59 +287,31 @@ NB_MODULE(_C, m) {
       .def_prop_ro("nbytes", [](const RasterState& s) { return s.scratch->bytes(); });
 
   m.def("project_forward", &project_forward, array("means"), array("quats"), array("scales"), array("opacities"),
-        optional("sh"), optional("sh_rest"), "sh_degree"_a, array("viewmats"), optional("camera_centers"),
+        optional_array("sh"), optional_array("sh_rest"), "sh_degree"_a, array("viewmats"), optional_array("camera_centers"),
         array("Ks"), "width"_a, "height"_a, "near_plane"_a, "far_plane"_a, "radius_clip"_a, "eps2d"_a,
         "antialiased"_a, array("radii"), array("means2d"), array("depths"), array("conics"), array("opacities2d"),
-        optional("colors"));
+        optional_array("colors"));
   m.def("project_backward", &project_backward, array("means"), array("quats"), array("scales"), array("opacities"),
-        optional("sh"), optional("sh_rest"), "sh_degree"_a, array("viewmats"), optional("camera_centers"),
+        optional_array("sh"), optional_array("sh_rest"), "sh_degree"_a, array("viewmats"), optional_array("camera_centers"),
         array("Ks"), "width"_a, "height"_a, "near_plane"_a, "far_plane"_a, "radius_clip"_a, "eps2d"_a,
         "antialiased"_a, array("radii"), array("v_means2d"), array("v_depths"), array("v_conics"),
-        array("v_opacities2d"), optional("v_colors"), array("v_means"), array("v_quats"), array("v_scales"),
-        array("v_opacities"), optional("v_sh"), optional("v_sh_rest"), optional("v_viewmats"),
-        optional("v_camera_centers"), optional("v_means2d_abs"), optional("grad2d"), optional("grad_count"),
-        optional("max_radii"));
+        array("v_opacities2d"), optional_array("v_colors"), array("v_means"), array("v_quats"), array("v_scales"),
+        array("v_opacities"), optional_array("v_sh"), optional_array("v_sh_rest"), optional_array("v_viewmats"),
+        optional_array("v_camera_centers"), optional_array("v_means2d_abs"), optional_array("grad2d"),
+        optional_array("grad_count"), optional_array("max_radii"));
   m.def("rasterize_forward", &rasterize_forward, array("means2d"), array("conics"), array("colors"),
-        array("opacities"), array("radii"), array("depths"), optional("background"), "width"_a, "height"_a,
+        array("opacities"), array("radii"), array("depths"), optional_array("background"), "width"_a, "height"_a,
         "for_backward"_a, array("render"), array("alpha"));
   m.def("rasterize_backward", &rasterize_backward, "state"_a, array("render"), array("alpha"), array("v_render"),
         array("v_alpha"), array("v_means2d"), array("v_conics"), array("v_colors"), array("v_opacities"),
-        optional("v_means2d_abs"));
-  m.def("l1_ssim", &l1_ssim, array("render"), array("target"), "ssim_lambda"_a, optional("v_render"));
+        optional_array("v_means2d_abs"));
+  m.def("l1_ssim", &l1_ssim, array("render"), array("target"), "ssim_lambda"_a, optional_array("v_render"));
   m.def("adam_step", &adam_step, array("param"), array("grad"), array("exp_avg"), array("exp_avg_sq"), "lr"_a,
         "beta1"_a, "beta2"_a, "eps"_a, "step"_a, "skip_zero_rows"_a);
-  m.def("hash_grid_forward", &hash_grid_forward, array("positions"), array("table"), "resolutions"_a,
-        array("features"));
-  m.def("hash_grid_backward", &hash_grid_backward, array("positions"), "resolutions"_a, array("v_features"),
-        array("v_table"));
-  nb::class_<FieldArrays>(m, "FieldArrays", "A radiance field's arrays and space; keeps them alive.")
-      .def(
-          "__init__",
-          [](FieldArrays* self, Floats table, Floats networks, std::vector<int32_t> resolutions, float density_bias,
-             bool contracted, std::vector<float> low, std::vector<float> high,
-             std::optional<Array<const int32_t>> occupied, size_t grid_size) {
-            new (self) FieldArrays{table, networks, resolutions, density_bias, contracted, low, high, occupied, grid_size};
-          },
-          array("table"), array("networks"), "resolutions"_a, "density_bias"_a, "contracted"_a, "low"_a, "high"_a,
-          optional("occupied"), "grid_size"_a);
-  m.def("field_density", &field_density, "field"_a, array("points"), array("density"));
-  m.def("field_march", &field_march, "field"_a, array("origins"), array("directions"), array("nears"), array("fars"),
-        optional("offsets"), "min_step"_a, "cone"_a, array("counts"), array("middles"), array("lengths"));
-  m.def("field_guided_samples", &field_guided_samples, "field"_a, array("weights"), array("origins"),
-        array("directions"), array("nears"), array("fars"), optional("offsets"), "num_bins"_a, "explored"_a,
-        array("counts"), array("middles"), array("lengths"));
-  m.def("field_loss", &field_loss, "field"_a, array("origins"), array("directions"), array("features"), array("counts"),
-        array("middles"), array("lengths"), array("targets"), array("backgrounds"), "distortion"_a, "near_scaling"_a,
-        optional("heaviest"), array("rgb"), array("v_table"), array("v_networks"), array("v_features"), optional("v_origins"),
-        optional("v_directions"));
-  m.def("field_render", &field_render, "field"_a, array("origins"), array("directions"), array("features"),
-        array("nears"), array("fars"), "min_step"_a, "cone"_a, array("rgb"), array("accumulation"), array("depth"));
-  m.def("field_render_samples", &field_render_samples, "field"_a, array("origins"), array("directions"),
-        array("features"), array("counts"), array("middles"), array("lengths"), array("rgb"), array("accumulation"),
-        array("depth"));
-  m.def("patch_match", &patch_match, array("image"), optional("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),
+  m.def("patch_match", &patch_match, array("image"), optional_array("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),
         array("projections"), array("masks"), array("depths"), "min_inverse_depth"_a, "max_inverse_depth"_a, "iterations"_a,
         "random_iterations"_a, "seed"_a, array("planes"), array("costs"));
+  add_fields(m);
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);
