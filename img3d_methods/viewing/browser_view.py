@@ -71,6 +71,9 @@ class BrowserView(ViewerControl, ABC):
         model: The model that is shown.
     """
 
+    frames_per_second = 20.0
+    """Target for pictures that are rendered here while the viewer's camera moves."""
+
     def __init__(self, model: ViewedModel) -> None:
         self.model = model
         self.panel: Any = None
@@ -80,7 +83,7 @@ class BrowserView(ViewerControl, ABC):
         self._refresh_seconds = 0.0
         self._backdrops: dict[int, tuple[float, ...]] = {}
         self._adjusting_threads: set[int] = set()
-        self._pace = RenderPace()
+        self._pace = RenderPace(self.frames_per_second)
         self.progress = TrainingProgress()
 
     def _setup(self, viewer: Viewer) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Controls of a radiance field in the viewer: the points that the page draws while its camera moves."""
+"""Controls of a radiance field in the viewer: the points that the page may draw while its camera moves."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class PointCloudPanel(ViewPanel):
     def _add_controls(self, gui: Any) -> Sequence[Any]:
         self._points = gui.add_checkbox(
             "Points while the camera moves",
-            True,
-            hint="On: smooth. Off: pictures rendered by the trainer, as small as necessary.",
+            False,
+            hint="On: points, drawn by the browser. Off: rendered pictures, as small as 10 a second need them.",
         )
         self._count = gui.add_slider("Points shown", min=1_000, max=200_000, step=1_000, initial_value=POINTS)
         self._point_size = gui.add_slider("Point size", min=0.001, max=0.03, step=0.001, initial_value=POINT_SIZE)

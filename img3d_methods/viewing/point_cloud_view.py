@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows a radiance field in the viewer: the page draws points while its camera moves, and shows a rendered picture
-at rest.
+"""Shows a radiance field in the viewer: small pictures while the camera moves, and a large one at rest.
 
-A page cannot draw a radiance field, and a CPU takes seconds per picture. The points are where rays of the training
-cameras end, in the colours that these see.
+A page cannot draw a radiance field. If the panel says so, the page draws points instead of the small pictures: they are
+where rays of the training cameras end, in the colours that these see.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class PointNodes:
 
 
 class PointCloudView(BrowserView):
-    """Sends points to the viewer's pages, and spares the trainer the frames of moving cameras.
+    """Renders frames of moving cameras as large as time allows, or sends points to the viewer's pages instead.
 
     Args:
         model: The model that is shown.
@@ -103,6 +102,7 @@ class PointCloudView(BrowserView):
 
     model: ViewedRayModel
     panel: PointCloudPanel | None
+    frames_per_second = 10.0
 
     def __init__(self, model: ViewedRayModel) -> None:
         super().__init__(model)
@@ -116,7 +116,8 @@ class PointCloudView(BrowserView):
         return []
 
     def _drawn_by_page(self, thread: RenderStateMachine) -> bool:
-        """While the camera moves. The first picture is always rendered: it fills the menu of what can be rendered."""
+        """While the camera moves, if the panel says so. The first picture is always rendered: it fills the menu of what
+        can be rendered."""
         assert self.panel is not None
         if not self._shows():
             self._nodes.set_visible(thread.client, False)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from nerfstudio.cameras.cameras import Cameras
 
-FRAMES_PER_SECOND = 20.0
-"""Target while the camera moves. Each render then delays training by a twentieth of a second."""
 FIRST_PIXELS = 65_536.0
 MIN_PIXELS = 4_096.0
 MAX_CHANGE = 2.0
@@ -15,9 +13,14 @@ been delayed by other work."""
 
 
 class RenderPace:
-    """Measures how long pictures of a moving camera take, and chooses the size of the next one."""
+    """Measures how long pictures of a moving camera take, and chooses the size of the next one.
 
-    def __init__(self) -> None:
+    Args:
+        frames_per_second: The target. Each picture delays training by one over this many seconds.
+    """
+
+    def __init__(self, frames_per_second: float) -> None:
+        self._frames_per_second = frames_per_second
         self._pixels = FIRST_PIXELS
 
     def resize(self, camera: Cameras, aspect: float, max_size: int) -> None:
@@ -40,5 +43,5 @@ class RenderPace:
     def record(self, pixels: int, seconds: float) -> None:
         """Updates the size from the time that a picture took. Part of that time does not depend on the size; later
         pictures correct the rest."""
-        change = 1 / FRAMES_PER_SECOND / max(seconds, 1e-4)
+        change = 1 / self._frames_per_second / max(seconds, 1e-4)
         self._pixels = max(MIN_PIXELS, pixels * min(max(change, 1 / MAX_CHANGE), MAX_CHANGE))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A NeRF in the viewer: points while the camera moves, a rendered picture where it rests."""
+"""A NeRF in the viewer: small pictures or points while the camera moves, a large picture where it rests."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,7 @@ def watched(viser_server: viser.ViserServer, tmp_path: Path) -> WatchedModel:
     made = WatchedModel(small_nerf(), viser_server, tmp_path)
     datamanager = SimpleNamespace(train_dataset=SimpleNamespace(cameras=ring_of_cameras()))
     made.viewer.pipeline = SimpleNamespace(datamanager=datamanager)
+    made.panel._points.value = True
     made.panel._count.value = 1000
     return made
 
@@ -77,6 +79,26 @@ def opened(watched: WatchedModel) -> Page:
     assert "rgb" in watched.frame(page, first=True, moving=True)
     assert not page.points
     return page
+
+
+class TestPictures:
+    def test_moving_frames_are_rendered_as_large_as_ten_a_second_allow(
+        self, viser_server: viser.ViserServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watched = WatchedModel(small_nerf(num_samples=8), viser_server, tmp_path)
+        page, seconds, render = watched.open_page(), [0.0], watched.model.get_outputs
+
+        def slowly(rays: Any) -> Any:
+            seconds[0] += rays.size / 60_000
+            return render(rays)
+
+        monkeypatch.setattr(watched.model, "get_outputs", slowly)
+        monkeypatch.setattr(time, "perf_counter", lambda: seconds[0])
+        watched.frame(page, first=True)
+        sizes = [watched.frame(page, moving=True)["rgb"][..., 0].numel() for _ in range(6)]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] == pytest.approx(6_000, rel=0.02)
+        assert not page.points
 
 
 class TestFrames:

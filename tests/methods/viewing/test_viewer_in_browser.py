@@ -238,7 +238,7 @@ def test_training_is_watched_as_it_goes(chromium: Browser, trained_sample: tuple
 
 
 class TestNerf:
-    """Points while the camera moves, the trainer's picture where it rests."""
+    """The trainer's pictures; points while the camera moves, if asked for."""
 
     STILL = r"Resolution: (512x\d+|\d+x512)px"
 
@@ -258,8 +258,18 @@ class TestNerf:
     def test_at_rest_the_page_shows_the_trainers_picture(self, nerf_viewer: ViewerPage) -> None:
         assert nerf_viewer.comes_to_agree(20)
 
-    def test_while_it_is_dragged_the_page_draws_points(self, nerf_viewer: ViewerPage) -> None:
+    def test_while_it_is_dragged_the_trainer_renders(self, nerf_viewer: ViewerPage) -> None:
+        nerf_viewer.hold_and_turn()
+        # A machine that renders 512 pixels ten times a second has the picture of a camera at rest at once.
+        nerf_viewer.wait_for_text(r"Resolution: \d+x\d+px")
+        assert "in the browser" not in nerf_viewer.text()
+        nerf_viewer.page.mouse.up()
+        nerf_viewer.wait_for_text(self.STILL)
+        assert nerf_viewer.comes_to_agree(20)
+
+    def test_while_it_is_dragged_the_page_draws_points_if_asked(self, nerf_viewer: ViewerPage) -> None:
         nerf_viewer.tab("Points")
+        nerf_viewer.page.get_by_label("Points while the camera moves").check()
         nerf_viewer.hold_and_turn()
         nerf_viewer.wait_for_text(r"Points [\d,]+ in the browser")
         nerf_viewer.page.mouse.move(310, 340, steps=4)
