@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of score distillation's golden numbers, and streams of inputs that are not stored."""
+"""The networks of score distillation's golden numbers, what their sidecars say in words, and streams of inputs that are
+not stored."""
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Any
 
@@ -40,10 +42,39 @@ def tensor(golden: Golden, name: str) -> Tensor:
     return torch.from_numpy(golden.arrays[name])
 
 
-def drawn(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """Standard normal numbers of a stream that a sidecar names."""
-    key = [zlib.crc32(f"input/{name}".encode()), seed]
+NUMBER = r"[-+]?\d*\.?\d+"
+
+
+def stated(text: str, pattern: str) -> list[Any]:
+    """The numbers in that part of a sidecar's text which matches a pattern.
+
+    Args:
+        text: The text; `1..5` is read as `1 to 5`.
+        pattern: A regular expression, in which `#` is a number.
+    """
+    text = text.replace("..", " to ")
+    found = re.search(pattern.replace("#", NUMBER), text)
+    assert found is not None, f"{pattern!r} is not in {text!r}"
+    return numbers(found[0])
+
+
+def numbers(text: str) -> list[Any]:
+    """All numbers in a text, those without a point as integers."""
+    return [float(number) if "." in number else int(number) for number in re.findall(NUMBER, text)]
+
+
+def meaning(golden: Golden, name: str) -> str:
+    """What a sidecar says about an array."""
+    return golden.sidecar["arrays"][name]["meaning"]
+
+
+def drawn(rule: str) -> Tensor:
+    """Standard normal numbers of a sidecar's stream, `inputs("<name>", <seed>).standard_normal((<shape>)`."""
+    found = re.search(r'inputs\("(.*)", (\d+)\)\.standard_normal\(\(([\d,]+)\)', rule)
+    assert found is not None, rule
+    key = [zlib.crc32(f"input/{found[1]}".encode()), int(found[2])]
     generator = np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
+    shape = tuple(map(int, found[3].split(",")))
     return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
 
 

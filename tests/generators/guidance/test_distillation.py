@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from golden import Golden, golden_fixtures
-from guidance_goldens import assert_equals, drawn, networks, tensor
+from guidance_goldens import assert_equals, drawn, meaning, networks, stated, tensor
 from torch import Tensor
 
 from img3d_base.errors import InputError
@@ -29,6 +30,11 @@ def model(golden: Golden, scale: float) -> TextDiffusion:
     embeddings = tensor(golden, "text_embeddings")
     prompts = PromptEmbeddings(embeddings[1:], tensor(golden, "uncond_embeddings"))
     return TextDiffusion(unet, LatentSpace(512, vae), prompts, alphas, guidance_scale=scale)
+
+
+def scale_of(golden: Golden, name: str) -> float:
+    """The guidance scale with which a gradient was made."""
+    return stated(meaning(golden, name), "'guidance_scale': #")[0]
 
 
 def views(golden: Golden) -> ViewAngles:
@@ -55,14 +61,15 @@ class TestAgainstThreestudio:
         )
         assert_equals(golden, name, predicted)
 
-    @pytest.mark.parametrize(("weighting", "scale"), [("sds", 7.5), ("uniform", 7.5), ("fantasia3d", 20.0)])
-    def test_gradients(self, golden: Golden, weighting: Weighting, scale: float) -> None:
+    @pytest.mark.parametrize("weighting", get_args(Weighting))
+    def test_gradients(self, golden: Golden, weighting: Weighting) -> None:
+        scale = scale_of(golden, f"grad_{weighting}")
         guidance = ScoreDistillation(model(golden, scale + THREESTUDIO), weighting=weighting)
         inputs = (tensor(golden, "latents"), views(golden), tensor(golden, "t"), tensor(golden, "noise"))
         assert_equals(golden, f"grad_{weighting}", guidance.gradient(*inputs))
 
     def test_perp_neg(self, golden: Golden) -> None:
-        denoiser = replace(model(golden, 7.5), perp_neg=True)
+        denoiser = replace(model(golden, scale_of(golden, "grad_perp_neg")), perp_neg=True)
         positive, negatives, weights = denoiser.prompts.mixed(views(golden))
         assert_equals(golden, "perp_neg_weights", weights)
         without = denoiser.prompts.negative.expand(len(positive), 1, -1, -1)
@@ -71,12 +78,15 @@ class TestAgainstThreestudio:
         # All at once: the reference, whose larger batches mix up the negatives, made them one by one.
         assert_equals(golden, "grad_perp_neg", ScoreDistillation(denoiser).gradient(*inputs))
 
-    @pytest.mark.parametrize(("name", "clip"), [("threestudio_call", 0.0), ("threestudio_call_clipped", 0.5)])
-    def test_the_gradient_of_the_render(self, golden: Golden, name: str, clip: float) -> None:
+    @pytest.mark.parametrize("name", ["threestudio_call", "threestudio_call_clipped"])
+    def test_the_gradient_of_the_render(self, golden: Golden, name: str) -> None:
+        clip = 0.0
+        if name.endswith("_clipped"):
+            clip = abs(*stated(meaning(golden, f"{name}_loss"), r"clamp to \+#"))
         rgb = tensor(golden, "call_rgb").requires_grad_()
-        latents = as_latents(rgb)
-        denoiser = with_one_prompt(golden, model(golden, 7.5 + THREESTUDIO))
-        loss = distilled(golden, latents, views(golden)[:2], denoiser, tensor(golden, "call_t"), clip)
+        latents = as_latents(golden, rgb)
+        denoiser = with_one_prompt(golden, model(golden, scale_of(golden, "grad_sds") + THREESTUDIO))
+        loss = distilled(golden, latents, views(golden)[: len(rgb)], denoiser, tensor(golden, "call_t"), clip)
         loss.backward()
         assert rgb.grad is not None
         assert_equals(golden, f"{name}_loss", loss.detach())
@@ -85,36 +95,49 @@ class TestAgainstThreestudio:
     def test_schedules(self, golden: Golden) -> None:
         steps = golden.sidecar["schedule_steps"]
         specs = golden.sidecar["schedule_specs"].values()
-        values = [[value_at(spec, step, step // 100) for step in steps] for spec in specs]
+        epoch = stated(meaning(golden, "schedules"), r"epoch = step // #")[0]
+        values = [[value_at(spec, step, step // epoch) for step in steps] for spec in specs]
         assert_equals(golden, "schedules", torch.tensor(values, dtype=torch.float64))
 
     def test_limits_of_noise_levels(self, golden: Golden) -> None:
-        steps = (0, 50, 100, 125, 199, 200, 600, 2500, 9999)
-        falling = RandomTimes([50, 0.7, 0.3, 200], [50, 0.98, 0.8, 200])
-        limits = [[times.limits(step) for step in steps] for times in (RandomTimes(), falling)]
-        square_root = SquareRootTimes()
-        limits.append([(square_root.level(step, step / 10_000),) * 2 for step in steps])
+        note = golden.sidecar["min_max_steps_note"]
+        steps = stated(note, r"global steps \(.*?\)")
+        low, high = stated(note, "default #/#")
+        falling = RandomTimes(*(stated(note, rf"{limit} \[.*?\]") for limit in ("min", "max")))
+        limits = [[times.limits(step) for step in steps] for times in (RandomTimes(low, high), falling)]
+        square_root, (num_steps,) = SquareRootTimes(low, high), stated(note, "trainer_max_steps #")
+        limits.append([(square_root.level(step, step / num_steps),) * 2 for step in steps])
         assert torch.tensor(limits).tolist() == tensor(golden, "min_max_steps").tolist()
 
 
 @golden_fixtures("sds_small")
 class TestAgainstDreamGaussian:
     def test_the_gradient_of_the_render(self, golden: Golden) -> None:
-        denoiser = model(golden, 7.5)
-        plain = with_one_prompt(golden, denoiser).prompts
-        own_angles = replace(denoiser.prompts, front_angle=60.0, back_angle=120.0)
-        for name, prompts in (("plain", plain), ("views", own_angles)):
+        azimuths = torch.tensor(
+            stated(meaning(golden, "dreamgaussian_views_loss"), r"hors \[.*?\]"), dtype=torch.float32
+        )
+        angles = ViewAngles(torch.zeros_like(azimuths), azimuths, torch.ones_like(azimuths))
+        for name in ("plain", "views"):
+            call = meaning(golden, f"dreamgaussian_{name}_loss")
+            denoiser = model(golden, *stated(call, "guidance_scale #"))
+            if name == "plain":
+                denoiser = with_one_prompt(golden, denoiser)
+            else:
+                own_angles = replace(denoiser.prompts, front_angle=60.0, back_angle=120.0)
+                denoiser = replace(denoiser, prompts=own_angles)
             rgb = tensor(golden, "call_rgb").requires_grad_()
-            times = torch.full((2,), FallingTimes().level(0.37))
-            angles = ViewAngles(torch.zeros(2), torch.tensor([70.0, -130.0]), torch.ones(2))
-            loss = distilled(golden, 2 * as_latents(rgb) - 1, angles, replace(denoiser, prompts=prompts), times)
+            times = torch.full((len(rgb),), FallingTimes().level(*stated(call, "step_ratio #")))
+            loss = distilled(golden, 2 * as_latents(golden, rgb) - 1, angles, denoiser, times)
             loss.backward()
             assert rgb.grad is not None
             assert_equals(golden, f"dreamgaussian_{name}_loss", loss.detach())
             assert_equals(golden, f"dreamgaussian_{name}_rgb_grad", rgb.grad)
 
     def test_falling_noise_levels(self, golden: Golden) -> None:
-        levels = [FallingTimes().level(step / 500) for step in range(501)]
+        said = meaning(golden, "dreamgaussian_t")
+        (first, last, num_steps), (low, high) = stated(said, "iteration # to # of #"), stated(said, "clipped to # to #")
+        times = FallingTimes(low, high)
+        levels = [times.level(step / num_steps) for step in range(first, last + 1)]
         assert levels == tensor(golden, "dreamgaussian_t").tolist()
 
 
@@ -124,15 +147,16 @@ def with_one_prompt(golden: Golden, denoiser: TextDiffusion) -> TextDiffusion:
     return replace(denoiser, prompts=replace(denoiser.prompts, of_direction=plain))
 
 
-def as_latents(rgb: Tensor) -> Tensor:
-    """A render with four channels as latents of 64 pixels."""
-    return F.interpolate(rgb.permute(0, 3, 1, 2), size=(64, 64), mode="bilinear", align_corners=False)
+def as_latents(golden: Golden, rgb: Tensor) -> Tensor:
+    """A render with four channels as latents, of the size of the noise."""
+    size = drawn(golden.sidecar["call_noise"]).shape[2:]
+    return F.interpolate(rgb.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=False)
 
 
 def distilled(
     golden: Golden, latents: Tensor, angles: ViewAngles, denoiser: TextDiffusion, times: Tensor, clip: float = 0.0
 ) -> Tensor:
-    noise = drawn("sds/noise64", (2, 4, 64, 64), golden.sidecar["seed"])
+    noise = drawn(golden.sidecar["call_noise"])
     gradient = ScoreDistillation(denoiser, clip=clip).gradient(latents.detach(), angles, times, noise)
     return surrogate(latents, gradient)
 

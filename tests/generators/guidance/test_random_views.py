@@ -3,30 +3,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from golden import Golden, golden_fixtures
-from guidance_goldens import assert_equals, tensor
+from guidance_goldens import assert_equals, meaning, stated, tensor
 from torch import Tensor
 
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_generators.guidance.random_views import DrawnViews, GeneratorDraws, RandomViews, around_image
 
-CONFIGURATIONS = {
-    "dreamfusion": RandomViews(),
-    "stable_zero123": RandomViews(
-        elevations=(-10, 80),
-        distances=(3.8, 3.8),
-        fovs=(20, 20),
-        even_azimuths=False,
-        camera_noise=0,
-        centre_noise=0,
-        up_noise=0,
-        light_distances=(7.5, 10),
-    ),
-    "magic3d_light": RandomViews(elevations=(-10, 90), distances=(1, 1.5), light="hemisphere"),
+OPTIONS = {
+    "elevation_range": "elevations",
+    "camera_distance_range": "distances",
+    "fovy_range": "fovs",
+    "camera_perturb": "camera_noise",
+    "center_perturb": "centre_noise",
+    "up_perturb": "up_noise",
+    "light_distance_range": "light_distances",
+    "batch_uniform_azimuth": "even_azimuths",
 }
+"""The reference's options in ours; `light_sample_strategy` is one, too."""
+DEFAULTS = RandomViews(elevations=(-10, 90), distances=(1, 1.5))
+"""The reference's: what its class does where a sidecar's configuration says nothing."""
+CONFIGURATIONS = ("dreamfusion", "stable_zero123", "magic3d_light")
+
+
+def views_of(golden: Golden, name: str) -> RandomViews:
+    """Our cameras with the reference's options."""
+    said = golden.sidecar["config"][name]
+    options = {ours: said[theirs] for theirs, ours in OPTIONS.items() if theirs in said}
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    if said.get("light_sample_strategy") == "magic3d":
+        options["light"] = "hemisphere"
+    return replace(DEFAULTS, **options)
 
 
 class Recorded:
@@ -47,13 +59,12 @@ class Recorded:
 
 
 @golden_fixtures("sds_cameras")
-@pytest.mark.parametrize(("branch", "coin"), [("uniform", 0.2), ("sphere", 0.8)])
+@pytest.mark.parametrize("branch", ["uniform", "sphere"])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_cameras_and_lights(golden: Golden, name: str, branch: str, coin: float) -> None:
+def test_cameras_and_lights(golden: Golden, name: str, branch: str) -> None:
     case = f"{name}_{branch}"
-    drawn = CONFIGURATIONS[name].draw(
-        len(golden.arrays[f"{case}_azimuth"]), Recorded(tensor(golden, f"{case}_draws"), coin)
-    )
+    draws = Recorded(tensor(golden, f"{case}_draws"), *stated(meaning(golden, f"{case}_draws"), "coin #"))
+    drawn = views_of(golden, name).draw(len(golden.arrays[f"{case}_azimuth"]), draws)
     assert_equals(golden, f"{case}_elevation", drawn.angles.elevations)
     assert_equals(golden, f"{case}_azimuth", drawn.angles.azimuths)
     assert_equals(golden, f"{case}_camera_distances", drawn.angles.distances)
@@ -65,7 +76,7 @@ def test_cameras_and_lights(golden: Golden, name: str, branch: str, coin: float)
     last_row = torch.tensor([0.0, 0, 0, 1]).expand(len(drawn.fovs), 1, 4)
     assert_equals(golden, f"{case}_c2w", torch.cat([drawn.camera_to_worlds, last_row], dim=1))
     if f"{case}_rays_d" in golden.arrays:
-        assert_equals(golden, f"{case}_rays_d", directions_of(drawn, 8))
+        assert_equals(golden, f"{case}_rays_d", directions_of(drawn, golden.arrays[f"{case}_rays_d"].shape[1]))
 
 
 def directions_of(drawn: DrawnViews, size: int) -> Tensor:
@@ -84,7 +95,7 @@ def directions_of(drawn: DrawnViews, size: int) -> Tensor:
 @golden_fixtures("sds_cameras")
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_what_is_drawn_on_the_whole(golden: Golden, name: str) -> None:
-    draws, config = GeneratorDraws(torch.Generator().manual_seed(0)), CONFIGURATIONS[name]
+    draws, config = GeneratorDraws(torch.Generator().manual_seed(0)), views_of(golden, name)
     many = [config.draw(16, draws) for _ in range(600)]
     positions = torch.cat([drawn.camera_to_worlds[:, :, 3] for drawn in many])
     found = {
@@ -108,13 +119,15 @@ def test_what_is_drawn_on_the_whole(golden: Golden, name: str) -> None:
 @golden_fixtures("sds_cameras")
 def test_dreamgaussians_orbit_is_ours(golden: Golden) -> None:
     elevations, azimuths = tensor(golden, "dreamgaussian_orbit_in").T
-    ours = orbit_camera_to_worlds(azimuths, -elevations, 2.0)
+    (radius,) = stated(meaning(golden, "dreamgaussian_orbit_c2w"), "radius #")
+    ours = orbit_camera_to_worlds(azimuths, -elevations, radius)
     torch.testing.assert_close(ours, tensor(golden, "dreamgaussian_orbit_c2w")[:, :3], atol=2e-6, rtol=0)
 
 
 @golden_fixtures("sds_cameras")
 def test_dreamgaussians_elevations_around_an_image(golden: Golden) -> None:
-    given = (-75, -40, -30, 0, 20, 45, 60, 75)  # in its own sign, positive below
+    # In its own sign, positive below.
+    given = stated(meaning(golden, "dreamgaussian_elevation_range"), "input elevations #(,#)*")
     for elevation, offsets in zip(given, golden.arrays["dreamgaussian_elevation_range"].tolist(), strict=True):
         theirs = [-(elevation + offset) for offset in offsets]
         assert around_image(-elevation) == (min(theirs), max(theirs))

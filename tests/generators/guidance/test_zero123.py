@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import Golden, golden_fixtures
-from guidance_goldens import assert_equals, drawn, networks, tensor
+from guidance_goldens import assert_equals, drawn, meaning, networks, stated, tensor
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -33,7 +33,7 @@ def projection(golden: Golden) -> CameraProjection:
 def model(golden: Golden, scale: float, fixed_distance: bool = False, **camera: float) -> Zero123:
     unet, vae, alphas = networks(golden)
     condition = ConditionView(tensor(golden, "clip_embeds"), tensor(golden, "cond_latent_mode"), **camera)
-    space = LatentSpace(256, vae)
+    space = LatentSpace(len(golden.picture()), vae)
     return Zero123(
         unet, space, projection(golden), condition, alphas, guidance_scale=scale, fixed_distance=fixed_distance
     )
@@ -72,7 +72,7 @@ class TestAgainstTheReferences:
     def test_the_latents_of_the_image(self, golden: Golden) -> None:
         pixels = torch.from_numpy(golden.picture()).permute(2, 0, 1).float() / 255
         with_alpha = torch.cat([pixels, torch.ones_like(pixels[:1])])
-        space = LatentSpace(256, networks(golden)[1])
+        space = LatentSpace(len(golden.picture()), networks(golden)[1])
         assert_equals(golden, "cond_latent_mode", seen_image(with_alpha, space, encoder(golden)).latents)
         assert space.vae is not None
         posterior = space.vae.encode(2 * pixels[None] - 1, return_dict=False)[0]
@@ -80,17 +80,21 @@ class TestAgainstTheReferences:
 
     @pytest.mark.parametrize("kind", ["zero123", "stable_zero123"])
     def test_pose_and_token(self, golden: Golden, kind: str) -> None:
-        denoiser = model(golden, 3.0, kind.startswith("stable"), **camera(golden))
+        denoiser = model(golden, 1.0, kind.startswith("stable"), **camera(golden))
         assert_equals(golden, f"{kind}_T", pose_numbers(targets(golden), denoiser.condition, denoiser.fixed_distance))
         assert_equals(golden, f"{kind}_token", denoiser.tokens(targets(golden)))
 
     @pytest.mark.parametrize("kind", ["zero123", "stable_zero123"])
     def test_threestudios_step(self, golden: Golden, kind: str) -> None:
-        denoiser = model(golden, 3.0, kind.startswith("stable"), **camera(golden))
+        call = meaning(golden, f"{kind}_sds_loss")
+        denoiser = model(golden, *stated(call, "guidance #"), kind.startswith("stable"), **camera(golden))
         rgb = tensor(golden, f"{kind}_sds_rgb").requires_grad_()
-        latents = as_latents(rgb.permute(0, 3, 1, 2))
-        noise, times = tensor(golden, f"{kind}_sds_noise"), torch.tensor([420, 810])
-        gradient = ScoreDistillation(denoiser).gradient(latents.detach(), targets(golden)[1:3], times, noise)
+        noise = tensor(golden, f"{kind}_sds_noise")
+        latents = as_latents(rgb.permute(0, 3, 1, 2), noise)
+        times = torch.tensor(stated(call, "t = #, #"))
+        first, last = stated(call, "views # and #")
+        views = targets(golden)[first : last + 1]
+        gradient = ScoreDistillation(denoiser).gradient(latents.detach(), views, times, noise)
         loss = surrogate(latents, gradient)
         loss.backward()
         assert rgb.grad is not None
@@ -99,17 +103,24 @@ class TestAgainstTheReferences:
 
     @pytest.mark.parametrize("kind", ["zero123", "stable_zero123"])
     def test_dreamgaussians_step(self, golden: Golden, kind: str) -> None:
-        image_elevation = 10.0  # in its own sign, positive below: -10
-        denoiser = model(golden, 5.0, kind.startswith("stable"), elevation=image_elevation)
-        offsets = torch.tensor([-20.0, 15.0])  # positive below, too
-        views = ViewAngles(image_elevation - offsets, torch.tensor([40.0, -100.0]), torch.zeros(2))
+        name = f"dreamgaussian_{kind}"
+        call, pose = meaning(golden, f"{name}_loss"), meaning(golden, f"{name}_T")
+        image_elevation = -stated(pose, "default_elevation #")[0]  # its own sign is positive below
+        denoiser = model(golden, *stated(call, "guidance #"), kind.startswith("stable"), elevation=image_elevation)
+        offsets, azimuths = (
+            torch.tensor(stated(pose, rf"{angle} \[.*?\]"), dtype=torch.float32) for angle in ("elevation", "azimuth")
+        )
+        views = ViewAngles(  # offsets are positive below, too
+            image_elevation - offsets, azimuths, torch.full_like(azimuths, *stated(pose, "radius #"))
+        )
         assert_equals(
             golden, f"dreamgaussian_{kind}_T", pose_numbers(views, denoiser.condition, denoiser.fixed_distance)
         )
         rgb = tensor(golden, f"dreamgaussian_{kind}_rgb").requires_grad_()
-        latents = as_latents(rgb)
-        noise = drawn(f"zero123/dg_{kind}/noise", (2, 4, 32, 32), golden.sidecar["seed"])
-        gradient = ScoreDistillation(denoiser).gradient(latents.detach(), views, torch.tensor([750, 750]), noise)
+        noise = drawn(golden.sidecar[f"{name}_noise"])
+        latents = as_latents(rgb, noise)
+        times = torch.full((len(rgb),), *stated(call, "t #"))
+        gradient = ScoreDistillation(denoiser).gradient(latents.detach(), views, times, noise)
         loss = len(latents) * surrogate(latents, gradient)  # it does not divide by the size of the batch
         loss.backward()
         assert rgb.grad is not None
@@ -117,8 +128,10 @@ class TestAgainstTheReferences:
         assert_equals(golden, f"dreamgaussian_{kind}_rgb_grad", rgb.grad)
 
     def test_the_authors_own_pose(self, golden: Golden) -> None:
-        denoiser = model(golden, 3.0)
-        views = ViewAngles(torch.full((2,), 15.0), torch.full((2,), 60.0), torch.full((2,), 0.3))
+        denoiser = model(golden, golden.sidecar["pipe_call"]["guidance_scale"])
+        said, count = meaning(golden, "gradio_T"), len(golden.arrays["gradio_T"])
+        (lower,), (azimuth,), (farther,) = (stated(said, f"{name}=#") for name in "xyz")
+        views = ViewAngles(*(torch.full((count,), float(value)) for value in (-lower, azimuth, farther)))
         assert_equals(golden, "gradio_T", pose_numbers(views, denoiser.condition))
         assert_equals(golden, "gradio_token", denoiser.tokens(views))
 
@@ -136,18 +149,20 @@ class TestAgainstTheReferences:
     def test_one_prediction(self, golden: Golden) -> None:
         inputs, (without, with_image) = tensor(golden, "pipe_model_input"), tensor(golden, "pipe_eps")
         call = golden.sidecar["pipe_call"]
+        time = torch.tensor(stated(meaning(golden, "pipe_eps"), "t = #"))
         denoiser = model(golden, 1.0)
         denoiser.condition = replace(denoiser.condition, latents=inputs[1:, 4:])
         view = ViewAngles(*(torch.tensor([x]) for x in (-call["elevation"], call["azimuth"], call["distance"])))
         for scale, expected in ((1.0, with_image), (0.0, without)):
             denoiser.guidance_scale = scale
-            predicted = denoiser.predicted_noise(inputs[1:, :4], torch.tensor([501]), view)
+            predicted = denoiser.predicted_noise(inputs[1:, :4], time, view)
             tolerance = golden.tolerance("pipe_eps", 1e-5)
             torch.testing.assert_close(predicted[0], expected, atol=tolerance, rtol=0)
 
 
-def as_latents(rgb: Tensor) -> Tensor:
-    return 2 * F.interpolate(rgb, size=(32, 32), mode="bilinear", align_corners=False) - 1
+def as_latents(rgb: Tensor, noise: Tensor) -> Tensor:
+    """A render with four channels as latents, of the size of the noise."""
+    return 2 * F.interpolate(rgb, size=noise.shape[2:], mode="bilinear", align_corners=False) - 1
 
 
 @pytest.mark.parametrize("prefix", ["proj.", "projection.", "cc_projection.", ""])
