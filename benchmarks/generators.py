@@ -35,7 +35,7 @@ from img3d_generators.weights.checkpoints import checkpoint
 from img3d_kernels.ray_marching import OccupancyGrid, march
 
 Run = Callable[[], object]
-REPEATS, ENOUGH_SECONDS = 3, 60.0
+REPEATS, MIN_SECONDS = 3, 60.0
 """Runs of a row, and the time after which no other begins."""
 
 
@@ -220,7 +220,7 @@ def cost_of(run: Run) -> Cost:
     """What a run takes, in this process."""
     seconds: list[float] = []
     with torch.no_grad():
-        while len(seconds) < REPEATS and sum(seconds) < ENOUGH_SECONDS:
+        while len(seconds) < REPEATS and sum(seconds) < MIN_SECONDS:
             start = time.perf_counter()
             run()
             if device().type == "cuda":

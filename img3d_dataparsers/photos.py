@@ -330,7 +330,7 @@ def _with_points_of_photos(
         outputs: The same photos, with cameras at full size.
         with_stereo: Whether to add dense points to the triangulated ones.
     """
-    from img3d_dataparsers.seeds.triangulation import ENOUGH_POINTS, RECIPE
+    from img3d_dataparsers.seeds.triangulation import MIN_POINTS, RECIPE
 
     def make() -> SeedPoints:
         print_line(f"Triangulating seed points from {len(photos)} photos")
@@ -341,7 +341,7 @@ def _with_points_of_photos(
     )
     if with_stereo:
         points = _with_dense(points, folder, cache_dir, photos, outputs)
-    if len(points[0]) < ENOUGH_POINTS:
+    if len(points[0]) < MIN_POINTS:
         if known is None:
             few = f"only {counted(len(points[0]), 'point')} could be triangulated from the photos"
             warn(f"{few}; training starts from random points")

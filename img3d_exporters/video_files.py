@@ -20,7 +20,7 @@ QUALITY = "18"
 """Constant rate factor of x264: visually almost lossless."""
 BT709, LIMITED_RANGE = 1, 1
 """Colour space and range of HD video, as numbered in ITU-T H.273; if a file does not specify them, players guess."""
-FASTEST_GIF = 50
+MAX_GIF_FPS = 50
 """Maximum frames per second of a GIF: browsers slow down faster ones."""
 
 
@@ -31,8 +31,8 @@ def check_output(path: Path, fps: int, force: bool) -> None:
         InputError: The file cannot be written.
     """
     output_files.check_output(path, (".mp4", ".gif"), "a video", force)
-    if path.suffix.lower() == ".gif" and fps > FASTEST_GIF:
-        raise InputError(f"--fps is {fps}: GIFs play at most {FASTEST_GIF} frames per second.")
+    if path.suffix.lower() == ".gif" and fps > MAX_GIF_FPS:
+        raise InputError(f"--fps is {fps}: GIFs play at most {MAX_GIF_FPS} frames per second.")
 
 
 def write_video(pictures: Iterable[Picture], num_pictures: int, path: Path, fps: int) -> None:

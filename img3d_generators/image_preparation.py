@@ -30,7 +30,7 @@ from img3d_pictures.reading import read_upright
 
 PREPARED_SIZE = 512
 """Height and width in pixels of the input of Zero123++."""
-LONGEST_SIDE = 2048
+MAX_SIDE = 2048
 """Larger photos are reduced to this longer side at once; objects of a quarter of their width are still large enough
 then."""
 MIN_SIDE = 16
@@ -90,7 +90,7 @@ def cut_out(path: Path, open_session: OpenSession = open_object_finder) -> RGBA:
     Raises:
         InputError: As in `prepared_image`.
     """
-    pixels = read_upright(path, LONGEST_SIDE)
+    pixels = read_upright(path, MAX_SIDE)
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{path} is only {width} x {height} pixels; give one of at least {MIN_SIDE}, better 512")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 LIST = Path(__file__).with_name("wheels.txt")
-MOST_BYTES = 60_000_000
+MAX_BYTES = 60_000_000
 PLATFORMS = (
     *(f"manylinux_2_{minor}_x86_64" for minor in (39, 35, 34, 31, 28, 27, 24, 17, 12, 5)),
     *("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"),
@@ -55,7 +55,7 @@ def main() -> None:
         if "-any.whl" not in wheel.name and "x86_64" not in wheel.name:
             failures[wheel.name] = "for another platform"
             print(f"{wheel.name} was built for this machine only", file=sys.stderr)
-    sys.exit(bool(failures) or size > MOST_BYTES)
+    sys.exit(bool(failures) or size > MAX_BYTES)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ SNAP = 0.03
 PHOTOS, GROUPS = 12, (0.5, 0.2, 0.8)
 """Number of neighbouring photos that points are triangulated from, and the positions in the sequence around which they
 are chosen, tried in turn until there are enough points."""
-ENOUGH = 40
+MIN_DEPTHS = 40
 """Fewest depths at triangulated points for a measurement."""
 SPREAD, AGREEING = 0.1, 0.35
 """Largest relative difference between a depth and that of its point, and the smallest share of depths within it: some
@@ -91,7 +91,7 @@ def unit_of(
     for group in _groups(seen):
         points = triangulated(group)
         ratios = np.concatenate([seen[i].ratios(points) for i in group])
-        if len(ratios) < ENOUGH:
+        if len(ratios) < MIN_DEPTHS:
             continue
         measured = _most_common(ratios)
         for known in KNOWN_UNITS:

@@ -36,9 +36,9 @@ MAX_REPROJECTION_ERROR = 2.0
 """Largest distance in pixels between a point's projection and the feature."""
 MIN_ANGLE = 1.5
 """Smallest angle in degrees between the rays of a point: below it, the depth is mostly noise."""
-NEAREST = 1e-6
+MIN_DEPTH = 1e-6
 """Depth, in camera distances, below which a point counts as behind the camera."""
-ENOUGH_POINTS = 500
+MIN_POINTS = 500
 """Smallest number of points to start training from."""
 MANY_POINTS = 3000
 """If fewer points are seen by three photos, points that only two photos see are used too."""
@@ -238,7 +238,7 @@ def project(
     P = projections[tracks.photo]
     homogeneous = np.einsum("oij,oj->oi", P[:, :, :3], xyz[tracks.point]) + P[:, :, 3]
     depth = homogeneous[:, 2:]
-    in_front = depth > NEAREST
+    in_front = depth > MIN_DEPTH
     depth = np.where(in_front, depth, 1.0)
     uv = homogeneous[:, :2] / depth
     jacobians = (P[:, :2, :3] - uv[:, :, None] * P[:, 2:, :3]) / depth[..., None]

@@ -28,7 +28,7 @@ FULL_FRAME_DIAGONAL = 43.27
 """Diagonal in millimetres of 36 x 24, to which EXIF's FocalLengthIn35mmFilm refers (CIPA DCG-001)."""
 QUARTER_TURNS = {6: 1, 3: 2, 8: 3}
 """Number of clockwise quarter turns that bring a photo upright, by EXIF orientation."""
-WIDEST, LONGEST = 0.2, 20.0
+MIN_FOCAL_LENGTH, MAX_FOCAL_LENGTH = 0.2, 20.0
 """Shortest and longest plausible focal lengths, in diagonals of the photo."""
 
 
@@ -214,4 +214,4 @@ def _focal_length(tags: dict[int, object], size: Size) -> float | None:
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     diagonals = millimetres / FULL_FRAME_DIAGONAL
-    return diagonals * (size[0] ** 2 + size[1] ** 2) ** 0.5 if WIDEST < diagonals < LONGEST else None
+    return diagonals * (size[0] ** 2 + size[1] ** 2) ** 0.5 if MIN_FOCAL_LENGTH < diagonals < MAX_FOCAL_LENGTH else None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from img3d_exporters.video_files import Picture
 
-LARGEST, MAX_GIF, MAX_OF_RAYS = 1280, 640, 480
+MAX_SIDE, MAX_GIF_SIDE, MAX_RAYS_SIDE = 1280, 640, 480
 """Default size of the larger side in pixels: of a video, of a GIF, and for models that march rays, which take a CPU
 seconds per picture."""
 MIN_SIZE, MAX_SIZE = 16, 4096
@@ -80,8 +80,8 @@ def _num_frames(seconds: float, fps: int) -> int:
 def _size(is_rasterised: bool, cameras: Cameras, output: Path) -> tuple[int, int]:
     from img3d_methods.viewing.camera_paths import picture_size
 
-    largest = MAX_GIF if output.suffix.lower() == ".gif" else LARGEST
-    return picture_size(cameras, largest if is_rasterised else min(largest, MAX_OF_RAYS))
+    largest = MAX_GIF_SIDE if output.suffix.lower() == ".gif" else MAX_SIDE
+    return picture_size(cameras, largest if is_rasterised else min(largest, MAX_RAYS_SIDE))
 
 
 def _rendered(model: Model, cameras: Cameras) -> Iterator[Picture]:

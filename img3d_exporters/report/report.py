@@ -31,7 +31,7 @@ from img3d_methods.training.held_out_gap import gap_message, training_psnr
 from img3d_methods.viewing.curve_figures import gaussians_curve, loss_curve, psnr_curve
 
 ENDINGS = (".html", ".htm")
-THINNEST = 1000
+MAX_THINNESS = 1000
 """Ratio of axes above which differences are invisible."""
 WITHOUT_CURVE = "This run has no record of it: neither a training_curve.csv nor Tensorboard events."
 WITHOUT_TRAINING = "This run was not trained: it is shown as generated or read."
@@ -187,8 +187,10 @@ def _doublings(run: Run) -> list[int]:
 def _gaussian_figures(splats: Gaussians) -> list[Figure]:
     scales = np.exp(splats.log_scales.astype(np.float64))
     sizes, alphas = np.exp(splats.log_scales.astype(np.float64).mean(axis=1)), splats.alphas()
-    thinness = scales.max(axis=1) / np.maximum(scales.min(axis=1), scales.max(axis=1) / THINNEST)
-    rest = f" The last bar contains everything from {THINNEST:,} up." if thinness.max() > 0.99 * THINNEST else ""
+    thinness = scales.max(axis=1) / np.maximum(scales.min(axis=1), scales.max(axis=1) / MAX_THINNESS)
+    rest = (
+        f" The last bar contains everything from {MAX_THINNESS:,} up." if thinness.max() > 0.99 * MAX_THINNESS else ""
+    )
     return [
         Figure(
             "Size",

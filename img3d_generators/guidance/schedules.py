@@ -64,13 +64,13 @@ class RandomTimes:
     """Uniformly random noise levels, as in DreamFusion; the limits can depend on the step, as in Stable Zero123's
     recipe."""
 
-    lowest: Scheduled = 0.02
+    min_level: Scheduled = 0.02
     """As a fraction of all levels."""
-    highest: Scheduled = 0.98
+    max_level: Scheduled = 0.98
 
     def limits(self, step: int) -> tuple[int, int]:
         """The lowest and the highest level of a step."""
-        return int(NUM_TIMES * value_at(self.lowest, step)), int(NUM_TIMES * value_at(self.highest, step))
+        return int(NUM_TIMES * value_at(self.min_level, step)), int(NUM_TIMES * value_at(self.max_level, step))
 
     def draw(self, count: int, step: int, progress: float, generator: torch.Generator) -> Int[Tensor, "B"]:
         low, high = self.limits(step)
@@ -81,15 +81,15 @@ class RandomTimes:
 class SquareRootTimes:
     """One level at each step, which falls with the square root of the run's progress (HiFA, arXiv 2305.18766)."""
 
-    lowest: Scheduled = 0.02
-    highest: Scheduled = 0.98
+    min_level: Scheduled = 0.02
+    max_level: Scheduled = 0.98
     """If it is a schedule, its first value counts."""
 
     def level(self, step: int, progress: float) -> int:
         """The level of a step."""
-        highest = self.highest if isinstance(self.highest, (int, float)) else self.highest[1]
-        lowest = value_at(self.lowest, step)
-        return int(NUM_TIMES * ((highest - lowest) * (1 - progress**0.5) + lowest))
+        high = self.max_level if isinstance(self.max_level, (int, float)) else self.max_level[1]
+        low = value_at(self.min_level, step)
+        return int(NUM_TIMES * ((high - low) * (1 - progress**0.5) + low))
 
     def draw(self, count: int, step: int, progress: float, generator: torch.Generator) -> Int[Tensor, "B"]:
         return torch.full((count,), self.level(step, progress))
@@ -99,12 +99,12 @@ class SquareRootTimes:
 class FallingTimes:
     """One level at each step, which falls evenly, as in DreamGaussian."""
 
-    lowest: int = 20
-    highest: int = 980
+    min_level: int = 20
+    max_level: int = 980
 
     def level(self, progress: float) -> int:
         """The level at a part of the run in [0, 1]."""
-        return min(self.highest, max(self.lowest, round((1 - progress) * NUM_TIMES)))
+        return min(self.max_level, max(self.min_level, round((1 - progress) * NUM_TIMES)))
 
     def draw(self, count: int, step: int, progress: float, generator: torch.Generator) -> Int[Tensor, "B"]:
         return torch.full((count,), self.level(progress))

@@ -32,7 +32,7 @@ WEIGHT_SCALE = 0.5
 """FlexiCubes', as the network was trained."""
 WEIGHT_FACTOR = 0.1
 """Between the network's outputs and FlexiCubes' weights."""
-DEFORMATION_LIMIT = 0.25
+MAX_DEFORMATION = 0.25
 """How far vertices of the grid move, in cells of a box of side 1."""
 ROUNDED_TO = 5
 """Digits of the grid's coordinates, in a box of side 1."""
@@ -140,7 +140,7 @@ class MeshHead(nn.Module):
     def deformations(self, features: Float[Tensor, "N F"], resolution: int) -> Float[Tensor, "N 3"]:
         """How far vertices of the grid move."""
         raw = torch.cat([self.net_deformation(part) for part in features.split(POINTS_AT_A_TIME)])
-        return raw.tanh() * (DEFORMATION_LIMIT / resolution)
+        return raw.tanh() * (MAX_DEFORMATION / resolution)
 
     def weights(self, features: Float[Tensor, "N F"], corners: Int[Tensor, "S 8"]) -> Float[Tensor, "S 21"]:
         """FlexiCubes' weights of cubes, of which these are the corners' numbers."""

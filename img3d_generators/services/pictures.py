@@ -14,9 +14,9 @@ from PIL import Image
 from img3d_base.errors import InputError
 from img3d_pictures.reading import read_upright
 
-LONGEST_SIDE = 2048
+MAX_SIDE = 2048
 """Larger pictures are reduced to this longer side, which all services take."""
-SHORTEST_SIDE = 64
+MIN_SIDE = 64
 JPEG_QUALITY = 95
 
 
@@ -57,10 +57,10 @@ def read_picture(path: Path) -> Picture:
     Raises:
         InputError: It cannot be read, or is too small.
     """
-    pixels = read_upright(path, LONGEST_SIDE)
+    pixels = read_upright(path, MAX_SIDE)
     height, width = pixels.shape[:2]
-    if min(height, width) < SHORTEST_SIDE:
-        raise InputError(f"{path} is only {width} x {height} pixels; services take at least {SHORTEST_SIDE}")
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{path} is only {width} x {height} pixels; services take at least {MIN_SIDE}")
     transparent = pixels.shape[2] == 4 and bool(pixels[..., 3].min() < 255)
     buffer = io.BytesIO()
     if transparent:

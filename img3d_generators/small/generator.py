@@ -25,7 +25,7 @@ from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 SMALL_WEIGHTS = Path(__file__).with_name("weights.safetensors")
 MIN_COVERAGE = 0.4
 """Columns of which the object covers less stay empty; more of them would make the silhouette larger."""
-LEAST_PEAK = 0.6
+MIN_PEAK = 0.6
 """The picture shows that the object is somewhere in each column: if the highest probability is lower, all of the
 column are raised."""
 KNOWN, FAR = "known_objects", "far"
@@ -57,7 +57,7 @@ class SmallGenerator:
             return _nothing()
         logits, rgb = self.network.columns(self.network.features(picture)[cells], colours[cells])
         found = logits.sigmoid() * shown[cells][..., None]
-        found = found * (LEAST_PEAK / found.amax(dim=-1, keepdim=True).clamp(min=1e-3)).clamp(min=1)
+        found = found * (MIN_PEAK / found.amax(dim=-1, keepdim=True).clamp(min=1e-3)).clamp(min=1)
         probabilities = found.new_zeros(*shown.shape[1:], found.shape[-1])
         probabilities[cells[0]] = found
         all_colours = rgb.new_zeros(*shown.shape[1:], *rgb.shape[2:])

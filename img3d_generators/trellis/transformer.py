@@ -18,7 +18,7 @@ from img3d_generators.trellis.voxels import VoxelGrid
 BLOCK_EPS = 1e-6
 """Of the normalisations inside blocks; those at the end of a network have torch's default."""
 TIME_FREQUENCIES = 256
-LONGEST_PERIOD = 10000
+MAX_PERIOD = 10000
 
 KeysValues = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
 """What the S tokens of a condition are to the cross-attention of a block, each `[S, C]`."""
@@ -44,7 +44,7 @@ def time_waves(time: Float[Tensor, "B"]) -> Float[Tensor, "B F"]:
     """Cosines, then sines, of the time, which is 1000 at noise and 0 at the object."""
     half = TIME_FREQUENCIES // 2
     exponents = torch.arange(half, dtype=torch.float32, device=time.device) / half
-    angles = time[:, None] * torch.exp(-math.log(LONGEST_PERIOD) * exponents)
+    angles = time[:, None] * torch.exp(-math.log(MAX_PERIOD) * exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 

@@ -18,7 +18,7 @@ OFFSETS = torch.cartesian_prod(*(torch.tensor([-1, 0, 1]),) * 3)
 CENTRE = len(OFFSETS) // 2
 CHILDREN = torch.cartesian_prod(*(torch.tensor([0, 1]),) * 3)
 """From the first of a voxel's 8 children to all of them, `[8, 3]`, z fastest."""
-LONGEST_PERIOD = 10000
+MAX_PERIOD = 10000
 """Of the sines that say where a voxel is, in voxels, but for a factor of 2 pi."""
 
 
@@ -87,7 +87,7 @@ def position_embedding(coords: Int[Tensor, "N 3"], channels: int) -> Float[Tenso
     """Sines, then cosines, of each coordinate, at as many frequencies as there is room for; zeros fill the rest."""
     count = channels // 6
     exponents = torch.arange(count, dtype=torch.float32, device=coords.device) / count
-    angles = coords[..., None].float() * (1 / LONGEST_PERIOD**exponents)
+    angles = coords[..., None].float() * (1 / MAX_PERIOD**exponents)
     embedded = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
     return torch.nn.functional.pad(embedded, (0, channels - embedded.shape[1]))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from img3d_kernels.poses import point_of_attention
 
-NEAREST, FARTHEST = 0.2, 2.0
+MIN_DEPTH, MAX_DEPTH = 0.2, 2.0
 """Range of depths, in multiples of the median distance from the cameras to what they look at."""
 
 
@@ -36,7 +36,7 @@ def random_points_in_frusta(cameras: Cameras, num_points: int, seed: int = 0) ->
 
     index = torch.randint(len(cameras), (num_points,), generator=generator)
     u, v, w = torch.rand(3, num_points, generator=generator, dtype=torch.float64)
-    depth = distance * (NEAREST + (FARTHEST - NEAREST) * w)
+    depth = distance * (MIN_DEPTH + (MAX_DEPTH - MIN_DEPTH) * w)
 
     def of_camera(values: Tensor) -> Tensor:
         return values.cpu().double().reshape(len(cameras))[index]

@@ -24,7 +24,7 @@ ROUND = math.radians(120)
 """Cameras surround an object if no gap between their azimuths is wider than this."""
 MIN_SWING = math.radians(10)
 """Minimum swing to either side, if all photos are taken from about the same place."""
-STEEPEST = math.radians(80)
+MAX_ELEVATION = math.radians(80)
 """Maximum elevation of a camera: straight above the object, left and right are undefined."""
 WITHIN = 0.9
 """Fraction of the photos' range of angles that a spiral covers: beyond the outermost photos nothing is known."""
@@ -90,7 +90,7 @@ class Placement:
 
     def poses(self, azimuths: Float[np.ndarray, "F"], elevations: Float[np.ndarray, "F"]) -> Poses:
         """Upright cameras at these angles and the median distance that look at the centre (or away from it)."""
-        elevations = elevations.clip(-STEEPEST, STEEPEST)
+        elevations = elevations.clip(-MAX_ELEVATION, MAX_ELEVATION)
         flat = np.cos(elevations)
         outward = np.stack([flat * np.cos(azimuths), flat * np.sin(azimuths), np.sin(elevations)], axis=1)
         back = outward * (1.0 if self.inward else -1.0)

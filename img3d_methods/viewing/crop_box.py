@@ -21,7 +21,7 @@ FIT = 0.2
 photographed, a few make up all around it."""
 MARGIN = 1.5
 """How much larger it is than that."""
-SMALLEST = 1e-3
+MIN_SIZE = 1e-3
 """World units along each axis."""
 HANDLE = 0.15
 """Length of the arrows at the corner, in lengths of the box."""
@@ -67,12 +67,12 @@ class CropBox:
     def _go_around(self, points: Float[np.ndarray, "N 3"]) -> None:
         low, high = np.quantile(points, [FIT, 1 - FIT], axis=0) if len(points) else (-np.ones(3), np.ones(3))
         self._control._crop_center.value = _rounded((low + high) / 2)
-        self._control._crop_scale.value = _rounded(np.maximum(MARGIN * (high - low), SMALLEST))
+        self._control._crop_scale.value = _rounded(np.maximum(MARGIN * (high - low), MIN_SIZE))
 
     def _resize(self) -> None:
         """The centre stays, and the corner that was dragged says the size."""
         half = np.abs(self._corner.position) / self._control.viser_scale_ratio
-        self._control._crop_scale.value = _rounded(np.maximum(2 * half, SMALLEST))
+        self._control._crop_scale.value = _rounded(np.maximum(2 * half, MIN_SIZE))
         # Not left to the handlers of that value: viser 0.2.7 calls the last one of several for each.
         self._draw()
         self._changed()

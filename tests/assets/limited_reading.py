@@ -23,7 +23,7 @@ from typing import Any
 SPARE_BYTES = 1 << 30
 HANG_SECONDS = 60
 """For what takes a second or two on an idle machine."""
-LONGEST_LINE = 500
+MAX_LINE_LENGTH = 500
 HUGE = (0, 1, 0xFF, 0xFFFF, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 JSON_JUNK: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 3, 0.5, 2**31, 10**9, 10**12, 10**30, -(10**30), float("nan"), float("inf")),
@@ -79,7 +79,7 @@ def _outcome(path: Path) -> tuple[str, str]:
         return "read", f"{len(splats)} Gaussians"
     except InputError as error:
         line = str(error)
-        assert line.isprintable() and len(line) < LONGEST_LINE + len(str(path)), line
+        assert line.isprintable() and len(line) < MAX_LINE_LENGTH + len(str(path)), line
         assert "this computer's memory" not in line and "allocate" not in line, line
         return "refused", line
     finally:

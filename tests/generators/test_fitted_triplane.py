@@ -32,7 +32,7 @@ from img3d_methods.generated.methods import method_of
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 LOADED: TriplaneField | None = None
 """What `load` gives."""
-LARGEST_ERROR = 0.015
+MAX_ERROR = 0.015
 """Of the mean distance between the surfaces, in both directions, relative to the object's diameter."""
 
 
@@ -99,8 +99,8 @@ def test_a_fitted_triplane_is_the_shape(
     surface, diameter = shape.vertices[outside], 2 * fit_triplane.OBJECT_RADIUS
     to_shape, nearest = KDTree(surface).query(made.vertices)
     to_mesh, _ = KDTree(made.vertices).query(surface)
-    assert np.mean(to_shape) < LARGEST_ERROR * diameter
-    assert np.mean(to_mesh) < LARGEST_ERROR * diameter
+    assert np.mean(to_shape) < MAX_ERROR * diameter
+    assert np.mean(to_mesh) < MAX_ERROR * diameter
     assert np.abs(made.colors - shape.colors[outside][nearest]).mean() < 0.1
 
 
@@ -113,7 +113,7 @@ def test_a_fitted_triplane_is_spot(fit_triplane: ModuleType, data_dir: Path) -> 
     shape = fit_triplane.placed(mesh)
     made = mesh_of(fitted(fit_triplane, shape))
     found = fit_triplane.compared(made, shape)
-    assert found.to_expected.mean() < LARGEST_ERROR and found.to_made.mean() < LARGEST_ERROR, str(found)
+    assert found.to_expected.mean() < MAX_ERROR and found.to_made.mean() < MAX_ERROR, str(found)
     assert found.f_score > 0.6, str(found)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from img3d_base.errors import InputError
 from img3d_generators.image_preparation import (
-    LONGEST_SIDE,
+    MAX_SIDE,
     cut_out,
     matted,
     prepared_image,
@@ -148,7 +148,7 @@ class TestReading:
         del photo
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         pixels = cut_out(tmp_path / "a.jpg", open_not_grey)
-        assert max(pixels.shape) == LONGEST_SIDE
+        assert max(pixels.shape) == MAX_SIDE
         assert extent(pixels[..., 3]) == pytest.approx((410, 1229, 614, 1024), abs=3)
         if sys.platform == "linux":
             assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200  # MB

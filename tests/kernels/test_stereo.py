@@ -20,7 +20,7 @@ from img3d_kernels.stereo.plane_sweep import plane_costs, plane_sweep
 from img3d_kernels.stereo.source_views import choose_sources, depth_range
 from img3d_kernels.stereo.views import DepthMap, StereoView, from_planes, rays, resized_planes, to_planes
 
-NEAREST, FARTHEST = 2.5, 8.0
+MIN_DEPTH, MAX_DEPTH = 2.5, 8.0
 # Of a ball 4 away, pictures of 96 x 80 pixels show a percent of depth as a sixth of a pixel.
 VIEWS, DEPTHS, NORMALS = stereo_scene()
 
@@ -122,10 +122,10 @@ class TestCosts:
 
     def test_true_planes_cost_little_and_others_much(self) -> None:
         truth = sweep(
-            VIEWS[0], VIEWS[1:], NEAREST, FARTHEST, to_planes(VIEWS[0].K, DEPTHS[0], NORMALS[0]), iterations=0
+            VIEWS[0], VIEWS[1:], MIN_DEPTH, MAX_DEPTH, to_planes(VIEWS[0].K, DEPTHS[0], NORMALS[0]), iterations=0
         )
         wrong = sweep(
-            VIEWS[0], VIEWS[1:], NEAREST, FARTHEST, to_planes(VIEWS[0].K, DEPTHS[0] * 1.2, NORMALS[0]), iterations=0
+            VIEWS[0], VIEWS[1:], MIN_DEPTH, MAX_DEPTH, to_planes(VIEWS[0].K, DEPTHS[0] * 1.2, NORMALS[0]), iterations=0
         )
         assert truth[interior()].median() < 0.1 < 0.6 < wrong[interior()].median()
 
@@ -136,13 +136,13 @@ class TestCosts:
         planes = to_planes(view.K, DEPTHS[0], NORMALS[0])
         planes[:20, :, 0] = 1 / 1.0
         planes[60:, :, 0] = torch.nan
-        costs = sweep(view, VIEWS[1:], NEAREST, FARTHEST, planes, iterations=0)
+        costs = sweep(view, VIEWS[1:], MIN_DEPTH, MAX_DEPTH, planes, iterations=0)
         assert (costs[:, :40] > MAX_COST).all() and (costs[:20] > MAX_COST).all() and (costs[60:] > MAX_COST).all()
         assert (costs[20:60, 40:] <= MAX_COST).float().mean() > 0.95
 
     def test_a_white_wall_matches_nothing(self) -> None:
         blank = [dataclasses.replace(view, grey=torch.full_like(view.grey, 200)) for view in VIEWS]
-        found = patch_match(blank[0], blank[1:], NEAREST, FARTHEST)
+        found = patch_match(blank[0], blank[1:], MIN_DEPTH, MAX_DEPTH)
         assert (found.depth == 0).all() and (found.normals == 0).all() and (found.cost == MAX_COST).all()
 
 
@@ -150,7 +150,7 @@ class TestCosts:
 class TestDepth:
     @pytest.fixture(scope="class")
     def found(self) -> DepthMap:
-        return patch_match(VIEWS[0], VIEWS[1:], NEAREST, FARTHEST)
+        return patch_match(VIEWS[0], VIEWS[1:], MIN_DEPTH, MAX_DEPTH)
 
     def test_is_the_true_one(self, found: DepthMap) -> None:
         assert share_within(found.depth, DEPTHS[0], 0.01, interior()) > 0.85
@@ -163,7 +163,7 @@ class TestDepth:
         torch.testing.assert_close(found.normals[known].norm(dim=-1), torch.ones(int(known.sum())))
 
     def test_is_better_than_a_sweep_of_planes(self, found: DepthMap) -> None:
-        swept = plane_sweep(VIEWS[0], VIEWS[1:4], 3.0, FARTHEST, 30)
+        swept = plane_sweep(VIEWS[0], VIEWS[1:4], 3.0, MAX_DEPTH, 30)
         assert share_within(swept.depth, DEPTHS[0], 0.03, interior()) > 0.85
         assert share_within(found.depth, swept.depth, 0.03, interior()) > 0.85
         better, plain = ((each.depth - DEPTHS[0]).abs()[interior()].median() for each in (found, swept))
@@ -177,7 +177,7 @@ class TestDepth:
         try:
             for number in (1, 3):
                 _C.set_num_threads(number)
-                again = patch_match(VIEWS[0], VIEWS[1:], NEAREST, FARTHEST)
+                again = patch_match(VIEWS[0], VIEWS[1:], MIN_DEPTH, MAX_DEPTH)
                 assert torch.equal(again.depth, found.depth) and torch.equal(again.normals, found.normals)
         finally:
             _C.set_num_threads(threads)
@@ -185,18 +185,18 @@ class TestDepth:
     def test_another_source_that_shows_something_else_does_no_harm(self, found: DepthMap) -> None:
         noise = torch.randint(0, 256, VIEWS[3].size, generator=torch.Generator().manual_seed(1)).to(torch.uint8)
         wrong = dataclasses.replace(VIEWS[3], grey=noise)
-        with_wrong = patch_match(VIEWS[0], [*VIEWS[1:3], VIEWS[4], wrong], NEAREST, FARTHEST)
+        with_wrong = patch_match(VIEWS[0], [*VIEWS[1:3], VIEWS[4], wrong], MIN_DEPTH, MAX_DEPTH)
         assert share_within(with_wrong.depth, DEPTHS[0], 0.01, interior()) > 0.85
 
     def test_brightness_and_contrast_do_not_matter(self) -> None:
         dark = [
             dataclasses.replace(view, grey=(view.grey * 0.5 + 10 * i).to(torch.uint8)) for i, view in enumerate(VIEWS)
         ]
-        found = patch_match(dark[0], dark[1:], NEAREST, FARTHEST)
+        found = patch_match(dark[0], dark[1:], MIN_DEPTH, MAX_DEPTH)
         assert share_within(found.depth, DEPTHS[0], 0.01, interior()) > 0.85
 
     def test_one_source_is_enough_where_it_sees(self) -> None:
-        found = patch_match(VIEWS[0], VIEWS[1:2], NEAREST, FARTHEST)
+        found = patch_match(VIEWS[0], VIEWS[1:2], MIN_DEPTH, MAX_DEPTH)
         assert share_within(found.depth, DEPTHS[0], 0.02, interior(16)) > 0.75
 
     def test_the_sources_depths_settle_what_pictures_leave_open(self, found: DepthMap) -> None:
@@ -204,10 +204,10 @@ class TestDepth:
         grey = VIEWS[0].grey.clone()
         grey[30:50, 38:58] = 128
         blank = dataclasses.replace(VIEWS[0], grey=grey)
-        alone = patch_match(blank, VIEWS[1:], NEAREST, FARTHEST)
+        alone = patch_match(blank, VIEWS[1:], MIN_DEPTH, MAX_DEPTH)
         hole = torch.zeros(VIEWS[0].size, dtype=torch.bool)
         hole[36:44, 44:52] = True
-        together = refined(blank, VIEWS[1:], NEAREST, FARTHEST, alone, DEPTHS[1:], iterations=4)
+        together = refined(blank, VIEWS[1:], MIN_DEPTH, MAX_DEPTH, alone, DEPTHS[1:], iterations=4)
         assert share_within(together.depth, DEPTHS[0], 0.01, hole) > 0.9
         assert share_within(alone.depth, DEPTHS[0], 0.01, hole) < 0.5
 
@@ -244,7 +244,7 @@ class TestAgreement:
         maps = stereo_depth_maps(
             VIEWS,
             [[j for j in everyone if j != i] for i in everyone[:-1]] + [[]],
-            [(NEAREST, FARTHEST)] * 3 + [None, (NEAREST, FARTHEST)],
+            [(MIN_DEPTH, MAX_DEPTH)] * 3 + [None, (MIN_DEPTH, MAX_DEPTH)],
             StereoOptions(),
             lambda stage, done, total: said.append((stage, done, total)),
         )
@@ -259,7 +259,7 @@ class TestAgreement:
     @kernel_scenes.needs_compiled
     def test_two_photos_and_photos_of_something_else(self) -> None:
         """What both of two photos say must do; where nothing agrees there are holes rather than nonsense."""
-        limits = [(NEAREST, FARTHEST)] * 2
+        limits = [(MIN_DEPTH, MAX_DEPTH)] * 2
         maps = stereo_depth_maps(VIEWS[:2], [[1], [0]], limits, StereoOptions(geometric_passes=1))
         known = maps[0].depth > 0
         assert known.float().mean() > 0.4

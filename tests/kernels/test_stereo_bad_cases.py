@@ -18,7 +18,7 @@ from img3d_kernels.stereo.views import StereoView, rays
 pytestmark = kernel_scenes.needs_compiled
 
 VIEWS, DEPTHS, _ = stereo_scene()
-NEAREST, FARTHEST = 2.0, 10.0
+MIN_DEPTH, MAX_DEPTH = 2.0, 10.0
 CLOSE = 0.03
 """Maximum relative difference from the true depth of what is no nonsense."""
 
@@ -58,7 +58,7 @@ def test_holes_rather_than_nonsense(
         dataclasses.replace(view, grey=spoil(view.grey.clone(), i)) for i, view in enumerate(VIEWS)
     ]
     sources = [[j for j in range(5) if j != i] for i in range(5)]
-    maps = stereo_depth_maps(views, sources, [(NEAREST, FARTHEST)] * 5, StereoOptions())
+    maps = stereo_depth_maps(views, sources, [(MIN_DEPTH, MAX_DEPTH)] * 5, StereoOptions())
     for found, truth in zip(maps, DEPTHS, strict=True):
         known = found.depth > 0
         right = known & ((found.depth - truth).abs() <= CLOSE * truth)

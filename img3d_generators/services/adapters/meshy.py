@@ -17,7 +17,7 @@ from img3d_generators.services.settings import Setting
 IMAGE, IMAGES, TEXT = "/openapi/v1/image-to-3d", "/openapi/v1/multi-image-to-3d", "/openapi/v2/text-to-3d"
 BALANCE = "/openapi/v1/balance"
 STATES = {"PENDING": "waiting", "IN_PROGRESS": "running", "SUCCEEDED": "done", "FAILED": "failed", "CANCELED": "failed"}
-LONGEST_PROMPT = 600
+MAX_PROMPT_LENGTH = 600
 OF_PICTURES = ("image", "images")
 
 
@@ -29,7 +29,7 @@ class Meshy(JobAdapter):
         "model_type": Setting(str, "kind of mesh", ("standard", "lowpoly")),
         "should_texture": Setting(bool, "whether the mesh gets a texture"),
         "enable_pbr": Setting(bool, "whether it also gets metallic, roughness and normal maps"),
-        "texture_prompt": Setting(str, "what the texture shows", high=LONGEST_PROMPT),
+        "texture_prompt": Setting(str, "what the texture shows", high=MAX_PROMPT_LENGTH),
         "texture_image_url": Setting(str, "https address of a picture of the texture", high=2000),
         "should_remesh": Setting(bool, "whether topology and target_polycount count"),
         "topology": Setting(str, "faces", ("triangle", "quad")),
@@ -56,8 +56,8 @@ class Meshy(JobAdapter):
             urls = [picture.data_uri for picture in order.pictures]
             path, pictures = (IMAGE, {"image_url": urls[0]}) if len(urls) == 1 else (IMAGES, {"image_urls": urls})
             return self._made(path, {**body, **pictures})
-        if len(order.prompt) > LONGEST_PROMPT:
-            raise ServiceError(f"{self.client.title} takes texts of at most {LONGEST_PROMPT} characters")
+        if len(order.prompt) > MAX_PROMPT_LENGTH:
+            raise ServiceError(f"{self.client.title} takes texts of at most {MAX_PROMPT_LENGTH} characters")
         previewed = {name: value for name, value in body.items() if name not in self.NOT_PREVIEWING}
         handle = self._made(TEXT, {"mode": "preview", "prompt": order.prompt, **previewed})
         if body.get("should_texture", True):

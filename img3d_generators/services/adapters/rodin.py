@@ -14,7 +14,7 @@ from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting, form_value
 
 SUBMIT, STATUS, DOWNLOAD, BALANCE = "/api/v2/rodin", "/api/v2/status", "/api/v2/download", "/api/v2/check_balance"
-LARGEST_SEED = 65_535
+MAX_SEED = 65_535
 WAITING, DONE, FAILED = "Waiting", "Done", ("Failed", "Canceled")
 
 
@@ -38,8 +38,8 @@ class Rodin(JobAdapter):
 
     def submit(self, order: Order) -> Handle:
         """Makes the job."""
-        if not 0 <= order.seed <= LARGEST_SEED:
-            raise ServiceError(f"{self.client.title} takes seeds from 0 to {LARGEST_SEED}, not {order.seed}")
+        if not 0 <= order.seed <= MAX_SEED:
+            raise ServiceError(f"{self.client.title} takes seeds from 0 to {MAX_SEED}, not {order.seed}")
         fields = {"tier": self.model_of(order), "geometry_file_format": "glb", "seed": str(order.seed)}
         for name, value in self.sent(order).items():
             fields[name] = form_value([int(part) for part in value] if name == "bbox_condition" else value)

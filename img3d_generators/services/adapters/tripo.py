@@ -32,7 +32,7 @@ REASONS = {
     "unknown": "the service does not know its state",
 }
 VIEWS = ("front", "left", "back", "right")
-LONGEST_PROMPT = 1024
+MAX_PROMPT_LENGTH = 1024
 MESHES = ("model_url", "pbr_model_url", "base_model_url", "pbr_model", "model", "base_model")
 """Fields of a finished task that hold the mesh, best first: those of version 3, then those of version 2."""
 NO_CREDITS = 2010
@@ -73,8 +73,8 @@ class Tripo(JobAdapter):
             body = {"input": self._uploaded(order.pictures[0]), "model_seed": order.seed}
             return self._made("/generation/image-to-splat", body)
         if order.kind == "text":
-            if len(order.prompt) > LONGEST_PROMPT:
-                raise ServiceError(f"{self.client.title} takes texts of at most {LONGEST_PROMPT} characters")
+            if len(order.prompt) > MAX_PROMPT_LENGTH:
+                raise ServiceError(f"{self.client.title} takes texts of at most {MAX_PROMPT_LENGTH} characters")
             return self._made("/generation/text-to-model", {"prompt": order.prompt, **body})
         if order.kind == "image":
             return self._made("/generation/image-to-model", {"input": self._uploaded(order.pictures[0]), **body})

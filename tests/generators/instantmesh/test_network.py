@@ -19,7 +19,7 @@ from img3d_assets.meshing.field_surface import surface_of
 from img3d_generators.cameras import ZERO123PLUS_RIGS
 from img3d_generators.instantmesh.cameras import FEWER_VIEWS, camera_numbers
 from img3d_generators.instantmesh.heads import (
-    DEFORMATION_LIMIT,
+    MAX_DEFORMATION,
     WEIGHT_SCALE,
     FieldHead,
     MeshHead,
@@ -52,7 +52,7 @@ def golden_config(golden: Golden) -> InstantMeshConfig:
     )
     if config.head == "mesh":
         assert golden.sidecar["config"]["flexicubes_weight_scale"] == WEIGHT_SCALE
-        assert golden.sidecar["config"]["deformation_multiplier"] == 1 / DEFORMATION_LIMIT
+        assert golden.sidecar["config"]["deformation_multiplier"] == 1 / MAX_DEFORMATION
     return config
 
 

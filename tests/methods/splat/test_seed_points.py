@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nerfstudio.cameras.cameras import Cameras
 
 from img3d_kernels.poses import point_of_attention
-from img3d_methods.splat.seed_points import FARTHEST, NEAREST, random_points_in_frusta
+from img3d_methods.splat.seed_points import MAX_DEPTH, MIN_DEPTH, random_points_in_frusta
 
 
 def ring(num: int, radius: float, target: tuple[float, float, float] = (0.3, -0.2, 0.1)) -> Cameras:
@@ -53,7 +53,7 @@ def test_every_point_is_seen_by_a_camera_at_a_sensible_depth(num: int, radius: f
     distance = (origins - torch.tensor([0.3, -0.2, 0.1])).norm(dim=-1).median()
     slack = 1e-3
     seen = (u >= -slack) & (u <= 64 + slack) & (v >= -slack) & (v <= 48 + slack)
-    seen &= (depth >= NEAREST * distance * 0.999) & (depth <= FARTHEST * distance * 1.001)
+    seen &= (depth >= MIN_DEPTH * distance * 0.999) & (depth <= MAX_DEPTH * distance * 1.001)
     assert bool(seen.any(dim=1).all())
 
 
