@@ -106,7 +106,7 @@ class LiveViewPanel(ViewPanel):
         with self._crop_lock:
             on = viewer.control_panel.crop_viewport
             if on and self._box is None:
-                means = self.view.gaussians()["means"].cpu().numpy()
+                means = self.view.model.gauss_params["means"].detach().cpu().numpy()  # all, not those inside
                 self._box = CropBox(viewer.viser_server, viewer.control_panel, means, self.view.rerender)
             if self._crop_switch.value != on:
                 self._crop_switch.value = on
