@@ -7,7 +7,6 @@ module requires the compiled extension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -137,13 +136,6 @@ def rasterize_to_pixels(
 def l1_ssim(render: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], ssim_lambda: float) -> Float[Tensor, ""]:
     """`losses.l1_ssim` in one pass. Both sides of the image must be at least 11 pixels; `target` gets no gradient."""
     return _L1Ssim.apply(render, target, ssim_lambda)
-
-
-def hash_grid(
-    positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
-) -> Float[Tensor, "N F"]:
-    """`hash_grid.hash_grid`; `positions` get no gradient."""
-    return _HashGrid.apply(positions, table, list(resolutions))
 
 
 def array(tensor: Tensor | None) -> np.ndarray | None:
@@ -282,22 +274,3 @@ class _L1Ssim(torch.autograd.Function):
         ctx: Any, v_loss: Tensor
     ) -> tuple[Tensor | None, None, None]:
         return (ctx.v_render if v_loss == 1.0 else v_loss * ctx.v_render), None, None
-
-
-class _HashGrid(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, positions: Tensor, table: Tensor, resolutions: list[int]) -> Tensor:
-        features = torch.empty(positions.shape[0], 2 * table.shape[0])
-        _C.hash_grid_forward(array(positions), array(table), resolutions, array(features))
-        ctx.save_for_backward(positions)
-        ctx.resolutions, ctx.table_shape = resolutions, table.shape
-        return features
-
-    @staticmethod
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, v_features: Tensor
-    ) -> tuple[None, Tensor, None]:
-        (positions,) = ctx.saved_tensors
-        v_table = torch.empty(ctx.table_shape)
-        _C.hash_grid_backward(array(positions), ctx.resolutions, array(v_features), array(v_table))
-        return None, v_table, None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The multiresolution hash grid of "Instant Neural Graphics Primitives" (Müller et al. 2022, arXiv 2201.05989)."""
+"""The multiresolution hash grid of "Instant Neural Graphics Primitives" (Müller et al. 2022, arXiv 2201.05989), in
+plain torch. The compiled kernels of `img3d_kernels.fields` have their own."""
 
 from __future__ import annotations
 
@@ -10,51 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from img3d_kernels.rendering import default_backend
-
 PRIME_Y, PRIME_Z = 2654435761, 805459861
 """Factors of the paper's spatial hash; that of x is 1."""
-MAX_RESOLUTION = 1 << 24
-"""Largest integer up to which float32 represents all cell indices exactly."""
-
-
-def hash_grid(
-    positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
-) -> Float[Tensor, "N F"]:
-    """Features of points, interpolated trilinearly from the corners of their cells on L grids; section 3 of the paper.
-
-    Each level is a grid over [0, 1]^3, whose corners map to entries of the table: x + y (r + 1) + z (r + 1)^2 if there
-    are entries for all (r + 1)^3 corners, else the hash (x xor y * 2654435761 xor z * 805459861) modulo T in 32 bits.
-
-    Differentiable in the table only, not in the positions.
-
-    Args:
-        positions: Points in [0, 1]^3; points outside are clamped.
-        table: Learned features: L levels of T entries, a power of two, with two features each.
-        resolutions: For each level, the number of cells along an axis.
-
-    Returns:
-        `[N, 2 L]`; the features of level l are the columns 2 l and 2 l + 1.
-
-    Raises:
-        ValueError: The shapes do not match, T is not a power of two, or a resolution is not from 1 to 2^24.
-    """
-    if positions.dim() != 2 or positions.shape[1] != 3:
-        raise ValueError(f"positions must be [N, 3], got {list(positions.shape)}")
-    if table.dim() != 3 or table.shape[0] == 0 or table.shape[2] != 2:
-        raise ValueError(f"table must be [L, T, 2], got {list(table.shape)}")
-    if table.shape[1].bit_count() != 1:
-        raise ValueError(f"a level of the table must have a power of two of entries, got {table.shape[1]}")
-    if len(resolutions) != table.shape[0]:
-        raise ValueError(f"there must be a resolution for each of {table.shape[0]} levels, got {len(resolutions)}")
-    if not all(1 <= resolution <= MAX_RESOLUTION for resolution in resolutions):
-        raise ValueError(f"resolutions must be from 1 to {MAX_RESOLUTION}, got {list(resolutions)}")
-    positions = positions.detach()
-    if default_backend(table) == "cpu" and positions.dtype == table.dtype and positions.device == table.device:
-        from img3d_kernels import cpu_backend
-
-        return cpu_backend.hash_grid(positions, table, resolutions)
-    return hash_grid_torch(positions, table, resolutions)
 
 
 def level_resolutions(num_levels: int, base: int, finest: int) -> list[int]:
@@ -72,10 +30,24 @@ def level_resolutions(num_levels: int, base: int, finest: int) -> list[int]:
     return [int(base * growth ** (level / (num_levels - 1)) * (1 + 1e-12)) for level in range(num_levels)]
 
 
-def hash_grid_torch(
+def hash_grid(
     positions: Float[Tensor, "N 3"], table: Float[Tensor, "L T 2"], resolutions: Sequence[int]
 ) -> Float[Tensor, "N F"]:
-    """`hash_grid` in plain torch, differentiable in the positions too, inside their cells."""
+    """Features of points, interpolated trilinearly from the corners of their cells on L grids; section 3 of the paper.
+
+    Each level is a grid over [0, 1]^3, whose corners map to entries of the table: x + y (r + 1) + z (r + 1)^2 if there
+    are entries for all (r + 1)^3 corners, else the hash (x xor y * 2654435761 xor z * 805459861) modulo T in 32 bits.
+
+    Differentiable in the table, and in the positions inside their cells.
+
+    Args:
+        positions: Points in [0, 1]^3; points outside are clamped.
+        table: Learned features: L levels of T entries, a power of two, with two features each.
+        resolutions: For each level, the number of cells along an axis.
+
+    Returns:
+        `[N, 2 L]`; the features of level l are the columns 2 l and 2 l + 1.
+    """
     offsets = torch.tensor(list(product((0, 1), repeat=3)), device=positions.device)
     features = []
     for entries, resolution in zip(table, resolutions, strict=True):

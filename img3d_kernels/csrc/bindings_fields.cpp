@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Python bindings of the hash grid and of the radiance field's kernels.
+// Python bindings of the radiance field's kernels.
 #include <nanobind/stl/pair.h>
 
 #include "bindings.h"
@@ -8,34 +8,6 @@ using namespace nb::literals;
 using namespace img3d;
 
 namespace {
-
-HashGridInputs hash_grid_inputs(const Floats& positions, const std::vector<int32_t>& resolutions, size_t table_size) {
-  require(positions.ndim() == 2 && positions.shape(1) == 3, "positions must have shape [N, 3]");
-  require(table_size > 0 && (table_size & (table_size - 1)) == 0 && table_size <= size_t(1) << 31,
-          "a level must have a power of two of entries");
-  for (int32_t resolution : resolutions) require(resolution >= 1, "resolutions must be at least 1");
-  return {positions.shape(0), resolutions.size(), table_size, positions.data(), resolutions.data()};
-}
-
-void hash_grid_forward(const Floats& positions, const Floats& table, const std::vector<int32_t>& resolutions,
-                       const FloatsOut& features) {
-  require(table.ndim() == 3 && table.shape(0) == resolutions.size() && table.shape(2) == 2,
-          "table must have shape [L, T, 2], and there must be L resolutions");
-  const HashGridInputs in = hash_grid_inputs(positions, resolutions, table.shape(1));
-  require_size(features, in.n_points * in.n_levels * 2, "features");
-  nb::gil_scoped_release release;
-  kernels().hash_grid_forward(in, table.data(), features.data());
-}
-
-void hash_grid_backward(const Floats& positions, const std::vector<int32_t>& resolutions, const Floats& v_features,
-                        const FloatsOut& v_table) {
-  require(v_table.ndim() == 3 && v_table.shape(0) == resolutions.size() && v_table.shape(2) == 2,
-          "v_table must have shape [L, T, 2], and there must be L resolutions");
-  const HashGridInputs in = hash_grid_inputs(positions, resolutions, v_table.shape(1));
-  require_size(v_features, in.n_points * in.n_levels * 2, "v_features");
-  nb::gil_scoped_release release;
-  kernels().hash_grid_backward(in, v_features.data(), v_table.data());
-}
 
 size_t num_cells(const FieldSpace& space) { return space.grid_size * space.grid_size * space.grid_size; }
 
@@ -90,9 +62,7 @@ RayEnds ray_ends(const Floats& origins, const Floats& directions, const Floats& 
   return {n, origins.data(), directions.data(), nears.data(), fars.data(), data_or_null(offsets, n, "offsets")};
 }
 
-void require_steps(float min_step, float cone) {
-  require(min_step > 0 && cone >= 0, "min_step must be positive, and cone not negative");
-}
+void require_step(float step) { require(step > 0, "step must be positive"); }
 
 // Where samples of rays are written.
 void require_samples(size_t n_rays, const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
@@ -127,12 +97,12 @@ void field_density(const FieldArrays& field, const Floats& points, const FloatsO
 }
 
 void field_march(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& nears,
-                 const Floats& fars, const OptionalFloats& offsets, float min_step, float cone,
+                 const Floats& fars, const OptionalFloats& offsets, float step,
                  const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
   const RayEnds ends = ray_ends(origins, directions, nears, fars, offsets);
-  require_steps(min_step, cone);
+  require_step(step);
   require_samples(ends.n_rays, counts, middles, lengths);
-  const MarchInputs in{field.space(), ends, middles.shape(1), min_step, cone};
+  const MarchInputs in{field.space(), ends, middles.shape(1), step};
   nb::gil_scoped_release release;
   kernels().field_march(in, counts.data(), middles.data(), lengths.data());
 }
@@ -183,12 +153,12 @@ std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origi
 }
 
 void field_render(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& features,
-                  const Floats& nears, const Floats& fars, float min_step, float cone, const FloatsOut& rgb,
+                  const Floats& nears, const Floats& fars, float step, const FloatsOut& rgb,
                   const FloatsOut& accumulation, const FloatsOut& depth) {
   const FieldInputs in = field.inputs();
   const FieldRays rays = field_rays(origins, directions, features);
-  require_steps(min_step, cone);
-  const MarchInputs march{in.space, ray_ends(origins, directions, nears, fars, std::nullopt), 0, min_step, cone};
+  require_step(step);
+  const MarchInputs march{in.space, ray_ends(origins, directions, nears, fars, std::nullopt), 0, step};
   const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
   nb::gil_scoped_release release;
   kernels().field_render(in, rays, march, picture);
@@ -209,10 +179,6 @@ void field_render_samples(const FieldArrays& field, const Floats& origins, const
 }  // namespace
 
 void img3d::add_fields(nb::module_& m) {
-  m.def("hash_grid_forward", &hash_grid_forward, array("positions"), array("table"), "resolutions"_a,
-        array("features"));
-  m.def("hash_grid_backward", &hash_grid_backward, array("positions"), "resolutions"_a, array("v_features"),
-        array("v_table"));
   nb::class_<FieldArrays>(m, "FieldArrays", "A radiance field's arrays and space; keeps them alive.")
       .def(
           "__init__",
@@ -225,7 +191,7 @@ void img3d::add_fields(nb::module_& m) {
           optional_array("occupied"), "grid_size"_a);
   m.def("field_density", &field_density, "field"_a, array("points"), array("density"));
   m.def("field_march", &field_march, "field"_a, array("origins"), array("directions"), array("nears"), array("fars"),
-        optional_array("offsets"), "min_step"_a, "cone"_a, array("counts"), array("middles"), array("lengths"));
+        optional_array("offsets"), "step"_a, array("counts"), array("middles"), array("lengths"));
   m.def("field_guided_samples", &field_guided_samples, "field"_a, array("weights"), array("origins"),
         array("directions"), array("nears"), array("fars"), optional_array("offsets"), "num_bins"_a, "explored"_a,
         array("counts"), array("middles"), array("lengths"));
@@ -234,7 +200,7 @@ void img3d::add_fields(nb::module_& m) {
         optional_array("heaviest"), array("rgb"), array("v_table"), array("v_networks"), array("v_features"),
         optional_array("v_origins"), optional_array("v_directions"));
   m.def("field_render", &field_render, "field"_a, array("origins"), array("directions"), array("features"),
-        array("nears"), array("fars"), "min_step"_a, "cone"_a, array("rgb"), array("accumulation"), array("depth"));
+        array("nears"), array("fars"), "step"_a, array("rgb"), array("accumulation"), array("depth"));
   m.def("field_render_samples", &field_render_samples, "field"_a, array("origins"), array("directions"),
         array("features"), array("counts"), array("middles"), array("lengths"), array("rgb"), array("accumulation"),
         array("depth"));

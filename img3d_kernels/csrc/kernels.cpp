@@ -3,7 +3,6 @@
 // table is in unnamed namespaces, so that the linker never shares functions between instruction sets.
 #include "common/adam.h"
 #include "fields/guided_sampling.h"
-#include "fields/hash_grid.h"
 #include "fields/loss.h"
 #include "fields/marching.h"
 #include "fields/rendering.h"
@@ -24,7 +23,6 @@ const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
     W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
-    hash_grid_forward, hash_grid_backward,
     field_density, field_march, field_guided_samples, field_loss, field_render, field_render_samples, patch_match,
 };
 

@@ -124,12 +124,6 @@ struct AdamInputs {
   bool skip_zero_rows;
 };
 
-struct HashGridInputs {
-  size_t n_points, n_levels, table_size;  // entries per level: a power of two
-  const float* positions;                 // [N, 3]
-  const int32_t* resolutions;             // [L]: cells along an axis, at least 1
-};
-
 constexpr int HIDDEN = 64;          // width of a field's networks
 constexpr int GEOMETRY = 16;        // outputs of the density network; the first is the logarithm of the density
 constexpr int MAX_LEVELS = 16;      // of a field's hash grid
@@ -173,12 +167,12 @@ struct RayEnds {
   const float* offsets;     // [R], in [0, 1): shares of a sample by which the samples are moved; or null: 0.5
 };
 
-// Steps along a ray: `min_step` long, and from where that is longer, `cone` times the distance.
+// Steps along a ray, all of the same length.
 struct MarchInputs {
   FieldSpace space;
   RayEnds ends;
   size_t max_samples;
-  float min_step, cone;
+  float step;
 };
 
 constexpr size_t MAX_BINS = 512;
@@ -255,8 +249,6 @@ struct KernelTable {
   void (*rasterize_backward)(const RasterizeGradients&, RasterScratch&);
   float (*l1_ssim)(const L1SsimInputs&, Scratch&);
   void (*adam_step)(const AdamInputs&);
-  void (*hash_grid_forward)(const HashGridInputs&, const float* table, float* features);  // [L, T, 2], [N, 2 L]
-  void (*hash_grid_backward)(const HashGridInputs&, const float* v_features, float* v_table);
   void (*field_density)(const FieldInputs&, size_t n_points, const float* points, float* density);  // [N, 3], [N]
   void (*field_march)(const MarchInputs&, int32_t* counts, float* middles, float* lengths);
   void (*field_guided_samples)(const GuidedInputs&, int32_t* counts, float* middles, float* lengths);

@@ -28,8 +28,7 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     counts = torch.empty(len(rays), dtype=torch.int32)
     middles, lengths = torch.empty(len(rays), marching.max_samples), torch.empty(len(rays), marching.max_samples)
     ends = array(rays.origins), array(rays.directions), array(rays.nears), array(rays.fars)
-    steps = marching.min_step, marching.cone
-    _C.field_march(_arrays(field), *ends, array(offsets), *steps, array(counts), array(middles), array(lengths))
+    _C.field_march(_arrays(field), *ends, array(offsets), marching.step, array(counts), array(middles), array(lengths))
     return Samples(counts, middles, lengths)
 
 
@@ -56,7 +55,7 @@ def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Pic
         _C.field_render_samples(_arrays(field), *lit, *known, *outputs)
     else:
         ends = array(rays.nears), array(rays.fars)
-        _C.field_render(_arrays(field), *lit, *ends, along.min_step, along.cone, *outputs)
+        _C.field_render(_arrays(field), *lit, *ends, along.step, *outputs)
     return picture
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
-from img3d_kernels.hash_grid import hash_grid_torch
+from img3d_kernels.hash_grid import hash_grid
 from img3d_kernels.rendering import default_backend
 
 HIDDEN = 64
@@ -129,7 +129,7 @@ def geometry_torch(
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 16"]]:
     """Density and the density network's outputs at world coordinates; differentiable, also in the positions."""
     density1, density2, *_ = field.layers()
-    features = hash_grid_torch(field.space.to_unit(positions), field.table, field.resolutions)
+    features = hash_grid(field.space.to_unit(positions), field.table, field.resolutions)
     geometry = (features @ density1).relu() @ density2
     return (geometry[:, 0] + field.density_bias).clamp_max(MAX_LOG_DENSITY).exp(), geometry
 

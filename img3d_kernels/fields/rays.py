@@ -38,31 +38,12 @@ class Rays:
 
 @dataclass(frozen=True)
 class Marching:
-    """Steps along rays: `min_step` long, and `cone` times the distance where that is longer."""
+    """Steps along rays, all of the same length."""
 
-    min_step: float
+    step: float
     """In world units."""
-    cone: float = 0.0
-    """Growth of the steps; 0: all have the same length."""
     max_samples: int = MAX_RAY_SAMPLES
     """Maximum number of samples of a ray in training; samples farther away are left out."""
-
-    def coordinate(self, distances: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-        """A coordinate along the ray in which all steps have length 1."""
-        if self.cone <= 0:
-            return distances / self.min_step
-        bend = self.min_step / self.cone
-        beyond = torch.log2(distances.clamp_min(bend) / bend) / torch.log2(torch.tensor(1.0 + self.cone))
-        return torch.where(distances < bend, distances / self.min_step, 1 / self.cone + beyond)
-
-    def distance(self, coordinates: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-        """The distance at a coordinate."""
-        if self.cone <= 0:
-            return coordinates * self.min_step
-        beyond = (coordinates - 1 / self.cone).clamp_min(0)
-        return torch.where(
-            beyond > 0, self.min_step / self.cone * (1 + self.cone) ** beyond, coordinates * self.min_step
-        )
 
 
 @dataclass

@@ -111,26 +111,24 @@ def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets:
     """`march` in plain torch."""
     space, origins, directions = field.space, rays.origins, rays.directions
     nears, fars = ray_ranges(space, rays)
-    starts = marching.coordinate(nears) + (0.5 if offsets is None else offsets)
+    starts = nears / marching.step + (0.5 if offsets is None else offsets)
     hits = nears < fars
     n = len(rays)
-    num_steps = int((marching.coordinate(fars) - starts)[hits].max().clamp_min(0)) + 2 if hits.any() else 0
+    num_steps = int((fars / marching.step - starts)[hits].max().clamp_min(0)) + 2 if hits.any() else 0
     counts = torch.zeros(n, dtype=torch.int32, device=origins.device)
     middles, lengths = origins.new_zeros(n, marching.max_samples), origins.new_zeros(n, marching.max_samples)
     for first in range(0, num_steps, chunk := max(1, STEPS_AT_A_TIME * 64 // max(1, n))):
         steps = torch.arange(first, min(first + chunk, num_steps), device=origins.device)
-        begins = marching.distance(starts[:, None] + steps)
-        ends = marching.distance(starts[:, None] + (steps + 1))
-        between = 0.5 * (begins + ends)
-        wanted = hits[:, None] & (between < fars[:, None])
+        at = (starts[:, None] + steps + 0.5) * marching.step
+        wanted = hits[:, None] & (at < fars[:, None])
         if space.occupied is not None:
-            points = space.to_unit(origins[:, None] + between[..., None] * directions[:, None])
+            points = space.to_unit(origins[:, None] + at[..., None] * directions[:, None])
             wanted &= _is_occupied(space.occupied, space.grid_size, points)
         places = counts[:, None] + wanted.cumsum(dim=1) - 1
         wanted &= places < marching.max_samples
         ray, step = wanted.nonzero(as_tuple=True)
         place = places[ray, step].long()
-        middles[ray, place], lengths[ray, place] = between[ray, step], (ends - begins)[ray, step]
+        middles[ray, place], lengths[ray, place] = at[ray, step], marching.step
         counts += wanted.sum(dim=1, dtype=torch.int32)
     return Samples(counts, middles, lengths)
 

@@ -115,10 +115,6 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
     rates = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-15, "step": 3, "skip_zero_rows": True}
     run("adam_step", {"grad": grad, **rates}, moved)
 
-    grid = {"positions": random.uniform(-0.1, 1.1, (N, 3)).astype(np.float32), "resolutions": [4, 16, 200]}
-    run("hash_grid_forward", {**grid, "table": normal(3, 4096, 2)}, float_arrays(features=(N, 6)))
-    run("hash_grid_backward", {**grid, "v_features": normal(N, 6)}, float_arrays(v_table=(3, 4096, 2)))
-
     field = extension.FieldArrays(
         table=normal(3, 4096, 2),
         networks=0.2 * normal(6 + 32 + 64 + 3, 64),
@@ -133,12 +129,11 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
     directions = normal(N, 3)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     ends = {"nears": np.full(N, 0.05, np.float32), "fars": np.full(N, 30, np.float32)}
-    steps = {"min_step": 0.1, "cone": 0.1}
     rays = {"field": field, "origins": 0.3 * normal(N, 3), "directions": directions}
     run("field_density", {"field": field, "points": normal(N, 3)}, float_arrays(density=(N,)))
     sampled = {"counts": np.zeros(N, np.int32), **float_arrays(middles=(N, 12), lengths=(N, 12))}
     offsets = random.uniform(0, 1, N).astype(np.float32)
-    run("field_march", {**rays, **ends, "offsets": offsets, **steps}, sampled)
+    run("field_march", {**rays, **ends, "offsets": offsets, "step": 0.1}, sampled)
     lit = {**rays, "features": normal(N, 64)}
     colors = {name: random.uniform(0, 1, (N, 3)).astype(np.float32) for name in ("targets", "backgrounds")}
     learned = float_arrays(v_table=(3, 4096, 2), v_networks=(6 + 32 + 64 + 3, 64), v_features=(N, 64))
@@ -148,7 +143,7 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
     learned |= {"heaviest": np.zeros(16**3, np.float32)}
     learned["loss"] = np.array(run("field_loss", {**lit, **along, **colors, **losses}, learned), np.float32)
     seen = float_arrays(rgb=(N, 3), accumulation=(N,), depth=(N,))
-    run("field_render", {**lit, **ends, **steps}, {name: array.copy() for name, array in seen.items()})
+    run("field_render", {**lit, **ends, "step": 0.1}, {name: array.copy() for name, array in seen.items()})
     run("field_render_samples", {**lit, **along}, seen)
     guide = {"weights": random.uniform(0, 1, 16**3).astype(np.float32), "num_bins": 40, "explored": 0.3}
     placed = {"counts": np.zeros(N, np.int32), **float_arrays(middles=(N, 12), lengths=(N, 12))}

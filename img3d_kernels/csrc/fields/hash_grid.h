@@ -16,12 +16,9 @@
 namespace IMG3D_ISA {
 namespace {
 
-using img3d::HashGridInputs;
-
 constexpr int EDGES = 4;
-constexpr int POINTS = 128;               // in a block, a multiple of W: its cells fit into the L1 cache
-constexpr int PREFETCH = 16;              // forward: prefetch distance in points, as a level's entries may exceed the L2 cache
-constexpr size_t POINTS_PER_TASK = 2048;  // forward: their features stay in the L2 cache from one level to the next
+constexpr int POINTS = 128;   // in a block, a multiple of W: its cells fit into the L1 cache
+constexpr int PREFETCH = 16;  // forward: prefetch distance in points, as a level's entries may exceed the L2 cache
 
 typedef float feature_pair __attribute__((vector_size(8)));
 
@@ -141,52 +138,6 @@ void add_position_gradient(const Cells& cells, int n, float resolution, const fl
     v_points[1][i] += resolution * ((1.0f - z) * (along[1] - along[0]) + z * (along[3] - along[2]));
     v_points[2][i] += resolution * ((1.0f - y) * (along[2] - along[0]) + y * (along[3] - along[1]));
   }
-}
-
-// Calls f(cells, first, n) for the points [begin, end), block by block.
-template <typename F>
-inline void for_blocks(const HashGridInputs& in, const Level& level, size_t begin, size_t end, const F& f) {
-  Cells cells;
-  alignas(64) float points[3][POINTS];
-  for (size_t first = begin; first < end; first += POINTS) {
-    const int n = static_cast<int>(smaller(POINTS, end - first));
-    if (n < POINTS) std::memset(points, 0, sizeof points);
-    for (int i = 0; i < n; ++i)
-      for (int axis = 0; axis < 3; ++axis) points[axis][i] = in.positions[(first + i) * 3 + axis];
-    const float* const by_axis[3] = {points[0], points[1], points[2]};
-    (level.dense ? find_cells<true> : find_cells<false>)(level, by_axis, n, cells);
-    f(cells, first, n);
-  }
-}
-
-void hash_grid_forward(const HashGridInputs& in, const float* table, float* features) {
-  const size_t stride = in.n_levels * 2;
-  parallel(ceil_div(in.n_points, POINTS_PER_TASK), [&](size_t task) {
-    const size_t begin = task * POINTS_PER_TASK, end = smaller(begin + POINTS_PER_TASK, in.n_points);
-    for (size_t l = 0; l < in.n_levels; ++l) {
-      const Level level(in.resolutions[l], in.table_size);
-      const float* const entries = table + l * in.table_size * 2;
-      for_blocks(in, level, begin, end, [&](const Cells& cells, size_t first, int n) {
-        (level.dense ? interpolate<true> : interpolate<false>)(cells, n, entries, features + first * stride + l * 2,
-                                                               stride);
-      });
-    }
-  });
-}
-
-// Each level is processed by one thread, point by point in order, so the sums do not depend on the number of threads.
-void hash_grid_backward(const HashGridInputs& in, const float* v_features, float* v_table) {
-  const size_t stride = in.n_levels * 2;
-  parallel(in.n_levels, [&](size_t task) {
-    const size_t l = in.n_levels - 1 - task;  // the finest first: they take longest
-    const Level level(in.resolutions[l], in.table_size);
-    float* const v_entries = v_table + l * in.table_size * 2;
-    std::memset(v_entries, 0, in.table_size * 2 * sizeof(float));
-    for_blocks(in, level, 0, in.n_points, [&](const Cells& cells, size_t first, int n) {
-      (level.dense ? add_gradient<true> : add_gradient<false>)(cells, n, v_features + first * stride + l * 2, stride,
-                                                               v_entries);
-    });
-  });
 }
 
 }  // namespace

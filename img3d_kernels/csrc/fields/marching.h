@@ -94,43 +94,13 @@ inline RayRange range_of(const FieldSpace& space, const RayEnds& ends, size_t ra
   return {near, far};
 }
 
-// Steps are uniform in a coordinate that is linear in the distance up to `bend`, and its logarithm from there.
-class Steps {
- public:
-  Steps(float min_step, float cone) : min_step_(min_step) {
-    bends_ = cone > 0.0f;
-    if (!bends_) return;
-    bend_ = min_step / cone;
-    bend_coordinate_ = 1.0f / cone;
-    log2_growth_ = std::log2(1.0f + cone);
-  }
-
-  float coordinate(float t) const {
-    return !bends_ || t < bend_ ? t / min_step_ : bend_coordinate_ + std::log2(t / bend_) / log2_growth_;
-  }
-
-  vf distance(vf coordinate) const {
-    const vf linear = coordinate * min_step_;
-    if (!bends_) return linear;
-    const vf beyond = coordinate - bend_coordinate_;
-    const Vec<1> exponent = {{vmin(vmax(beyond * log2_growth_, vf{}), splat(60.0f))}};
-    return select(beyond > 0.0f, bend_ * vexp2(exponent)[0], linear);
-  }
-
- private:
-  float min_step_;
-  bool bends_;
-  float bend_ = 0.0f, bend_coordinate_ = 0.0f, log2_growth_ = 0.0f;
-};
-
 class Marcher {
  public:
-  explicit Marcher(const MarchInputs& in)
-      : in_(in), cells_(in.space), steps_(in.min_step, in.cone), lanes_(first_lanes()) {}
+  explicit Marcher(const MarchInputs& in) : in_(in), cells_(in.space), lanes_(first_lanes()) {}
 
   // Where a ray stands.
   struct State {
-    float start;   // coordinate of the first step
+    float start;   // where the first step begins, in steps
     float step;    // the next one; a whole number
     float far;     // where the ray ends
   };
@@ -138,19 +108,17 @@ class Marcher {
   State begin(size_t ray) const {
     const RayRange range = range_of(in_.space, in_.ends, ray);
     const float offset = in_.ends.offsets ? in_.ends.offsets[ray] : 0.5f;
-    return {steps_.coordinate(range.near) + offset, 0.0f, range.near < range.far ? range.far : -1.0f};
+    return {range.near / in_.step + offset, 0.0f, range.near < range.far ? range.far : -1.0f};
   }
 
   // Writes the next samples, at most `room`; returns their number, less than `room` only at the ray's end.
   int advance(size_t ray, State& state, int room, float* middles, float* lengths) const {
     int count = 0;
-    float begins[W], ends[W];
+    float at[W];
     while (count < room) {
-      const vf coordinate = state.start + state.step + lanes_;
-      const vf begin = steps_.distance(coordinate), end = steps_.distance(coordinate + 1.0f);
-      const vf middle = 0.5f * (begin + end);
+      const vf middle = (state.start + state.step + lanes_ + 0.5f) * in_.step;
       uint32_t wanted = lane_bits(occupied(ray, middle) & (middle < state.far));
-      store(begins, begin), store(ends, end);
+      store(at, middle);
       float next = state.step + W;
       for (; wanted; wanted &= wanted - 1) {
         const int lane = __builtin_ctz(wanted);
@@ -158,12 +126,12 @@ class Marcher {
           next = state.step + lane;
           break;
         }
-        middles[count] = 0.5f * (begins[lane] + ends[lane]);
-        lengths[count] = ends[lane] - begins[lane];
+        middles[count] = at[lane];
+        lengths[count] = in_.step;
         ++count;
       }
       state.step = next;
-      if (!(ends[W - 1] < state.far) && !wanted) {
+      if (!(at[W - 1] < state.far) && !wanted) {
         state.far = -1.0f;
         break;
       }
@@ -184,7 +152,6 @@ class Marcher {
 
   const MarchInputs& in_;
   const GridCells cells_;
-  const Steps steps_;
   const vf lanes_;
 };
 

@@ -10,7 +10,7 @@ from img3d_kernels.fields.rays import Marching, Rays
 
 BOX = FieldSpace((-1.0, -0.8, -1.2), (1.0, 1.1, 1.0), contracted=False, grid_size=16)
 SPACES = {"box": BOX, "unbounded": FieldSpace.unbounded()}
-MARCHING = {"box": Marching(0.05, 0.0, 64), "unbounded": Marching(0.05, 1 / 16, 128)}
+MARCHING = {"box": Marching(0.05, 64), "unbounded": Marching(0.4, 128)}
 
 
 def small_field(space: FieldSpace, levels: int = 4, dtype: torch.dtype = torch.float32) -> FieldParameters:
