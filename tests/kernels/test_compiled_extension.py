@@ -19,6 +19,10 @@ _C = pytest.importorskip("img3d_kernels._C", reason="the compiled kernels are no
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "img3d_kernels" / "csrc"
+TOOLS = HERE.parents[1] / "tools"
+ARM = HERE.parents[1] / "build" / "aarch64"
+NOT_DOWNLOADED = 3
+"""aarch64.sh's exit status."""
 TOLERANCE = 1e-4
 """Between instruction sets, relative to an array's largest value. They differ in fused products and in the order of
 sums: single precision (6e-8) times some hundred splats in a pixel or pixels of a splat. A lane that is computed wrongly
@@ -41,6 +45,20 @@ def has(isa: str) -> bool:
     return all(f" {flag} " in flags.replace("\n", " ") for flag in needed[isa])
 
 
+def assert_same_results(file: Path, isa: str) -> None:
+    """What every_kernel.py wrote with an instruction set is what this process gets with the set of all other tests."""
+    with np.load(file) as arrays:
+        assert arrays["isa"] == isa
+        actual = {name: arrays[name] for name in arrays.files if name != "isa"}
+    expected = results(_C)
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        assert np.isfinite(array).all() and np.abs(array).max() > 0, name
+        off = np.abs(actual[name] - array) > TOLERANCE * np.abs(array).max()
+        allowed = CHOICES if name.startswith("patch_match") else OUTLIERS
+        assert off.mean() <= allowed, f"{name}: {off.mean():.2%} differ"
+
+
 class TestInstructionSets:
     @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
     def test_every_kernel(self, isa: str, tmp_path: Path) -> None:
@@ -48,16 +66,34 @@ class TestInstructionSets:
             pytest.skip(f"this processor has no {isa}")
         command = [sys.executable, str(HERE / "every_kernel.py"), _C.__file__, str(tmp_path / "results.npz")]
         subprocess.run(command, check=True, env={**os.environ, "IMG3D_ISA": isa}, timeout=HANG_SECONDS)
-        with np.load(tmp_path / "results.npz") as file:
-            assert file["isa"] == isa
-            actual = {name: file[name] for name in file.files if name != "isa"}
-        expected = results(_C)  # of the set that all other tests are run with
-        assert actual.keys() == expected.keys()
-        for name, array in expected.items():
-            assert np.isfinite(array).all() and np.abs(array).max() > 0, name
-            off = np.abs(actual[name] - array) > TOLERANCE * np.abs(array).max()
-            allowed = CHOICES if name.startswith("patch_match") else OUTLIERS
-            assert off.mean() <= allowed, f"{name}: {off.mean():.2%} differ"
+        assert_same_results(tmp_path / "results.npz", isa)
+
+    @pytest.mark.slow
+    def test_every_kernel_on_arm(self, tmp_path: Path) -> None:
+        """Cross-compiled for 64-bit Arm, and run by qemu-aarch64."""
+        for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64", "apt-get", "dpkg-deb"):
+            if shutil.which(tool) is None:
+                pytest.skip(f"no {tool}: apt-get install g++-aarch64-linux-gnu qemu-user")
+        build = subprocess.run(
+            [TOOLS / "aarch64.sh", ARM, sys.executable],
+            capture_output=True,
+            text=True,
+            timeout=HANG_SECONDS,
+            check=False,
+        )
+        if build.returncode == NOT_DOWNLOADED:
+            pytest.skip(f"Debian's packages for arm64 cannot be downloaded: {build.stderr.strip().splitlines()[-1:]}")
+        assert build.returncode == 0, build.stdout + build.stderr
+        (extension,) = (ARM / "build").glob("_C.*.so")
+        root = ARM / "root"
+        # Debian's numpy finds its BLAS through links that installing would make.
+        libraries = ":".join(str(root / "usr/lib/aarch64-linux-gnu" / name) for name in ("blas", "lapack"))
+        (python,) = root.glob("usr/bin/python3.[0-9]*")
+        emulated = ["qemu-aarch64", "-L", root, "-E", f"LD_LIBRARY_PATH={libraries}", python]
+        command = [*emulated, HERE / "every_kernel.py", extension, tmp_path / "results.npz"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        subprocess.run(command, check=True, env=environment, timeout=HANG_SECONDS)
+        assert_same_results(tmp_path / "results.npz", "baseline")
 
     def test_none_is_left_out(self) -> None:
         functions = {name for name in dir(_C) if callable(getattr(_C, name)) and not name.startswith("_")}
