@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nerfstudio 1.1.5 calls what torch has deprecated; nothing that a user could act on.
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
-.PHONY: demo test lint docs env try-wheel wheel docker viewer-page clean
+.PHONY: demo test lint docs env try-wheel wheel sdist docker viewer-page clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
@@ -74,6 +74,11 @@ wheel: $(INSTALLED)
 	rm -rf build/wheel
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
 	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/img3d-*.whl
+
+# The sources with the built viewer page, in dist/: `pip install` of it needs a C++ compiler, and no npm.
+sdist: $(INSTALLED) viewer-page
+	mkdir -p dist
+	$(BIN)/python -c 'from scikit_build_core.build import build_sdist; print("dist/" + build_sdist("dist"))'
 
 # An image with img3d and all that its commands need, for a CPU.
 docker:

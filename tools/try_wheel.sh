@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds a wheel of img3d, installs it into an empty environment, and trains and exports from there, outside the checkout.
+# Builds a wheel of img3d from its sdist, without npm, installs it into an empty environment, and trains and exports from
+# there, outside the checkout.
 #
 #     tools/try_wheel.sh [python3.11]
 set -euo pipefail
@@ -8,10 +9,21 @@ checkout=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-echo "== A wheel of img3d"
+echo "== An sdist of img3d, with the viewer page"
+if command -v npm > /dev/null; then make -C "$checkout" --no-print-directory viewer-page; fi
+"$python" -m venv "$work/tools"
+"$work/tools/bin/pip" install --quiet scikit-build-core
+(cd "$checkout" && "$work/tools/bin/python" -c "from scikit_build_core.build import build_sdist; build_sdist('$work/dist')")
+
+echo "== A wheel from it, where no npm is"
+mkdir "$work/programs"
+IFS=: read -ra folders <<< "$PATH"
+for folder in "${folders[@]}"; do ln -s "$folder"/* "$work/programs/" 2> /dev/null || true; done
+rm -f "$work"/programs/{node,nodejs,npm,npx}
 "$python" -m venv "$work/env"
 env=$work/env/bin
-"$env/pip" wheel --no-deps --config-settings="build-dir=$work/build" --wheel-dir "$work/dist" "$checkout"
+PATH=$work/programs "$env/pip" wheel --no-deps --config-settings="build-dir=$work/build" --wheel-dir "$work/dist" \
+  "$work"/dist/img3d-*.tar.gz
 
 echo "== Installed into an empty environment, with the published constraints"
 # Only what is imported is compiled, and kept: compiling all of it takes as long as unpacking it.
