@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How near `img3d-export mesh` comes to objects whose surface and texture are known exactly.
 
-Pictures of a textured mesh from 60 cameras around it train `img3d-splat`; what is exported from that run, in the
-original frame, is compared with the mesh itself, and with pictures of it from 8 other cameras.
+Pictures of a textured mesh from 60 cameras around it train a method; what is exported from that run, in the original
+frame, is compared with the mesh itself, and with pictures of it from 8 other cameras.
 
     python benchmarks/mesh_geometry.py spot
+    python benchmarks/mesh_geometry.py spot --method img3d-ngp
     python benchmarks/mesh_geometry.py bob --preset fast --keep /some/folder
 """
 
@@ -191,7 +192,7 @@ def row(truth: TexturedMesh, path: Path) -> str:
     )
 
 
-def measure(name: str, preset: str, folder: Path) -> None:
+def measure(name: str, method: str, preset: str, folder: Path) -> None:
     """Train on one object, export it in every way, print a row for each."""
     obj, texture = (DATA / "meshes" / name / file for file in OBJECTS[name])
     truth = load(obj, texture)
@@ -199,7 +200,7 @@ def measure(name: str, preset: str, folder: Path) -> None:
         write_photos(truth, folder / "photos")
     if not list(folder.glob("outputs/**/config.yml")):
         training = run(
-            *("ns-train", "img3d-splat", "--output-dir", folder / "outputs", "--vis", "tensorboard"),
+            *("ns-train", method, "--output-dir", folder / "outputs", "--vis", "tensorboard"),
             *("--pipeline.model.preset", preset),
             *("img3d-photos", "--data", folder / "photos", "--eval-mode", "all"),
         )
@@ -220,6 +221,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("object", nargs="?", choices=OBJECTS, help="default: both")
+    parser.add_argument("--method", choices=["img3d-splat", "img3d-ngp"], default="img3d-splat")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--keep", type=Path, help="folder for photos, runs and meshes; what is there is used again")
     arguments = parser.parse_args()
@@ -227,7 +229,7 @@ def main() -> None:
         sys.exit(f"No data at {DATA / 'meshes'}: set IMG3D_DATA to the folder that holds it.")
     for name in [arguments.object] if arguments.object else OBJECTS:
         with tempfile.TemporaryDirectory() as temporary:
-            measure(name, arguments.preset, (arguments.keep or Path(temporary)) / name)
+            measure(name, arguments.method, arguments.preset, (arguments.keep or Path(temporary)) / name)
 
 
 if __name__ == "__main__":

@@ -16,16 +16,23 @@ from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 def nerf_optimizers() -> dict[str, Any]:
     """An optimizer for each parameter group, with nerfacto's learning rates; that of the tables is doubled for short
-    runs. The second moments' memory is Instant-NGP's."""
-
-    def decay() -> ExponentialDecayConfig:
-        return ExponentialDecayConfig(lr_final=1e-4)
+    runs. The second moments' memory is Instant-NGP's, and so is the slow decay: with nerfacto's, to a hundredth, the
+    second half of a run learns little (fox after 1,000 steps: 24.2 dB instead of 26.4)."""
 
     return {
         # Entries of a hash table are updated as Gaussians are: those without a gradient in a step are skipped.
-        "tables": {"optimizer": GaussianAdamConfig(lr=2e-2, betas=(0.9, 0.99)), "scheduler": decay()},
-        "networks": {"optimizer": GaussianAdamConfig(lr=1e-2, betas=(0.9, 0.99)), "scheduler": decay()},
-        "camera_opt": {"optimizer": AdamOptimizerConfig(lr=1e-3, eps=1e-15), "scheduler": decay()},
+        "tables": {
+            "optimizer": GaussianAdamConfig(lr=2e-2, betas=(0.9, 0.99)),
+            "scheduler": ExponentialDecayConfig(lr_final=2e-3),
+        },
+        "networks": {
+            "optimizer": GaussianAdamConfig(lr=1e-2, betas=(0.9, 0.99)),
+            "scheduler": ExponentialDecayConfig(lr_final=1e-3),
+        },
+        "camera_opt": {
+            "optimizer": AdamOptimizerConfig(lr=1e-3, eps=1e-15),
+            "scheduler": ExponentialDecayConfig(lr_final=1e-4),
+        },
     }
 
 
