@@ -136,5 +136,5 @@ def expected_time(choice: Choice, earlier: Sequence[float]) -> str:
         earlier: Seconds that it took on this machine, newest last.
     """
     if not earlier:
-        return f"about {choice.time} on two cores"
+        return f"{'about ' if choice.time[0].isdigit() else ''}{choice.time} on two cores"
     return f"about {duration(median(earlier[-RECENT:]))}, as before on this machine"

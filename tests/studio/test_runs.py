@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from fake_studio import FakeStudio, picture
 
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.splat_files import write_splats
+from img3d_studio.choices import choice_named, expected_time
 
 
 def is_over(run: dict) -> bool:
@@ -159,3 +161,9 @@ def test_files_do_not_change_after_a_run_has_begun(studio: FakeStudio) -> None:
     studio.begin(run)
     assert studio.put(run, "more.jpg", picture()).status_code == 409
     studio.wait(run, is_over)
+
+
+@pytest.mark.parametrize(("time", "words"), [("3 to 6 minutes", "about 3 to 6 minutes"), ("minutes", "minutes")])
+def test_the_time_of_what_was_never_made_here(time: str, words: str) -> None:
+    choice = replace(choice_named("object"), time=time)
+    assert expected_time(choice, []) == f"{words} on two cores"
