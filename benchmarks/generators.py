@@ -103,6 +103,21 @@ def zero123plus_step(dtype: torch.dtype, layout: torch.memory_format = torch.con
     return partial(ReferenceUNet(unet), sample, reference, timestep, embeds)
 
 
+def zero123plus_decoding(dtype: torch.dtype, layout: torch.memory_format, tile: int = 0) -> Run:
+    """The decoding of Zero123++'s picture, whole or in overlapping tiles of so many pixels."""
+    from diffusers import AutoencoderKL
+
+    config = checkpoint("zero123plus-v1.2").architecture["vae"]
+    vae = with_random_weights(lambda: AutoencoderKL(**config), dtype)
+    assert isinstance(vae, AutoencoderKL)
+    torch.nn.Module.to(vae, memory_format=layout)
+    if tile:
+        vae.enable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = tile, tile // 8
+    latents = torch.randn(1, 4, 120, 80).to(device(), dtype)
+    return partial(vae.decode, latents, return_dict=False)  # pyright: ignore[reportArgumentType]  # as in model.py
+
+
 def triposr(dtype: torch.dtype) -> Run:
     """TripoSR from a picture to its triplane."""
     model = with_random_weights(lambda: Triposr(TriposrConfig()))
@@ -197,6 +212,9 @@ ROWS: dict[str, Callable[[], Run]] = {
     "zero123plus-step-bfloat16": partial(zero123plus_step, torch.bfloat16),
     "zero123plus-step-float32-channels-last": partial(zero123plus_step, torch.float32, torch.channels_last),
     "zero123plus-step-bfloat16-channels-last": partial(zero123plus_step, torch.bfloat16, torch.channels_last),
+    "zero123plus-decoding-float32": partial(zero123plus_decoding, torch.float32, torch.contiguous_format),
+    "zero123plus-decoding-float32-tiles": partial(zero123plus_decoding, torch.float32, torch.contiguous_format, 320),
+    "zero123plus-decoding-float32-channels-last": partial(zero123plus_decoding, torch.float32, torch.channels_last),
     "triposr-float32": partial(triposr, torch.float32),
     "triposr-bfloat16": partial(triposr, torch.bfloat16),
     "triposr-mesh-256": partial(triposr_mesh, 256),

@@ -30,7 +30,7 @@ TEXTS = {
     "--pipeline.texture-size N": "width and height of the texture in pixels",
     "--pipeline.network NAME": "the network that makes the asset of views",
     "--pipeline.views 6|4": "how many views the network looks at",
-    "--pipeline.num-steps N": "denoising steps of the views",
+    "--pipeline.quality full|fast": "fast: other views in half the time",
     "--pipeline.precision float32|fast": "fast: half precision, less exact",
     "--pipeline.multi-image stochastic|multidiffusion": "how several images are combined",
     "--output-dir DIR": "where runs go",
@@ -59,7 +59,7 @@ TEXTS = {
 """What each option is for. An option that begins with the name of a data parser belongs to that parser."""
 ONLY_MVS = {"--pipeline.preset", "--pipeline.image-size", "--pipeline.faces", "--pipeline.texture-size"}
 ONLY_FIELD = {"--pipeline.model.num-samples", "img3d-generated-field"}
-ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.num-steps", "img3d-generated-mesh"}
+ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.quality", "img3d-generated-mesh"}
 ONLY_REMOTE = {"--data PICTURE", "--pipeline.service", "--pipeline.settings", "--pipeline.yes", "img3d-remote"}
 ONLY_TRELLIS = {"--pipeline.precision", "--pipeline.multi-image", "img3d-generated-gaussians"}
 ONLY_GUIDED = {"--pipeline.guidance", "--pipeline.elevation", "--pipeline.offload", "img3d-distilled"}
@@ -125,7 +125,7 @@ LEFT_OUT = {
     },
     "img3d-trellis-mesh": {
         *ONLY_MESH - ONLY_INSTANTMESH - ONLY_TRELLIS,
-        *("--pipeline.views", "--pipeline.num-steps", "--pipeline.network", "--pipeline.model", "--steps"),
+        *("--pipeline.views", "--pipeline.quality", "--pipeline.network", "--pipeline.model", "--steps"),
         *("img3d-photos", "img3d-single-image", "img3d-generated-gaussians"),
     },
     "img3d-object-views": {
