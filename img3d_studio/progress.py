@@ -10,6 +10,7 @@ from pathlib import Path
 TAIL_BYTES = 16_384
 MARK = "::: "
 """Begins the line that the studio writes into a log before each command."""
+MILLISECONDS = re.compile(r"(^|, )[\d.]+ ms$")
 STAGE = re.compile(r"^(?P<what>[A-Z][^:]{2,80}): (?P<done>[\d,]+) of (?P<total>[\d,]+)( \(\d+%\))?(, (?P<left>.+))?$")
 STEP = re.compile(r"^(?P<step>\d+) \((?P<percent>[\d.]+)%\)(?P<columns>.*)$")
 HEADER = re.compile(r"^Step \(% Done\)(?P<names>.*)$")
@@ -88,6 +89,7 @@ def _of_table(step: int, shown: dict[str, str]) -> str:
     if psnr := shown.get("Train PSNR"):
         parts.append(f"{float(psnr):.1f} dB" if re.fullmatch(r"[\d.]+", psnr) else psnr)
     if eta := next((value for name, value in shown.items() if name.startswith("ETA")), ""):
+        eta = MILLISECONDS.sub("", eta) or "1 s"
         parts.append(f"{eta} left")
     return ", ".join(parts)
 

@@ -14,6 +14,7 @@ from fake_studio import FakeStudio, picture
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.splat_files import write_splats
 from img3d_studio.choices import choice_named, expected_time
+from img3d_studio.progress import _of_table
 
 
 def is_over(run: dict) -> bool:
@@ -167,3 +168,10 @@ def test_files_do_not_change_after_a_run_has_begun(studio: FakeStudio) -> None:
 def test_the_time_of_what_was_never_made_here(time: str, words: str) -> None:
     choice = replace(choice_named("object"), time=time)
     assert expected_time(choice, []) == f"{words} on two cores"
+
+
+@pytest.mark.parametrize(
+    ("eta", "left"), [("2 m, 31 s", "2 m, 31 s"), ("11 s, 944.726 ms", "11 s"), ("944.726 ms", "1 s")]
+)
+def test_nobody_is_told_of_milliseconds(eta: str, left: str) -> None:
+    assert _of_table(250, {"ETA (time)": eta}) == f"step 250, {left} left"
