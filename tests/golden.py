@@ -39,6 +39,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -71,6 +72,10 @@ class Golden:
     def tolerance(self, array: str, default: float) -> float:
         """The largest deviation that is allowed in an array: the sidecar's, or the test's where it has none."""
         return self.sidecar["arrays"][array].get("tolerance", default)
+
+    def sampled(self, array: str, values: Any) -> Any:
+        """Every so many rows of values, as many as an array has of them."""
+        return values[:: math.ceil(len(values) / len(self.arrays[array]))]
 
     def fill(self, module: nn.Module, rename: Callable[[str], str] | None = None) -> None:
         """Gives a network the fixture's weights; `rename` maps its keys to the published ones."""
