@@ -89,16 +89,11 @@ def levels_of_detail(views: SurfaceViews, paint: SurfaceViews | None, options: M
     if options.surface == "poisson":
         vertices, faces = cleaned(*poisson_surface(vertices, faces, options.watertight))
     for level in range(options.lods):
-        target = options.faces // LOD_FACES**level
-        if options.watertight:
-            vertices, faces = watertight(vertices, faces, target, detail=1.0)
-        else:
-            vertices, faces = decimated(vertices, faces, target)
+        vertices, faces = _reduced(vertices, faces, level, options)
         grey = np.full((len(vertices), 3), 0.5, np.float32)
         mesh = colored(Mesh(vertices, faces, grey), pictures, COLOR_TOLERANCE)
         if paint is not None:
-            size = max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)
-            mesh = baked(mesh, paint.in_frame(shift, voxel), size)
+            mesh = baked(mesh, paint.in_frame(shift, voxel), _texture_size(level, options))
         yield replace(mesh, vertices=mesh.vertices * voxel + region.low)
 
 
@@ -129,13 +124,23 @@ def levels_of_field(field: Field, textured: bool, options: MeshOptions) -> Itera
     # In voxels, as the cleaning expects.
     vertices, faces = cleaned((surface.vertices - low) / voxel, faces)
     for level in range(options.lods):
-        target = options.faces // LOD_FACES**level
-        if options.watertight:
-            vertices, faces = watertight(vertices, faces, target, detail=1.0)
-        else:
-            vertices, faces = decimated(vertices, faces, target)
+        vertices, faces = _reduced(vertices, faces, level, options)
         placed = (vertices * voxel + low).astype(np.float32)
         color_at = partial(colors_at, field)
         mesh = Mesh(placed, faces, color_at(placed), up=field.up)
-        texture_size = max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)
-        yield painted(mesh, color_at, texture_size) if textured else mesh
+        yield painted(mesh, color_at, _texture_size(level, options)) if textured else mesh
+
+
+def _reduced(
+    vertices: np.ndarray, faces: np.ndarray, level: int, options: MeshOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """The surface of a level of detail, from that of the level before; lengths in voxels."""
+    target = options.faces // LOD_FACES**level
+    if options.watertight:
+        return watertight(vertices, faces, target, detail=1.0)
+    return decimated(vertices, faces, target)
+
+
+def _texture_size(level: int, options: MeshOptions) -> int:
+    """Width and height in pixels of a level's texture."""
+    return max(options.texture_size // LOD_TEXTURE**level, MIN_TEXTURE)

@@ -46,3 +46,17 @@ class LatentSpace:
         unscaled = (latents / self.vae.config["scaling_factor"]).to(self.vae.device, self.vae.dtype)
         pixels = self.vae.decode(unscaled, return_dict=False)[0].float()
         return (pixels / 2 + 0.5).clamp(0, 1).to(latents.device)
+
+
+class InLatentSpace:
+    """The part of a denoiser that turns pictures into latents and back."""
+
+    space: LatentSpace
+
+    def latents(self, pictures: Float[Tensor, "B 3 H W"], generator: torch.Generator) -> Float[Tensor, "B C h w"]:
+        """The pictures in the space in which the network works. Differentiable."""
+        return self.space.encoded(pictures, generator)
+
+    def pictures(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """Pictures of latents, RGB in [0, 1]."""
+        return self.space.decoded(latents)

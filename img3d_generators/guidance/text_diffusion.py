@@ -11,14 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from img3d_generators.guidance.denoiser import noise_of
-from img3d_generators.guidance.latent_space import LatentSpace
+from img3d_generators.guidance.latent_space import InLatentSpace, LatentSpace
 from img3d_generators.guidance.offloading import on_device
 from img3d_generators.guidance.view_prompts import PromptEmbeddings, perpendicular
 from img3d_generators.guidance.views import ViewAngles
 
 
 @dataclass
-class TextDiffusion:
+class TextDiffusion(InLatentSpace):
     """A denoiser that knows what a text looks like from each side. `text_files.load_text_diffusion` reads one.
 
     Networks may be in half precision; everything between them is in float32.
@@ -37,14 +37,6 @@ class TextDiffusion:
     """Perp-Neg instead of one prompt for each direction."""
     device: torch.device | None = None
     """Where networks compute, if they are kept elsewhere between steps; None: they stay where they are."""
-
-    def latents(self, pictures: Float[Tensor, "B 3 H W"], generator: torch.Generator) -> Float[Tensor, "B C h w"]:
-        """The pictures in the space in which the network works. Differentiable."""
-        return self.space.encoded(pictures, generator)
-
-    def pictures(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Pictures of latents, RGB in [0, 1]."""
-        return self.space.decoded(latents)
 
     @torch.no_grad()
     def predicted_noise(

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from img3d_generators.guidance.denoiser import noise_of
-from img3d_generators.guidance.latent_space import LatentSpace
+from img3d_generators.guidance.latent_space import InLatentSpace, LatentSpace
 from img3d_generators.guidance.offloading import on_device
 from img3d_generators.guidance.views import ViewAngles
 
@@ -53,7 +53,7 @@ class ConditionView:
 
 
 @dataclass
-class Zero123:
+class Zero123(InLatentSpace):
     """A denoiser that knows one image's object. `zero123_files.load_zero123` reads one.
 
     Networks may be in half precision; everything between them is in float32.
@@ -72,14 +72,6 @@ class Zero123:
     """Whether the fourth pose number is the image's elevation instead of the change of distance: Stable Zero123."""
     device: torch.device | None = None
     """Where networks compute, if they are kept elsewhere between steps; None: they stay where they are."""
-
-    def latents(self, pictures: Float[Tensor, "B 3 H W"], generator: torch.Generator) -> Float[Tensor, "B 4 h w"]:
-        """The pictures in the VAE's space. Differentiable."""
-        return self.space.encoded(pictures, generator)
-
-    def pictures(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Pictures of latents, RGB in [0, 1]."""
-        return self.space.decoded(latents)
 
     def tokens(self, views: ViewAngles) -> Float[Tensor, "B 1 D"]:
         """The token of each view."""

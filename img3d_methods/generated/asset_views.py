@@ -4,10 +4,9 @@ can train."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -25,6 +24,7 @@ from img3d_methods.generated.generated_views import are_kept, write_views
 from img3d_methods.generated.single_image import Img3dSingleImage
 
 A = TypeVar("A")
+A_contra = TypeVar("A_contra", contravariant=True)
 
 
 @dataclass
@@ -41,6 +41,23 @@ class AssetViewsConfig(GeneratedAssetOptions, DataParserConfig):
     ~/.cache/img3d if that is read-only."""
 
 
+class Renderer(Protocol[A_contra]):
+    """Renders assets of one kind."""
+
+    def __call__(
+        self, made: A_contra, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
+    ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
+        """Renders of the asset on white, and their alpha.
+
+        Args:
+            made: The asset.
+            poses: OpenGL axes, in the asset's world.
+            camera: The field of view.
+            size: Width and height in pixels.
+        """
+        ...
+
+
 class AssetViews(Img3dSingleImage, Generic[A]):
     """Generates the asset and renders its views, or finds them in the cache.
 
@@ -50,6 +67,8 @@ class AssetViews(Img3dSingleImage, Generic[A]):
     config: AssetViewsConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     files: AssetFiles[A]
     """How assets of this kind are kept. The recipe stands for the views, too."""
+    render: Renderer[A]
+    """A static method that renders assets of this kind."""
 
     def __init__(self, config: AssetViewsConfig) -> None:
         super().__init__(config)  # pyright: ignore[reportArgumentType]
@@ -59,18 +78,6 @@ class AssetViews(Img3dSingleImage, Generic[A]):
         """The asset, once the outputs have been generated."""
         assert self._asset is not None
         return self._asset
-
-    @abstractmethod
-    def rendered(
-        self, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
-    ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
-        """Renders of the asset on white, and their alpha.
-
-        Args:
-            poses: OpenGL axes, in the asset's world.
-            camera: The field of view.
-            size: Width and height in pixels.
-        """
 
     def _views_folder(self) -> Path:
         """The folder of the asset's views, which are made unless they are cached; also finds or makes the asset."""
@@ -101,12 +108,12 @@ class AssetViews(Img3dSingleImage, Generic[A]):
             image = prepared_input(generator, Path(source))
         size = config.view_size
         if image is None:
-            rgb, alpha = self.rendered(poses, camera, size)
+            rgb, alpha = self.render(self.made(), poses, camera, size)
             return PosedViews(rgb, poses, camera.fov, alpha), torch.cat([without_white(rgb, alpha), alpha], dim=1)[0]
         premultiplied = torch.cat([image[:3] * image[3:], image[3:]])[None]
         seen = torch.nn.functional.interpolate(
             premultiplied, size=(size, size), mode="bilinear", align_corners=False, antialias=True
         )
-        rgb, alpha = self.rendered(poses[1:], camera, size)
+        rgb, alpha = self.render(self.made(), poses[1:], camera, size)
         pictures = torch.cat([seen[:, :3] + 1 - seen[:, 3:], rgb]).clamp(0, 1)
         return PosedViews(pictures, poses, camera.fov, torch.cat([seen[:, 3:], alpha]).clamp(0, 1)), image

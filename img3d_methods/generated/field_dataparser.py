@@ -27,30 +27,6 @@ FIELD_FILES = AssetFiles(
 )
 
 
-@dataclass
-class Img3dGeneratedFieldDataParserConfig(AssetViewsConfig):
-    """What a field is generated from, and how to look at it."""
-
-    _target: type = field(default_factory=lambda: Img3dGeneratedField)
-
-
-class Img3dGeneratedField(AssetViews[TriplaneField]):
-    """Generates the field and renders its views, or finds them in the cache."""
-
-    files = FIELD_FILES
-
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
-        outputs = super()._generate_dataparser_outputs(split, **kwargs)
-        to_z_up = torch.from_numpy(Y_UP_TO_Z_UP[:, :3]).float()
-        outputs.metadata["field"] = self.made().turned(to_z_up, outputs.dataparser_scale, "z")
-        return outputs
-
-    def rendered(
-        self, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
-    ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
-        return rendered(self.made(), poses, camera, size)
-
-
 @torch.no_grad()
 def rendered(
     made: TriplaneField, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
@@ -74,3 +50,23 @@ def rendered(
     ]
     rgb, alpha = (torch.stack([picture[name] for picture in pictures]) for name in ("rgb", "accumulation"))
     return rgb.permute(0, 3, 1, 2).clamp(0, 1), alpha.permute(0, 3, 1, 2).clamp(0, 1)
+
+
+@dataclass
+class Img3dGeneratedFieldDataParserConfig(AssetViewsConfig):
+    """What a field is generated from, and how to look at it."""
+
+    _target: type = field(default_factory=lambda: Img3dGeneratedField)
+
+
+class Img3dGeneratedField(AssetViews[TriplaneField]):
+    """Generates the field and renders its views, or finds them in the cache."""
+
+    files = FIELD_FILES
+    render = staticmethod(rendered)
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
+        outputs = super()._generate_dataparser_outputs(split, **kwargs)
+        to_z_up = torch.from_numpy(Y_UP_TO_Z_UP[:, :3]).float()
+        outputs.metadata["field"] = self.made().turned(to_z_up, outputs.dataparser_scale, "z")
+        return outputs

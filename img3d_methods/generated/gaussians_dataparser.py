@@ -56,29 +56,6 @@ GAUSSIANS_FILES = AssetFiles(
 )
 
 
-@dataclass
-class Img3dGeneratedGaussiansDataParserConfig(AssetViewsConfig):
-    """What Gaussians are generated from, and how to look at them."""
-
-    _target: type = field(default_factory=lambda: Img3dGeneratedGaussians)
-
-
-class Img3dGeneratedGaussians(AssetViews[Gaussians]):
-    """Generates the Gaussians and renders their views, or finds them in the cache."""
-
-    files = GAUSSIANS_FILES
-
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
-        outputs = super()._generate_dataparser_outputs(split, **kwargs)
-        outputs.metadata["gaussians"] = self.made()
-        return outputs
-
-    def rendered(
-        self, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
-    ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
-        return rendered(self.made(), poses, camera, size)
-
-
 @torch.no_grad()
 def rendered(
     made: Gaussians, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
@@ -98,3 +75,22 @@ def rendered(
     ]
     rgb, alpha = (torch.cat(parts).permute(0, 3, 1, 2).clamp(0, 1) for parts in zip(*pictures, strict=True))
     return rgb, alpha
+
+
+@dataclass
+class Img3dGeneratedGaussiansDataParserConfig(AssetViewsConfig):
+    """What Gaussians are generated from, and how to look at them."""
+
+    _target: type = field(default_factory=lambda: Img3dGeneratedGaussians)
+
+
+class Img3dGeneratedGaussians(AssetViews[Gaussians]):
+    """Generates the Gaussians and renders their views, or finds them in the cache."""
+
+    files = GAUSSIANS_FILES
+    render = staticmethod(rendered)
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
+        outputs = super()._generate_dataparser_outputs(split, **kwargs)
+        outputs.metadata["gaussians"] = self.made()
+        return outputs
