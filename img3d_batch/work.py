@@ -137,7 +137,7 @@ def _run(command: list[str], settings: Settings, folder: Path, title: str, stopp
     """Runs a command to its end.
 
     Returns:
-        The most memory that it had, in GB, and why it failed, in one line; empty if it succeeded.
+        Its peak memory in GB, and why it failed, in one line; empty if it succeeded.
     """
     program = [*settings.programs, command[0]] if settings.programs else [_beside_python(command[0])]
     with (folder / LOG).open("ab") as log:

@@ -123,7 +123,7 @@ class Img3dDistilledPipeline(Img3dSplatPipeline):
 
     def _given_losses(self, progress: float) -> tuple[dict[str, Tensor], Tensor]:
         """The differences to the image, and the PSNR."""
-        config: Any = self.config  # that of an image
+        config: Any = self.config  # of the pipeline that has an image
         assert self._given is not None
         camera, colors, alpha = self._given
         outputs = self._model(camera)

@@ -133,5 +133,6 @@ class GuidedRefinement:
 
 
 def _distance(row: GuidanceRow, view: InputView) -> float:
-    """The views' distance in the guidance's unit: a network only knows changes of its own; a mesh is placed in it."""
+    """The distance of the views from the object in the unit of the guidance: that of training if a network is shown the
+    image, that of the views if the object is a known mesh."""
     return row.view.radius if row.shows == "image" else view.radius

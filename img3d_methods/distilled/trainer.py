@@ -92,7 +92,7 @@ class Img3dDistilledTrainer(Img3dSplatTrainer):
         return NUM_STEPS
 
     def setup_optimizers(self) -> Optimizers:
-        self._length_is_presets = False  # photos, which there are none of, would decide on it
+        self._length_is_presets = False  # presets depend on the photos; here there are none
         self.pipeline.num_steps = self.config.max_num_iterations
         return super().setup_optimizers()
 
