@@ -19,6 +19,8 @@ from img3d_base.errors import InputError
 
 ELEVATIONS = (0.0, 30.0, 60.0, -30.0)
 """Elevations of rendered views in degrees, cycled through from view to view."""
+BOX_MARGIN = 1.05
+"""Side of an object's box, as a multiple of what is in view at the distance of the origin."""
 MAX_VIEWS = 1000
 MIN_VIEW_SIZE, MAX_VIEW_SIZE = 16, 2048
 
@@ -62,10 +64,21 @@ def square_cameras(camera_to_worlds: Float[Tensor, "C 3 4"], focal: float, size:
     )
 
 
+def box_in_view(cameras: Cameras) -> SceneBox:
+    """A cube around the origin that holds every object which all cameras see wholly, and little else.
+
+    Args:
+        cameras: Cameras around the origin, looking at it.
+    """
+    half_views = torch.maximum(cameras.cx / cameras.fx, cameras.cy / cameras.fy)[:, 0]
+    half = BOX_MARGIN * float((half_views * cameras.camera_to_worlds[:, :, 3].norm(dim=1)).max())
+    return SceneBox(aabb=torch.tensor([[-half] * 3, [half] * 3]))
+
+
 def object_outputs(
     files: list[Path], cameras: Cameras, metadata: dict[str, Any], transform: Float[Tensor, "3 4"], scale: float
 ) -> DataparserOutputs:
-    """What a data parser returns for an object at the origin on white, in the box from -1 to 1.
+    """What a data parser returns for an object at the origin on white, in a box that the cameras look at.
 
     Args:
         files: The pictures; transparent pixels show the white background.
@@ -78,7 +91,7 @@ def object_outputs(
         image_filenames=files,
         cameras=cameras,
         alpha_color=torch.ones(3),
-        scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
+        scene_box=box_in_view(cameras),
         metadata={"alpha_color": torch.ones(3), **metadata},
         dataparser_transform=transform,
         dataparser_scale=scale,

@@ -289,6 +289,22 @@ def colors_for_texture() -> None:
     )
 
 
+def scene_box_for_volume() -> None:
+    """Makes `ns-export tsdf` of our runs fuse depth in the run's own box, unless a box is given.
+
+    By default it fuses the cube from -1 to 1, whatever the scene (scripts/exporter.py). Voxels that no camera looks
+    into count as solid (exporter/tsdf_utils.py), so that an object gets walls far around it; and larger scenes are
+    cut. Remove when the default is the scene's box.
+    """
+    if command_name() != "ns-export" or sys.argv[1:2] != ["tsdf"]:
+        return
+    if any(option_value(name) is not None for name in ("use-bounding-box", "bounding-box-min", "bounding-box-max")):
+        return
+    config = option_value("load-config")
+    if config is not None and _is_ours(Path(config)):
+        sys.argv += ["--use-bounding-box", "False"]
+
+
 def _is_ours(config: Path) -> bool:
     """Whether one of our methods wrote this config.yml. The file is read as text, not loaded."""
     try:

@@ -18,6 +18,7 @@ from img3d_methods.compat import (
     name_callers_only,
     prepare_command,
     provide_ffmpeg,
+    scene_box_for_volume,
 )
 from img3d_methods.field.datamanager import Img3dNerfDatamanagerConfig
 from img3d_methods.field.model import Img3dNerfModelConfig
@@ -44,6 +45,7 @@ explain_wrong_options()
 provide_ffmpeg()
 name_callers_only()
 colors_for_texture()
+scene_box_for_volume()
 
 img3d_splat = MethodSpecification(
     config=Img3dSplatTrainerConfig(

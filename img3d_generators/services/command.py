@@ -76,7 +76,7 @@ def balance_command(name: Name = "") -> None:
             left = f"unknown: {error}"
         finally:
             adapter.client.close()
-        print_line(f"{row.name:10} {left or f'does not say; see {row.prices}'}")
+        print_line(f"{row.name:10} {left or f'{row.title} documents no request for what is left; see {row.key_page}'}")
     if failed:
         raise InputError(f"{failed} of {len(rows)} services did not say what is left")
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
@@ -25,11 +27,16 @@ from img3d_methods.base_model import PlainBackgroundModel
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.viewing.point_cloud_view import PointCloudView
+from img3d_methods.viewing.ray_bundles import FAR
 
 FIELD = "field."
 """How the names of the field's weights in a checkpoint begin."""
 EMPTY = 0.01
 """A cell is empty if a ray's whole path through the box at its density would absorb less than this share of light."""
+NORMAL_STEPS = 256
+"""Normals are found from densities whose distance is twice this fraction of the box's side."""
+TINY = 1e-30
+"""Smaller densities are as good as this."""
 REFRESHED_EVERY = 16
 """Training steps between two updates of the occupancy grid."""
 
@@ -126,6 +133,15 @@ class Img3dFieldModel(PlainBackgroundModel):
 
     # ------------------------------------------------------------------------------------------------ rendering
 
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Renders inside the box; for the viewer, only what its page does not draw itself. Pixels that see nothing
+        have the smallest depth behind which nothing can be, so that depth can be shown as a picture."""
+        outputs = super().get_outputs_for_camera(camera, obb_box)
+        low, high = self.held().rendered_bounds
+        behind = camera.camera_to_worlds[..., 3].norm().to(self.device) + torch.maximum(low.norm(), high.norm())
+        outputs["depth"] = torch.where(outputs["depth"] < FAR, outputs["depth"], behind)
+        return outputs
+
     def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:
         """Renders rays.
 
@@ -134,7 +150,8 @@ class Img3dFieldModel(PlainBackgroundModel):
 
         Returns:
             rgb `[..., 3]` over the background, accumulation `[..., 1]` and depth `[..., 1]`: the distance along the
-            ray at which half of the light is absorbed; for rays that see less, that behind which nothing can be.
+            ray at which half of the light is absorbed; `FAR` for rays that see less. Outside of training also normals
+            `[..., 3]` of the surface there, mapped from [-1, 1] to [0, 1] as ns-export expects them.
         """
         assert isinstance(ray_bundle, RayBundle)
         shape, rays, field = ray_bundle.shape, ray_bundle.flatten(), self.held()
@@ -152,12 +169,28 @@ class Img3dFieldModel(PlainBackgroundModel):
             nears=rays.nears,
             fars=rays.fars,
         )
-        behind = rays.origins.norm(dim=-1, keepdim=True) + torch.maximum(low.norm(), high.norm())
-        return {
+        seen = marched.depth > 0
+        outputs = {
             "rgb": (marched.rgb + (1 - marched.accumulation) * self.background()).view(*shape, 3),
             "accumulation": marched.accumulation.view(*shape, 1),
-            "depth": torch.where(marched.depth > 0, marched.depth, behind).view(*shape, 1),
+            "depth": torch.where(seen, marched.depth, FAR).view(*shape, 1),
         }
+        if not self.training:
+            normals = torch.zeros_like(rays.origins)
+            hits = seen[:, 0]
+            normals[hits] = self._normals(rays.origins[hits] + marched.depth[hits] * rays.directions[hits])
+            outputs["normals"] = (0.5 + 0.5 * normals).view(*shape, 3)
+        return outputs
+
+    def _normals(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Unit vectors along which the logarithm of the density falls fastest, by central differences; 0 where it is
+        even."""
+        field = self.held()
+        low, high = field.bounds
+        steps = torch.eye(3, device=points.device) * (high - low).min() / NORMAL_STEPS
+        beside = torch.cat([points[:, None] - steps, points[:, None] + steps], dim=1)
+        before, after = field.query(beside.view(-1, 3))[0].clamp_min(TINY).log().view(-1, 2, 3).unbind(dim=1)
+        return torch.nn.functional.normalize(before - after, dim=-1)
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None

@@ -215,3 +215,20 @@ class TestMeshes:
         assert not self.asked(monkeypatch, "ns-render", "tsdf", *ours)
         monkeypatch.setattr("torch.cuda.is_available", lambda: True)
         assert not self.asked(monkeypatch, "ns-export", "tsdf", *ours)
+
+    def test_depth_is_fused_in_the_scenes_box_unless_another_is_given(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "other.yml").write_text("a: 1\nmethod_name: nerfacto\n")
+
+        def added(*arguments: object) -> list[str]:
+            command_line(monkeypatch, "/bin/ns-export", *map(str, arguments))
+            compat.scene_box_for_volume()
+            return sys.argv[len(arguments) + 1 :]
+
+        assert added("tsdf", "--load-config", run) == ["--use-bounding-box", "False"]
+        assert not added("tsdf", "--load-config", run, "--bounding-box-min", -1, -1, -1)
+        assert not added("tsdf", "--load-config", run, "--use_bounding_box=True")
+        assert not added("tsdf", "--load-config", tmp_path / "other.yml")
+        assert not added("poisson", "--load-config", run)
+        assert not added("tsdf")

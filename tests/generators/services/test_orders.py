@@ -209,7 +209,8 @@ def test_balance(shop: OpenShop, monkeypatch: pytest.MonkeyPatch, nothing_secret
     shop("meshy"), shop("fal")
     assert run(monkeypatch, "balance") == 0
     said = nothing_secret_is_printed()
-    assert "meshy 1000 credits" in said and "fal does not say; see https://fal.ai/pricing" in said
+    assert "meshy 1000 credits" in said
+    assert "fal fal documents no request for what is left; see https://fal.ai/dashboard/keys" in said
     broken = shop("tripo")
     broken.fake.goes_wrong(".*", 401, {"message": "no"})
     assert run(monkeypatch, "balance") == 1

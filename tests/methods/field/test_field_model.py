@@ -15,6 +15,7 @@ from triplanes import ball_field, random_field
 from img3d_assets.fields.triplane import TriplaneField
 from img3d_methods.field.field_model import Img3dFieldModel, Img3dFieldModelConfig
 from img3d_methods.representation import Representation, representation_of
+from img3d_methods.viewing.ray_bundles import FAR
 
 
 def model_of(field: TriplaneField | None, **options: Any) -> Img3dFieldModel:
@@ -55,9 +56,29 @@ def test_a_ball_is_seen_where_it_is() -> None:
     assert middle > 0.99 and corner < 0.01
     # half of the light is absorbed a little inside the surface, where the density passes that of the surface
     assert 1.45 < outputs["depth"][16, 16] < 1.6
-    assert outputs["depth"][0, 0] > 2
+    assert 2 < outputs["depth"][0, 0] < 5, "behind the field, but a picture of depth still has contrast"
     assert (outputs["rgb"][0, 0] > 0.99).all(), "the background is white"
     assert outputs["rgb"][16, 16, 0] > 0.9, "red grows along x"
+
+
+@torch.no_grad()
+def test_normals_point_out_of_the_surface() -> None:
+    rays = rays_along_x(3)
+    rays.origins[1, 1:] = torch.tensor([0.3, -0.2])
+    rays.origins[2, 1] = 0.9  # past the ball
+    outputs = model_of(ball_field())(rays)
+    points = rays.origins + outputs["depth"] * rays.directions
+    expected = torch.nn.functional.normalize(points[:2], dim=-1)
+    torch.testing.assert_close(2 * outputs["normals"][:2] - 1, expected, atol=0.05, rtol=0)
+    assert (outputs["normals"][2] == 0.5).all()
+
+
+@torch.no_grad()
+def test_rays_that_see_nothing_end_nowhere() -> None:
+    model, rays = model_of(ball_field()), rays_along_x(2)
+    rays.origins[1, 1] = 0.9  # past the ball, through the field's box
+    depth = model(rays)["depth"]
+    assert depth[0] < 2 and depth[1] == FAR, "a finite depth would be a surface for ns-export tsdf"
 
 
 @torch.no_grad()
@@ -107,6 +128,7 @@ def test_outputs_have_the_shape_of_the_rays(shape: tuple[int, ...]) -> None:
         "rgb": (*shape, 3),
         "accumulation": (*shape, 1),
         "depth": (*shape, 1),
+        "normals": (*shape, 3),
     }
 
 

@@ -88,6 +88,17 @@ def test_ns_render_moves_around_it_in_a_spiral(config: Any, monkeypatch: pytest.
     assert pipeline.model.eval().get_outputs_for_camera(path[1:2])["accumulation"].max() > 0.5
 
 
+def test_ns_export_fuses_depth_to_its_surface_and_nothing_else(config: Any, tmp_path: Path) -> None:
+    from nerfstudio.exporter.tsdf_utils import export_tsdf_mesh
+
+    config.pipeline.datamanager.dataparser.num_views = 17
+    export_tsdf_mesh(pipeline_of(config), tmp_path, downscale_factor=1, resolution=64, use_bounding_box=False)
+    vertices = read_mesh(tmp_path / "tsdf_mesh.ply")[0].vertices
+    distance = np.linalg.norm(vertices, axis=1) * DISTANCE
+    assert np.median(distance) == pytest.approx(0.4, abs=0.02)
+    assert distance.max() < 0.6, "no walls around what no ray hits"
+
+
 def test_the_field_and_its_views_are_made_once(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline_of(config)
     pipeline_of(config)
