@@ -128,10 +128,18 @@ def geometry_torch(
     field: FieldParameters, positions: Float[Tensor, "N 3"]
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 16"]]:
     """Density and the density network's outputs at world coordinates; differentiable, also in the positions."""
+    log_density, geometry = log_density_torch(field, positions)
+    return log_density.exp(), geometry
+
+
+def log_density_torch(
+    field: FieldParameters, positions: Float[Tensor, "N 3"]
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 16"]]:
+    """`geometry_torch` with the density's logarithm."""
     density1, density2, *_ = field.layers()
     features = hash_grid(field.space.to_unit(positions), field.table, field.resolutions)
     geometry = (features @ density1).relu() @ density2
-    return (geometry[:, 0] + field.density_bias).clamp_max(MAX_LOG_DENSITY).exp(), geometry
+    return (geometry[:, 0] + field.density_bias).clamp_max(MAX_LOG_DENSITY), geometry
 
 
 def color_torch(

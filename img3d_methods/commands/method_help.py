@@ -67,6 +67,11 @@ ONLY_MESH = {
     *("--data FILE", "img3d-mesh", "--pipeline.model.samples"),
     *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS | ONLY_GUIDED,
 }
+LEFT_OUT_OF_TEXTS = {
+    *ONLY_MESH - ONLY_GUIDED,
+    *("--data PATH", "--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "img3d-photos"),
+    *("img3d-single-image", "img3d-distilled --index", "--pipeline.elevation"),
+}
 LEFT_OUT = {
     "img3d-splat": {
         *ONLY_MESH,
@@ -90,11 +95,8 @@ LEFT_OUT = {
         *ONLY_MESH,
         *("--pipeline.network", "img3d-single-image", "--pipeline.model.max", "--pipeline.model.camera"),
     },
-    "img3d-dreamfusion": {
-        *ONLY_MESH - ONLY_GUIDED,
-        *("--data PATH", "--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "img3d-photos"),
-        *("img3d-single-image", "img3d-distilled --index", "--pipeline.elevation"),
-    },
+    "img3d-dreamfusion": LEFT_OUT_OF_TEXTS,
+    "img3d-dreamfusion-nerf": LEFT_OUT_OF_TEXTS,
     "img3d-zero123": {
         *ONLY_MESH - ONLY_GUIDED,
         *("--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "--experiment", "img3d-photos"),
@@ -142,7 +144,7 @@ LEFT_OUT_OF_INPUTS: dict[Takes, tuple[str, ...]] = {
     "text": ("--data", "--pipeline.network", "img3d-single-image"),
 }
 
-TAKES: dict[str, Takes] = {"img3d-dreamfusion": "text"}
+TAKES: dict[str, Takes] = {"img3d-dreamfusion": "text", "img3d-dreamfusion-nerf": "text"}
 """What methods take that are not a generator's; others take an image."""
 
 

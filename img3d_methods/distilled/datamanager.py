@@ -19,6 +19,9 @@ from img3d_methods.distilled.options import camera_of
 from img3d_methods.distilled.views import Img3dDistilledDataParserConfig
 from img3d_methods.training.datamanager import Img3dDatamanager, Img3dDatamanagerConfig
 
+LIGHT_DISTANCES = (0.46, 0.86)
+"""Relative to the cameras' distance: threestudio's 0.8 to 1.5, for cameras at 1.75."""
+
 
 @dataclass
 class Img3dRandomViewsDatamanagerConfig(Img3dDatamanagerConfig):
@@ -56,8 +59,8 @@ class Img3dRandomViewsDatamanager(Img3dDatamanager):
         """A camera from a random side.
 
         Returns:
-            In training a camera `[1]` and, as "angles", its `ViewAngles`, in the unit of the guidance. In test and
-            inference mode what other data managers return.
+            In training a camera `[1]` and, as "angles", its `ViewAngles`, in the unit of the guidance; as "light" a
+            lamp's position `[3]` in the training world. In test and inference mode what other data managers return.
         """
         if self.test_mode != "val":
             return super().next_train(step)
@@ -70,9 +73,10 @@ class Img3dRandomViewsDatamanager(Img3dDatamanager):
             camera_noise=0,
             centre_noise=0,
             up_noise=0,
+            light_distances=LIGHT_DISTANCES,
         )
         drawn = around.draw(1, GeneratorDraws(self.draws))
         angles = ViewAngles(drawn.angles.elevations, drawn.angles.azimuths, torch.tensor([camera.radius]))
         size = parser.view_size
         cameras = square_cameras(drawn.camera_to_worlds, focal_length(camera.fov, size), size)
-        return cameras.to(self.device), {"angles": angles}
+        return cameras.to(self.device), {"angles": angles, "light": drawn.lights[0]}

@@ -8,6 +8,9 @@ from nerfstudio.plugins.types import MethodSpecification
 from img3d_methods.commands.method_help import description
 from img3d_methods.distilled.datamanager import Img3dRandomViewsDatamanagerConfig
 from img3d_methods.distilled.dataparser_specs import img3d_distilled
+from img3d_methods.distilled.field_model import Img3dShapedFieldModelConfig
+from img3d_methods.distilled.field_pipeline import Img3dShapedFieldPipelineConfig
+from img3d_methods.distilled.field_trainer import Img3dShapedFieldTrainerConfig
 from img3d_methods.distilled.pipeline import Img3dDistilledPipelineConfig, Img3dZero123PipelineConfig
 from img3d_methods.distilled.trainer import Img3dDistilledTrainerConfig
 from img3d_methods.splat.model import Img3dSplatModelConfig
@@ -48,6 +51,21 @@ img3d_dreamfusion = MethodSpecification(
     description=description(
         "img3d-dreamfusion",
         "Gaussian splats of a text, shaped by a text-to-image model (score distillation); for GPUs.",
+    ),
+)
+
+img3d_dreamfusion_nerf = MethodSpecification(
+    config=Img3dShapedFieldTrainerConfig(
+        method_name="img3d-dreamfusion-nerf",
+        vis="viewer",
+        pipeline=Img3dShapedFieldPipelineConfig(
+            datamanager=Img3dRandomViewsDatamanagerConfig(dataparser=img3d_distilled.config),
+            model=Img3dShapedFieldModelConfig(),
+        ),
+    ),
+    description=description(
+        "img3d-dreamfusion-nerf",
+        "A radiance field of a text, shaped by a text-to-image model (score distillation); for GPUs.",
     ),
 )
 

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A radiance field along rays with gradients by autograd, for losses of any kind: lit colours, opacity, normals.
+
+The normals and the light are DreamFusion's (Poole et al. 2022, arXiv 2209.14988, section 3.1), the loss of normals that
+look away from the camera is Ref-NeRF's (Verbin et al. 2021, arXiv 2112.03907, equation 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, log_density_torch
+from img3d_kernels.fields.rays import Rays, Samples
+from img3d_kernels.fields.volume_rendering import MIN_LIGHT
+
+TETRAHEDRON = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 3**0.5
+"""Directions to the corners of a regular tetrahedron; four densities around a point give their gradient."""
+
+
+@dataclass
+class SurfaceSamples:
+    """N samples of R rays, which some light reaches."""
+
+    rays: Int64[Tensor, "N"]
+    """The ray of each sample."""
+    points: Float[Tensor, "N 3"]
+    """World coordinates."""
+    weights: Float[Tensor, "N"]
+    """Share of the ray's light that the sample absorbs."""
+    colors: Float[Tensor, "N 3"]
+    """sRGB in [0, 1], without any light."""
+    num_rays: int
+    """R."""
+
+    def along_rays(self, values: Float[Tensor, "N C"]) -> Float[Tensor, "R C"]:
+        """Weighted sums of the samples' values."""
+        return values.new_zeros(self.num_rays, values.shape[1]).index_add(0, self.rays, self.weights[:, None] * values)
+
+    def accumulation(self) -> Float[Tensor, "R 1"]:
+        """Share of the light that is absorbed."""
+        return self.along_rays(torch.ones_like(self.weights)[:, None])
+
+
+def surface_samples(field: FieldParameters, rays: Rays, samples: Samples) -> SurfaceSamples:
+    """What a field has along rays; differentiable in its table and its networks.
+
+    Args:
+        field: The field.
+        rays: The rays.
+        samples: What `march` returned for them.
+    """
+    size = max(1, int(samples.counts.max()))
+    used = torch.arange(size, device=samples.counts.device) < samples.counts[:, None]
+    ray, place = used.nonzero(as_tuple=True)
+    points = rays.origins[ray] + samples.middles[ray, place, None] * rays.directions[ray]
+    log_density, outputs = log_density_torch(field, points)
+    thickness = points.new_zeros(len(rays), size)
+    thickness = thickness.index_put((ray, place), log_density.exp() * samples.lengths[ray, place])
+    behind = torch.exp(-thickness.cumsum(dim=1))
+    before = torch.cat([torch.ones_like(behind[:, :1]), behind[:, :-1]], dim=1)
+    lit = before.detach()[ray, place] >= MIN_LIGHT
+    ray, place = ray[lit], place[lit]
+    colors = color_torch(field, outputs[lit], rays.features[ray])
+    return SurfaceSamples(ray, points[lit], (before - behind)[ray, place], colors, len(rays))
+
+
+def normals(field: FieldParameters, points: Float[Tensor, "N 3"], distance: float) -> Float[Tensor, "N 3"]:
+    """Unit normals, out of the object: where the logarithm of the density falls fastest; 0 where it is constant.
+
+    Args:
+        field: The field.
+        points: World coordinates.
+        distance: From a point to those at which the density is looked up, in world units.
+    """
+    offsets = distance * TETRAHEDRON.to(points)
+    around = log_density_torch(field, (points[:, None] + offsets).view(-1, 3))[0].view(-1, 4)
+    return F.normalize(-around @ TETRAHEDRON.to(points), dim=-1)
+
+
+def lambertian(
+    points: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"], light: Float[Tensor, "3"], ambient: float
+) -> Float[Tensor, "N 1"]:
+    """Brightness of matt surfaces: an ambient part, and the rest from a point light.
+
+    Args:
+        points: World coordinates.
+        normals: Unit normals.
+        light: The light's position.
+        ambient: Brightness where the point light does not shine, in [0, 1].
+    """
+    towards = F.normalize(light - points, dim=-1)
+    return ambient + (1 - ambient) * (normals * towards).sum(dim=-1, keepdim=True).clamp_min(0)
+
+
+def looking_away(
+    samples: SurfaceSamples, normals: Float[Tensor, "N 3"], directions: Float[Tensor, "R 3"]
+) -> Float[Tensor, ""]:
+    """The loss of visible normals that look away from the camera: the mean over the rays that meet something.
+
+    Args:
+        samples: The samples; their weights get no gradients.
+        normals: Unit normals.
+        directions: Of the rays.
+    """
+    away = (normals * directions[samples.rays]).sum(dim=-1).clamp_min(0).square()
+    met = (samples.accumulation().detach() > 0.01).sum().clamp_min(1)
+    return (samples.weights.detach() * away).sum() / met
