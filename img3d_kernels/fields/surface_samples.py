@@ -14,12 +14,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, log_density_torch
+from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, density, log_density_torch
 from img3d_kernels.fields.rays import Rays, Samples
 from img3d_kernels.fields.volume_rendering import MIN_LIGHT
 
 TETRAHEDRON = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 3**0.5
 """Directions to the corners of a regular tetrahedron; four densities around a point give their gradient."""
+
+MIN_DENSITY = 1e-30
+"""Smaller densities are as good as this; its logarithm is finite."""
 
 
 @dataclass
@@ -72,14 +75,20 @@ def surface_samples(field: FieldParameters, rays: Rays, samples: Samples) -> Sur
 def normals(field: FieldParameters, points: Float[Tensor, "N 3"], distance: float) -> Float[Tensor, "N 3"]:
     """Unit normals, out of the object: where the logarithm of the density falls fastest; 0 where it is constant.
 
+    Differentiable in the field and in the points.
+
     Args:
         field: The field.
         points: World coordinates.
         distance: From a point to those at which the density is looked up, in world units.
     """
     offsets = distance * TETRAHEDRON.to(points)
-    around = log_density_torch(field, (points[:, None] + offsets).view(-1, 3))[0].view(-1, 4)
-    return F.normalize(-around @ TETRAHEDRON.to(points), dim=-1)
+    corners = (points[:, None] + offsets).view(-1, 3)
+    if torch.is_grad_enabled():
+        around = log_density_torch(field, corners)[0]
+    else:  # compiled
+        around = density(field, corners).clamp_min(MIN_DENSITY).log()
+    return F.normalize(-around.view(-1, 4) @ TETRAHEDRON.to(points), dim=-1)
 
 
 def lambertian(

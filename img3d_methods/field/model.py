@@ -25,6 +25,7 @@ from img3d_kernels.fields.guided_sampling import Guide, WeightGrid, guided_sampl
 from img3d_kernels.fields.occupancy_grid import OccupancyGrid
 from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters, FieldSpace, first_weights
 from img3d_kernels.fields.rays import Marching, Rays, Samples
+from img3d_kernels.fields.surface_samples import normals
 from img3d_kernels.fields.volume_rendering import field_loss, march, render
 from img3d_kernels.hash_grid import level_resolutions
 from img3d_kernels.spherical_harmonics import sh_basis
@@ -51,6 +52,8 @@ WARM_UP, WARM_UP_COARSENESS = 256, 8
 """Training steps in which no cell of a box is known to be empty, and how much longer samples are in them."""
 EMPTY = 0.01
 """Optical thickness of a step below which a cell of a box counts as empty."""
+NORMAL_STEPS = 256
+"""Normals are found from densities at this fraction of the field's box around a point."""
 MIN_RAYS, MAX_RAYS = 128, 16_384
 """Rays of a training step in a box."""
 APPEARANCE_PENALTY = 1e-3
@@ -249,7 +252,8 @@ class Img3dNerfModel(PlainBackgroundModel):
 
         Returns:
             rgb `[..., 3]` over the background, accumulation `[..., 1]` and depth `[..., 1]`: the distance along the
-            ray at which half of the light is absorbed, or where it ends if that never happens. In training "rays",
+            ray at which half of the light is absorbed, or where it ends if that never happens; and normals `[..., 3]`
+            of the surface there, mapped from [-1, 1] to [0, 1] as ns-export expects them. In training "rays",
             "samples" and the "field", of which the losses and metrics render what is seen.
         """
         assert isinstance(ray_bundle, RayBundle)
@@ -268,11 +272,16 @@ class Img3dNerfModel(PlainBackgroundModel):
             rays = self._rays(bundle)
             along = self.marching() if self.is_bounded else self._guided(parameters, rays, None)
             picture = render(parameters, rays, along)
+            hits, surface = picture.depth > 0, torch.zeros_like(rays.origins)
+            points = rays.origins[hits] + picture.depth[hits, None] * rays.directions[hits]
+            width = min(high - low for low, high in zip(parameters.space.low, parameters.space.high, strict=True))
+            surface[hits] = normals(parameters, points, width / NORMAL_STEPS)
         rgb = picture.rgb + (1 - picture.accumulation[:, None]) * self.background()
         return {
             "rgb": rgb.view(*shape, 3),
             "accumulation": picture.accumulation.view(*shape, 1),
-            "depth": torch.where(picture.depth > 0, picture.depth, rays.fars).view(*shape, 1),
+            "depth": torch.where(hits, picture.depth, rays.fars).view(*shape, 1),
+            "normals": (0.5 + 0.5 * surface).view(*shape, 3),
         }
 
     def rays_per_step(self) -> int:

@@ -10,7 +10,7 @@ from img3d_methods.training.curve import CurvePoint
 
 NOTABLE = 5.0
 """In dB. With enough photos of a static scene the gap is 1 to 3 dB (fox: 2)."""
-ENOUGH_PHOTOS = 40
+MIN_PHOTOS = 40
 """Enough for a room or an object from all sides; fewer may do, but are the first suspect if there is a gap."""
 MIN_POINTS = 3
 
@@ -48,7 +48,7 @@ def gap_message(trained_on: float | None, held_out: float, num_photos: int) -> s
         "wrong camera poses (look at `img3d-photos inspect`; try --pipeline.model.camera-optimizer.mode SO3xR3, or "
         "estimate them again)"
     )
-    reasons = [photos, moved, poses] if num_photos < ENOUGH_PHOTOS else [moved, poses, photos]
+    reasons = [photos, moved, poses] if num_photos < MIN_PHOTOS else [moved, poses, photos]
     return (
         f"Held-out photos are {trained_on - held_out:.0f} dB below those trained on ({trained_on:.1f} dB): from "
         f"viewpoints without a photo, the scene looks like these. Usual reasons: {'; '.join(reasons)}."

@@ -16,7 +16,7 @@ using img3d::FieldGradients;
 using img3d::FieldLossInputs;
 using img3d::RaySamples;
 
-constexpr size_t PARTS = 32;  // at most, of the sums of weights' gradients
+constexpr size_t MAX_PARTS = 32;  // of the sums of weights' gradients
 constexpr float MIN_LIGHT = img3d::MIN_TRANSMITTANCE;
 
 struct LossBlock : Block {
@@ -51,7 +51,7 @@ class LossPass {
       in_run += count, total += count;
     }
     if (!runs_.empty()) runs_.back().end_ray = rays.n_rays;
-    n_parts_ = smaller(PARTS, runs_.size());
+    n_parts_ = smaller(MAX_PARTS, runs_.size());
     stride_ = field_.networks().stride;
     const size_t room = total + BLOCK_SAMPLES;  // whole vectors are read
     float* memory = scratch.get<float>(room * (3 + stride_) + n_parts_ * WEIGHT_ROWS * HIDDEN);

@@ -12,7 +12,7 @@ using img3d::FieldPicture;
 constexpr int TASK_RAYS = 128;            // in a task
 constexpr int MIN_AT_A_TIME = 4;       // of a ray at a time
 constexpr int MAX_AT_A_TIME = 32;
-constexpr float VISIBLE = 1e-4f;     // samples that weigh less have no colour
+constexpr float MIN_WEIGHT = 1e-4f;    // samples that weigh less have no colour
 
 // Samples that are known already, taken as those of a Marcher are.
 class SampleReader {
@@ -96,12 +96,12 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Source
     if (n == 0) continue;
     int kept = 0;
     for (int i = 0; i < n; ++i)
-      if (task.weight[i] >= VISIBLE) ++kept;
+      if (task.weight[i] >= MIN_WEIGHT) ++kept;
     if (kept == 0) continue;
-    RadianceField::compact(b, n, 0, false, [&](int i) { return task.weight[i] >= VISIBLE; });
+    RadianceField::compact(b, n, 0, false, [&](int i) { return task.weight[i] >= MIN_WEIGHT; });
     field.find_color(b, kept, rays.features);
     for (int i = 0, to = 0; i < n; ++i) {
-      if (task.weight[i] < VISIBLE) continue;
+      if (task.weight[i] < MIN_WEIGHT) continue;
       for (int c = 0; c < 3; ++c) task.color[b.ray[to] - first][c] += task.weight[i] * b.color[to * COLOR_STRIDE + c];
       ++to;
     }

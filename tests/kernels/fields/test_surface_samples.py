@@ -90,6 +90,13 @@ def test_normals_have_gradients() -> None:
     assert gradient.isfinite().all() and gradient.abs().max() > 0
 
 
+def test_normals_without_gradients_are_the_same() -> None:
+    field, rays, _ = scene()
+    with torch.no_grad():
+        compiled = normals(field, rays.origins, 0.02)
+    torch.testing.assert_close(compiled, normals(field, rays.origins, 0.02).detach(), atol=1e-2, rtol=0)
+
+
 def test_a_light_shines_on_what_faces_it() -> None:
     points = torch.zeros(3, 3)
     facing = torch.tensor([[0.0, 0, 1], [0, 0, -1], [0, 0.6, 0.8]])

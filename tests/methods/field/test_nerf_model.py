@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.scripts.exporter import validate_pipeline
 from small_nerf import small_nerf
 
 from img3d_generators.cameras import orbit_camera_to_worlds
@@ -70,6 +72,7 @@ class TestRendering:
             "rgb": (*shape, 3),
             "accumulation": (*shape, 1),
             "depth": (*shape, 1),
+            "normals": (*shape, 3),
         }
         assert all(value.isfinite().all() for value in outputs.values())
 
@@ -85,6 +88,14 @@ class TestRendering:
         assert outputs["rgb"].shape == (40, 48, 3)
         assert outputs["rgb"].std() > 0.01
         assert (outputs["rgb"] >= 0).all() and (outputs["rgb"] <= 1).all()
+
+    def test_ns_export_has_the_normals_that_it_asks_for(self, kind: dict[str, Any]) -> None:
+        model = small_nerf(**kind)
+        pipeline: Any = SimpleNamespace(model=model, device=model.device)
+        validate_pipeline("model_output", "normals", pipeline)  # exits where they are missing
+        outputs = model(some_rays(200))
+        lengths = (2 * outputs["normals"] - 1).norm(dim=-1)
+        assert torch.allclose(lengths, (outputs["accumulation"][:, 0] > 0.5).float(), atol=1e-4)
 
     def test_a_crop_box_crops(self, kind: dict[str, Any]) -> None:
         model = small_nerf(**kind)
