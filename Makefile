@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nerfstudio 1.1.5 calls what torch has deprecated; nothing that a user could act on.
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
-.PHONY: demo test lint docs env try-wheel wheel sdist docker viewer-page clean
+.PHONY: demo test test-long lint docs env try-wheel wheel sdist docker viewer-page clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
@@ -32,7 +32,11 @@ demo: $(DEMO)/turntable.png $(DEMO)/splat.ply $(DEMO)/eval.json
 
 test: $(INSTALLED) lint
 	@echo "== Tests, the real command lines included (about 25 minutes on two cores)"
-	$(BIN)/python -m pytest -m "not cuda" -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not cuda and not long" -n 2 --dist loadscope --no-loadscope-reorder
+
+# The longest, which CI leaves out: every photo of the larger sets, every service by its commands, kernels for Arm.
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m "long and not cuda"
 
 lint: $(INSTALLED)
 	@echo "== Lint, format, imports and types"

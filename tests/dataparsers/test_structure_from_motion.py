@@ -189,7 +189,7 @@ class TestPoses:
         posed = read_posed_photos(put_photos(tmp_path / "sample", still_life_names()), "train")
         assert_right(posed, still_life_names())
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_fountain_within_5_mm_and_a_tenth_of_a_degree(self, data_dir: Path, tmp_path: Path) -> None:
         solution = solve(data_dir / "fountain_p11" / "images", tmp_path)
         found = poses_of(posed_photos(solution))
@@ -198,7 +198,7 @@ class TestPoses:
         errors, angles = camera_errors(np.stack([found[n] for n in true]), np.stack(list(true.values())))
         assert errors.mean() <= 0.005 and angles.mean() <= 0.1
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_all_of_the_fox_registers(self, data_dir: Path, tmp_path: Path) -> None:
         report = solve(data_dir / "fox" / "images", tmp_path).report
         assert report.registered == 50 and not report.unregistered

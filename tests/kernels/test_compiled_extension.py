@@ -68,7 +68,7 @@ class TestInstructionSets:
         subprocess.run(command, check=True, env={**os.environ, "IMG3D_ISA": isa}, timeout=HANG_SECONDS)
         assert_same_results(tmp_path / "results.npz", isa)
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_every_kernel_on_arm(self, tmp_path: Path) -> None:
         """Cross-compiled for 64-bit Arm, and run by qemu-aarch64."""
         for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64", "apt-get", "dpkg-deb"):

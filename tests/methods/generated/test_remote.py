@@ -220,18 +220,20 @@ def test_a_run_whose_mesh_is_gone_says_so(
     assert "the mesh that the service made is not at" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.slow
-def test_from_the_command_to_an_exported_glb(tmp_path: Path, picture: Path) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "tripo" else pytest.mark.long) for name in FAKES]
+)
+def test_from_the_command_to_an_exported_glb(tmp_path: Path, picture: Path, name: str) -> None:
     cli = CommandLine(tmp_path)
-    with FakeTripo().serving() as fake:
-        cli.env |= dict([address("tripo", fake)]) | {"TRIPO_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
+    with FAKES[name]().serving() as fake:
+        cli.env |= dict([address(name, fake)]) | {services()[name].keys[0]: KEY, "NO_PROXY": "127.0.0.1"}
         options = ("--output-dir", "outputs", "--timestamp", "now", "--vis", "tensorboard")
-        train = ("ns-train", "img3d-remote", "--data", picture, "--pipeline.service", "tripo", *options)
+        train = ("ns-train", "img3d-remote", "--data", picture, "--pipeline.service", name, *options)
         small = ("img3d-remote", "--num-views", "2", "--view-size", "64")
         refused = cli.run(*train, *small)
         assert refused.code == 1 and "nothing was sent: there is no terminal" in refused.output and fake.jobs == 0
         trained = cli.succeed(*train, "--pipeline.yes", "True", *small)
-        assert fake.jobs == 1 and "To Tripo (127.0.0.1:" in trained.output
+        assert fake.jobs == 1 and f"To {services()[name].title} (127.0.0.1:" in trained.output
     config = tmp_path / "outputs" / "chair" / "img3d-remote" / "now" / "config.yml"
     exported = cli.succeed("img3d-export", "mesh", "--load-config", config, "--output", "chair.glb")
     assert len(read_mesh(tmp_path / "chair.glb")[0].faces) == 12

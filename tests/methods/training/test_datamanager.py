@@ -102,6 +102,7 @@ class TestTraining:
         assert mask is not None and torch.equal(mask[..., 0], torch.eye(48, 64, dtype=torch.bool))
         assert all(other is None for other in masks.values()), "photos without a mask are used whole"
 
+    @pytest.mark.long
     def test_more_than_500_photos_need_no_cuda(self, copy_scene: Callable[[], Path], capsys: Any) -> None:
         """Upstream switches to page-locked memory there, which does not exist without CUDA."""
         scene = copy_scene()
