@@ -4,9 +4,15 @@
 from __future__ import annotations
 
 import pillow_heif
+import pytest
 
 from img3d_pictures.opening import register_formats
 
 pillow_heif.register_heif_opener()  # to write them
-register_formats.cache_clear()  # the line above has replaced our reader, in every test of this process
-register_formats()
+
+
+@pytest.fixture(autouse=True)
+def our_readers() -> None:
+    """Replaces those that pillow-heif (above) and imageio, which other tests of this process may use, register."""
+    register_formats.cache_clear()
+    register_formats()
