@@ -33,7 +33,7 @@ to grow."""
 BLOB_PEAK, BLOB_RADIUS = 10.0, 0.286
 """Of the first density: threestudio's, whose cameras have a mean distance of 1.75."""
 BLOB_UNIT = 1 / 1.75
-LOWEST_LOG_DENSITY = -6.0
+MIN_LOG_DENSITY = -6.0
 """Of the first density."""
 PASSED_ON = 4.0
 """Weight of the first density in the networks; its features are as much smaller."""
@@ -58,6 +58,8 @@ class Img3dShapedFieldModel(Img3dNerfModel):
 
     config: Img3dShapedFieldModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     grid: OccupancyGrid  # pyright: ignore[reportIncompatibleVariableOverride]
+    steps_in_box = STEPS_IN_BOX
+    empty = EMPTY
 
     def populate_modules(self) -> None:
         super().populate_modules()
@@ -82,7 +84,7 @@ class Img3dShapedFieldModel(Img3dNerfModel):
         z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
         radii = (x.square() + y.square() + z.square()).sqrt().flatten()
         density = F.softplus(BLOB_PEAK * (1 - radii / BLOB_RADIUS)) / BLOB_UNIT
-        log_density = density.log().clamp_min(LOWEST_LOG_DENSITY) - self.parameters_of_field().density_bias
+        log_density = density.log().clamp_min(MIN_LOG_DENSITY) - self.parameters_of_field().density_bias
         coarsest[: side**3, 0] = log_density / PASSED_ON
         # One hidden unit passes on what is positive, another one what is negative.
         self.networks[0] = 0
@@ -115,12 +117,6 @@ class Img3dShapedFieldModel(Img3dNerfModel):
         if self._bits is None and self.grid.density.any():
             self._bits = self.grid.bits(self._empty_density())
         return self._bits
-
-    def _step_in_box(self) -> float:
-        return float((self.box[1] - self.box[0]).norm()) / STEPS_IN_BOX
-
-    def _empty_density(self) -> float:
-        return EMPTY / self._step_in_box()
 
     def marching(self) -> Marching:
         return Marching(self._step_in_box())

@@ -118,6 +118,8 @@ class Img3dNerfModel(PlainBackgroundModel):
     config: Img3dNerfModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     depth_along: Literal["axis", "ray"] = "ray"
     is_rasterised = False
+    steps_in_box = STEPS_IN_BOX
+    empty = EMPTY
     box: Float[Tensor, "2 3"]
     """Lower and upper corner of where a bounded field is, in world coordinates."""
 
@@ -203,10 +205,10 @@ class Img3dNerfModel(PlainBackgroundModel):
         return self._bits
 
     def _step_in_box(self) -> float:
-        return float((self.box[1] - self.box[0]).norm()) / STEPS_IN_BOX
+        return float((self.box[1] - self.box[0]).norm()) / self.steps_in_box
 
     def _empty_density(self) -> float:
-        return EMPTY / self._step_in_box()
+        return self.empty / self._step_in_box()
 
     def marching(self) -> Marching:
         """The steps of rays in a box."""
