@@ -20,6 +20,7 @@ from watched_model import WatchedModel
 
 from img3d_assets.mesh import Mesh
 from img3d_methods.mesh.model import Img3dMeshModel, Img3dMeshModelConfig
+from img3d_methods.viewing import browser_view
 
 BOX = trimesh.creation.box((0.2, 0.3, 0.4)).subdivide()
 
@@ -76,6 +77,34 @@ def test_the_first_picture_is_rendered_then_the_page_draws_the_mesh(watched: Wat
     np.testing.assert_allclose(np.ptp(sent.vertices, axis=0), [2, 3, 4], rtol=1e-5)
     assert len(sent.faces) == len(BOX.faces)
     assert f"{len(BOX.faces)}, drawn by the browser" in watched.panel._numbers.content
+
+
+def test_a_page_that_shows_an_older_picture_too_late_gets_its_background_again(
+    watched: WatchedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser_view, "BACKDROP_AGAIN_SECONDS", (0.2,))
+    page = watched.open_page()
+    watched.frame(page, first=True)
+    watched.frame(page)
+    page.set_background_image(np.random.default_rng(0).integers(0, 255, (8, 8, 3)))
+    assert not page.has_plain_background
+    deadline = time.perf_counter() + HANG_SECONDS
+    while not page.has_plain_background:
+        assert time.perf_counter() < deadline
+        time.sleep(0.05)
+
+
+def test_the_background_is_not_sent_again_over_a_picture_of_the_model(
+    watched: WatchedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser_view, "BACKDROP_AGAIN_SECONDS", (0.5,))
+    page = watched.open_page()
+    watched.frame(page)
+    sent = len(page.backgrounds)
+    watched.panel._in_browser.value = False
+    watched.frame(page)
+    time.sleep(1.0)
+    assert len(page.backgrounds) == sent
 
 
 def test_the_model_renders_if_asked_and_the_page_hides_the_mesh(watched: WatchedMesh) -> None:

@@ -135,7 +135,8 @@ class ViewerPage:
         assert middle(rendered).std(axis=(0, 1)).mean() > 10, "a blank picture"
         while (agreement := psnr(middle(seen := self.seen()), middle(rendered.resize(seen.size)))) < least:
             if time.monotonic() > deadline:
-                print(f"{agreement:.1f} dB after {SETTLING_SECONDS} s")
+                corners = [tuple(middle(picture)[0, 0]) for picture in (seen, rendered)]
+                print(f"{agreement:.1f} dB after {SETTLING_SECONDS} s, corners {corners}, errors {self.errors}")
                 return False
             self.page.wait_for_timeout(1000)
         return True
