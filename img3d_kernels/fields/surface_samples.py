@@ -14,15 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from img3d_kernels.density_normals import MIN_DENSITY, density_normals
 from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, density, log_density_torch
 from img3d_kernels.fields.rays import Rays, Samples
 from img3d_kernels.fields.volume_rendering import MIN_LIGHT
-
-TETRAHEDRON = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 3**0.5
-"""Directions to the corners of a regular tetrahedron; four densities around a point give their gradient."""
-
-MIN_DENSITY = 1e-30
-"""Smaller densities are as good as this; its logarithm is finite."""
 
 
 @dataclass
@@ -73,22 +68,11 @@ def surface_samples(field: FieldParameters, rays: Rays, samples: Samples) -> Sur
 
 
 def normals(field: FieldParameters, points: Float[Tensor, "N 3"], distance: float) -> Float[Tensor, "N 3"]:
-    """Unit normals, out of the object: where the logarithm of the density falls fastest; 0 where it is constant.
-
-    Differentiable in the field and in the points.
-
-    Args:
-        field: The field.
-        points: World coordinates.
-        distance: From a point to those at which the density is looked up, in world units.
-    """
-    offsets = distance * TETRAHEDRON.to(points)
-    corners = (points[:, None] + offsets).view(-1, 3)
+    """`density_normals` of a field, differentiable in its table, its networks and the points."""
     if torch.is_grad_enabled():
-        around = log_density_torch(field, corners)[0]
-    else:  # compiled
-        around = density(field, corners).clamp_min(MIN_DENSITY).log()
-    return F.normalize(-around.view(-1, 4) @ TETRAHEDRON.to(points), dim=-1)
+        return density_normals(lambda around: log_density_torch(field, around)[0], points, distance)
+    # Compiled:
+    return density_normals(lambda around: density(field, around).clamp_min(MIN_DENSITY).log(), points, distance)
 
 
 def lambertian(

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from img3d_assets.fields.triplane import TriplaneField
+from img3d_kernels.density_normals import MIN_DENSITY, density_normals
 from img3d_kernels.ray_marching import OccupancyGrid, march
 from img3d_methods.base_model import PlainBackgroundModel
 from img3d_methods.compat import NoSignedDistanceField
@@ -34,9 +35,7 @@ FIELD = "field."
 EMPTY = 0.01
 """A cell is empty if a ray's whole path through the box at its density would absorb less than this share of light."""
 NORMAL_STEPS = 256
-"""Normals are found from densities whose distance is twice this fraction of the box's side."""
-TINY = 1e-30
-"""Smaller densities are as good as this."""
+"""Normals are found from densities at this fraction of the box's shortest side around a point."""
 REFRESHED_EVERY = 16
 """Training steps between two updates of the occupancy grid."""
 
@@ -178,19 +177,14 @@ class Img3dFieldModel(PlainBackgroundModel):
         if not self.training:
             normals = torch.zeros_like(rays.origins)
             hits = seen[:, 0]
-            normals[hits] = self._normals(rays.origins[hits] + marched.depth[hits] * rays.directions[hits])
+            points = rays.origins[hits] + marched.depth[hits] * rays.directions[hits]
+            sides = field.bounds[1] - field.bounds[0]
+            normals[hits] = density_normals(self._log_density, points, float(sides.min()) / NORMAL_STEPS)
             outputs["normals"] = (0.5 + 0.5 * normals).view(*shape, 3)
         return outputs
 
-    def _normals(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Unit vectors along which the logarithm of the density falls fastest, by central differences; 0 where it is
-        even."""
-        field = self.held()
-        low, high = field.bounds
-        steps = torch.eye(3, device=points.device) * (high - low).min() / NORMAL_STEPS
-        beside = torch.cat([points[:, None] - steps, points[:, None] + steps], dim=1)
-        before, after = field.query(beside.view(-1, 3))[0].clamp_min(TINY).log().view(-1, 2, 3).unbind(dim=1)
-        return torch.nn.functional.normalize(before - after, dim=-1)
+    def _log_density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        return self.held().query(points)[0].clamp_min(MIN_DENSITY).log()
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None

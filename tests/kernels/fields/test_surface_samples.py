@@ -12,7 +12,6 @@ import torch
 from small_fields import BOX, MARCHING, small_field, some_colors, some_rays
 from torch import Tensor
 
-from img3d_kernels.fields import surface_samples as module
 from img3d_kernels.fields.differentiable_picture import differentiable_picture
 from img3d_kernels.fields.radiance_field import FieldParameters
 from img3d_kernels.fields.rays import Rays, Samples
@@ -71,17 +70,6 @@ def test_the_picture_has_the_gradients_of_autograd(loss: Callable[[Tensor, Tenso
     for actual, expected in zip(*found, strict=True):
         error = (actual.double() - expected).norm() / expected.norm()
         assert float(error) < (0.03 if loss is of_opacity else 1e-3)
-
-
-def test_normals_point_to_where_the_density_falls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a ball whose density falls with the distance."""
-
-    def ball(field: object, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return -positions.square().sum(dim=-1), positions
-
-    monkeypatch.setattr(module, "log_density_torch", ball)
-    points = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
-    torch.testing.assert_close(normals(small_field(BOX), points, 0.01), points, atol=1e-3, rtol=0)
 
 
 def test_normals_have_gradients() -> None:
