@@ -35,10 +35,6 @@ class Img3dShapedFieldTrainerConfig(GuidedRunConfig, Img3dTrainerConfig):
     """Number of steps of the whole run; all schedules stretch to it. 0: 10,000."""
     optimizers: dict[str, Any] = field(default_factory=field_optimizers)
     """Optimizers and schedules, for each group of the model's parameters."""
-    steps_per_eval_image: int = 0
-    """Never: there is nothing to compare with."""
-    steps_per_eval_all_images: int = 0
-    """Never: there is nothing to compare with."""
 
 
 class Img3dShapedFieldTrainer(GuidedTrainer):

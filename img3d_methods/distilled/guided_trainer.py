@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,17 @@ PICTURED_ELEVATION = 10.0
 PICTURE_SIZE = 256
 
 
+@dataclass
 class GuidedRunConfig(NamedAfterText, Mixin):
-    """Mixin for the configuration of a run whose pipeline is a `GuidedPipelineConfig`. Not a dataclass, as
-    `NamedAfterText`."""
+    """Mixin for the configuration of a run whose pipeline is a `GuidedPipelineConfig`.
+
+    Its only fields are these two: it inherits none, which would replace those of the class that it is mixed into.
+    """
+
+    steps_per_eval_image: int = 0
+    """Never: there is nothing to compare with."""
+    steps_per_eval_all_images: int = 0
+    """Never: there is nothing to compare with."""
 
     def print_to_terminal(self) -> None:
         """Checks the options, and chooses a guidance, before config.yml is written and anything slow begins."""

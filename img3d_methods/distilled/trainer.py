@@ -43,10 +43,6 @@ class Img3dDistilledTrainerConfig(GuidedRunConfig, Img3dSplatTrainerConfig):
     """Number of steps of the whole run; all schedules stretch to it. 0: 500."""
     optimizers: dict[str, Any] = field(default_factory=distilled_optimizers)
     """Optimizers and schedules, for each group of the model's parameters."""
-    steps_per_eval_image: int = 0
-    """Never: there is nothing to compare with."""
-    steps_per_eval_all_images: int = 0
-    """Never: there is nothing to compare with."""
 
 
 class Img3dDistilledTrainer(GuidedTrainer, Img3dSplatTrainer):
