@@ -38,7 +38,7 @@ def image_to_views(
     path: Path,
     name: str = "zero123plus-v1.2",
     num_steps: int = 28,
-    guidance: float = 4.0,
+    guidance_scale: float = 4.0,
     seed: int = 0,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -52,7 +52,7 @@ def image_to_views(
         path: An image file of one object.
         name: The checkpoint: zero123plus-v1.1, zero123plus-v1.2 or instantmesh-zero123plus-white.
         num_steps: Number of denoising steps: 28, or up to 75 for fine detail.
-        guidance: Scale of classifier-free guidance.
+        guidance_scale: Of classifier-free guidance.
         seed: Random seed; the same seed gives the same views on a CPU and a GPU.
         dtype: Data type of the computation; None is `default_dtype`.
         device: Device of the computation; None is CUDA if available.
@@ -77,7 +77,9 @@ def image_to_views(
     where = default_device() if device is None else torch.device(device)
     with CONSOLE.status(f"Loading {name}"):
         model = load_zero123plus(folder, background, dtype or default_dtype(where), where)
-    grid = model.generate(to_pil(image), num_steps, guidance, seeded_noise(seed), progress=progress, quality=quality)
+    grid = model.generate(
+        to_pil(image), num_steps, guidance_scale, seeded_noise(seed), progress=progress, quality=quality
+    )
     rig = ZERO123PLUS_RIGS[known.input["rig"]]
     views = PosedViews(split_tiles(grid), rig.camera_to_worlds(), rig.fov)
     return (views if session is None else matted(views, background, session)), image
@@ -125,9 +127,9 @@ def zero123plus_views(name: str) -> Callable[..., tuple[PosedViews, Tensor]]:
     """Loader of rows: a Zero123++ that makes views. The network is loaded only after the image has been prepared."""
 
     def views(
-        path: Path, seed: int = 0, num_steps: int = 28, guidance: float = 4.0, quality: Quality = "full"
+        path: Path, seed: int = 0, num_steps: int = 28, guidance_scale: float = 4.0, quality: Quality = "full"
     ) -> tuple[PosedViews, Float[Tensor, "4 S S"]]:
-        return image_to_views(path, name, num_steps, guidance, seed, quality=quality)
+        return image_to_views(path, name, num_steps, guidance_scale, seed, quality=quality)
 
     return views
 

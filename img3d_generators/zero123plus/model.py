@@ -100,7 +100,7 @@ class Zero123Plus:
         self,
         image: Image.Image,
         num_steps: int = 28,
-        guidance: float = 4.0,
+        guidance_scale: float = 4.0,
         noise: Noise | None = None,
         size: tuple[int, int] | None = None,
         progress: Progress = iter,
@@ -111,7 +111,7 @@ class Zero123Plus:
         Args:
             image: RGB, or RGBA to have the background replaced; preferably square, with the object centred.
             num_steps: Number of denoising steps of the authors' sampler, who use 28, and 75 for fine detail.
-            guidance: Scale of classifier-free guidance; 1 takes half the time.
+            guidance_scale: Of classifier-free guidance; 1 takes half the time.
             noise: The source of all randomness; None for `seeded_noise(0)`. (The authors' code draws the noise on
                 the input's latents from torch's global generator even if it is given another one.)
             size: Height and width of the picture with all tiles, multiples of 64; None is `GRID_SIZE`, as in
@@ -124,7 +124,7 @@ class Zero123Plus:
         """
         noise, size = noise or seeded_noise(0), size or GRID_SIZE
         picture = on_background(image, self.background)
-        guided = guidance > 1
+        guided = guidance_scale > 1
         embeds = self._embeds(picture, guided)
         condition = self._condition_latents(picture, guided, noise)
 
@@ -143,7 +143,7 @@ class Zero123Plus:
             ).float()
             if guided:
                 negative, positive = prediction.split(1)
-                prediction = negative + guidance * (positive - negative)
+                prediction = negative + guidance_scale * (positive - negative)
             if sampler.renews_noise:
                 renewed = self._noise(noise, f"ancestral{step}", tuple(latents.shape))
             latents = sampler.after(step, prediction, latents, renewed)

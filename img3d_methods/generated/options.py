@@ -24,8 +24,19 @@ from img3d_methods.generated.generated_views import is_views_folder, read_given_
 from img3d_methods.generated.sources import needed_prompt
 
 
+class RenamedGuidanceScale:
+    """Mixin for options whose `guidance_scale` was called `guidance` in the config.yml of earlier runs."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes the values that a config.yml, or a copy, has."""
+        state = dict(state)
+        if isinstance(state.get("guidance"), float):
+            state["guidance_scale"] = state.pop("guidance")
+        vars(self).update(state)
+
+
 @dataclass
-class StageOptions:
+class StageOptions(RenamedGuidanceScale):
     """Options of a generator's stages. Others than the defaults are refused where no stage has them."""
 
     views: Literal[6, 4] = 6
@@ -38,8 +49,8 @@ class StageOptions:
     quality: Quality = "full"
     """Of Zero123++'s sampler: "full" is the authors'; "fast" takes half of the steps, of DPM-Solver++ (14 instead of
     28), and half the time. Its views are other ones, neither exact nor worse by rule."""
-    guidance: float = 4.0
-    """Guidance scale: how closely Zero123++ follows the image."""
+    guidance_scale: float = 4.0
+    """Scale of Zero123++'s classifier-free guidance: how closely it follows the image."""
     steps: int = 0
     """Steps of each of TRELLIS's two flows; 0: as published, 25. 12 take half the time."""
     multi_image: Literal["stochastic", "multidiffusion"] = "stochastic"

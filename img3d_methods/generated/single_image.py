@@ -28,6 +28,7 @@ from img3d_methods.generated.generated_views import (
     view_files,
     write_views,
 )
+from img3d_methods.generated.options import RenamedGuidanceScale
 from img3d_methods.generated.sources import image_of, key_of, needed_prompt
 from img3d_methods.generated.visual_hull import points_in_hull
 
@@ -38,7 +39,7 @@ GREY = 128
 
 
 @dataclass
-class Img3dSingleImageDataParserConfig(DataParserConfig):
+class Img3dSingleImageDataParserConfig(RenamedGuidanceScale, DataParserConfig):
     """One image of an object, and how to generate views of its other sides."""
 
     _target: type = field(default_factory=lambda: Img3dSingleImage)
@@ -60,8 +61,8 @@ class Img3dSingleImageDataParserConfig(DataParserConfig):
     time; its views are other ones."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""
-    guidance: float = 4.0
-    """Guidance scale: how closely Zero123++ follows the image."""
+    guidance_scale: float = 4.0
+    """Scale of Zero123++'s classifier-free guidance: how closely it follows the image."""
     seed: int = 0
     """Random seed of the generator's noise."""
     cache_dir: Path | None = None
@@ -138,7 +139,7 @@ class Img3dSingleImage(DataParser):
     def _key(self, source: Path | str, generator: str) -> str:
         """Cache key of the image or text and everything that its views depend on."""
         config = self.config
-        settings = (RECIPE, config.num_steps, config.guidance, config.seed, *self._sampler().values())
+        settings = (RECIPE, config.num_steps, config.guidance_scale, config.seed, *self._sampler().values())
         return f"{generator}-{key_of(source, [generator], settings)}"
 
     def _sampler(self) -> dict[str, str]:
@@ -149,7 +150,7 @@ class Img3dSingleImage(DataParser):
         # Imported late: diffusers and transformers take seconds to import, and cached views need neither.
         config, maker = self.config, row(generator)
         if maker.gives == "views":
-            options = {"num_steps": config.num_steps, "guidance": config.guidance, **self._sampler()}
+            options = {"num_steps": config.num_steps, "guidance_scale": config.guidance_scale, **self._sampler()}
             return maker.loaded()(source, config.seed, **options)
         from img3d_generators.rendered_views import rendered_views
 

@@ -25,9 +25,19 @@ METHODS = {
 }
 
 
-def load(method: str) -> Any:
+def loaded(text: str) -> Any:
     """As Nerfstudio's `eval_setup` loads it: classes are found by the names of their modules."""
-    return yaml.load((ARCHIVE / f"{method}.yml").read_text("utf8"), Loader=yaml.Loader)
+    return yaml.load(text, Loader=yaml.Loader)
+
+
+def archived(method: str) -> str:
+    """The config.yml of an earlier run of a method."""
+    return (ARCHIVE / f"{method}.yml").read_text("utf8")
+
+
+def load(method: str) -> Any:
+    """The configuration of an earlier run of a method."""
+    return loaded(archived(method))
 
 
 def configs_in(value: Any) -> Iterator[Any]:
@@ -63,6 +73,15 @@ def test_an_archived_run_has_a_value_for_each_option(method: str) -> None:
         assert vars(config).keys() <= options, f"{type(config).__name__} has lost options"
         missing = [option for option in options if not hasattr(config, option)]  # no default in the class
         assert not missing, f"{type(config).__name__} of an earlier run lacks options"
+
+
+@pytest.mark.parametrize("method", ["img3d-triposr", "img3d-trellis", "img3d-lgm"])
+def test_the_guidance_of_an_earlier_run_is_its_guidance_scale(method: str) -> None:
+    text = archived(method)
+    assert text.count("guidance: 4.0") == 1
+    configs = list(configs_in(loaded(text.replace("guidance: 4.0", "guidance: 3.0"))))
+    assert [config.guidance_scale for config in configs if hasattr(config, "guidance_scale")] == [3.0]
+    assert 3.0 not in [getattr(config, "guidance", None) for config in configs]
 
 
 @pytest.mark.parametrize("method", METHODS)
