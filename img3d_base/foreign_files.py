@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 from urllib.parse import unquote
 
 import numpy as np
@@ -213,6 +213,16 @@ def parse_json(text: bytes | str, what: str, max_bytes: int = MAX_JSON_BYTES) ->
     if _depth_exceeds(value, MAX_JSON_DEPTH):
         raise InputError(f"{what} {TOO_DEEP}")
     return value
+
+
+def is_json_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a parsed JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_json_list(value: Any) -> TypeGuard[list[Any]]:
+    """Whether a parsed JSON value is a list."""
+    return isinstance(value, list)
 
 
 def _depth_exceeds(value: Any, limit: int) -> bool:

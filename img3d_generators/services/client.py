@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to a service's API, over httpx: retries, time-outs, limits, and errors of one line.
+"""Requests to a service's API, over httpx: retries, time-outs, limits, and one-line errors.
 
-Requests that make a job, which costs money, are repeated only if the service cannot have taken them.
+A request that makes a job, which costs money, is repeated only if the service cannot have taken it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from urllib.parse import urlsplit
 import httpx
 
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import legible, parse_json
+from img3d_base.foreign_files import is_json_list, is_json_object, legible, parse_json
 from img3d_generators.services.keys import ApiKey, HeaderAuth, clean_text
 
 MAX_ANSWER_BYTES = 16 << 20
 """Largest answer in JSON."""
 CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 15.0, 60.0, 120.0
-"""Time-outs."""
+"""Time-outs; that for reading limits how long an answer may take to begin."""
 NOTHING_WAS_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+"""Errors that occur before any part of a request is sent."""
 REFUSED_FOR_NOW = (429, 503)
-"""Statuses after which an order is repeated: the service says that it did not take it."""
+"""Statuses after which an order is repeated, since they say that the service did not take it."""
 GATEWAYS = (408, 502, 504)
-"""Statuses of a gateway that got no answer: it does not know whether an order was taken."""
+"""Statuses of a gateway that got no answer, so that it is unknown whether the order was taken."""
 MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 """Statuses after which a request that makes no job is repeated."""
 
 
 class ServiceError(InputError):
-    """What a service answered, or that it did not; in one line."""
+    """A service refused, failed, or did not answer. The message is one line."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -47,7 +48,7 @@ class ServiceError(InputError):
 
 
 class NotKnownWhetherTaken(ServiceError):
-    """A request that makes a job was sent, and no answer came: the service may have taken it."""
+    """A request that makes a job was sent and got no answer: the service may have taken it."""
 
 
 @dataclass
@@ -56,15 +57,17 @@ class Pace:
 
     sleep: Callable[[float], None] = time.sleep
     attempts: int = 6
-    """How often a request is made in all."""
+    """Maximum number of attempts at a request."""
     backoff: float = 1.0
-    """Seconds before the second attempt; each further pause is twice as long, with some randomness."""
+    """Seconds before the second attempt, ± 25 % at random; each further pause is twice as long."""
     longest_pause: float = 120.0
-    """A service that asks for a longer pause is not waited for."""
+    """Seconds beyond which pauses do not grow. If a service asks for more, the request fails."""
     first_poll: float = 2.0
     """Seconds between the first two questions about a job's state."""
     poll_growth: float = 1.25
+    """Factor of each further pause between questions."""
     longest_poll: float = 15.0
+    """Maximum seconds between questions."""
     longest_job: float = 3600.0
     """Seconds after which a job is no longer waited for; it can be picked up later."""
 
@@ -83,28 +86,29 @@ class ServiceClient:
     """The address before the paths of all requests."""
     key: ApiKey
     header: str = "Authorization"
+    """The header that holds the key."""
     scheme: str = "Bearer "
-    help_pages: Mapping[int, str] = field(default_factory=dict)
-    """What to do after a status, for messages."""
+    """What precedes the key in the header."""
+    help_pages: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Explanations of HTTP statuses, for messages."""
     pace: Pace = field(default_factory=Pace)
     read_seconds: float = READ_SECONDS
-    """How long an answer may take to begin."""
+    """Time until an answer has to begin."""
 
     def __post_init__(self) -> None:
         check_address(self.base_url, self.title)
         quiet_logs()
-        # Redirects are not followed: httpx would take a header like x-api-key along to another host.
+        # Redirects are not followed: httpx would send a header such as x-api-key to the other host too.
         timeout = httpx.Timeout(self.read_seconds, connect=CONNECT_SECONDS, write=WRITE_SECONDS)
         auth = HeaderAuth(self.key, self.header, self.scheme)
-        # A connection is used once: a server may close an idle one just when an order is sent, and then it would not be
-        # known whether the order was taken.
+        # Each connection is used once: a server may close an idle one just when an order is sent, and then it would be
+        # unknown whether the order was taken.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(
             auth=auth, timeout=timeout, follow_redirects=False, verify=certificates(), limits=limits
         )
-
         self.has_ordered = False
-        """Whether a request that makes a job was begun."""
+        """Whether a request that makes a job has begun."""
 
     def close(self) -> None:
         """Closes the connections."""
@@ -138,11 +142,15 @@ class ServiceClient:
         """The answer to a POST request with a multipart form.
 
         Args:
-            path: The path.
+            path: The path after `base_url`.
             fields: Names and values.
-            files: Name of the field, and name, content and media type of the file.
-            costs: Whether it makes a job.
-            accept: The media type wanted.
+            files: For each file the field's name, and the file's name, content and media type.
+            costs: Whether the request makes a job.
+            accept: The media type of the answer.
+
+        Raises:
+            NotKnownWhetherTaken: A request that makes a job was sent, and no answer came.
+            ServiceError: The service cannot be reached, or refused.
         """
         # A form without files would be sent url-encoded.
         parts: list[tuple[str, Any]] = [(name, (None, value.encode())) for name, value in fields.items()]
@@ -153,7 +161,7 @@ class ServiceClient:
         return self._json(self.send_form(*args, **kwargs))
 
     def send(self, method: str, path: str, costs: bool = False, **kwargs: Any) -> httpx.Response:
-        """Sends a request, again if it failed for a reason that may pass.
+        """Sends a request, and repeats it after failures that may pass.
 
         Args:
             method: GET or POST.
@@ -192,7 +200,7 @@ class ServiceClient:
         raise AssertionError("the last attempt returns or raises")
 
     def refusal(self, response: httpx.Response) -> ServiceError:
-        """The error for an answer that is none."""
+        """The error that describes a response without success."""
         status = response.status_code
         reason = self._reason(response)
         said = f" ({reason})" if reason else ""
@@ -213,11 +221,11 @@ class ServiceClient:
         return ServiceError(f"{self.title} {what}", status)
 
     def clean(self, text: object) -> str:
-        """A text of the service for a message: one line, without secrets."""
+        """A text of the service as one line without secrets, for a message."""
         return legible(clean_text(" ".join(str(text).split()), [self.key]))
 
     def _reason(self, response: httpx.Response) -> str:
-        """What the service says about a refusal, in one line."""
+        """The service's explanation of a refusal, in one line; empty if it gives none."""
         try:
             answer = parse_json(response.content, self.title, MAX_ANSWER_BYTES)
         except InputError:
@@ -248,21 +256,21 @@ class ServiceClient:
 
 @cache
 def certificates() -> ssl.SSLContext:
-    """What httpx checks certificates with; to load it takes a while."""
+    """What httpx checks certificates with. It is loaded once, because that is slow."""
     return httpx.create_ssl_context()
 
 
 def quiet_logs() -> None:
-    """Keeps httpx's log lines, which hold whole addresses, signatures included, out of logs at level INFO."""
+    """Drops httpx's log messages below WARNING: they contain whole addresses, with signatures."""
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def check_address(address: str, title: str) -> None:
-    """Refuses an address to which a key or an order would go unencrypted.
+    """Refuses an address to which a key or an order would be sent unencrypted.
 
     Raises:
-        ServiceError: It is not https, and not of this machine.
+        ServiceError: It is neither https nor http on this machine.
     """
     try:
         parts = urlsplit(address)
@@ -282,7 +290,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a Retry-After header asks for, as a number or a date; None without a valid one."""
+    """Seconds until the time that a Retry-After header gives, as a number or a date; None without a valid one."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value)
@@ -293,12 +301,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def message_in(answer: Any) -> str:
-    """The text that says what is wrong, wherever in a refusal it stands; empty if there is none."""
+    """The error message in a refusal, wherever it is; empty if there is none."""
     if isinstance(answer, str):
         return answer
-    if isinstance(answer, list):
+    if is_json_list(answer):
         return "; ".join(filter(None, map(message_in, answer[:3])))
-    if not isinstance(answer, dict):
+    if not is_json_object(answer):
         return ""
     for name in ("message", "error_message", "msg", "errors", "detail", "error", "suggestion", "name"):
         if text := message_in(answer.get(name)):
@@ -307,5 +315,5 @@ def message_in(answer: Any) -> str:
 
 
 def _is_final(response: httpx.Response) -> bool:
-    """Whether the service itself says that trying again does not help (fal's header)."""
+    """Whether the service says that it will fail again (fal's header X-Fal-Retryable)."""
     return response.headers.get("X-Fal-Retryable", "").lower() == "false"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `img3d-remote`: services on the network, their prices and settings, what is left on accounts, and jobs
-that were interrupted."""
+"""The command `img3d-remote`: lists services on the network, their prices, settings and the user's balances, and
+resumes interrupted jobs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from img3d_base.console import print_line
 from img3d_base.errors import InputError, exits_with_one_line
 from img3d_generators.services.registry import Service, service, services
 
-DESCRIPTION = """Services on the network that make a 3D asset of pictures or a text. They are paid, and used by
-`ns-train img3d-remote --pipeline.service NAME`."""
+DESCRIPTION = """Services on the network that make a 3D asset from pictures or a text. They cost money;
+`ns-train img3d-remote --pipeline.service NAME` uses them."""
 
 app = tyro.extras.SubcommandApp()
 
@@ -24,7 +24,7 @@ Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[SERVICE]")]
 
 @app.command(name="list")
 def list_command(name: Name = "") -> None:
-    """Lists the services; of one service, its models and settings. Sends nothing.
+    """Lists all services, or the models and settings of one. Sends nothing.
 
     Args:
         name: The service; default: all.
@@ -45,7 +45,7 @@ def list_command(name: Name = "") -> None:
 
 @app.command(name="price")
 def price_command(name: Name = "") -> None:
-    """Prints list prices as they were documented, and where current ones are. Sends nothing.
+    """Prints documented list prices, and the addresses of the current ones. Sends nothing.
 
     Args:
         name: The service; default: all.
@@ -56,7 +56,7 @@ def price_command(name: Name = "") -> None:
 
 @app.command(name="balance")
 def balance_command(name: Name = "") -> None:
-    """Asks services what is left on your accounts.
+    """Asks services for the balances of your accounts.
 
     Args:
         name: The service; default: all for which there is a key.
@@ -65,7 +65,7 @@ def balance_command(name: Name = "") -> None:
 
     rows = [row for row in _rows(name) if name or find_key(row.name, row.keys) is not None]
     if not rows:
-        raise InputError("there is no key of any service: `img3d-remote list` shows where keys are looked for")
+        raise InputError("no service has a key: `img3d-remote list` shows where keys are looked for")
     failed = 0
     for row in rows:
         adapter = row.connected()
@@ -78,17 +78,17 @@ def balance_command(name: Name = "") -> None:
             adapter.client.close()
         print_line(f"{row.name:10} {left or f'{row.title} documents no request for what is left; see {row.key_page}'}")
     if failed:
-        raise InputError(f"{failed} of {len(rows)} services did not say what is left")
+        raise InputError(f"{failed} of {len(rows)} services did not tell the balance")
 
 
 @app.command(name="resume")
 def resume_command(
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = Path(),
 ) -> None:
-    """Waits for jobs that were interrupted, and downloads what they made. Orders nothing.
+    """Waits for interrupted jobs, and downloads their results. Orders nothing.
 
     Args:
-        path: A job's file, or the folder of the picture or of the cache; default: this folder and ~/.cache/img3d.
+        path: A job's file, the folder of the picture, or that of the cache; default: this folder and ~/.cache/img3d.
     """
     from img3d_generators.services.jobs import finish, jobs_in, read_job
     from img3d_generators.services.orders import job_check
@@ -113,7 +113,7 @@ def resume_command(
     if not unfinished:
         print_line(f"No unfinished jobs in {path if path.is_file() else ', '.join(map(str, places))}.")
     else:
-        print_line("Run the same ns-train command again to make a run of it; nothing is paid again.")
+        print_line("Repeat the ns-train command to make a run from the result; nothing is paid again.")
 
 
 def _rows(name: str) -> list[Service]:
@@ -137,7 +137,7 @@ def _describe(row: Service) -> None:
 
 def main() -> None:
     """Entry point of `img3d-remote`."""
-    with exits_with_one_line("Interrupted; jobs that a service has go on there, and can be resumed."):
+    with exits_with_one_line("Interrupted; jobs that services have taken continue there, and can be resumed."):
         app.cli(prog="img3d-remote", description=DESCRIPTION)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads of results: limited in size, resumed after a cut, whole or not at all. No key is sent."""
+"""Downloads results: limited in size, resumed after an interruption, and complete or not at all. Sends no key."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAX_REDIRECTS = 5
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 GONE = (401, 403, 404, 410)
 """Statuses of a link that has expired."""
-Told = Callable[[int, int | None], None]
-"""Called with the number of bytes that are there, and with that of all, if it is known."""
+OnProgress = Callable[[int, int | None], None]
+"""Called with the number of bytes downloaded, and the total number, or None if that is unknown."""
 
 
 class LinkExpired(ServiceError):
-    """The link is not, or no longer, valid; the service can give a new one."""
+    """The link is invalid or has expired; the service can give a new one."""
 
 
 @dataclass
@@ -35,23 +35,26 @@ class _State:
     have: int = 0
 
 
-def download(address: str, path: Path, title: str, pace: Pace, told: Told, max_bytes: int = MAX_BYTES) -> None:
-    """Downloads a file to `path`, which appears when it is whole.
+def download(
+    address: str, path: Path, title: str, pace: Pace, on_progress: OnProgress, max_bytes: int = MAX_BYTES
+) -> None:
+    """Downloads a file to `path`, which appears once it is complete.
 
-    After a cut, the rest is asked for (Range), also by a later call if the server names the file's version (ETag).
+    After an interruption, only the rest is requested (Range) if the server names the file's version (ETag), also by a
+    later call.
 
     Args:
         address: The link.
-        path: Where to put it.
+        path: Where to store it.
         title: The service's name, for messages.
         pace: How often to try, and how long to wait.
-        told: Is told the progress.
+        on_progress: Called after each part.
         max_bytes: Larger files are refused.
 
     Raises:
-        LinkExpired: The link is not valid any more.
-        ServiceError: The server cannot be reached, or sends too much.
-        InputError: The disk refuses.
+        LinkExpired: The link has expired.
+        ServiceError: The server cannot be reached, refuses, or sends too much.
+        InputError: The file cannot be written.
     """
     check_address(address, title)
     quiet_logs()
@@ -61,9 +64,9 @@ def download(address: str, path: Path, title: str, pace: Pace, told: Told, max_b
             failures = most = 0
             while True:
                 try:
-                    part = _fetched(http, address, path, title, state, told, max_bytes)
+                    part = _fetched(http, address, path, title, state, on_progress, max_bytes)
                 except (httpx.HTTPError, _Again):
-                    failures = 0 if state.have > most else failures + 1  # a transfer that gets on may be cut often
+                    failures = 0 if state.have > most else failures + 1  # any number of times, if there is progress
                     most = max(most, state.have)
                     if failures == pace.attempts:
                         raise ServiceError(
@@ -79,13 +82,13 @@ def download(address: str, path: Path, title: str, pace: Pace, told: Told, max_b
 
 
 class _Again(Exception):
-    """The transfer was cut, or the server has trouble that may pass."""
+    """The transfer was interrupted, or the server has trouble that may pass."""
 
 
 def _fetched(
-    http: httpx.Client, address: str, path: Path, title: str, state: _State, told: Told, max_bytes: int
+    http: httpx.Client, address: str, path: Path, title: str, state: _State, on_progress: OnProgress, max_bytes: int
 ) -> Path:
-    """The temporary file with the whole content, of which it fetches what is missing."""
+    """Fetches what the temporary file lacks, and returns its path."""
     part = _part(path, state.etag)
     have = part.stat().st_size if state.etag and part.is_file() else 0
     headers = {"Accept-Encoding": "identity"}
@@ -102,7 +105,7 @@ def _fetched(
         if not response.is_success:
             raise ServiceError(f"{title}: the result cannot be downloaded (HTTP {response.status_code})")
         etag = response.headers.get("ETag", "")
-        strong = etag if etag.startswith('"') else ""  # a weak one does not promise the same bytes
+        strong = etag if etag.startswith('"') else ""  # weak ones do not promise the same bytes
         resumed = response.status_code == 206 and have > 0
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink(missing_ok=True)
@@ -114,7 +117,7 @@ def _fetched(
             kept = part.stat().st_size if strong and part.is_file() else 0
             can_resume = "bytes" in response.headers.get("Accept-Ranges", "") and not asked_for_rest
             if can_resume and state.total is not None and 0 < kept < state.total:
-                raise _Again  # an earlier call got as far: go on from there
+                raise _Again  # an earlier call got this far: continue there
         if state.total is not None and state.total > max_bytes:
             raise ServiceError(f"{title} sends {state.total:,} bytes; at most {max_bytes:,} are downloaded")
         with part.open("ab" if resumed else "wb") as file:
@@ -124,7 +127,7 @@ def _fetched(
                     raise ServiceError(f"{title} sends more than {max_bytes:,} bytes, the most that is downloaded")
                 file.write(chunk)
                 state.have = have
-                told(have, state.total)
+                on_progress(have, state.total)
     if state.total is not None and have != state.total:
         raise _Again
     return part
@@ -132,7 +135,7 @@ def _fetched(
 
 @contextmanager
 def _opened(http: httpx.Client, request: httpx.Request, title: str) -> Generator[httpx.Response, None, None]:
-    """The answer to a request, after redirects to addresses that are as safe."""
+    """The response to a request, after redirects to addresses that are as safe."""
     for _ in range(MAX_REDIRECTS + 1):
         response = http.send(request, stream=True)
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs at services: made once, written down before they are waited for, and picked up after an interruption.
+"""Jobs at services: ordered once, recorded before anything is waited for, and resumed after an interruption.
 
-A job has two files in the cache: `remote-SERVICE-KEY.json`, which says what was ordered, how the job is called and
-what the service said; and the asset. The key depends on everything that was ordered.
+A job has two files in the cache: `remote-SERVICE-KEY.json`, the record of the order, the job's id and the service's
+answer; and the asset. The key depends on everything that was ordered.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
 from img3d_base.atomic_files import write_atomically
 from img3d_base.console import print_line
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import read_json
+from img3d_base.file_locks import locked
+from img3d_base.foreign_files import is_json_object, read_json
 from img3d_base.fraction_bar import FractionBar
 from img3d_generators.services.adapter import Adapter, Handle, ImmediateAdapter, JobAdapter, Order, Report
 from img3d_generators.services.client import NotKnownWhetherTaken, ServiceError
@@ -32,14 +31,15 @@ from img3d_generators.services.keys import without_secrets
 from img3d_generators.services.registry import Service, service
 
 RECIPE = 1
-"""Part of the key. Increment it if the same order means something else, so that it is made anew."""
+"""Part of the key. Increment it if the same order begins to mean something else, so that it is made anew."""
 PATTERN = "remote-*.json"
+"""Matches the names of jobs' files."""
 SPLAT_ENDINGS = (".ply", ".spz", ".splat", ".ksplat", ".sog")
 ORDERED, ORDERING, DONE, FAILED, READY = "ordered", "ordering", "done", "failed", "ready"
-"""States of a job: the service has it; an order was begun, and no answer is known; it is done at the service; it
-failed there; the asset is here."""
-LINKS = 3
-"""How many links are asked for, if they expire before the download begins."""
+"""States of a job. ORDERED: the service has taken it. ORDERING: an order was begun, and no answer is known. DONE and
+FAILED: at the service. READY: the asset is in the cache."""
+MAX_LINKS = 3
+"""Number of links that are asked for, one after another, if they expire before the download begins."""
 Check = Callable[[Path], object]
 """Reads an asset; raises InputError if it cannot be used."""
 
@@ -51,8 +51,8 @@ class Job:
     service: Service
     path: Path
     """Its .json file."""
-    record: dict[str, Any] = field(default_factory=dict)
-    """What is in that file; empty if nothing was ordered yet."""
+    record: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The file's content; empty if nothing was ordered yet."""
 
     @property
     def state(self) -> str:
@@ -66,27 +66,28 @@ class Job:
 
     @property
     def id(self) -> str:
-        """What the service calls the job."""
-        return str(self._handle.get("id", ""))
+        """The job's id at the service."""
+        return str(self.handle.get("id", ""))
 
     @property
     def is_new(self) -> bool:
-        """Whether it would have to be ordered, and paid: also if an asset is gone that no service keeps."""
-        lost = self.state in (DONE, READY) and not self._handle and not self.asset.is_file()
+        """Whether it has to be ordered, and paid. It is new again if the asset is gone and no service keeps it."""
+        lost = self.state in (DONE, READY) and not self.handle and not self.asset.is_file()
         return self.state in ("", FAILED) or lost
 
     @property
     def is_ready(self) -> bool:
-        """Whether the asset is here."""
+        """Whether the asset is in the cache."""
         return self.state == READY and self.asset.is_file()
 
     @property
-    def _handle(self) -> Handle:
+    def handle(self) -> Handle:
+        """What identifies the job to its service; empty if that is unknown, or if the service keeps no jobs."""
         handle = self.record.get("handle")
-        return handle if isinstance(handle, dict) else {}
+        return handle if is_json_object(handle) else {}
 
     def save(self, state: str, **changes: Any) -> None:
-        """Writes the file, which only its user may read, whole or not at all.
+        """Writes the file, which only its owner may read, atomically.
 
         Raises:
             InputError: It cannot be written.
@@ -100,7 +101,7 @@ class Job:
             raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
     def public_record(self) -> dict[str, Any]:
-        """What is kept beside a run: everything but what identifies the job to its service in secret."""
+        """The record without secrets, to be kept beside a run."""
         return without_secrets({**self.record, "asset": str(self.asset)})
 
 
@@ -131,7 +132,7 @@ def read_job(path: Path) -> Job:
     except InputError as error:
         raise InputError(f"{error}; delete it to make a new job") from None
     valid = (
-        isinstance(record, dict)
+        is_json_object(record)
         and isinstance(record.get("service"), str)
         and record.get("state") in (ORDERED, ORDERING, DONE, FAILED, READY)
         and record.get("ending") in (".glb", *SPLAT_ENDINGS)
@@ -148,24 +149,24 @@ def jobs_in(folder: Path) -> list[Path]:
 
 
 def finish(job: Job, adapter: Adapter, order: Order | None, check: Check) -> Path:
-    """Orders the asset unless it was ordered, waits for it, and downloads it.
+    """Orders the asset unless that has been done, waits for it, and downloads it.
 
     Args:
         job: The job.
-        adapter: Its service's, connected.
-        order: What to order if nothing was ordered; None: pick up only.
+        adapter: The adapter of its service, connected.
+        order: What to order if nothing was ordered; None: only resume.
         check: Reads the asset.
 
     Returns:
         The asset's file.
 
     Raises:
-        NotKnownWhetherTaken: An order was sent, and it is not known whether the service took it.
+        NotKnownWhetherTaken: An order was sent, and it is unknown whether the service took it.
         ServiceError: The service refuses, fails, or cannot be reached.
-        InputError: The files cannot be written, or the asset cannot be used.
+        InputError: The files cannot be written, the asset cannot be used, or another process works on the job.
     """
     with _locked(job), _kept_if_interrupted(job, adapter):
-        if job.path.exists():  # another process may have gone on with it meanwhile
+        if job.path.exists():  # another process may have continued it meanwhile
             job.record = read_job(job.path).record
         if job.is_ready:
             return job.asset
@@ -190,7 +191,7 @@ def finish(job: Job, adapter: Adapter, order: Order | None, check: Check) -> Pat
 
 
 def _order(job: Job, adapter: Adapter, order: Order) -> None:
-    """Makes the job, which costs money; its file says so before and after."""
+    """Makes the job, which costs money; its file records it before and after."""
     row, settings = job.service, dict(order.settings)
     ordered = {
         "kind": order.kind,
@@ -230,11 +231,11 @@ def _order(job: Job, adapter: Adapter, order: Order) -> None:
 
 
 def _waited_for(job: Job, adapter: JobAdapter) -> dict[str, Any]:
-    """The answer of the last stage, when that is done."""
+    """Waits until the last stage is done, and returns its answer."""
     while True:
         report = _done_report(job, adapter)
         costs = [*job.record.get("costs_of_stages", []), adapter.cost(report.answer)]
-        handle = job._handle
+        handle = job.handle
         job.save(ORDERING if handle.get(adapter.NEXT_STAGE) else DONE, answer=_kept(report.answer, adapter))
         try:
             following = adapter.next_stage(handle, report.answer)
@@ -251,10 +252,10 @@ def _waited_for(job: Job, adapter: JobAdapter) -> dict[str, Any]:
 
 
 def _done_report(job: Job, adapter: JobAdapter) -> Report:
-    """Asks until the job is done.
+    """Polls the service until the job is done.
 
     Raises:
-        ServiceError: It failed, or took too long.
+        ServiceError: The job failed, or took too long.
     """
     pace, title = adapter.client.pace, job.service.title
     pause, began = pace.first_poll, time.monotonic()
@@ -282,7 +283,7 @@ def _done_report(job: Job, adapter: JobAdapter) -> Report:
 
 def _report(job: Job, adapter: JobAdapter) -> Report:
     try:
-        return adapter.report(job._handle)
+        return adapter.report(job.handle)
     except ServiceError as error:
         if error.status in (404, 410):
             raise ServiceError(
@@ -294,23 +295,23 @@ def _report(job: Job, adapter: JobAdapter) -> Report:
 
 
 def _download(job: Job, adapter: JobAdapter, answer: dict[str, Any]) -> None:
-    """Downloads the asset; links are asked for anew while they have expired."""
+    """Downloads the asset; asks for a new link if one has expired."""
     title = job.service.title
-    for attempt in range(LINKS):
-        address = adapter.link(job._handle, answer)
+    for attempt in range(MAX_LINKS):
+        address = adapter.link(job.handle, answer)
         if job.asset.suffix != ".glb":
             ending = PurePosixPath(urlsplit(address).path).suffix.lower()
             job.save(DONE, ending=ending if ending in SPLAT_ENDINGS else SPLAT_ENDINGS[0])
         with FractionBar(f"Downloading from {title}") as bar:
 
-            def told(have: int, total: int | None, bar: FractionBar = bar) -> None:
+            def show(have: int, total: int | None, bar: FractionBar = bar) -> None:
                 bar.show(have / total if total else None, f"{have / 1e6:.1f} MB")
 
             try:
-                download(address, job.asset, title, adapter.client.pace, told, MAX_BYTES)
+                download(address, job.asset, title, adapter.client.pace, show, MAX_BYTES)
                 return
             except LinkExpired:
-                if attempt == LINKS - 1:
+                if attempt == MAX_LINKS - 1:
                     raise
         answer = _report(job, adapter).answer
 
@@ -325,7 +326,7 @@ def _now() -> str:
 
 def _not_known(job: Job) -> str:
     return (
-        f"an order at {job.service.title} was sent on {job.record.get('ordered_at')}, and no answer is known. "
+        f"an order was sent to {job.service.title} on {job.record.get('ordered_at')}, and no answer is known. "
         f"{_what_to_do(job)}"
     )
 
@@ -336,27 +337,22 @@ def _what_to_do(job: Job) -> str:
 
 @contextmanager
 def _locked(job: Job) -> Generator[None, None, None]:
-    """Keeps other processes from ordering the same.
+    """Keeps other processes from working on the same job.
 
     Raises:
-        InputError: Another process is at it.
+        InputError: Another process does.
     """
     path = job.path.with_suffix(".lock")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another process works on the job of {job.path}; let it finish") from None
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
+    with locked(path, f"another process works on the job of {job.path}; let it finish"):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _kept_if_interrupted(job: Job, adapter: Adapter) -> Generator[None, None, None]:
-    """Says after Ctrl-C what becomes of the job."""
+    """After Ctrl-C, says what becomes of the job."""
     try:
         yield
     except KeyboardInterrupt:

@@ -6,26 +6,28 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Sequence
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import LONGEST_REASON
+from img3d_base.foreign_files import LONGEST_REASON, is_json_list, is_json_object
 
 KEYRING_SERVICE = "img3d"
-"""Under this name the system's keyring holds the keys; the user name is the service's."""
+"""The system's keyring holds the keys under this name; the user name is the service's name."""
 HIDDEN = "…"
+"""Replaces secrets."""
 MAX_TEXT = 2000
-"""Longest text of an answer that is kept; a data URI is longer."""
+"""Longest text of an answer that is kept whole; data URIs are longer."""
 SECRET_NAMES = re.compile(r"token|secret|password|authorization|api_?key|subscription_key|signature|credential", re.I)
 """Names of fields whose values are not kept."""
 ADDRESS = re.compile(r"\b(?:https?|wss?)://[^\s\"'<>\\]+", re.I)
 
 
 class ApiKey:
-    """An API key that does not show itself: `repr`, `str` and pickles have no trace of it."""
+    """An API key that `repr` and `str` do not show, and that cannot be pickled."""
 
     __slots__ = ("_value", "name")
 
@@ -58,14 +60,17 @@ class HeaderAuth(httpx.Auth):
 
 
 def find_key(service: str, variables: Sequence[str]) -> ApiKey | None:
-    """The key of a service, from the environment or, if the package keyring is installed, the system's keyring.
+    """The key of a service, from the environment or, if the package keyring is installed, from the system's keyring.
 
     Args:
         service: The name of the service.
-        variables: Environment variables, the first one that is set counts.
+        variables: Environment variables that can hold it; the first one that is set counts.
+
+    Returns:
+        The key; None if there is none.
 
     Raises:
-        InputError: What is there cannot be a key.
+        InputError: The value cannot be a key, or the keyring cannot be read.
     """
     for variable in variables:
         if value := os.environ.get(variable, "").strip():
@@ -84,7 +89,7 @@ def needed_key(service: str, title: str, variables: Sequence[str], page: str) ->
         page: The address where users get one.
 
     Raises:
-        InputError: There is none, or it cannot be one.
+        InputError: There is none, its value cannot be a key, or the keyring cannot be read.
     """
     key = find_key(service, variables)
     if key is None:
@@ -96,19 +101,19 @@ def needed_key(service: str, title: str, variables: Sequence[str], page: str) ->
 
 
 def without_secrets(value: Any, keys: Sequence[ApiKey] = ()) -> Any:
-    """A copy of a JSON value without keys, tokens, and the query of addresses, which is where signatures are."""
-    if isinstance(value, dict):
+    """A copy of a JSON value without keys, tokens, and the queries of addresses, which hold signatures."""
+    if is_json_object(value):
         return {
-            str(name): HIDDEN if SECRET_NAMES.search(str(name)) and child else without_secrets(child, keys)
+            name: HIDDEN if SECRET_NAMES.search(name) and child else without_secrets(child, keys)
             for name, child in value.items()
         }
-    if isinstance(value, list):
+    if is_json_list(value):
         return [without_secrets(child, keys) for child in value]
     return clean_text(value, keys) if isinstance(value, str) else value
 
 
 def clean_text(text: str, keys: Sequence[ApiKey] = ()) -> str:
-    """A text without keys and without the query of addresses, shortened."""
+    """A text without keys and without the queries of addresses; long ones are shortened."""
     for key in keys:
         text = text.replace(key.reveal(), HIDDEN)
     text = ADDRESS.sub(lambda found: without_query(found.group()), text)
@@ -132,11 +137,11 @@ def _checked(value: str, name: str) -> ApiKey:
 
 def _from_keyring(service: str) -> str | None:
     try:
-        import keyring  # pyright: ignore[reportMissingImports]
-        from keyring.errors import KeyringError  # pyright: ignore[reportMissingImports]
+        keyring: Any = import_module("keyring")
+        errors: Any = import_module("keyring.errors")
     except ImportError:
         return None
     try:
         return keyring.get_password(KEYRING_SERVICE, service)
-    except KeyringError as error:
+    except errors.KeyringError as error:
         raise InputError(f"the system's keyring cannot be read ({type(error).__name__}): unlock it") from None

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Orders of users: checked, announced, agreed to, and turned into assets. `remote_asset` is the library's function."""
+"""Orders of users: checks them, asks for agreement, and turns them into assets. `remote_asset` is the library's
+function."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from img3d_base.atomic_files import writable_cache
 from img3d_base.console import CONSOLE, print_line
 from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_generators.services.adapter import Gives, Order
-from img3d_generators.services.jobs import Job, finish, job_of
+from img3d_generators.services.jobs import Check, Job, finish, job_of
 from img3d_generators.services.registry import Service, service
 from img3d_generators.services.settings import parsed_settings
 
@@ -49,7 +50,7 @@ class Request:
         """Reads the pictures and checks the rest.
 
         Raises:
-            InputError: A picture cannot be read, or the service does not take this.
+            InputError: A picture cannot be read, or the service does not take such an order.
         """
         from img3d_generators.services.pictures import read_picture
 
@@ -78,16 +79,16 @@ class RemoteFile:
     path: Path
     """The file, in the cache."""
     record: dict[str, Any]
-    """What was ordered, what the service said, under which terms, and what it cost; without secrets."""
+    """The order, the service's answer, its terms, and the cost; without secrets."""
 
 
 def asset_file(request: Request, cache: Path, yes: bool = False, pace: Pace | None = None) -> RemoteFile:
-    """The file of the asset, from the cache, from a job that runs already, or from a new job.
+    """The file of the asset, from the cache, from a job that was begun, or from a new job.
 
     Args:
-        request: What is asked for.
+        request: What the user asks for.
         cache: The folder of jobs and assets.
-        yes: Whether the user has agreed to what is sent and paid; else the terminal asks.
+        yes: Whether the user has agreed to sending and paying; else the terminal asks.
         pace: How long to wait.
 
     Raises:
@@ -104,7 +105,7 @@ def asset_file(request: Request, cache: Path, yes: bool = False, pace: Pace | No
     else:
         print_line(f"Picking up the job {job.id or '(unknown)'} at {request.row.title}; nothing is sent or paid again.")
     try:
-        path = finish(job, adapter, order, _check_of(request.gives))
+        path = finish(job, adapter, order, _reader_of(request.gives))
     finally:
         adapter.client.close()
     cost = job.record.get("cost_in_credits")
@@ -124,21 +125,22 @@ def remote_asset(
     yes: bool = False,
     cache_dir: Path | None = None,
 ) -> Mesh | Gaussians:
-    """Has a service make an asset of pictures or a text. Costs money.
+    """Has a service make an asset from pictures or a text. Costs money.
 
     Args:
-        service: Its name; `img3d_generators.services.registry.services()` has all.
+        service: Its name; `img3d_generators.services.registry.services()` lists all.
         pictures: Image files of one object.
         prompt: The text, instead of pictures.
         model: The service's model; empty: its default.
         settings: Further fields of the request, as NAME=VALUE.
-        seed: Random seed, where the service has one.
+        seed: Random seed, if the service takes one.
         gives: The kind of asset.
-        yes: Agrees to sending the pictures and paying; else a terminal asks.
-        cache_dir: Where to keep the job and the asset, which is paid once; default: .img3d beside the first picture.
+        yes: Agrees to sending the pictures and paying; else the terminal asks.
+        cache_dir: Where to keep the job and the asset, so that it is paid once; default: .img3d beside the first
+            picture.
 
     Returns:
-        An asset with y up, which has `save(path)`.
+        The asset; `up` names its up axis, or is None if the file does not say.
 
     Raises:
         InputError: The user does not agree, the service refuses, or something cannot be read or written.
@@ -146,13 +148,11 @@ def remote_asset(
     paths = [Path(picture) for picture in pictures]
     request = Request(service, paths, prompt, model, settings, seed, gives)
     made = asset_file(request, writable_cache(paths[0].parent if paths else Path(), cache_dir), yes)
-    asset = _check_of(gives)(made.path)
-    assert not isinstance(asset, Path)
-    return asset
+    return _reader_of(gives)(made.path)
 
 
 def agree(order: Order, row: Service, yes: bool) -> None:
-    """Says what goes where and what it costs, and asks unless the user has agreed.
+    """Prints what is sent where and what it costs, and asks unless the user has agreed.
 
     Raises:
         InputError: The user does not agree, or cannot be asked.
@@ -190,11 +190,9 @@ def what_is_sent(order: Order) -> str:
     return "; ".join(parts)
 
 
-def _check_of(gives: Gives) -> Any:
-    """Reads a file of an asset with the checks for hostile files."""
-    if gives == "Mesh":
-        return _mesh
-    return _gaussians
+def _reader_of(gives: Gives) -> Callable[[Path], Mesh | Gaussians]:
+    """What reads files of this kind of asset, and refuses damaged and hostile ones."""
+    return _mesh if gives == "Mesh" else _gaussians
 
 
 def _mesh(path: Path) -> Mesh:
@@ -213,6 +211,6 @@ def _gaussians(path: Path) -> Gaussians:
     return splats
 
 
-def job_check(job: Job) -> Any:
-    """Reads the asset of a job whose order is not at hand."""
-    return _check_of("Mesh" if job.asset.suffix == ".glb" else "Gaussians")
+def job_check(job: Job) -> Check:
+    """What reads the asset of a job whose order is not known."""
+    return _reader_of("Mesh" if job.asset.suffix == ".glb" else "Gaussians")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as they are sent to services: upright sRGB pixels and nothing else."""
+"""Pictures as they are sent to services: upright sRGB pixels without metadata."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from img3d_base.errors import InputError
 from img3d_pictures.reading import read_upright
 
 MAX_SIDE = 2048
-"""Larger pictures are reduced to this longer side, which all services take."""
+"""Longest side of a picture that is sent, which all services take; larger ones are reduced."""
 MIN_SIDE = 64
+"""Shortest side of a picture that services can use."""
 JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is sent: without its file's name, place, date or camera."""
+    """A picture that is sent, without its file's name, place, date or camera."""
 
     path: Path
     """The file on this machine; its name is not sent."""
     content: bytes
+    """A PNG or JPEG file."""
     media_type: str
     width: int
     height: int
 
     @property
     def ending(self) -> str:
-        """The kind of file: png or jpg."""
+        """The ending of a file with this content: png or jpg."""
         return "png" if self.media_type == "image/png" else "jpg"
 
     @property
@@ -43,11 +45,11 @@ class Picture:
 
     @property
     def digest(self) -> str:
-        """Identifies the content."""
+        """SHA-256 of the content."""
         return hashlib.sha256(self.content).hexdigest()
 
     def named(self, name: str) -> tuple[str, bytes, str]:
-        """The picture as a file of a form."""
+        """The picture as a file in a form: name, content and media type."""
         return f"{name}.{self.ending}", self.content, self.media_type
 
 

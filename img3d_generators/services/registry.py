@@ -20,9 +20,9 @@ class Service:
     """A service on the network."""
 
     name: str
-    """The name for users, as in --pipeline.service."""
+    """The name that users give as --pipeline.service."""
     title: str
-    """What it calls itself."""
+    """The name that the service calls itself."""
     adapter: str
     """`module:Class` in img3d_generators.services.adapters."""
     base_url: str
@@ -32,7 +32,7 @@ class Service:
     key_page: str
     """Where users get a key."""
     terms: str
-    """The address of its terms, which say under which licence results are."""
+    """The address of its terms, which state the licence of results."""
     prices: str
     """The address of its list of prices."""
     price: str
@@ -42,11 +42,11 @@ class Service:
     takes_text: bool = True
     gives: tuple[Gives, ...] = ("Mesh",)
     caution: str = ""
-    """What to know before paying."""
+    """A warning that users see before they pay."""
 
     @property
     def address(self) -> str:
-        """`base_url`, or what the environment variable IMG3D_NAME_URL says instead (a proxy, or a test)."""
+        """`base_url`, unless the environment variable IMG3D_NAME_URL gives another one (of a proxy, or in tests)."""
         return os.environ.get(f"IMG3D_{self.name.upper()}_URL", "").rstrip("/") or self.base_url
 
     def adapter_class(self) -> type[Adapter]:
@@ -58,7 +58,7 @@ class Service:
         """The adapter with the user's key; sends nothing yet.
 
         Raises:
-            InputError: There is no key, or the address is not one for a key.
+            InputError: There is no key, or the address does not encrypt it.
         """
         from img3d_generators.services.client import Pace, ServiceClient
         from img3d_generators.services.keys import needed_key

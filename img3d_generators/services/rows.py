@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The services. A new one consists of a file in adapters/ and a row here.
 
-Prices are those of the services' own pages in 2026; they change, so what counts is the page.
+Prices are from the services' own pages in 2026. They change; the pages are authoritative.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ ROWS = (
         key_page="https://fal.ai/dashboard/keys",
         terms="https://fal.ai/terms",
         prices="https://fal.ai/pricing",
-        price="by model: fal-ai/trellis $0.02; the model's page says it",
+        price="depends on the model, whose page gives it; fal-ai/trellis: $0.02",
         max_pictures=4,
     ),
     Service(

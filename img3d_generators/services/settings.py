@@ -20,15 +20,16 @@ class Setting:
     about: str
     """What it means, in a few words."""
     choices: tuple[str, ...] = ()
+    """The values that it takes; empty: any within the limits."""
     low: float | None = None
     high: float | None = None
-    """Limits of a number; of a text, `high` limits its length."""
+    """Limits of a number; `high` also limits the length of a text."""
     only: tuple[str, ...] = ()
-    """The kinds of requests that have it; empty: all."""
+    """The kinds of orders that have it (`Order.kind`); empty: all."""
 
     @property
     def values(self) -> str:
-        """The values that it takes, for a list."""
+        """The values that it takes, in words."""
         if self.choices:
             return "|".join(self.choices)
         if self.kind is bool:
@@ -40,10 +41,14 @@ class Setting:
         return "NUMBER" if self.low is None else f"{self.low:g}..{self.high:g}"
 
     def parsed(self, name: str, text: str) -> Any:
-        """The value that a text means.
+        """Parses a value.
+
+        Args:
+            name: The setting's name, for messages.
+            text: The value as text.
 
         Raises:
-            InputError: It is none that the service takes.
+            InputError: The service does not take this value.
         """
         value = self._value(text)
         if value is None or not self._fits(value):
@@ -71,10 +76,15 @@ class Setting:
 
 
 def parsed_settings(texts: Sequence[str], known: Mapping[str, Setting], title: str) -> dict[str, Any]:
-    """The settings that `name=value` texts mean.
+    """Parses settings.
+
+    Args:
+        texts: `name=value` each.
+        known: The service's settings.
+        title: The service's name, for messages.
 
     Raises:
-        InputError: There is no such setting, or not with such a value.
+        InputError: There is no such setting, or it does not take the value.
     """
     settings: dict[str, Any] = {}
     for text in texts:
@@ -86,5 +96,5 @@ def parsed_settings(texts: Sequence[str], known: Mapping[str, Setting], title: s
 
 
 def form_value(value: Any) -> str:
-    """A value as a field of a form: JSON, without quotes around a text."""
+    """A value as a field of a form: a text as it is, others as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

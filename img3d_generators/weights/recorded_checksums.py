@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from img3d_base.atomic_files import write_atomically
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import read_json
+from img3d_base.foreign_files import is_json_object, read_json
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -24,7 +24,7 @@ def read_checksums(path: Path) -> dict[str, str]:
         content = read_json(path)
     except InputError:
         content = None
-    checksums: dict[str, Any] = cast(dict[str, Any], content) if isinstance(content, dict) else {"": None}
+    checksums: dict[str, Any] = content if is_json_object(content) else {"": None}
     if not all(isinstance(checksum, str) for checksum in checksums.values()):
         raise InputError(f"{path}, which records checksums of weights, is damaged: remove it, then fetch them again")
     return checksums

@@ -3,19 +3,19 @@
 texts, and the sessions of version 3 (https://docs.csm.ai, as https://github.com/tryAGI/CsmAi describes them) for
 several pictures.
 
-A text becomes a picture first (`tti-sessions`), and that a mesh; both are paid.
+A text becomes a picture first (`tti-sessions`), which becomes a mesh; both are paid.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, fraction_of_percent, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, State, fraction_of_percent, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting
 
 IMAGE, TEXT, SESSIONS, CREDITS = "/image-to-3d-sessions", "/tti-sessions", "/v3/sessions/", "/user/credits"
-STATES = {
+STATES: dict[str, State] = {
     "queued": "waiting",
     "incomplete": "running",
     "processing": "running",
@@ -46,9 +46,10 @@ class Csm(JobAdapter):
     }
     NEXT_STAGE = "meshing"
     OF_TEXTS = ("style_id", "guidance")
+    """Settings of a text's picture."""
 
     def submit(self, order: Order) -> Handle:
-        """Makes the session; for a text, that of its picture."""
+        """Makes the session; for a text, the session of its picture."""
         settings = {"geometry_model": self.model_of(order), **self.sent(order)}
         meshing = {name: value for name, value in settings.items() if name not in self.OF_TEXTS}
         if order.kind == "image":
@@ -70,13 +71,11 @@ class Csm(JobAdapter):
         whole = object_of(self.client.get(f"{handle['path']}/{handle['id']}"), self.client.title)
         answer = whole if handle["path"] == SESSIONS.rstrip("/") else object_of(whole.get("data"), self.client.title)
         status = self.text(answer, "session_status") or self.text(answer, "status", needed="status")
-        state = STATES.get(status)
-        if state is None:
-            raise ServiceError(f"{self.client.title} gives the unknown state {self.client.clean(status)}")
+        state = self.state_of(status, STATES)
         reason = self.text(answer, "error") or self.text(whole, "error") or self.text(answer, "message")
         if state == "failed" and not reason:
             reason = "it was cancelled" if status == "cancelled" else ""
-        return Report(state, answer, fraction_of_percent(answer.get("percent_done")), reason)  # pyright: ignore[reportArgumentType]
+        return Report(state, answer, fraction_of_percent(answer.get("percent_done")), reason)
 
     def next_stage(self, handle: Handle, answer: dict[str, Any]) -> Handle | None:
         """After a text's picture, the mesh."""
@@ -86,7 +85,7 @@ class Csm(JobAdapter):
         return self._made(IMAGE, {"image_url": url, **handle[self.NEXT_STAGE]})
 
     def link(self, handle: Handle, answer: dict[str, Any]) -> str:
-        """The GLB, wherever the two protocols and their descriptions have it."""
+        """The GLB. The two protocols, and their descriptions, differ in where it is."""
         found = (
             self.text(answer, "mesh_url_glb")
             or self.text(answer, "output", "mesh_url_glb")

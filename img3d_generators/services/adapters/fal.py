@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, State, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting
 
-STATES = {"IN_QUEUE": "waiting", "IN_PROGRESS": "running", "COMPLETED": "done"}
+STATES: dict[str, State] = {"IN_QUEUE": "waiting", "IN_PROGRESS": "running", "COMPLETED": "done"}
 TRELLIS, TRELLIS_MULTI, TRELLIS_2 = "fal-ai/trellis", "fal-ai/trellis/multi", "fal-ai/trellis-2"
 HUNYUAN, HUNYUAN_TEXT = "fal-ai/hunyuan-3d/v3.1/pro/image-to-3d", "fal-ai/hunyuan-3d/v3.1/pro/text-to-3d"
 RESULTS = ("model_mesh", "model_glb", "model_glb_pbr", "mesh", "model")
@@ -25,7 +25,7 @@ RESULTS = ("model_mesh", "model_glb", "model_glb_pbr", "mesh", "model")
 
 @dataclass(frozen=True)
 class Inputs:
-    """How the fields of a model are called, and which kinds of orders it takes."""
+    """The names of a model's fields for each kind of order; empty: the model does not take that kind."""
 
     image: str = "image_url"
     images: str = ""
@@ -48,7 +48,7 @@ class Fal(JobAdapter):
     MODELS = tuple(INPUTS)
     SCHEME = "Key "
     HELP: ClassVar[dict[int, str]] = {
-        403: "the account has no credits left, or the key has no access: see https://fal.ai/dashboard/billing"
+        403: "the account has no credits left, or the key has no access; see https://fal.ai/dashboard/billing"
     }
     SETTINGS: ClassVar[dict[str, Setting]] = {
         "ss_guidance_strength": Setting(float, "guidance of the structure (trellis)", low=0, high=10),
@@ -62,12 +62,12 @@ class Fal(JobAdapter):
         "face_count": Setting(int, "number of faces (hunyuan)", low=40_000, high=1_500_000),
     }
     NUMBERS = ("texture_size", "resolution")
-    """Settings whose values are choices, but sent as numbers."""
+    """Settings with choices that are sent as numbers."""
 
     def submit(self, order: Order) -> Handle:
         """Puts the request into the queue."""
         model = order.model or DEFAULTS[order.kind]
-        inputs = INPUTS.get(model, Inputs())  # another model: as most are
+        inputs = INPUTS.get(model, Inputs())  # most other models name their fields so
         urls = [picture.data_uri for picture in order.pictures]
         field = {"image": inputs.image or inputs.images, "images": inputs.images, "text": inputs.text}[order.kind]
         if not field:
@@ -83,16 +83,14 @@ class Fal(JobAdapter):
         return {"id": self.text(answer, "request_id", needed="request_id"), "app": "/".join(model.split("/")[:2])}
 
     def report(self, handle: Handle) -> Report:
-        """The request's state; of one that is done, its result."""
+        """The request's state, or its result when it is done."""
         path = f"/{handle['app']}/requests/{handle['id']}"
         status = object_of(self.client.get(f"{path}/status"), self.client.title)
-        state = STATES.get(self.text(status, "status", needed="status"))
-        if state is None:
-            raise ServiceError(f"{self.client.title} gives the unknown state {self.client.clean(status['status'])}")
+        state = self.state_of(self.text(status, "status", needed="status"), STATES)
         if state != "done":
             position = status.get("queue_position")
             reason = f"{position} requests before it" if state == "waiting" and position else ""
-            return Report(state, status, reason=reason)  # pyright: ignore[reportArgumentType]
+            return Report(state, status, reason=reason)
         if status.get("error"):
             return Report("failed", status, reason=self.client.clean(status["error"]))
         try:

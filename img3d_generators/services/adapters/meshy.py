@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, fraction_of_percent, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, State, fraction_of_percent, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting
 
 IMAGE, IMAGES, TEXT = "/openapi/v1/image-to-3d", "/openapi/v1/multi-image-to-3d", "/openapi/v2/text-to-3d"
 BALANCE = "/openapi/v1/balance"
-STATES = {"PENDING": "waiting", "IN_PROGRESS": "running", "SUCCEEDED": "done", "FAILED": "failed", "CANCELED": "failed"}
+STATES: dict[str, State] = {
+    "PENDING": "waiting",
+    "IN_PROGRESS": "running",
+    "SUCCEEDED": "done",
+    "FAILED": "failed",
+    "CANCELED": "failed",
+}
 MAX_PROMPT_LENGTH = 600
 OF_PICTURES = ("image", "images")
 
@@ -31,13 +37,13 @@ class Meshy(JobAdapter):
         "enable_pbr": Setting(bool, "whether it also gets metallic, roughness and normal maps"),
         "texture_prompt": Setting(str, "what the texture shows", high=MAX_PROMPT_LENGTH),
         "texture_image_url": Setting(str, "https address of a picture of the texture", high=2000),
-        "should_remesh": Setting(bool, "whether topology and target_polycount count"),
+        "should_remesh": Setting(bool, "whether topology and target_polycount apply"),
         "topology": Setting(str, "faces", ("triangle", "quad")),
         "target_polycount": Setting(int, "number of faces", low=100, high=300_000),
         "symmetry_mode": Setting(str, "symmetry", ("off", "auto", "on")),
         "pose_mode": Setting(str, "pose of a figure", ("a-pose", "t-pose")),
         "image_enhancement": Setting(bool, "whether the picture is improved first", only=OF_PICTURES),
-        "remove_lighting": Setting(bool, "whether shades are removed from the texture"),
+        "remove_lighting": Setting(bool, "whether shading is removed from the texture"),
         "save_pre_remeshed_model": Setting(bool, "whether the mesh before remeshing is kept too", only=OF_PICTURES),
         "moderation": Setting(bool, "whether the input is checked for harmful content"),
         "auto_size": Setting(bool, "whether the real size is estimated"),
@@ -50,7 +56,7 @@ class Meshy(JobAdapter):
     """Settings that a text's preview does not have."""
 
     def submit(self, order: Order) -> Handle:
-        """Makes the task; for a text, that of the preview."""
+        """Makes the task; for a text, the task of its preview."""
         body: dict[str, Any] = {"ai_model": self.model_of(order), "target_formats": ["glb"], **self.sent(order)}
         if order.kind != "text":
             urls = [picture.data_uri for picture in order.pictures]
@@ -68,16 +74,14 @@ class Meshy(JobAdapter):
     def report(self, handle: Handle) -> Report:
         """The task."""
         answer = object_of(self.client.get(f"{handle['path']}/{handle['id']}"), self.client.title)
-        state = STATES.get(self.text(answer, "status", needed="status"))
-        if state is None:
-            raise ServiceError(f"{self.client.title} gives the unknown state {self.client.clean(answer['status'])}")
+        state = self.state_of(self.text(answer, "status", needed="status"), STATES)
         reason = self.text(answer, "task_error", "message")
         if not reason and answer["status"] == "CANCELED":
             reason = "it was cancelled"
         waiting = answer.get("preceding_tasks")
         if state == "waiting" and isinstance(waiting, int) and waiting > 0:
             reason = f"{waiting} tasks before it"
-        return Report(state, answer, fraction_of_percent(answer.get("progress")), reason)  # pyright: ignore[reportArgumentType]
+        return Report(state, answer, fraction_of_percent(answer.get("progress")), reason)
 
     def next_stage(self, handle: Handle, answer: dict[str, Any]) -> Handle | None:
         """After a text's preview, its refinement."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rodin, by Hyper3D (https://developer.hyper3d.ai; Deemos' own skill file, https://skills.sh/deemostech).
 
-A form with pictures or a prompt gives `uuid` and `jobs.subscription_key`; /status says how the parts of the job are,
+A form with pictures or a prompt gives `uuid` and `jobs.subscription_key`; /status gives the states of the job's parts,
 /download lists its files. Links are valid for ten minutes.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from img3d_base.foreign_files import is_json_list
 from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.settings import Setting, form_value
@@ -60,8 +61,8 @@ class Rodin(JobAdapter):
         if error := self.text(answer, "error"):
             raise ServiceError(f"{self.client.title}: {self._explained(error, answer)}")
         jobs = answer.get("jobs")
-        states = [self.text(job, "status") for job in jobs] if isinstance(jobs, list) else []
-        if not isinstance(jobs, list) or not all(states):
+        states = [self.text(job, "status") for job in jobs] if is_json_list(jobs) else []
+        if not is_json_list(jobs) or not all(states):
             raise ServiceError(f"the answer of {self.client.title} has no jobs: its protocol may have changed")
         done = states.count(DONE) / max(1, len(states))
         if any(state in FAILED for state in states):
@@ -74,7 +75,7 @@ class Rodin(JobAdapter):
         """The GLB among the job's files."""
         listed = object_of(self.client.ask(DOWNLOAD, {"task_uuid": handle["id"]}), self.client.title)
         files = listed.get("list")
-        for file in files if isinstance(files, list) else []:
+        for file in files if is_json_list(files) else []:
             if self.text(file, "name").lower().endswith(".glb") and (url := self.text(file, "url")):
                 return url
         raise ServiceError(f"{self.client.title} lists no .glb among the files of the job")

@@ -25,7 +25,7 @@ class Stability(ImmediateAdapter):
     """Stability AI's protocol."""
 
     MODELS = (FAST, POINT_AWARE)
-    READ_SECONDS = 300.0  # the answer comes when the mesh is made
+    READ_SECONDS = 300.0  # the answer begins when the mesh is finished
     HELP: ClassVar[dict[int, str]] = {
         403: "the picture was refused by the content moderation, or the key has no access",
         413: "the picture is too large",
@@ -60,7 +60,7 @@ class Stability(ImmediateAdapter):
         files = [("image", order.pictures[0].named("picture"))]
         response = self.client.send_form(f"/v2beta/3d/{model}", fields, files, costs=True, accept=GLB)
         if len(response.content) > MAX_BYTES:
-            raise ServiceError(f"{self.client.title} sends {len(response.content):,} bytes; that is too much")
+            raise ServiceError(f"{self.client.title} sends {len(response.content):,} bytes; {MAX_BYTES:,} are the most")
         if response.headers.get("finish-reason", "").upper() == "CONTENT_FILTERED":
             raise ServiceError(f"{self.client.title} refuses the picture: its content moderation flagged it", 403)
         if not response.content.startswith(b"glTF"):

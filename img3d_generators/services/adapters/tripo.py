@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, fraction_of_percent, object_of
+from img3d_generators.services.adapter import Handle, JobAdapter, Order, Report, State, fraction_of_percent, object_of
 from img3d_generators.services.client import ServiceError
 from img3d_generators.services.pictures import Picture
 from img3d_generators.services.settings import Setting
 
-STATES = {
+STATES: dict[str, State] = {
     "queued": "waiting",
     "running": "running",
     "success": "done",
@@ -50,11 +50,11 @@ class Tripo(JobAdapter):
         "texture_quality": Setting(str, "the texture", ("standard", "detailed", "extreme")),
         "geometry_quality": Setting(str, "the mesh", ("standard", "detailed")),
         "texture_alignment": Setting(str, "what the texture follows", ("original_image", "geometry"), only=("image",)),
-        "orientation": Setting(str, "how it is turned", ("default", "align_image"), only=("image", "images")),
+        "orientation": Setting(str, "the object's orientation", ("default", "align_image"), only=("image", "images")),
         "enable_image_autofix": Setting(bool, "whether the picture is improved first", only=("image",)),
         "auto_size": Setting(bool, "whether the real size is estimated"),
         "export_uv": Setting(bool, "whether the mesh is unwrapped"),
-        "negative_prompt": Setting(str, "what it is not", high=255, only=("text",)),
+        "negative_prompt": Setting(str, "what it must not show", high=255, only=("text",)),
     }
 
     @classmethod
@@ -85,13 +85,11 @@ class Tripo(JobAdapter):
         """The task."""
         answer = self._data(self.client.get(f"/tasks/{handle['id']}"))
         status = self.text(answer, "status", needed="status")
-        state = STATES.get(status)
-        if state is None:
-            raise ServiceError(f"{self.client.title} gives the unknown state {self.client.clean(status)}")
+        state = self.state_of(status, STATES)
         reason = self.text(answer, "error_message") or self.text(answer, "error_msg") or REASONS.get(status, "")
         left = answer.get("running_left_time")
         seconds = float(left) if isinstance(left, (int, float)) and left >= 0 else None
-        return Report(state, answer, fraction_of_percent(answer.get("progress")), reason, seconds)  # pyright: ignore[reportArgumentType]
+        return Report(state, answer, fraction_of_percent(answer.get("progress")), reason, seconds)
 
     def link(self, handle: Handle, answer: dict[str, Any]) -> str:
         """The GLB, or the splat file."""
@@ -130,7 +128,7 @@ class Tripo(JobAdapter):
         return {**handle, "splat": True} if path.endswith("splat") else handle
 
     def _data(self, answer: Any) -> dict[str, Any]:
-        """What an answer holds, if it is no refusal."""
+        """The data of an answer that is not a refusal."""
         whole = object_of(answer, self.client.title)
         code = whole.get("code", 0)
         if code == NO_CREDITS:
@@ -146,10 +144,10 @@ class Tripo(JobAdapter):
 
 
 def views_of(pictures: tuple[Picture, ...]) -> dict[str, Picture]:
-    """Which picture shows which side: as their files are called, else in the order of `VIEWS`.
+    """The picture of each side: by the names of the files, or else in the order of `VIEWS`.
 
     Raises:
-        ServiceError: Files are called after sides, but not all, or none after the front.
+        ServiceError: Some, but not all, files are named after sides, two after the same side, or none after the front.
     """
     named = {picture.path.stem.lower(): picture for picture in pictures}
     if not set(named) & set(VIEWS):

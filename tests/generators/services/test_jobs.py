@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_service import SIGNATURE, box_glb
+from filelock import FileLock
 from shops import FAKES, IN_QUEUES, Shop, is_box
 
 from img3d_base.errors import InputError
@@ -127,7 +128,7 @@ def test_two_processes_do_not_order_the_same(shop: OpenShop) -> None:
     made = json.loads(here.job.read_text())
     here.job.write_text(json.dumps({**made, "state": "ordered"}))
     with (
-        jobs.FileLock(here.job.with_suffix(".lock")),
+        FileLock(here.job.with_suffix(".lock")),
         pytest.raises(InputError, match="another process works on the job"),
     ):
         here.order(here.pictures())
