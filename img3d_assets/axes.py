@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+import numpy.typing as npt
 
 UpAxis = Literal["z", "y", "-y"]
 """z is up in Nerfstudio and Blender, y in glTF, -y in 3DGS and COLMAP."""
 
-TO_Y_UP: dict[UpAxis, Float[np.ndarray, "3 3"]] = {
+TO_Y_UP: dict[UpAxis, npt.NDArray[np.float64]] = {
     "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
     "y": np.eye(3),
     "-y": np.diag([-1.0, -1, 1]),
 }
-"""Rotation from a system in which this axis is up to one in which y is up."""
+"""Rotation `[3, 3]` from a system in which this axis is up to one in which y is up."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `img3d-batch`: many items, on this machine or as tasks of a Ray cluster."""
+"""The command `img3d-batch`: makes many items, on this machine or as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib import import_module
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -23,10 +24,10 @@ from img3d_base.progress import duration
 from img3d_batch.items import Item, read_items
 from img3d_batch.work import Result, Settings, kept_result, make
 
-DESCRIPTION = """Makes many runs, and exports of each: of a folder of photo folders, videos, images or meshes, or of a
+DESCRIPTION = """Makes and exports a run for each item of a folder (photo folders, videos, images, meshes) or of a
 CSV table. Items that were made before are not made again; one that fails does not stop the others."""
 CONNECT_SECONDS = 10.0
-MISSING = "img3d-batch needs a few packages more: pip install 'img3d[batch]'"
+MISSING = "img3d-batch needs more packages: pip install 'img3d[batch]'"
 
 
 def batch(
@@ -49,10 +50,10 @@ def batch(
         method: The method for items that name none. Default: img3d-splat for photos and videos, img3d-object for an
             image, img3d-mesh for a mesh.
         export: Names of the files to export of each run, such as scene.spz, mesh.glb, report.html.
-        options: Options of ns-train for all items, in one word: --options="--pipeline.model.preset fast".
+        options: Options of ns-train for all items, as one argument: --options="--pipeline.model.preset fast".
         jobs: Number of items at a time; 0: as many as cores and memory allow.
-        cpus_per_item: Cores that an item takes of its machine.
-        memory_gb: Memory that an item takes of its machine; one that needs more is ended, and has failed.
+        cpus_per_item: Cores reserved for an item.
+        memory_gb: Memory reserved for an item; one that needs more is ended and fails.
         address: A Ray cluster's address, such as "auto" or "ray://head:10001". Default: this machine alone.
     """
     items = read_items(source, method)
@@ -71,7 +72,7 @@ def batch(
 def make_all(
     items: Sequence[Item], settings: Settings, jobs: int = 0, cpus_per_item: float = 2, address: str = ""
 ) -> list[Result]:
-    """The results of all items, in their order; those that earlier batches made are not made again.
+    """The results of all items, in order. Items that an earlier batch made are not made again.
 
     Raises:
         InputError: Ray cannot be reached, a package is missing, or no machine has room for an item.
@@ -112,7 +113,7 @@ def _on_this_machine(items: Sequence[Item], settings: Settings, jobs: int, cpus_
     cores, memory_gb = os.cpu_count() or 1, psutil.virtual_memory().total / 1e9
     fitting = int(min(cores / cpus_per_item, memory_gb / settings.memory_gb))
     _check_room(fitting > 0, cpus_per_item, settings, cores, memory_gb)
-    stopped, results = Event(), []
+    stopped, results = Event(), list[Result]()
     with ThreadPoolExecutor(min(jobs or fitting, fitting)) as pool:
         futures = [pool.submit(make, item, settings, stopped) for item in items]
         try:
@@ -133,9 +134,10 @@ def _on_ray(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item:
         totals = ray.cluster_resources()
         cores, total = totals.get("CPU", 0.0), totals.get("memory", 0.0)
         _check_room(cpus_per_item <= cores and memory <= total, cpus_per_item, settings, cores, total / 1e9)
-        # A task whose machine is lost is started again elsewhere; `make` itself catches what an item does.
+        # Ray restarts a task elsewhere if its machine is lost; `make` itself handles an item's own failure.
         remote = ray.remote(make).options(num_cpus=cpus_per_item, memory=memory, max_retries=2)
-        waiting, running, results = list(items), {}, []
+        waiting, results = list(items), list[Result]()
+        running: dict[Any, Item] = {}
         while waiting or running:
             while waiting and (jobs == 0 or len(running) < jobs):
                 item = waiting.pop(0)
@@ -157,7 +159,7 @@ def _on_ray(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item:
 def _connected(address: str) -> Any:
     """Ray, connected to a cluster."""
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError as error:
         raise InputError(MISSING) from error
     _check_reachable(address)

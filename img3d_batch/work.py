@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One item of a batch: its commands, each in a process of its own with a limit of memory, and what came of them."""
+"""Makes one item of a batch: runs its commands, each as a process of its own with limited memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from img3d_base.foreign_files import parse_json
 from img3d_base.output_files import written_whole
 from img3d_batch.items import Item
-from img3d_studio.job_queue import CHILD, end
+from img3d_studio.job_queue import CHILD, end, find_program
 from img3d_studio.progress import ALREADY_TRAINED, MARK, failure, tail
 
 RESULT, LOG = "result.json", "log.txt"
@@ -27,22 +28,23 @@ PICTURE_OPTIONS = ("--seconds", "2", "--fps", "6", "--resolution", "192", "144")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is done with each item."""
+    """What a batch does with each item."""
 
     output_dir: Path
+    """The folder of the items' folders."""
     exports: tuple[str, ...]
-    """Names of files: the ending says whether it is a mesh or splats."""
+    """Names of the files to export; their endings determine the formats."""
     options: tuple[str, ...]
     """Options of `ns-train`."""
     memory_gb: float
     """Memory that the processes of an item may have together."""
     programs: tuple[str, ...] = ()
-    """What programs' names follow, instead of their own path: for tests."""
+    """Beginning of each command line, before the program's name, in tests; empty: the program's own path."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of an item."""
+    """The result of an item."""
 
     name: str
     ok: bool
@@ -50,6 +52,7 @@ class Result:
     """Why it failed, in one line."""
     seconds: float
     peak_gb: float
+    """Peak memory of its processes together."""
     files: tuple[str, ...]
     """The exported files, relative to the item's folder."""
 
@@ -63,7 +66,8 @@ def kept_result(item: Item, settings: Settings) -> Result | None:
     content = parse_json(path.read_bytes(), str(path))
     if content.get("asked") != _asked(item, settings) or not content["result"]["ok"]:
         return None
-    result = Result(**{**content["result"], "files": tuple(content["result"]["files"])})
+    fields: dict[str, Any] = {**content["result"], "files": tuple(content["result"]["files"])}
+    result = Result(**fields)
     return result if all((folder / name).is_file() for name in result.files) else None
 
 
@@ -78,19 +82,19 @@ def _asked(item: Item, settings: Settings) -> dict[str, object]:
 
 
 def make(item: Item, settings: Settings, stopped: Event | None = None) -> Result:
-    """Makes an item; never raises because of it. What exists already of an interrupted try is used.
+    """Makes an item. Its failure is part of the result. An interrupted try is continued.
 
     Args:
         item: The item.
-        settings: What is done with it.
-        stopped: When this is set, the running command is ended, after it has saved.
+        settings: What to do with it.
+        stopped: Once this is set, the running command saves its state and ends.
 
     Raises:
-        KeyboardInterrupt: It was stopped.
+        KeyboardInterrupt: `stopped` was set.
     """
     folder = settings.output_dir / item.name
     folder.mkdir(parents=True, exist_ok=True)
-    began, peak, message, files = time.monotonic(), 0.0, "", []
+    began, peak, message, files = time.monotonic(), 0.0, "", list[str]()
     try:
         peak, message = _run(_training(item, settings, folder), settings, folder, "ns-train", stopped)
         config = next(folder.glob("scene/*/run/config.yml"), None)
@@ -137,9 +141,12 @@ def _run(command: list[str], settings: Settings, folder: Path, title: str, stopp
     """Runs a command to its end.
 
     Returns:
-        Its peak memory in GB, and why it failed, in one line; empty if it succeeded.
+        Its peak memory in GB; and why it failed, in one line, empty if it succeeded.
+
+    Raises:
+        KeyboardInterrupt: `stopped` was set.
     """
-    program = [*settings.programs, command[0]] if settings.programs else [_beside_python(command[0])]
+    program = [*settings.programs, command[0]] if settings.programs else find_program(command[0])
     with (folder / LOG).open("ab") as log:
         log.write(f"\n{MARK}{title}\n".encode())
         log.flush()
@@ -171,11 +178,6 @@ def _run(command: list[str], settings: Settings, folder: Path, title: str, stopp
         return peak, ""
     message = failure(tail(folder / LOG))
     return peak, "" if ALREADY_TRAINED.search(message) else f"{title}: {message}"
-
-
-def _beside_python(name: str) -> str:
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else name
 
 
 def _memory_gb(pid: int) -> float:

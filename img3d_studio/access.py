@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may use the studio: this machine only, or whoever has the token."""
+"""Restricts who may use the studio: only this machine, or whoever has the token."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from starlette.websockets import WebSocketClose
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "img3d_studio_token"
+"""Name of the cookie that holds the token."""
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -25,10 +26,10 @@ class Guard:
     """Middleware that refuses requests of strangers and of other sites' pages.
 
     Args:
-        app: What it guards.
-        token: The token that requests need, as a cookie or, once, as `?token=`; empty: none, but then only addresses
-            of this machine are answered, whatever name leads to it (a stranger's page may give its own name the
-            address 127.0.0.1).
+        app: The application that it guards.
+        token: The token that requests need, as a cookie or, once, as `?token=`. Empty: no token is needed, but the Host
+            header has to be one of `LOOPBACK`. Otherwise another site's page could use the studio, by making its own
+            host name resolve to 127.0.0.1.
     """
 
     def __init__(self, app: ASGIApp, token: str = "") -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studio's web application: pages, and the requests that they make."""
+"""The studio's web application: its page, and the requests that this makes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from img3d_base.errors import InputError, warn
-from img3d_base.foreign_files import parse_json
+from img3d_base.foreign_files import is_json_object, parse_json
 from img3d_studio.access import Guard
 from img3d_studio.choices import choice_named, choices_for, generated
 from img3d_studio.commands import RunFiles, offers_for, scene_bounds
@@ -35,26 +35,28 @@ from img3d_studio.uploads import checked_name, input_of, receive, stored_files
 STATIC = Path(__file__).parent / "static"
 MAX_REQUEST_BYTES = 64 << 10
 MAX_TEXT = 1_000
+"""Longest text to make a scene from, in characters."""
 MAX_TITLE = 60
+"""Longest title of a run, in characters."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""The studio's page loads nothing from elsewhere."""
+"""Content security policy of the studio's page, which loads nothing from other hosts."""
 LIVE_POLICY = (
     "default-src 'self' 'unsafe-inline' blob: data:; script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval' blob:; "
     "connect-src 'self' blob: data:; worker-src 'self' blob: data:"
 )
-"""So does viser's, which compiles its sorter."""
+"""Content security policy of viser's page, which loads nothing from other hosts either, but compiles WebAssembly."""
 
 
 def create_app(store: Store, queue: JobQueue, token: str = "") -> Starlette:
-    """The application.
+    """Creates the application.
 
     Args:
-        store: Its runs.
-        queue: Runs its jobs; started and stopped with the application.
-        token: What requests need, if it serves other machines; empty: it serves this one.
+        store: The runs.
+        queue: Runs the jobs; it starts and stops with the application.
+        token: The token that requests need, if it serves other machines; empty: it serves this machine only.
     """
     studio = Studio(store, queue)
 
@@ -96,16 +98,16 @@ def create_app(store: Store, queue: JobQueue, token: str = "") -> Starlette:
 
 
 def _learn_generators() -> None:
-    """Imports the generators, which takes seconds, before somebody waits for them."""
+    """Imports the generators, which takes seconds, before a request needs them."""
     try:
         generated("image")
         generated("text")
     except Exception as error:  # another package's generator can raise anything
-        warn(f"generators are left out: {error}")
+        warn(f"the studio offers no generators: {error}")
 
 
 def answer(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Answers bad input with its one line and status 422."""
+    """Wraps a handler: bad input gives status 422 and its one-line message."""
 
     async def answered(request: Request) -> Response:
         try:
@@ -119,20 +121,30 @@ def answer(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Reque
 
 
 async def body_of(request: Request) -> dict[str, Any]:
-    """The JSON object that a request sends; small, whatever its header says."""
+    """The JSON object in a request's body, which is limited to MAX_REQUEST_BYTES, whatever its header says.
+
+    Raises:
+        HTTPException: It is larger.
+        InputError: It is not a JSON object.
+    """
     content = b""
     async for chunk in request.stream():
         content += chunk
         if len(content) > MAX_REQUEST_BYTES:
             raise HTTPException(413, "The request is too large.")
     value = parse_json(content or b"{}", "the request")
-    if not isinstance(value, dict):
+    if not is_json_object(value):
         raise InputError("the request is not a JSON object")
     return value
 
 
 class Studio:
-    """Answers requests."""
+    """The handlers of requests.
+
+    Args:
+        store: The runs.
+        queue: Runs the jobs.
+    """
 
     def __init__(self, store: Store, queue: JobQueue) -> None:
         self.store = store

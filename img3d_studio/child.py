@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Becomes another program, which ends when the studio does, even if that is killed: `python child.py PROGRAM …`.
 
-A process of its own sets this, since what runs between fork and exec must not, where there are threads.
+It is a program because subprocess's preexec_fn, which could do the same, is unsafe in a process with threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when its parent ends. It outlives exec."""
+"""Option of Linux's prctl: the signal that a process gets when its parent ends. exec keeps the setting."""
 
 if __name__ == "__main__":
     if sys.platform == "linux":

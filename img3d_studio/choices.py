@@ -24,19 +24,20 @@ class Choice:
     """One thing that can be made."""
 
     name: str
-    """Identifies it in the database."""
+    """Its name in the database."""
     title: str
+    """The name that the user sees."""
     sentence: str
     """What the user gets, in one sentence."""
     time: str
     """Typical time on two CPU cores, in words."""
     makes: Makes
     method: str = ""
-    """The method of `ns-train`; empty if the file is shown as it is."""
+    """The method of `ns-train`; empty if the file is shown unchanged."""
     options: tuple[str, ...] = ()
     """Options of the method."""
     first: bool = True
-    """Whether it is shown at once; the others are under "more"."""
+    """Whether the page shows it at once; it lists the others under "more"."""
 
 
 PRESET = "--pipeline.model.preset"
@@ -82,7 +83,7 @@ OF_MESH = (Choice("show-mesh", "Look at it", "The mesh as it is.", "1 minute", "
 
 @cache
 def generated(takes: Literal["image", "text"]) -> tuple[Choice, ...]:
-    """A choice for each generator whose weights are installed. The first call takes seconds: it imports networks."""
+    """A choice for each generator whose weights are installed. The first call imports networks, which takes seconds."""
     from img3d_generators.pairing import choose
     from img3d_generators.registry import generators
 
@@ -125,7 +126,7 @@ def choice_named(name: str) -> Choice:
     for choice in (*generated("image"), *generated("text")):
         if choice.name == name:
             return choice
-    raise InputError(f"There is nothing to make that is called {name}; what it needs may not be installed")
+    raise InputError(f"There is no choice {name}; what it needs may not be installed any more")
 
 
 def expected_time(choice: Choice, earlier: Sequence[float]) -> str:

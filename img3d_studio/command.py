@@ -11,25 +11,24 @@ import tyro
 
 from img3d_base.console import print_line
 from img3d_base.errors import InputError, exits_with_one_line
+from img3d_base.file_locks import locked
 from img3d_studio.access import LOOPBACK
 
-DESCRIPTION = """A page to drop photos, a video, an image, splats or a mesh on, which makes 3D of them with img3d's
-commands, one after another. It is for this machine only, unless --host says otherwise."""
-MISSING = "img3d-studio needs a few packages more: pip install 'img3d[studio]'"
+DESCRIPTION = """Serves a page that makes 3D from photos, a video, an image, splats or a mesh, with img3d's commands,
+one after another. It serves this machine only, unless --host says otherwise."""
+MISSING = "img3d-studio needs more packages: pip install 'img3d[studio]'"
 
 
 def studio(folder: Path = Path("studio"), port: int = 7010, host: str = "127.0.0.1", token: str = "") -> None:
-    """Serves the page until Ctrl-C; what is being made then goes on when the command is started again.
+    """Serves the page until Ctrl-C. A job that this interrupts continues when the command is started again.
 
     Args:
-        folder: Where uploads, runs and the list of runs are kept; created if absent.
+        folder: The folder of uploads, runs and the list of runs; created if absent.
         port: The port of the page.
         host: The address to listen at. 0.0.0.0 lets other machines in the network use the page, with the token that
-            is printed; use that in networks that you trust only, since the connection is not encrypted.
+            is printed. Use it only in networks that you trust: the connection is not encrypted.
         token: The token for other machines; default: a new one each time.
     """
-    from filelock import FileLock, Timeout
-
     from img3d_studio.job_queue import JobQueue
     from img3d_studio.store import Store
 
@@ -45,12 +44,8 @@ def studio(folder: Path = Path("studio"), port: int = 7010, host: str = "127.0.0
         token = ""
     else:
         token = token or secrets.token_urlsafe(16)
-    lock = FileLock(store.folder / "studio.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"Another img3d-studio uses {folder}: end it, or give another --folder.") from None
-    with listener, lock:
+    in_use = f"Another img3d-studio uses {folder}: end it, or give another --folder."
+    with listener, locked(store.folder / "studio.lock", in_use):
         app = create_app(store, JobQueue(store), token)
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
         print_line(f"Open http://{f'[{shown}]' if ':' in shown else shown}:{port}/{f'?token={token}' if token else ''}")
@@ -74,7 +69,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 def main() -> None:
     """Entry point of `img3d-studio`."""
-    with exits_with_one_line("The studio has ended; what was being made goes on when it is started again."):
+    with exits_with_one_line("The studio has ended; the interrupted job continues when it is started again."):
         tyro.cli(studio, prog="img3d-studio", description=DESCRIPTION)
 
 

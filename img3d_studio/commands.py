@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of a job: img3d's own, in the order in which they run."""
+"""The commands that a job runs, in order. All are img3d's or Nerfstudio's own."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SCENE, ORIGINAL, EDITED = "scene.ply", "original.ply", "edited.ply"
 
 @dataclass(frozen=True)
 class Command:
-    """A command line of ours."""
+    """A command line."""
 
     title: str
     """What it does, for the user."""
     arguments: Callable[[], tuple[str, ...]]
-    """The program's name and its arguments; to be called when the commands before it have ended."""
+    """Returns the program's name and its arguments; called when the commands before it have ended."""
     live: bool = False
-    """Whether it trains, and takes `--viewer.websocket-port` to show the scene meanwhile."""
+    """Whether it trains, and shows the scene meanwhile at its `--viewer.websocket-port`."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class FileOffer:
     """Of `img3d-export`."""
     options: tuple[str, ...] = ()
     needs_run: bool = False
-    """Whether it is made of a run only, not of a file of splats."""
+    """Whether it can be made from an unedited run only, and not from a file."""
     of: tuple[Makes, ...] = ("splats", "mesh", "field")
+    """The kinds of scenes that can be exported to it."""
 
 
 OFFERS = (
@@ -55,7 +56,7 @@ OFFERS = (
 
 
 class RunFiles:
-    """Where the files of a run are.
+    """The paths of a run's files.
 
     Args:
         folder: The run's folder.
@@ -87,23 +88,28 @@ class RunFiles:
         return path if path.is_file() else None
 
     def path_of(self, name: str) -> Path:
-        """Where an exported file is. The splats of a run are there without an export, edited or as they were made."""
+        """The path of an exported file. A trained run has its splats without an export: the edited ones, or else the
+        original ones."""
         if name == SCENE and self.config is not None:
             return self.edited or self.folder / ORIGINAL
         return self.files / "page" / "index.html" if name == "page.html" else self.files / name
 
     def source(self) -> tuple[str, ...]:
-        """The options that name what is exported: the edited splats, the run, or the uploaded file.
+        """The options of `img3d-export` that name the scene: the edited splats, else the run, else the uploaded file.
 
         Raises:
-            InputError: There is none of them.
+            InputError: None of them exists.
         """
         if self.edited is not None:
             return "--input", str(self.edited)
         return self.original()
 
     def original(self) -> tuple[str, ...]:
-        """As `source`, for the scene before it was edited."""
+        """`source` of the scene before it was edited.
+
+        Raises:
+            InputError: There is neither a run nor an uploaded file.
+        """
         if self.config is not None:
             return "--load-config", str(self.config)
         _, file = input_of(stored_files(self.input))
@@ -113,7 +119,7 @@ class RunFiles:
 
 
 def scene_bounds(files: RunFiles) -> Bounds:
-    """Where the splats are before any edit.
+    """The bounds of the splats before any edit.
 
     Raises:
         InputError: They cannot be read, or there are none yet.
@@ -133,7 +139,7 @@ def commands_of(job: Job, run: Run, files: RunFiles) -> list[Command]:
     """The commands of a job.
 
     Raises:
-        InputError: It cannot be done with this run.
+        InputError: This run does not allow the job.
     """
     choice = choice_named(run.choice)
     if job.kind == "make":
@@ -146,7 +152,7 @@ def commands_of(job: Job, run: Run, files: RunFiles) -> list[Command]:
     if job.kind == "file":
         offer = next((offer for offer in offers_for(choice, files) if offer.name == job.argument), None)
         if offer is None:
-            raise InputError(f"{job.argument} cannot be made of this run")
+            raise InputError(f"{job.argument} cannot be made from this run")
         return [Command(f"Writing {offer.name}", lambda: _export(offer, files))]
     if choice.makes != "splats":
         raise InputError("Only splats can be cut and cleaned here")
@@ -174,7 +180,8 @@ def _original(files: RunFiles) -> tuple[str, ...]:
 
 
 def _page(files: RunFiles, edit: Edit | None = None) -> Command:
-    """The page. Of a run it begins with a photo's view, also of an edited one: so the edit is made again for it."""
+    """Makes the page. That of a run begins with a photo's view, which edited splats lack: the edit is therefore applied
+    to the run again."""
 
     def arguments() -> tuple[str, ...]:
         of_run = files.config is not None

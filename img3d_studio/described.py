@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as the page shows them: JSON objects."""
+"""Describes runs for the page, as JSON objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from img3d_studio.progress import progress, tail
 from img3d_studio.store import Job, Run, Store
 from img3d_studio.uploads import IMAGE_SUFFIXES, InputKind, input_of, stored_files
 
-NO_TEXT = "No method here makes a scene of a text yet. `img3d-remote list` shows services that do."
+NO_TEXT = "No installed method makes a scene from a text. `img3d-remote list` shows services that do."
 
 
 def making(run: Run, jobs: Sequence[Job]) -> Job | None:
@@ -23,7 +23,7 @@ def making(run: Run, jobs: Sequence[Job]) -> Job | None:
 
 
 def summary(run: Run, jobs: Sequence[Job]) -> dict[str, Any]:
-    """A run in the list of runs."""
+    """A run as an entry of the list of runs."""
     make = making(run, jobs)
     return {
         "id": run.id,
@@ -42,7 +42,7 @@ def _title_of(choice: str) -> str:
 
 
 def described(run: Run, store: Store, queue: JobQueue) -> dict[str, Any]:
-    """All about a run."""
+    """Everything that the page shows of a run."""
     jobs, files = store.jobs(), RunFiles(store.run_folder(run.id))
     inputs = stored_files(files.input)
     make, current = making(run, jobs), queue.current
@@ -97,7 +97,7 @@ def _job(job: Job) -> dict[str, Any]:
 
 
 def _waits_for(run: Run, jobs: Sequence[Job], store: Store) -> str:
-    """The title of what runs before a waiting run; empty if it does not wait."""
+    """The title of the run for which a waiting run waits; empty if it does not wait."""
     waiting = next((job for job in jobs if job.run_id == run.id and job.state == "queued"), None)
     before = next((job for job in jobs if job.state == "running"), None)
     if waiting is None or before is None or before.run_id == run.id:
@@ -107,10 +107,10 @@ def _waits_for(run: Run, jobs: Sequence[Job], store: Store) -> str:
 
 
 def described_choices(run: Run, files: RunFiles, text: str, store: Store) -> dict[str, Any]:
-    """What can be made of a run's files, or of a text.
+    """The choices for a run's files, or for a text.
 
     Raises:
-        InputError: There are none, or they do not belong together.
+        InputError: There are neither files nor a text, the files do not belong together, or there is no choice.
     """
     inputs = stored_files(files.input)
     kind, _ = input_of(inputs, text)

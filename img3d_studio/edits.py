@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edits of a scene's splats: cleaning, and cutting them to a box."""
+"""Edits of a scene's splats: cleaning, and cropping to a box."""
 
 from __future__ import annotations
 
@@ -16,37 +16,43 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float, float]
 FRACTION_INSIDE = 0.98
-"""Fraction of the Gaussians between the bounds along each axis: a few are far outside."""
+"""Fraction of the Gaussians that lie between the bounds along each axis. A few outliers are far away."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box in the axes of the page: x to the right, y up, z to the viewer."""
+    """A box in the axes of the page: x right, y up, z towards the viewer."""
 
     low: Point
     high: Point
 
     def in_axes(self, up: UpAxis) -> tuple[Point, Point]:
-        """Its lowest and highest corner in axes in which `up` is up."""
+        """Its lowest and highest corner in the axes of a file in which `up` points up."""
         from img3d_assets.axes import TO_Y_UP
 
-        corners = [tuple(float(value) for value in TO_Y_UP[up].T @ corner) for corner in (self.low, self.high)]
+        corners: list[list[float]] = [(TO_Y_UP[up].T @ corner).tolist() for corner in (self.low, self.high)]
         low, high = (tuple(choose(values) for values in zip(*corners, strict=True)) for choose in (min, max))
         return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a scene's splats are."""
+    """The box that holds most of a scene's splats."""
 
     low: Point
-    """In the axes of the page."""
+    """Lowest corner, in the axes of the page."""
     high: Point
+    """Highest corner."""
     up: UpAxis
     """The axis that points up in the file."""
 
     def box(self, fractions: list[tuple[float, float]]) -> Box:
-        """A box inside, from the fractions along each axis where it begins and ends. At 0 and 1 it has no end."""
+        """A part of the bounds.
+
+        Args:
+            fractions: For each axis where the part begins and ends, in [0, 1]. At 0 and 1 it extends beyond the bounds
+                without limit.
+        """
         far = 1e6 * max(abs(value) for value in (*self.low, *self.high, 1.0))
         low: list[float] = []
         high: list[float] = []
@@ -58,16 +64,16 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Edit:
-    """What to do with the splats as they were made; nothing restores them."""
+    """What to do with the original splats. An edit that does nothing restores them."""
 
     clean: bool
     """Whether to remove floaters and needles."""
     box: Box | None
-    """What to keep."""
+    """The part to keep; None: everything."""
 
     @property
     def changes(self) -> bool:
-        """Whether anything is done."""
+        """Whether the edit does anything."""
         return self.clean or self.box is not None
 
     def written(self) -> str:
@@ -76,17 +82,21 @@ class Edit:
 
     @staticmethod
     def read(text: str) -> Edit:
-        """An edit that `written` gave."""
+        """Parses what `written` returned."""
         values = json.loads(text)
         box = values["box"] and Box(tuple(values["box"]["low"]), tuple(values["box"]["high"]))
         return Edit(values["clean"], box)
 
 
 def edit_of_request(request: Any, bounds: Bounds) -> Edit:
-    """An edit from what the page sends: `{"clean": bool, "keep": [[from, to], …]}`, fractions along x, y and z.
+    """The edit that the page asks for.
+
+    Args:
+        request: `{"clean": bool, "keep": [[from, to], …]}`, with fractions of the bounds along x, y and z.
+        bounds: The bounds of the splats.
 
     Raises:
-        InputError: It is something else.
+        InputError: The request has another form, or keeps nothing.
     """
     try:
         clean = bool(request["clean"])
@@ -99,10 +109,10 @@ def edit_of_request(request: Any, bounds: Bounds) -> Edit:
 
 
 def bounds_of(path: Path, folder: Path) -> Bounds:
-    """Where the splats in a file are; kept in the folder, because reading large files takes seconds.
+    """The bounds of the splats in a file. They are cached in the folder, because reading a large file takes seconds.
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: The file cannot be read, or holds no visible Gaussian.
     """
     kept = folder / "bounds.json"
     status = path.stat() if path.is_file() else None
@@ -111,19 +121,15 @@ def bounds_of(path: Path, folder: Path) -> Bounds:
         content = parse_json(kept.read_bytes(), str(kept))
         if content["of"] == key:
             return Bounds(tuple(content["low"]), tuple(content["high"]), content["up"])
-    import numpy as np
-
-    from img3d_assets.axes import TO_Y_UP
+    from img3d_assets.splat_editing.bounds import visible_bounds
     from img3d_assets.splat_files import read_splats
     from img3d_base.output_files import written_whole
 
     splats, up = read_splats(path)
-    visible = splats.visible()
-    if len(visible) == 0:
+    found = visible_bounds(splats, up, FRACTION_INSIDE)
+    if found is None:
         raise InputError(f"{path.name} holds no visible Gaussian")
-    means = visible.means @ TO_Y_UP[up].T
-    outside = (1 - FRACTION_INSIDE) / 2
-    low, high = (np.quantile(means, quantile, axis=0).tolist() for quantile in (outside, 1 - outside))
+    low, high = found
     with written_whole(kept) as temporary:
         temporary.write_text(json.dumps({"of": key, "low": low, "high": high, "up": up}))
-    return Bounds(tuple(low), tuple(high), up)
+    return Bounds(low, high, up)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs jobs one at a time, each command in a process of its own that ends with the studio."""
+"""Runs jobs one at a time. Each command is a process of its own, which ends with the studio."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from img3d_studio.progress import ALREADY_TRAINED, MARK, failure, tail
 from img3d_studio.store import Job, Store
 
 SECONDS_TO_SAVE = 60.0
-"""Time that a command has to save and end after it was asked to; then it is killed."""
+"""A command that has not ended this long after SIGTERM is killed; it saves its state meanwhile."""
 POLL_SECONDS = 0.2
+"""Time between two looks at the running command."""
 CHILD = Path(__file__).with_name("child.py")
 
 
@@ -34,21 +35,21 @@ class Current:
     job: Job
     command: Command
     port: int
-    """Where it shows the scene, if it is live."""
+    """The port at which it shows the scene; 0 unless it is live."""
 
 
 def find_program(name: str) -> list[str]:
-    """The beginning of the command line of one of our programs: those beside this Python, whatever PATH says."""
+    """The beginning of a program's command line: the program beside this Python if there is one, else that on PATH."""
     beside = Path(sys.executable).parent / name
     return [str(beside) if beside.exists() else name]
 
 
 class JobQueue:
-    """A thread that takes jobs from the store.
+    """A thread that takes jobs from the store and runs them.
 
     Args:
         store: The store.
-        program: Gives the beginning of the command line for the name of a program; tests replace it.
+        program: Returns the beginning of the command line for a program's name; tests replace it.
     """
 
     def __init__(self, store: Store, program: Callable[[str], list[str]] = find_program) -> None:
@@ -61,7 +62,7 @@ class JobQueue:
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Begins, with what was interrupted when the studio ended."""
+        """Starts the thread; jobs that were interrupted when the studio ended come first."""
         self.store.resume()
         self._thread.start()
 
@@ -70,15 +71,15 @@ class JobQueue:
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends the running command, which saves first, and the thread. The job goes on when the studio is started
-        again."""
+        """Ends the running command, which saves its state first, and the thread. The job continues when the studio is
+        started again."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def cancel(self, run_id: str) -> None:
-        """Cancels the waiting jobs of a run, and the running one; waits until it has ended."""
+        """Cancels the waiting and running jobs of a run, and waits until the running one has ended."""
         for job in self.store.jobs():
             if job.run_id == run_id and job.state == "queued":
                 self.store.job_ended(job.id, "cancelled")
@@ -95,6 +96,7 @@ class JobQueue:
             if job is None:
                 self._wake.wait()
                 continue
+            self._cancelled = None  # a job that was cancelled before may run again
             try:
                 self._run(job)
             except (InputError, OSError) as error:
@@ -109,14 +111,13 @@ class JobQueue:
         files = RunFiles(self.store.run_folder(job.run_id))
         files.files.mkdir(parents=True, exist_ok=True)
         commands = commands_of(job, run, files)
-        self._cancelled = None  # a job that was cancelled before may run again
         for number, command in enumerate(commands[job.step :], job.step + 1):
             self.current = Current(job, command, _free_port() if command.live else 0)
             began = time.monotonic()
             message = self._run_command(command, self.current.port, files)
             self.store.command_ended(job.id, number - 1 if message else number, time.monotonic() - began)
             if self._stopping.is_set() and message:
-                return  # it stays running in the database: `resume`
+                return  # it stays "running" in the database, so that `Store.resume` queues it again
             if self._cancelled == job.id:
                 self.store.job_ended(job.id, "cancelled")
                 return
@@ -128,7 +129,7 @@ class JobQueue:
             _remove_exports(files)
 
     def _run_command(self, command: Command, port: int, files: RunFiles) -> str:
-        """Runs a command to its end, or ends it if it is cancelled.
+        """Runs a command, and ends it if the job is cancelled or the studio stops.
 
         Returns:
             Why it failed, in one line; empty if it succeeded.
@@ -158,12 +159,12 @@ class JobQueue:
             return ""
         lines = tail(files.log)
         message = failure(lines)
-        # The studio was killed after the last step had been saved: nothing is left to train.
+        # Nothing is left to train if the studio was killed after the last step had been saved.
         return "" if command.live and ALREADY_TRAINED.search(message) else message
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Asks a process and its children to end, and kills them if they do not."""
+    """Sends SIGTERM to a process and its children, and kills them if they do not end."""
     for number, patience in ((signal.SIGTERM, SECONDS_TO_SAVE), (signal.SIGKILL, None)):
         try:
             os.killpg(process.pid, number)
@@ -173,11 +174,11 @@ def end(process: subprocess.Popen[bytes]) -> None:
             process.wait(patience)
             return
         except subprocess.TimeoutExpired:
-            print_line(f"Process {process.pid} does not end: it is killed.")
+            print_line(f"Process {process.pid} does not end, and is killed.")
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What commands get: unbuffered output, and no warnings that a user could not act on."""
+    """The environment of commands: unbuffered output, and none of the warnings that users cannot act on."""
     quiet = "ignore::FutureWarning,ignore::DeprecationWarning"
     return {**environment, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": quiet, "COLUMNS": "200", "NO_COLOR": "1"}
 
@@ -189,6 +190,6 @@ def _free_port() -> int:
 
 
 def _remove_exports(files: RunFiles) -> None:
-    """Removes files that were exported before an edit, so that they are made anew."""
+    """Removes the files that were exported before an edit, since they do not show it."""
     for path in files.files.iterdir():
         remove(path)

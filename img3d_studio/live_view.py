@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The viewer of the run that is being trained, at the studio's own address: so it needs no port of its own, and has the
-studio's token."""
+"""Shows the viewer of the run that is being trained at the studio's own address. So the browser needs no other port,
+and the studio's token protects the viewer too."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 CONNECT_SECONDS = 10.0
 CLOSED_HERE = 1001
+"""WebSocket's code for an end that goes away."""
 FOREIGN_SCRIPTS = re.compile(r"<script(?![^>]*type=\"module\")[^>]*>.*?</script>", re.DOTALL)
-"""The scripts of viser's page that tell Google about visits."""
+"""The scripts of viser's page that report visits to Google Analytics."""
 
 
 def client_folder() -> Path | None:
-    """The folder of viser's page, whose scripts it asks for at /assets; None if viser is not installed."""
+    """The folder of viser's page, which loads its scripts from /assets; None if viser is not installed."""
     spec = find_spec("viser")
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / "client" / "build"
 
 
 def page(folder: Path) -> HTMLResponse:
-    """Viser's page, which connects to the address that it is loaded from."""
+    """Viser's page, which connects to the address that it was loaded from."""
     text = folder.joinpath("index.html").read_text("utf8")
     return HTMLResponse(FOREIGN_SCRIPTS.sub("", text))
 
 
 async def forward(browser: WebSocket, port: int) -> None:
-    """Passes messages between a browser and the viewer's server, until one of them ends.
+    """Passes messages between a browser and the viewer's server, until either disconnects.
 
     Args:
         browser: The browser's connection, not yet accepted.
-        port: Of the viewer's server on this machine.
+        port: The port of the viewer's server on this machine.
     """
     await browser.accept()
     try:
@@ -50,11 +51,11 @@ async def forward(browser: WebSocket, port: int) -> None:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
     except (OSError, InvalidHandshake, TimeoutError):
-        pass  # it has not started yet, or has just ended; viser's page tries again
+        pass  # the viewer has not started yet, or has just ended; viser's page tries again
     try:
         await browser.close(CLOSED_HERE)
     except (RuntimeError, WebSocketDisconnect):
-        pass  # the browser was faster
+        pass  # the browser has closed it already
 
 
 async def _to_viewer(browser: WebSocket, viewer: ClientConnection) -> None:

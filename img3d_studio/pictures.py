@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small picture of a run's input, for the list of runs."""
+"""Thumbnails of runs' inputs, for the list of runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from img3d_pictures.reading import read_upright
 from img3d_studio.uploads import stored_files
 
 SIDE = 320
-"""Longest side of the picture, in pixels."""
+"""Longest side of a thumbnail, in pixels."""
 
 
 def thumbnail(folder: Path) -> Path | None:
-    """The picture of a run, made from the first of its pictures that can be read; None if there is none.
+    """The thumbnail of a run, made from its first picture that can be read; None if there is none.
 
     Args:
         folder: The run's folder.
@@ -32,7 +32,7 @@ def thumbnail(folder: Path) -> Path | None:
         try:
             pixels = np.asarray(read_upright(picture, SIDE, alpha_color=(1.0, 1.0, 1.0)))
         except InputError:
-            continue  # the run's own commands say what is wrong with it
+            continue  # the run's commands report what is wrong with it
         with written_whole(path) as temporary:
             Image.fromarray(pixels[..., :3]).save(temporary, "JPEG", quality=85)
         return path

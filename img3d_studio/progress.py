@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a running command is, read from the end of its log."""
+"""Reads the progress of a running command from the end of its log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAIL_BYTES = 16_384
+"""Size of the part of a log that is read."""
 MARK = "::: "
 """Begins the line that the studio writes into a log before each command."""
 MILLISECONDS = re.compile(r"(^|, )[\d.]+ ms$")
@@ -22,16 +23,16 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a command is."""
+    """The progress of a command."""
 
     doing: str
     """What it is doing, in a few words."""
     fraction: float | None
-    """How much of that is done, in [0, 1]; None if unknown."""
+    """Fraction of that which is done, in [0, 1]; None if unknown."""
     details: str
     """Time left, quality and the like."""
     placed: str
-    """How many photos have been placed, once that is known."""
+    """Number of photos that have been placed, in words; empty until it is known."""
 
 
 def tail(log: Path) -> list[str]:
@@ -52,7 +53,7 @@ def of_command(lines: list[str]) -> list[str]:
 
 
 def progress(lines: list[str]) -> Progress:
-    """How far the last command of a log is."""
+    """The progress of the last command in a log."""
     doing, fraction, details, placed, names = "Starting", None, "", "", []
     for line in of_command(lines):
         if match := HEADER.match(line):
@@ -76,7 +77,7 @@ def progress(lines: list[str]) -> Progress:
 
 
 def failure(lines: list[str]) -> str:
-    """Why the last command of a log failed, in one line."""
+    """Why the last command in a log failed, in one line."""
     lines = [line for line in of_command(lines) if line]
     errors = [match["message"] for line in lines if (match := ERROR.match(line))]
     return errors[-1] if errors else (lines[-1] if lines else "it printed nothing")
@@ -95,5 +96,5 @@ def _of_table(step: int, shown: dict[str, str]) -> str:
 
 
 def _first_words(line: str) -> str:
-    """A line of a log, cut at what is only for its readers."""
+    """A line of a log without the notes that make sense only there."""
     return "Training" if line.startswith("Training into") else re.split(r" \(once|, kept in", line)[0]

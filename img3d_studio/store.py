@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studio's runs and jobs, in an SQLite database; files of a run are in a folder of its own."""
+"""The studio's runs and jobs, in an SQLite database. The files of each run are in a folder of its own."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ CREATE TABLE IF NOT EXISTS jobs (
 
 @dataclass(frozen=True)
 class Run:
-    """What a user made, or is about to make, of some files or a text."""
+    """A scene that a user makes, or has made, from files or a text."""
 
     id: str
     title: str
     created: float
     """Seconds since 1970."""
     choice: str
-    """The name of what to make; empty until the user has chosen."""
+    """The name of the `Choice` to make; empty until the user has chosen."""
     text: str
-    """The text to make it of; empty if it is made of files."""
+    """The text that it is made from; empty if it is made from files."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,24 @@ class Job:
     run_id: str
     kind: JobKind
     argument: str
-    """For a file, its name; for an edit, the edit as JSON."""
+    """Name of the file to export, or the edit as JSON; else empty."""
     state: JobState
     step: int
     """The number of commands that have ended."""
     seconds: float
-    """The time that its commands have taken."""
+    """Time that its commands have taken."""
     message: str
     """Why it failed, in one line."""
 
 
 class Store:
-    """The database and the folders of runs. Each call opens a connection of its own, so threads may share it.
+    """The database and the folders of runs. Each call opens a connection of its own, so threads may share a store.
 
     Args:
-        folder: Where both are; created if absent.
+        folder: Holds both; created if absent.
+
+    Raises:
+        InputError: The folder cannot be used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -119,11 +122,11 @@ class Store:
         return [Run(*row) for row in rows]
 
     def run(self, run_id: str) -> Run | None:
-        """A run by its name, or None."""
+        """The run with this id, or None."""
         return next((run for run in self.runs() if run.id == run_id), None)
 
     def choose(self, run_id: str, title: str, choice: str, text: str) -> None:
-        """Notes what a run makes, and its title."""
+        """Records what a run makes, and its title."""
         with self._connection() as connection:
             connection.execute(
                 "UPDATE runs SET title = ?, choice = ?, text = ? WHERE id = ?", (title, choice, text, run_id)
@@ -138,10 +141,10 @@ class Store:
     # ------------------------------------------------------------------------------------------------------ jobs
 
     def add_job(self, run_id: str, kind: JobKind, argument: str = "") -> int:
-        """Adds a job at the end of the queue. One that waits or runs already is not added again.
+        """Adds a job at the end of the queue, unless the same job is waiting or running.
 
         Returns:
-            Its number.
+            The id of the job, new or old.
         """
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -163,7 +166,7 @@ class Store:
         return [Job(*row) for row in rows]
 
     def take_job(self) -> Job | None:
-        """Marks the first waiting job as running."""
+        """Marks the first waiting job as running, and returns it; None if no job waits."""
         with self._connection() as connection:
             row = connection.execute(
                 "UPDATE jobs SET state = 'running', message = '' WHERE id = (SELECT min(id) FROM jobs WHERE state = "
@@ -172,17 +175,17 @@ class Store:
         return None if row is None else Job(*row)
 
     def command_ended(self, job_id: int, step: int, seconds: float) -> None:
-        """Notes that `step` commands of a job have ended, and the time that the last one took."""
+        """Records the number of a job's commands that have ended, and the time that the last one took."""
         with self._connection() as connection:
             connection.execute("UPDATE jobs SET step = ?, seconds = seconds + ? WHERE id = ?", (step, seconds, job_id))
 
     def job_ended(self, job_id: int, state: JobState, message: str = "") -> None:
-        """Notes how a job ended."""
+        """Records how a job ended."""
         with self._connection() as connection:
             connection.execute("UPDATE jobs SET state = ?, message = ? WHERE id = ?", (state, message, job_id))
 
     def queue_again(self, run_id: str) -> None:
-        """Lets a run's failed and cancelled jobs go on from the command that did not end."""
+        """Queues a run's failed and cancelled jobs again; they continue with the command that did not succeed."""
         with self._connection() as connection:
             connection.execute(
                 "UPDATE jobs SET state = 'queued' WHERE run_id = ? AND state IN ('failed', 'cancelled')", (run_id,)
@@ -194,7 +197,7 @@ class Store:
             connection.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
 
     def seconds_of(self, choice: str) -> list[float]:
-        """How long runs of this choice took on this machine, newest last."""
+        """Times that runs of this choice took on this machine, newest last."""
         with self._connection() as connection:
             rows = connection.execute(
                 "SELECT jobs.seconds FROM jobs JOIN runs ON runs.id = jobs.run_id WHERE jobs.kind = 'make' AND "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Uploaded files: limited in size and number, checked by their content, and stored whole or not at all."""
+"""Uploaded files: limited in size and number, checked by their content, and stored completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from img3d_pictures.opening import IMAGE_SUFFIXES, open_picture
 FileKind = Literal["picture", "video", "splats", "mesh", "part"]
 """What a file is; a part belongs to a mesh (materials of an OBJ, buffers of a glTF)."""
 InputKind = Literal["photos", "video", "image", "splats", "mesh", "text"]
-"""What a run is made of."""
+"""What a run is made from."""
 
 MAX_FILES = 2_000
 MAX_FILE_BYTES: dict[FileKind, int] = {
@@ -28,7 +28,7 @@ MAX_FILE_BYTES: dict[FileKind, int] = {
     "part": 1 << 30,
 }
 MAX_RUN_BYTES = 8 << 30
-FREE_BYTES = 1 << 30
+MIN_FREE_BYTES = 1 << 30
 """Space on the disk that uploads leave free."""
 MAX_NAME_LENGTH = 150
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
@@ -63,17 +63,18 @@ async def receive(stream: AsyncIterator[bytes], folder: Path, name: str) -> File
         name: Its file name.
 
     Returns:
-        What it is.
+        The kind of file.
 
     Raises:
-        InputError: The name is unsuitable, the file is too large or not what its name says, or the disk is full.
+        InputError: The name is unsuitable, the run has too many files, the file is too large or not what its name says,
+            or the disk is full.
     """
     path = folder / checked_name(name)
     files = stored_files(folder)
     if path not in files and len(files) >= MAX_FILES:
         raise InputError(f"{MAX_FILES:,} files are the most that a run can have")
     limit = min(_largest(name), MAX_RUN_BYTES - sum(file.stat().st_size for file in files))
-    space = shutil.disk_usage(folder).free - FREE_BYTES
+    space = shutil.disk_usage(folder).free - MIN_FREE_BYTES
     try:
         with write_atomically(path) as temporary:
             size = 0
@@ -85,7 +86,7 @@ async def receive(stream: AsyncIterator[bytes], folder: Path, name: str) -> File
                     if size > space:
                         raise InputError(f"{name} does not fit on the disk: {max(space, 0) >> 20:,} MiB are free")
                     file.write(chunk)
-            # Readers go by the ending, and a message should name the file as the user knows it.
+            # Readers depend on the ending, and messages should name the file as the user does.
             checked = temporary.with_name(f".checking-{name}")
             temporary.rename(checked)
             try:
@@ -100,7 +101,7 @@ async def receive(stream: AsyncIterator[bytes], folder: Path, name: str) -> File
 
 
 def _largest(name: str) -> int:
-    """The most bytes that a file of this name may have."""
+    """Maximum size of a file of this name, in bytes."""
     suffix = Path(name).suffix.lower()
     kinds: list[tuple[FileKind, Sequence[str]]] = [
         ("picture", IMAGE_SUFFIXES),
@@ -118,7 +119,7 @@ def stored_files(folder: Path) -> list[Path]:
 
 
 def kind_of_file(path: Path) -> FileKind:
-    """What a file is, by its ending and the beginning of its content.
+    """The kind of a file, by its ending and the beginning of its content.
 
     Raises:
         InputError: It is damaged, or not what its ending says.
@@ -152,10 +153,10 @@ def _is_video(path: Path) -> bool:
 
 
 def input_of(files: Sequence[Path], text: str = "") -> tuple[InputKind, Path | None]:
-    """What these files are together, and the file to make it of; None for a folder of photos and for a text.
+    """The kind of input that files, or else a text, make together, and the file of it (None for photos and a text).
 
     Raises:
-        InputError: There are none, or they do not belong together.
+        InputError: There are neither files nor a text, or the files do not belong together.
     """
     if not files:
         if text.strip():

@@ -54,7 +54,7 @@ def test_what_is_too_large_is_refused_while_it_arrives(tmp_path: Path, monkeypat
 
 
 def test_a_full_disk_and_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(uploads, "MIN_FREE_BYTES", 1 << 62)
     with pytest.raises(InputError, match="does not fit on the disk"):
         asyncio.run(receive(chunks(picture()), tmp_path, "a.jpg"))
     monkeypatch.undo()
