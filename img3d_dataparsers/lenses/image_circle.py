@@ -38,7 +38,8 @@ def with_image_circles(photos: Sequence[UsablePhoto]) -> list[Lens | None]:
             by_lens.setdefault(lens, []).append(photo)
     found: dict[Lens, Lens] = {}
     for lens, of_lens in by_lens.items():
-        chosen = np.linspace(0, len(of_lens) - 1, min(len(of_lens), MAX_PHOTOS)).round().astype(int)
+        count = min(len(of_lens), MAX_PHOTOS)
+        chosen: list[int] = np.linspace(0, len(of_lens) - 1, count).round().astype(int).tolist()
         found[lens] = replace(lens, circle=image_circle(lens, [of_lens[i] for i in chosen]))
     return [None if lens is None else found.get(lens, lens) for lens in lenses]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -81,11 +82,11 @@ class Lens:
     def half_angles(self) -> FloatArray:
         """The largest angles `[4]` in radians to the optical axis that the lens sees: right, down, left and up."""
         angles = STEP * np.arange(round(np.pi / STEP))
-        seen = []
+        seen: list[float] = []
         for x, y in ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)):
             rays = np.stack([x * np.sin(angles), y * np.sin(angles), np.cos(angles)], axis=1, dtype=np.float64)
             is_seen = np.isfinite(self.pixels(rays)).all(axis=1)
-            seen.append(angles[-1] if is_seen.all() else angles[max(0, int(np.argmin(is_seen)) - 1)])
+            seen.append(float(angles[-1] if is_seen.all() else angles[max(0, int(np.argmin(is_seen)) - 1)]))
         return np.array(seen)
 
     def _equirectangular(self, rays: FloatArray) -> FloatArray:
@@ -122,7 +123,7 @@ class Lens:
         # Imported late: few data sets need it.
         from img3d_dataparsers.sfm.colmap_library import pycolmap
 
-        camera = pycolmap.Camera(model=self.model, width=self.width, height=self.height, params=self.parameters)
+        camera: Any = pycolmap.Camera(model=self.model, width=self.width, height=self.height, params=self.parameters)
         ahead = rays[:, 2] > 1e-9
         pixels = np.full((len(rays), 2), np.nan)
         pixels[ahead] = camera.img_from_cam(rays[ahead])

@@ -69,7 +69,8 @@ class TriposrConfig:
 
 def config_of(architecture: dict[str, Any]) -> TriposrConfig:
     """The architecture that a checkpoint's YAML file states, with the published values of what it does not state."""
-    return TriposrConfig(**{**architecture, "vit": VitConfig(**architecture.get("vit", {}))})
+    others = {name: value for name, value in architecture.items() if name != "vit"}
+    return TriposrConfig(vit=VitConfig(**architecture.get("vit", {})), **others)
 
 
 class Triposr(nn.Module):

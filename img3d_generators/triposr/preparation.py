@@ -65,7 +65,6 @@ def blended(image: Float[Tensor, "4 S S"], background: float) -> Float[Tensor, "
         image: Straight alpha.
         background: In [0, 1].
     """
-    pixels = image.numpy().astype(np.float32)
-    rgb, alpha = pixels[:3], pixels[3:]
-    mixed = rgb * alpha + (1 - alpha) * np.float32(background)
-    return torch.from_numpy((mixed * 255).astype(np.uint8)).float() / 255
+    rgb, alpha = image[:3].float(), image[3:].float()
+    mixed = rgb * alpha + (1 - alpha) * background
+    return (mixed * 255).to(torch.uint8).float() / 255

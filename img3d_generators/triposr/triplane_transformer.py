@@ -6,6 +6,8 @@ Names of weights are those of diffusers' Transformer1D, in which the published n
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -92,8 +94,9 @@ class GatedMlp(nn.Module):
         self.net = nn.ModuleDict({"0": first, "2": nn.Linear(inside, channels)})
 
     def forward(self, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        return torch.cat([self._of_some(part) for part in tokens.split(TOKENS_AT_A_TIME, dim=1)], dim=1)
+        return torch.cat([self._of_some(part) for part in torch.split(tokens, TOKENS_AT_A_TIME, dim=1)], dim=1)
 
     def _of_some(self, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        values, gates = self.net["0"]["proj"](tokens).chunk(2, dim=-1)  # pyright: ignore
+        first: Any = self.net["0"]
+        values, gates = first["proj"](tokens).chunk(2, dim=-1)
         return self.net["2"](values * gelu(gates))
