@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled kernels of radiance fields; `radiance_field` and `volume_rendering` choose between them and torch."""
+"""The compiled kernels of radiance fields. `radiance_field`, `guided_sampling` and `volume_rendering` choose between
+them and torch."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def density(field: FieldParameters, positions: Float[Tensor, "N 3"]) -> Float[Te
 
 
 def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float[Tensor, "R"] | None) -> Samples:
-    """`marching.march`."""
+    """`volume_rendering.march`."""
     counts = torch.empty(len(rays), dtype=torch.int32)
     middles, lengths = torch.empty(len(rays), marching.max_samples), torch.empty(len(rays), marching.max_samples)
     ends = array(rays.origins), array(rays.directions), array(rays.nears), array(rays.fars)
@@ -60,8 +61,7 @@ def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Pic
 
 
 class FieldLoss(torch.autograd.Function):
-    """`volume_rendering.field_loss`: the forward pass calculates all gradients too, for a loss whose own gradient is 1;
-    the backward pass scales them."""
+    """`volume_rendering.field_loss`. The forward pass also calculates the gradients; the backward pass scales them."""
 
     @staticmethod
     def forward(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rays see of a field, with gradients for any loss of it.
+"""Renders a field along rays with gradients for any loss.
 
-The compiled pass (`field_loss`) only knows the mean squared error to given colours over given backgrounds. For each ray
-there are such colours and such a background that its gradients are those that are wanted: they are chosen in the
-backward pass.
+The compiled pass (`field_loss`) only has the gradients of one loss: the mean squared error to given colours over given
+backgrounds. The backward pass here chooses a colour and a background for each ray so that these gradients equal those
+of the actual loss.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from img3d_kernels.fields.rays import Rays, Samples
 from img3d_kernels.fields.surface_samples import surface_samples
 from img3d_kernels.fields.volume_rendering import field_loss, render
 
-LEAST_SHARE = 0.01
-"""A ray's gradient of colours has at least this share of that of its opacity, or the background would be so bright that
-the sum is inexact."""
+MIN_SHARE = 0.01
+"""Minimum length of a ray's colour gradient, as a share of its opacity gradient. With a shorter one, the background
+would have to be so bright that rounding errors dominate."""
 
 
 def differentiable_picture(
@@ -56,9 +56,9 @@ class _Picture(torch.autograd.Function):
         ctx: Any, v_rgb: Tensor, v_accumulation: Tensor
     ) -> tuple[Tensor | None, ...]:
         field, rays, samples = ctx.inputs
-        v_rgb = _at_least(v_rgb, LEAST_SHARE * v_accumulation.abs())
+        v_rgb = _at_least(v_rgb, MIN_SHARE * v_accumulation.abs())
         # The loss of a ray is |rgb + (1 - accumulation) background - target|² / 3 R. Its gradient with respect to rgb
-        # is 2 (difference) / 3 R, and with respect to the accumulation - background · that.
+        # is 2 (difference) / 3 R, and with respect to the accumulation it is -background · that.
         background = -v_accumulation[:, None] * v_rgb / v_rgb.square().sum(dim=1, keepdim=True).clamp_min(1e-30)
         scale = float(v_rgb.abs().max().clamp_min(1e-30))
         differences = v_rgb / scale
@@ -73,7 +73,7 @@ class _Picture(torch.autograd.Function):
 
 
 def _at_least(vectors: Float[Tensor, "R 3"], least: Float[Tensor, "R"]) -> Float[Tensor, "R 3"]:
-    """Vectors of at least these lengths; longer ones unchanged, and those of no direction grey."""
+    """Lengthens vectors to at least these lengths; zero vectors become grey."""
     lengths = vectors.norm(dim=1, keepdim=True)
     grey = vectors.new_full((3,), 3**-0.5)
     unit = torch.where(lengths > 1e-30, vectors / lengths.clamp_min(1e-30), grey)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples along rays where earlier samples weighed much. A coarse grid has these weights; in Mip-NeRF 360 (Barron et
-al. 2021, arXiv 2111.12077, section 3) a proposal network predicts them. A grid needs no training and is cheap to read.
+"""Places samples along rays where earlier samples had high weights.
 
-Weights, not densities: a cell that is found too dense would take all samples of the rays through it, and none behind it
-could prove it wrong.
+A coarse grid stores these weights; in Mip-NeRF 360 (Barron et al. 2021, arXiv 2111.12077, section 3) a proposal network
+predicts them. A grid needs no training and is cheap to read.
+
+It stores weights, not densities: a cell with too high a density would attract all samples of the rays through it, and
+no samples behind it could correct it.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ from img3d_kernels.fields.radiance_field import FieldParameters
 from img3d_kernels.fields.rays import Rays, Samples, ray_ranges
 
 MAX_BINS = 512
-"""Bins along a ray."""
+"""Maximum number of bins along a ray."""
 DECAY = 0.95
-"""Factor of known weights each time that they fade."""
+"""Factor of all weights when they fade."""
 
 
 class WeightGrid(torch.nn.Module):
-    """The highest weights that samples in each cell of the unit cube had lately; a `FieldSpace` maps it to the world.
+    """The highest weight of recent samples in each cell of the unit cube, which a `FieldSpace` maps to the world.
 
     Training passes `weights` to `field_loss`, which raises them.
 
@@ -41,23 +43,27 @@ class WeightGrid(torch.nn.Module):
         self.register_buffer("weights", torch.zeros(size**3))
 
     def fade(self) -> None:
-        """Forgets a part, so that cells that have become empty lose their samples."""
+        """Reduces all weights, so that cells that have become empty lose their samples."""
         self.weights *= DECAY
 
 
 @dataclass(frozen=True)
 class Guide:
-    """How samples are placed by what is known of weights."""
+    """Options of `guided_samples`.
+
+    Raises:
+        ValueError: `num_bins` or `explored` is out of range.
+    """
 
     weights: Float[Tensor, "cells"]
-    """Of the cells of the field's space, `grid_size` along each axis, x slowest."""
+    """Weights of the cells of the field's space, `grid_size` along each axis, x slowest."""
     num_bins: int
-    """Parts of a ray in which the grid is looked up, equally wide in a coordinate that is linear in the distance up to
-    1, and in its inverse from there."""
+    """Bins of a ray, each of which looks up one weight. They are equally wide in a coordinate that is linear in the
+    distance up to 1, and linear in the inverse distance from there on."""
     num_samples: int
     """Samples of each ray."""
     explored: float = 0.3
-    """Weight that is spread over all bins of a ray."""
+    """Weight that is distributed evenly over all bins of a ray."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_bins <= MAX_BINS:
@@ -69,14 +75,14 @@ class Guide:
 def guided_samples(
     field: FieldParameters, rays: Rays, guide: Guide, offsets: Float[Tensor, "R"] | None = None
 ) -> Samples:
-    """Places samples by inverse transform sampling of the weights of a ray's bins. Rays that do not meet the field's
-    space have none.
+    """Places samples by inverse transform sampling of the weights of a ray's bins. Rays that miss the field's space get
+    none.
 
     Args:
-        field: Its space matters only.
+        field: The field; only its space is used.
         rays: The rays.
         guide: The weights.
-        offsets: Shares of a sample, in [0, 1), by which each ray's samples are moved; None for the middle.
+        offsets: Shift of each ray's samples as a fraction of a sample, in [0, 1); None: 0.5.
     """
     if field.is_compiled:
         from img3d_kernels.fields import compiled

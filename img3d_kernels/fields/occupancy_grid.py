@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which cells of a field's space are worth samples: Instant-NGP's occupancy grid (Müller et al. 2022, arXiv 2201.05989,
-appendix E.2)."""
+"""Instant-NGP's occupancy grid (Müller et al. 2022, arXiv 2201.05989, appendix E.2): which cells of a field's
+space need samples."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from img3d_kernels.fields.radiance_field import FieldParameters, density
 
 DECAY = 0.8
-"""Factor of a cell's density each time that it is looked at again, so that it can become empty."""
+"""Factor of a cell's known density at each update of the cell, so that it can become empty."""
 SHARE = 1 / 32
-"""Of the cells that an update looks at."""
+"""Share of the cells that an update samples."""
 
 
 class OccupancyGrid(torch.nn.Module):
@@ -22,6 +22,9 @@ class OccupancyGrid(torch.nn.Module):
 
     Args:
         size: Cells along an axis; a multiple of 4.
+
+    Raises:
+        ValueError: The size is not a positive multiple of 4.
     """
 
     density: Float[Tensor, "cells"]
@@ -30,18 +33,19 @@ class OccupancyGrid(torch.nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         if size < 4 or size % 4:
-            raise ValueError(f"the size of a occupancy grid must be a multiple of 4, got {size}")
+            raise ValueError(f"the size of an occupancy grid must be a multiple of 4, got {size}")
         self.size = size
         self.register_buffer("density", torch.zeros(size**3))
 
     @torch.no_grad()
     def update(self, field: FieldParameters, least: float, everywhere: bool = False) -> None:
-        """Looks at random points of some cells, half of them in cells that are not empty.
+        """Samples the density at a random point of some cells: half of them any cells, half of them cells that are not
+        empty.
 
         Args:
             field: The field.
-            least: Density below which a cell counts as empty.
-            everywhere: Look at all cells instead.
+            least: Cells with at most this density are empty.
+            everywhere: Sample all cells instead.
         """
         cells, device = self.size**3, self.density.device
         if everywhere:
@@ -58,7 +62,7 @@ class OccupancyGrid(torch.nn.Module):
         self.density[chosen] = torch.maximum(self.density[chosen] * DECAY, found)
 
     def bits(self, least: float) -> Int32[Tensor, "words"]:
-        """A bit for each cell, as `FieldSpace.occupied` has it, that is 0 if the density is at most `least`."""
+        """A bit for each cell, 0 if its density is at most `least`; in the order of `FieldSpace.occupied`."""
         occupied = (self.density > least).cpu().numpy()
         words = np.packbits(occupied, bitorder="little").view(np.int32)
         return torch.from_numpy(words).to(self.density.device)

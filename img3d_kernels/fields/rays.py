@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rays through a field, samples along them, and what they see."""
+"""Rays through a field, samples along them, and the rendered result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from img3d_kernels.fields.radiance_field import FieldSpace
 
 MAX_DISTANCE = 1e6
-"""Rays end here at the latest."""
+"""Rays end at this distance at the latest."""
 MAX_RAY_SAMPLES = 512
 """Maximum number of samples of a ray in a training step."""
 
@@ -28,9 +28,9 @@ class Rays:
     features: Float[Tensor, "R 64"]
     """Added to the colour network's first hidden layer."""
     nears: Float[Tensor, "R"]
-    """Distances at which they begin."""
+    """Distances at which the rays begin."""
     fars: Float[Tensor, "R"]
-    """Distances at which they end."""
+    """Distances at which the rays end."""
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -43,7 +43,7 @@ class Marching:
     step: float
     """In world units."""
     max_samples: int = MAX_RAY_SAMPLES
-    """Maximum number of samples of a ray in training; samples farther away are left out."""
+    """Maximum number of samples of a ray in training; those beyond it, the farthest, are left out."""
 
 
 @dataclass
@@ -51,15 +51,16 @@ class Samples:
     """Samples of R rays in order, at most S of each."""
 
     counts: Int32[Tensor, "R"]
-    """How many of a row are in use."""
+    """Number of samples in each row."""
     middles: Float[Tensor, "R S"]
-    """Distances along the ray."""
+    """Distances of the samples' middles along the ray."""
     lengths: Float[Tensor, "R S"]
+    """Lengths of the samples along the ray."""
 
 
 @dataclass
 class Picture:
-    """What R rays see."""
+    """R rendered rays."""
 
     rgb: Float[Tensor, "R 3"]
     """On black: premultiplied with the accumulation."""
@@ -70,7 +71,7 @@ class Picture:
 
 
 def ray_ranges(space: FieldSpace, rays: Rays) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
-    """Where rays enter and leave a space; those that do not meet it leave before they enter."""
+    """Distances at which rays enter and leave a space. For rays that miss it, the second is not above the first."""
     nears, fars = rays.nears.clamp_min(0), rays.fars.clamp_max(MAX_DISTANCE)
     if space.contracted:
         return nears, fars

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A radiance field along rays with gradients by autograd, for losses of any kind: lit colours, opacity, normals.
+"""Samples of a radiance field along rays with gradients by autograd, for any loss: of lit colours, opacity or normals.
 
 The normals and the light are DreamFusion's (Poole et al. 2022, arXiv 2209.14988, section 3.1), the loss of normals that
 look away from the camera is Ref-NeRF's (Verbin et al. 2021, arXiv 2112.03907, equation 11).
@@ -22,7 +22,7 @@ from img3d_kernels.fields.volume_rendering import MIN_LIGHT
 
 @dataclass
 class SurfaceSamples:
-    """N samples of R rays, which some light reaches."""
+    """N samples of R rays: those that light reaches."""
 
     rays: Int64[Tensor, "N"]
     """The ray of each sample."""
@@ -31,7 +31,7 @@ class SurfaceSamples:
     weights: Float[Tensor, "N"]
     """Share of the ray's light that the sample absorbs."""
     colors: Float[Tensor, "N 3"]
-    """sRGB in [0, 1], without any light."""
+    """sRGB in [0, 1], before lighting."""
     num_rays: int
     """R."""
 
@@ -45,12 +45,12 @@ class SurfaceSamples:
 
 
 def surface_samples(field: FieldParameters, rays: Rays, samples: Samples) -> SurfaceSamples:
-    """What a field has along rays; differentiable in its table and its networks.
+    """Evaluates a field at the samples of rays; differentiable in its table and its networks.
 
     Args:
         field: The field.
         rays: The rays.
-        samples: What `march` returned for them.
+        samples: Their samples, from `march`.
     """
     size = max(1, int(samples.counts.max()))
     used = torch.arange(size, device=samples.counts.device) < samples.counts[:, None]
@@ -78,13 +78,13 @@ def normals(field: FieldParameters, points: Float[Tensor, "N 3"], distance: floa
 def lambertian(
     points: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"], light: Float[Tensor, "3"], ambient: float
 ) -> Float[Tensor, "N 1"]:
-    """Brightness of matt surfaces: an ambient part, and the rest from a point light.
+    """Brightness of matt surfaces in [0, 1], in the light of a lamp and ambient light.
 
     Args:
         points: World coordinates.
         normals: Unit normals.
-        light: The light's position.
-        ambient: Brightness where the point light does not shine, in [0, 1].
+        light: The lamp's position.
+        ambient: Brightness where the lamp does not shine, in [0, 1].
     """
     towards = F.normalize(light - points, dim=-1)
     return ambient + (1 - ambient) * (normals * towards).sum(dim=-1, keepdim=True).clamp_min(0)
@@ -93,12 +93,12 @@ def lambertian(
 def looking_away(
     samples: SurfaceSamples, normals: Float[Tensor, "N 3"], directions: Float[Tensor, "R 3"]
 ) -> Float[Tensor, ""]:
-    """The loss of visible normals that look away from the camera: the mean over the rays that meet something.
+    """The loss of visible normals that look away from the camera: the mean over the rays that hit the object.
 
     Args:
         samples: The samples; their weights get no gradients.
-        normals: Unit normals.
-        directions: Of the rays.
+        normals: Unit normals of the samples.
+        directions: Directions of the rays, of unit length.
     """
     away = (normals * directions[samples.rays]).sum(dim=-1).clamp_min(0).square()
     met = (samples.accumulation().detach() > 0.01).sum().clamp_min(1)

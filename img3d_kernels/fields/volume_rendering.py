@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Marches rays through a radiance field and renders it, with gradients of a loss in the same pass.
+"""Marches rays through a radiance field and renders it, with the gradients of a loss in the same pass.
 
-On a CPU the compiled kernels do the work; the torch twins are the reference in tests, and run elsewhere.
+Compiled kernels do the work on a CPU. The torch twins are their reference in tests, and run on other devices.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, col
 from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, Marching, Picture, Rays, Samples, ray_ranges
 
 MIN_LIGHT = 1e-4
-"""A ray ends behind the sample that leaves less of its light."""
-STEPS_AT_A_TIME = 4096
-"""Steps of all rays that the torch twin of `march` looks at together."""
+"""A ray ends with the sample behind which less than this share of its light remains."""
+STEPS_AT_A_TIME = 1 << 18
+"""Steps of all rays together that the torch twin of `march` takes at a time."""
 
 
 def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float[Tensor, "R"] | None = None) -> Samples:
@@ -27,6 +27,9 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
         rays: The rays.
         marching: The steps.
         offsets: Shift of each ray's samples as a fraction of a step, in [0, 1); None: 0.5.
+
+    Raises:
+        ValueError: `marching.max_samples` is out of range.
     """
     if not 1 <= marching.max_samples <= MAX_RAY_SAMPLES:
         raise ValueError(f"max_samples must be from 1 to {MAX_RAY_SAMPLES}, got {marching.max_samples}")
@@ -38,12 +41,12 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
 
 
 def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Picture:
-    """What rays see, without gradients.
+    """Renders rays, without gradients.
 
     Args:
         field: The field.
         rays: The rays.
-        along: Their samples, or the steps to find some, as many as there are.
+        along: The samples, or the steps to place them. With steps, the compiled kernels do not limit their number.
     """
     if field.is_compiled:
         from img3d_kernels.fields import compiled
@@ -70,15 +73,15 @@ def field_loss(
     Args:
         field: The field.
         rays: The rays.
-        samples: What `march` returned for them.
+        samples: Their samples.
         targets: Colours in [0, 1].
-        backgrounds: Colours behind the field, which the targets have where they are transparent.
+        backgrounds: Colours behind the field; where the photo is transparent, the targets have them too.
         distortion: Factor of the distortion loss (Mip-NeRF 360, Barron et al. 2021, arXiv 2111.12077, equation 15),
             over t / (1 + t) for distances t; the mean over the rays.
         near_scaling: Whether gradients of samples nearer than 1 are scaled with the square of the distance, so that
             no fog forms right before cameras (Philip and Deschaintre 2023, arXiv 2305.02756).
-        heaviest: For each cell of the space's grid, `grid_size` along an axis, x slowest; raised to the highest weight
-            of the samples in it.
+        heaviest: A value for each cell of the space's grid, `grid_size` along an axis, x slowest. It is raised, in
+            place, to the highest weight of the samples in the cell.
 
     Returns:
         The loss; the colours over the backgrounds and the distortion loss before its factor, both without gradients.
@@ -117,7 +120,7 @@ def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets:
     num_steps = int((fars / marching.step - starts)[hits].max().clamp_min(0)) + 2 if hits.any() else 0
     counts = torch.zeros(n, dtype=torch.int32, device=origins.device)
     middles, lengths = origins.new_zeros(n, marching.max_samples), origins.new_zeros(n, marching.max_samples)
-    for first in range(0, num_steps, chunk := max(1, STEPS_AT_A_TIME * 64 // max(1, n))):
+    for first in range(0, num_steps, chunk := max(1, STEPS_AT_A_TIME // max(1, n))):
         steps = torch.arange(first, min(first + chunk, num_steps), device=origins.device)
         at = (starts[:, None] + steps + 0.5) * marching.step
         wanted = hits[:, None] & (at < fars[:, None])
@@ -141,7 +144,7 @@ def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:
 def _along_rays(
     field: FieldParameters, rays: Rays, samples: Samples, near_scaling: bool = False
 ) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S 3"]]:
-    """Light before and behind each sample, its weight and colour; weights of unused samples are 0."""
+    """Remaining light before and behind each sample, its weight and colour. Weights of unused samples are 0."""
     n, size = samples.middles.shape
     used = torch.arange(size, device=samples.counts.device) < samples.counts[:, None]
     middles = torch.where(used, samples.middles, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data manager that yields rays through random pixels of all photos, straight from memory."""
+"""Data manager that yields rays through random pixels of all photos, which it holds in memory."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Img3dNerfDatamanagerConfig(Img3dDatamanagerConfig):
     _target: type = field(default_factory=lambda: Img3dNerfDatamanager)
     """Target class to instantiate."""
     train_num_rays_per_batch: int = field(default_factory=lambda: 4096 if torch.cuda.is_available() else 1024)
-    """Rays in a training step; in a box the model chooses."""
+    """Rays in a training step. For bounded fields, the model chooses the number."""
 
 
 class PixelsOfPhotos:
     """All pixels of a set of photos that may be trained on.
 
     Args:
-        photos: For each photo `image` `[H, W, 3 or 4]` and, if it has one, `mask` `[H, W, 1]` bool. The images are
-            replaced by views of this object's memory.
+        photos: For each photo `image` `[H, W, 3 or 4]` and, if it has one, `mask` `[H, W, 1]` bool. Each `image` is
+            replaced by a view of this object's memory; all get an alpha channel if one has it.
 
     Raises:
-        InputError: Masks leave no pixel.
+        InputError: The masks exclude every pixel.
     """
 
     def __init__(self, photos: list[dict[str, Tensor]]) -> None:
@@ -42,7 +42,7 @@ class PixelsOfPhotos:
         opaque = 1 if images[0].is_floating_point() else 255
         images = [F.pad(image, (0, channels - image.shape[2]), value=opaque) for image in images]
         self.values = torch.cat([image.reshape(-1, channels) for image in images])
-        """`[P, 3 or 4]`."""
+        """Colours of all pixels `[P, 3 or 4]`."""
         self._widths = torch.tensor([image.shape[1] for image in images], device=self.values.device)
         sizes = [image.shape[0] * image.shape[1] for image in images]
         self._ends = torch.tensor(sizes, device=self.values.device).cumsum(0)
@@ -60,7 +60,7 @@ class PixelsOfPhotos:
             photo["image"] = values.view(image.shape)
 
     def sample(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Random pixels, all equally likely.
+        """Draws pixels at random, all equally likely.
 
         Args:
             count: The number of pixels, B.
@@ -82,7 +82,8 @@ class PixelsOfPhotos:
 class Img3dNerfDatamanager(Img3dDatamanager):
     """Yields the photos of an `Img3dDatamanager` as rays.
 
-    Raises InputError (from the data parser) if there is nothing to train on.
+    Raises:
+        InputError: There is nothing to train on.
     """
 
     config: Img3dNerfDatamanagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -102,7 +103,7 @@ class Img3dNerfDatamanager(Img3dDatamanager):
         return self.num_rays
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Rays through random pixels of all training photos, or through a grid of pixels of one photo for exporters.
+        """Rays through random pixels of all training photos; for exporters, through a grid of pixels of one photo.
 
         Args:
             step: Ignored.

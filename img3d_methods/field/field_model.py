@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A finished field as a Nerfstudio model: what a generator made of an image, rendered along rays. It can be trained
-further.
+"""A triplane that a generator made from an image, as a Nerfstudio model that renders it along rays and can train it.
 
-Samples in empty space, which an occupancy grid knows, and behind the surface are not evaluated, so that a CPU renders
+Samples in empty space (known from an occupancy grid) and behind the surface are not evaluated, so that a CPU renders
 a picture of 400 x 400 pixels in a second or two.
 """
 
@@ -31,35 +30,35 @@ from img3d_methods.viewing.point_cloud_view import PointCloudView
 from img3d_methods.viewing.ray_bundles import FAR
 
 FIELD = "field."
-"""How the names of the field's weights in a checkpoint begin."""
+"""Prefix of the names of the field's weights in a checkpoint."""
 EMPTY = 0.01
-"""A cell is empty if a ray's whole path through the box at its density would absorb less than this share of light."""
+"""A cell is empty if its density would absorb less than this share of light on a ray's whole path through the box."""
 NORMAL_STEPS = 256
-"""Normals are found from densities at this fraction of the box's shortest side around a point."""
+"""A normal is calculated from densities around the point, at the box's shortest side divided by this."""
 REFRESHED_EVERY = 16
-"""Training steps between two updates of the occupancy grid."""
+"""Training steps after which the occupancy grid is made anew."""
 
 
 @dataclass
 class Img3dFieldModelConfig(NoSignedDistanceField, ModelConfig):
-    """How a field is rendered."""
+    """Options of a triplane's rendering."""
 
     _target: type = field(default_factory=lambda: Img3dFieldModel)
     enable_collider: bool = False
-    """Off: rays start at the camera and end where they leave the field's box."""
+    """Off: rays begin at the camera and end where they leave the field's box."""
     eval_num_rays_per_chunk: int = 1 << 15
     """Rays rendered at a time."""
     num_samples: int = 128
     """Samples along each ray, evenly spaced in the field's box; TripoSR was trained with 128."""
     occupancy_resolution: int = 64
-    """Cells along each side of the box for which is known whether they are empty; 0 evaluates every sample."""
+    """Cells of the occupancy grid along each side of the box; 0: no grid, every sample is evaluated."""
 
 
 class Img3dFieldModel(PlainBackgroundModel):
-    """Holds a triplane and renders it.
+    """A triplane, rendered along rays.
 
-    The field comes from the data (`metadata["field"]`), from `set_field`, or from a checkpoint. Depth is the distance
-    along the ray.
+    It comes from the data (`metadata["field"]`), from `set_field`, or from a checkpoint. Depth is the distance along
+    the ray.
     """
 
     config: Img3dFieldModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -71,7 +70,7 @@ class Img3dFieldModel(PlainBackgroundModel):
         super().populate_modules()
         self.field = (self.kwargs.get("metadata") or {}).get("field")
         if self.field is not None:
-            self.field.requires_grad_()  # generators may give fields that they froze
+            self.field.requires_grad_()  # generators may freeze their fields
         self._occupied: OccupancyGrid | None = None
         self.image_metrics = ImageMetrics()
         self.live_view = PointCloudView(self)
@@ -98,7 +97,7 @@ class Img3dFieldModel(PlainBackgroundModel):
     # ------------------------------------------------------------------------------------------------ the field
 
     def set_field(self, field: TriplaneField) -> None:
-        """Replaces the field; it has to be in world coordinates (z up)."""
+        """Replaces the field by one in world coordinates (z up)."""
         self.field = field.to(self.device)
         self._occupied = None
 
@@ -108,7 +107,7 @@ class Img3dFieldModel(PlainBackgroundModel):
         return self.field
 
     def asset(self) -> TriplaneField:
-        """The field in world coordinates, in main memory."""
+        """The field in world coordinates, on the CPU."""
         field = self.held()
         if field.rows.device.type == "cpu":
             return field
@@ -122,7 +121,7 @@ class Img3dFieldModel(PlainBackgroundModel):
         return super().load_state_dict(state_dict, **kwargs)
 
     def occupied(self) -> OccupancyGrid | None:
-        """The cells of the field's box that are not empty; made at the first use."""
+        """The occupancy grid of the field's box, made at the first use; None if the options exclude one."""
         if self._occupied is None and self.config.occupancy_resolution > 0:
             field = self.held()
             low, high = field.bounds
@@ -133,8 +132,11 @@ class Img3dFieldModel(PlainBackgroundModel):
     # ------------------------------------------------------------------------------------------------ rendering
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Renders inside the box; for the viewer, only what its page does not draw itself. Pixels that see nothing
-        have the smallest depth behind which nothing can be, so that depth can be shown as a picture."""
+        """Renders a camera; for the viewer, only what its page does not draw itself.
+
+        Pixels that see nothing get a depth behind the whole field instead of `FAR`, so that depth can be shown as a
+        picture.
+        """
         outputs = super().get_outputs_for_camera(camera, obb_box)
         low, high = self.held().rendered_bounds
         behind = camera.camera_to_worlds[..., 3].norm().to(self.device) + torch.maximum(low.norm(), high.norm())

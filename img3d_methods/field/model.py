@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Radiance fields that are trained on photos: `img3d-ngp` and `img3d-nerf`, which differ in their options only.
+"""Radiance fields that are trained on photos: `img3d-ngp` and `img3d-nerf`, which differ only in their options.
 
-A hash grid and two small networks (Müller et al. 2022, arXiv 2201.05989). The kernels of `img3d_kernels.fields` render
-the rays of a step and calculate all gradients in one pass. Objects lie in a box, where an occupancy grid tells which
-cells have samples; elsewhere all of space is contracted, and samples are placed by the weights of earlier ones.
+A field is a hash grid with two small networks (Müller et al. 2022, arXiv 2201.05989). The kernels of
+`img3d_kernels.fields` render the rays of a step and calculate all gradients in one pass. A bounded field lies in a box,
+and an occupancy grid tells which cells get samples. An unbounded field contracts all of space, and places samples by
+the weights of earlier ones.
 """
 
 from __future__ import annotations
@@ -41,26 +42,27 @@ from img3d_methods.viewing.point_cloud_view import PointCloudView
 FIRST_FEATURES = 1e-4
 """Features are initialised uniformly within this distance of 0, as in the paper."""
 FIRST_LOG_DENSITY = -2.0
-"""Initial logarithm of the density, where the scene is 4 units wide. Low density lets rays reach the surfaces."""
+"""Initial logarithm of the density in a scene 4 units wide. Low density lets rays reach the surfaces."""
 SH_DEGREE = 3
 """Degree of the spherical harmonics that encode the viewing direction."""
 UPDATED_EVERY = 16
-"""Training steps between two updates of what is known of the field."""
+"""Training steps between two updates of the occupancy grid or the weight grid."""
 STEPS_IN_BOX = 1024
-"""Steps of a ray along a box's diagonal."""
+"""Steps of a ray along the box's diagonal."""
 WARM_UP, WARM_UP_COARSENESS = 256, 8
-"""Training steps in which no cell of a box is known to be empty, and how much longer samples are in them."""
+"""Number of training steps before the occupancy grid is used, and the factor by which steps along rays are longer until
+then."""
 EMPTY = 0.01
-"""Optical thickness of a step below which a cell of a box counts as empty."""
+"""A cell of the box is empty if the optical thickness of a step in it is below this."""
 NORMAL_STEPS = 256
-"""Normals are found from densities at this fraction of the field's box around a point."""
+"""A normal is calculated from densities around the point, at the shortest side of the field's space divided by this."""
 MIN_RAYS, MAX_RAYS = 128, 16_384
-"""Rays of a training step in a box."""
+"""Limits of the number of rays in a training step of a bounded field."""
 APPEARANCE_PENALTY = 1e-3
-"""Weight of the embeddings' mean squared norm. Without it they take up more than the photos' exposures: fox's held-out
-photos, which have none of their own, lose 1.3 dB."""
+"""Weight of the embeddings' mean squared norm. Without it, embeddings explain more than the photos' exposures: held-out
+photos, which have no embeddings, lose 1.3 dB (fox)."""
 SMOOTHING = 0.9
-"""Weight of earlier steps in the mean number of samples of a ray."""
+"""Weight of earlier steps in the running mean of the number of samples per ray."""
 
 
 @dataclass
@@ -76,8 +78,8 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     """How much time to spend: sets the length of the run if --max-num-iterations is 0. benchmarks/RESULTS.md lists
     the quality of each preset."""
     bounds: Literal["auto", "unbounded"] = "unbounded"
-    """"unbounded": all of space, contracted outside the cube [-1, 1]^3. "auto": only a box, for objects that are cut
-    out of their photos; all of space for others."""
+    """"unbounded": all of space, contracted outside the cube [-1, 1]^3. "auto": a box around the object if the photos
+    show it cut out, else as "unbounded"."""
     near: float = 0.05
     """Where rays begin, in world units (cameras are within [-1, 1])."""
     far: float = 1000.0
@@ -91,20 +93,20 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     log2_table_size: int = 17
     """Base-2 logarithm of the number of entries of each grid."""
     grid_resolution: int = 128
-    """Cells along each side of space of which is known whether they need samples."""
+    """Cells along each side of space in the grid that says where samples are needed."""
     samples_per_step: int = 1 << 15
-    """Samples of a training step in a box, of as many rays as have that many together."""
+    """Samples in a training step of a bounded field; the number of rays is chosen accordingly."""
     num_samples: int = 64
     """Samples of each ray in unbounded space."""
     num_bins: int = 128
-    """Parts of each ray in unbounded space that are looked up to place its samples."""
+    """Bins along each ray in unbounded space, whose weights determine where its samples are placed."""
     distortion_loss_mult: float = 0.002
     """Weight of the distortion loss, which concentrates the density along each ray."""
     near_scaling: bool = True
     """Whether gradients of samples near cameras are scaled down, so that no fog forms there."""
     appearance: bool = False
     """Whether each photo has an embedding of its own, for photos that differ in exposure. Held-out photos are rendered
-    with the mean of all."""
+    with the mean embedding."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="off"))
     """Corrections of the camera poses."""
 
@@ -121,7 +123,7 @@ class Img3dNerfModel(PlainBackgroundModel):
     steps_in_box = STEPS_IN_BOX
     empty = EMPTY
     box: Float[Tensor, "2 3"]
-    """Lower and upper corner of where a bounded field is, in world coordinates."""
+    """Lower and upper corner of a bounded field's box, in world coordinates."""
 
     def populate_modules(self) -> None:
         super().populate_modules()
@@ -141,7 +143,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         self.grid = (OccupancyGrid if self.is_bounded else WeightGrid)(config.grid_resolution)
         self._bits: Tensor | None = None
         self.samples_of_ray = config.samples_per_step / 1024
-        """Mean over recent training steps."""
+        """Running mean of the number of samples per ray in training."""
         self.image_metrics = ImageMetrics()
         self.live_view = PointCloudView(self)
         self.step = 0
@@ -192,7 +194,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         else:
             space = replace(FieldSpace.unbounded(), grid_size=self.grid.size)
         table = self.table.view(len(self.resolutions), -1, 2)
-        # In a smaller world the same thickness takes more density.
+        # In a smaller space, the same optical thickness takes a higher density.
         width = max(high - low for low, high in zip(space.low, space.high, strict=True))
         bias = FIRST_LOG_DENSITY + float(torch.tensor(4 / width).log())
         return FieldParameters(table, self.networks, self.resolutions, space, bias)
@@ -220,7 +222,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         return guided_samples(parameters, rays, guide, offsets)
 
     def _rays(self, bundle: RayBundle) -> Rays:
-        """Flat rays with what depends on the direction and the photo; the mean photo in evaluation."""
+        """Flat rays, with features of the viewing direction and the photo's embedding (the mean one in evaluation)."""
         features = sh_basis(SH_DEGREE, bundle.directions) @ self.from_direction
         if self.appearance is not None:
             if self.training and bundle.camera_indices is not None:
@@ -240,7 +242,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         """None: the colours depend on the viewing direction."""
 
     def background(self) -> Float[Tensor, "3"]:
-        """The colour that the data set puts behind its objects, or else the viewer's own background."""
+        """The colour behind the data set's objects, or the viewer's background if there is none."""
         color = self.data_background()
         return torch.tensor(VIEWER_GREY, device=self.device) if color is None else color.to(self.device)
 
@@ -256,7 +258,7 @@ class Img3dNerfModel(PlainBackgroundModel):
             rgb `[..., 3]` over the background, accumulation `[..., 1]` and depth `[..., 1]`: the distance along the
             ray at which half of the light is absorbed, or where it ends if that never happens; and normals `[..., 3]`
             of the surface there, mapped from [-1, 1] to [0, 1] as ns-export expects them. In training "rays",
-            "samples" and the "field", of which the losses and metrics render what is seen.
+            "samples" and "field", which the losses and metrics render.
         """
         assert isinstance(ray_bundle, RayBundle)
         shape, bundle, parameters = ray_bundle.shape, ray_bundle.flatten(), self.parameters_of_field()
@@ -287,7 +289,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         }
 
     def rays_per_step(self) -> int:
-        """Rays of the next training step in a box, so that it has about `samples_per_step` samples."""
+        """Rays in the next training step of a bounded field, so that it has about `samples_per_step` samples."""
         return int(min(max(self.config.samples_per_step / max(self.samples_of_ray, 1.0), MIN_RAYS), MAX_RAYS))
 
     # -------------------------------------------------------------------------------------- losses and metrics
@@ -295,7 +297,8 @@ class Img3dNerfModel(PlainBackgroundModel):
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Mean squared error, over random backgrounds, plus the distortion loss."""
+        """Mean squared error plus the distortion loss; the penalties of camera poses and embeddings. Images with alpha
+        are compared over random backgrounds."""
         losses = {"rgb_loss": self._compared(outputs, batch)["loss"]}
         self.camera_optimizer.get_loss_dict(losses)
         if self.appearance is not None:
@@ -304,7 +307,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         return losses
 
     def _compared(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """The outputs of rays in training, with what is seen along them: adds "rgb", "target" and "loss" once."""
+        """Renders the rays of a training step once, and adds "rgb", "target" and "loss" to the outputs."""
         if "loss" in outputs:
             return outputs
         image, rays = batch["image"].to(self.device), outputs["rays"]
@@ -327,7 +330,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         return outputs
 
     def photos_have_own_colors(self) -> bool:
-        """By embeddings."""
+        """Whether photos have embeddings."""
         return self.appearance is not None
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The box in which an object lies, from photos that it is cut out of."""
+"""Finds the box around an object from photos with transparent backgrounds."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from img3d_kernels.poses import point_of_attention, viewmats
 from img3d_kernels.projection import in_picture
 
 LATTICE = 48
-"""Points along each axis that are tested."""
+"""Points that are tested along each axis."""
 MAX_PHOTOS = 60
-"""Photos that they are tested with, evenly chosen."""
+"""Maximum number of photos to test them with, evenly chosen."""
 MIN_SEEN = 0.5
-"""Share of these photos that must show a point of the object."""
+"""Share of these photos in whose view a point of the object has to be."""
 
 
 @torch.no_grad()
 def object_box(cameras: Cameras, photos: list[dict[str, Any]]) -> Float[Tensor, "2 3"]:
     """The lower and upper corner, in world coordinates, of the box around the object's visual hull (Laurentini 1994).
 
-    A point belongs to the hull if most photos show it, and all of these show it as part of the object; in photos
-    without alpha everything is. The box is that of the cameras if there is no such point.
+    A point belongs to the hull if at least half of the photos have it in view, and it is not transparent in any of
+    these. Photos without alpha are transparent nowhere. If there is no such point, the box is the cube around the
+    cameras' point of attention that reaches to the farthest camera.
 
     Args:
-        cameras: `[C]`.
-        photos: For each of them `image` `[H, W, 3 or 4]`.
+        cameras: C cameras.
+        photos: For each camera, `image` `[H, W, 3 or 4]`.
     """
     origins, forward = cameras.camera_to_worlds[:, :, 3], -cameras.camera_to_worlds[:, :, 2]
     center = point_of_attention(origins, forward).cpu()

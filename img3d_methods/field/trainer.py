@@ -15,12 +15,14 @@ from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 
 def nerf_optimizers() -> dict[str, Any]:
-    """An optimizer for each parameter group, with nerfacto's learning rates; that of the tables is doubled for short
-    runs. The second moments' memory is Instant-NGP's, and so is the slow decay: with nerfacto's, to a hundredth, the
-    second half of a run learns little (fox after 1,000 steps: 24.2 dB instead of 26.4)."""
+    """An optimizer for each parameter group.
 
+    The learning rates are nerfacto's, doubled for the tables because runs are short. The second beta and the slow
+    decay, to a tenth, are Instant-NGP's: with nerfacto's decay to a hundredth, the second half of a run learns little
+    (fox after 1,000 steps: 24.2 dB instead of 26.4).
+    """
     return {
-        # Entries of a hash table are updated as Gaussians are: those without a gradient in a step are skipped.
+        # Like Gaussians, entries of a hash table that get no gradient in a step are not updated.
         "tables": {
             "optimizer": GaussianAdamConfig(lr=2e-2, betas=(0.9, 0.99)),
             "scheduler": ExponentialDecayConfig(lr_final=2e-3),
