@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlexiCubes (Shen et al. 2023, arXiv 2308.05371): the surface of a scalar field on a deformed grid, with weights by
-which a network places vertices.
+"""FlexiCubes (Shen et al. 2023, arXiv 2308.05371): extracts the surface of a scalar field on a deformed grid, with
+weights by which a network places the vertices.
 
-Every cube that the surface crosses has one dual vertex for each piece of surface in it, a weighted mean of the
-crossings of its edges. Around every crossed edge, the dual vertices of the four cubes make two triangles. Only the
-cubes at the surface are looked at: memory grows with the surface, not with the grid.
+Every cube that the surface crosses has one dual vertex for each piece of surface in it: a weighted mean of the points
+where the piece crosses the cube's edges. Around every crossed edge, the dual vertices of its four cubes form two
+triangles. Only cubes at the surface are processed, so that memory grows with the surface and not with the grid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from img3d_assets.meshing.dual_cases import CORNERS, EDGES, NUM_CASES, cases
 NUM_WEIGHTS = 21
 """Weights per cube: 12 for its edges, 8 for its corners, 1 for the division of quads into triangles."""
 DEFAULT_WEIGHT_SCALE = 0.99
-"""How far the weights may be from 1."""
+"""Default of `weight_scale`, as in the authors' code."""
 CUBES_AROUND_EDGE = 4
 """Number of cubes that share an edge inside the grid; at the grid's border there are fewer."""
 
@@ -30,12 +30,12 @@ class DualSurface:
     """A triangle mesh whose faces look towards positive values."""
 
     vertices: Float32[np.ndarray, "V 3"]
-    """One for each piece of surface in a cube, in the order of the cubes; those at the grid's border may be in no
+    """A vertex for each piece of surface in a cube, x of the cubes slowest. Vertices at the grid's border may be in no
     face."""
     faces: Int64[np.ndarray, "F 3"]
     """Indices into the vertices, counter-clockwise as seen from positive values."""
     attributes: Float32[np.ndarray, "V A"]
-    """Of the vertices, interpolated like their positions."""
+    """Attributes of the vertices, interpolated like their positions."""
 
 
 def surface_cubes(values: Float[np.ndarray, "X Y Z"]) -> Int64[np.ndarray, "S 3"]:
@@ -68,12 +68,12 @@ def flexicubes(
     """Extracts the surface where the field is 0.
 
     Args:
-        cubes: All cubes that have corners both inside and outside, as `surface_cubes` gives them.
+        cubes: All cubes that have corners both inside and outside, as from `surface_cubes`, in any order.
         values: Field values at their corners (`corners_of`); negative is inside, 0 counts as outside.
         positions: Positions of these corners, which the network may have moved.
         weights: Weights of the cubes, before activation: 12 for the edges, 8 for the corners, 1 for the division of
             quads. None: all are equal.
-        weight_scale: How far the weights may be from 1: 0 to 1.
+        weight_scale: Range of the activated weights, in [0, 1]: those of edges and corners are in 1 ± `weight_scale`.
         attributes: Attributes of the corners, such as colours, which are interpolated.
 
     Returns:
@@ -87,11 +87,11 @@ def flexicubes(
     first = np.cumsum(tables.num_vertices[case]) - tables.num_vertices[case]
     cube, edge = np.nonzero(tables.vertex_of_edge[case] >= 0)
     vertex = first[cube] + tables.vertex_of_edge[case[cube], edge]
-    source = order[cube]  # where the caller has this cube
+    source = order[cube]  # the caller's index of this cube
     start, end = EDGES[edge].T
     at_start = values[source, start].astype(np.float64) * of_corner[source, start]
     at_end = values[source, end].astype(np.float64) * of_corner[source, end]
-    share = (at_start / (at_start - at_end))[:, None]  # of the edge before the crossing
+    share = (at_start / (at_start - at_end))[:, None]  # the part of the edge before the crossing
 
     extra = np.zeros((*values.shape, 0)) if attributes is None else attributes
     carried = np.concatenate([positions, extra], axis=2, dtype=np.float64)
@@ -113,15 +113,15 @@ def case_of(values: Float[np.ndarray, "S 8"]) -> Int64[np.ndarray, "S"]:
 def resolved(
     case: Int64[np.ndarray, "S"], keys: Int64[np.ndarray, "S"], strides: Int64[np.ndarray, "3"]
 ) -> Int64[np.ndarray, "S"]:
-    """The cases, without pairs of cubes between which the surface would pinch.
+    """Changes the cases of pairs of cubes between which the surface would pinch.
 
-    Both cubes of such a pair are inverted: on the face that they share, the surface then separates the two outside
+    Both cubes of such a pair are inverted. On the face that they share, the surface then separates the two outside
     corners instead of the two inside ones.
 
     Args:
         case: Case of each cube.
         keys: Numbers of the cubes, ascending.
-        strides: Difference between the numbers of cubes that are neighbours along each axis.
+        strides: Difference between the numbers of neighbouring cubes along each axis.
     """
     toward = cases().toward_ambiguous[case]
     problematic = np.flatnonzero(toward.any(axis=1))
@@ -136,7 +136,7 @@ def resolved(
 def _keys_of(cubes: Int64[np.ndarray, "S 3"]) -> tuple[Int64[np.ndarray, "S"], Int64[np.ndarray, "3"]]:
     """Numbers of cubes, x slowest, and their strides along the axes.
 
-    The numbering leaves room around the grid: one step beyond its border is never a cube on the opposite side.
+    The numbering leaves room around the grid, so that a step beyond its border never gives the number of another cube.
     """
     _, height, depth = (cubes.max(axis=0, initial=0) + 3).tolist()
     strides = np.array([height * depth, depth, 1])
@@ -146,7 +146,7 @@ def _keys_of(cubes: Int64[np.ndarray, "S 3"]) -> tuple[Int64[np.ndarray, "S"], I
 def _activated(
     weights: Float[np.ndarray, "S 21"] | None, num_cubes: int, scale: float
 ) -> tuple[Float[np.ndarray, "S 12"], Float[np.ndarray, "S 8"], Float[np.ndarray, "S"]]:
-    """Activated weights of the edges, of the corners, and for the division of quads."""
+    """Activated weights: of the edges, of the corners, and for the division of quads."""
     if weights is None:
         return np.ones((num_cubes, 12)), np.ones((num_cubes, 8)), np.ones(num_cubes)
     weights = weights.astype(np.float64)
@@ -158,7 +158,7 @@ def _activated(
 def _weighted_means(
     values: Float[np.ndarray, "E C"], weights: Float[np.ndarray, "E"], groups: Int64[np.ndarray, "E"], num_groups: int
 ) -> Float[np.ndarray, "V C"]:
-    """The weighted mean of every group's values."""
+    """The weighted mean of the values of each group."""
     totals = np.bincount(groups, weights, num_groups)
     sums = [np.bincount(groups, weights * column, num_groups) for column in values.T]
     return np.stack(sums, axis=1) / totals[:, None]
@@ -170,13 +170,13 @@ def _faces(
     at_start: Float[np.ndarray, "E"],
     gamma: Float[np.ndarray, "E"],
 ) -> Int64[np.ndarray, "F 3"]:
-    """Two triangles around every edge that has four cubes.
+    """Two triangles around every crossed edge that has four cubes.
 
     Args:
-        edge: The number of a crossed edge, once for every cube that has it, in the order of the cubes.
-        vertex: Index of that cube's vertex on the piece of surface that crosses the edge.
-        at_start: Field value where the edge starts.
-        gamma: That cube's weight for the division of quads (γ in the paper).
+        edge: For each pair of a cube and a crossed edge of it, in the order of the cubes, the number of the edge.
+        vertex: Index of the cube's vertex on the piece of surface that crosses the edge.
+        at_start: Field value at the start of the edge.
+        gamma: The cube's weight for the division of quads (γ in the paper).
     """
     order = np.argsort(edge, kind="stable")
     _, begin, count = np.unique(edge[order], return_index=True, return_counts=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The space in which a diffusion model works: that of its autoencoder, or pixels."""
+"""The space in which a diffusion model works: its autoencoder's latents, or pixels."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 
 @dataclass
 class LatentSpace:
-    """An autoencoder, or none for models of pixels."""
+    """The space of an autoencoder, or of pixels in [-1, 1] if there is none."""
 
     size: int
     """Width and height of the pictures that the model was trained with, in pixels."""
     vae: Any | None = None
-    """diffusers' `AutoencoderKL`."""
+    """diffusers' `AutoencoderKL`; None for models that work on pixels."""
 
     def encoded(self, pictures: Float[Tensor, "B 3 H W"], generator: torch.Generator) -> Float[Tensor, "B C h w"]:
-        """Pictures, RGB in [0, 1] of any size, as scaled latents. Differentiable.
+        """Encodes pictures as scaled latents, resized to `size`. Differentiable.
 
         Args:
-            pictures: The pictures.
+            pictures: RGB in [0, 1], of any size.
             generator: Source of the random numbers of the autoencoder's distribution, on the CPU.
         """
         if pictures.shape[-2:] != (self.size, self.size):
@@ -40,7 +40,7 @@ class LatentSpace:
 
     @torch.no_grad()
     def decoded(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 S S"]:
-        """Pictures of scaled latents, RGB in [0, 1]."""
+        """Decodes scaled latents to pictures, RGB in [0, 1]."""
         if self.vae is None:
             return (latents / 2 + 0.5).clamp(0, 1)
         unscaled = (latents / self.vae.config["scaling_factor"]).to(self.vae.device, self.vae.dtype)
@@ -49,14 +49,14 @@ class LatentSpace:
 
 
 class InLatentSpace:
-    """The part of a denoiser that turns pictures into latents and back."""
+    """Mixin for a denoiser: turns pictures into latents and back."""
 
     space: LatentSpace
 
     def latents(self, pictures: Float[Tensor, "B 3 H W"], generator: torch.Generator) -> Float[Tensor, "B C h w"]:
-        """The pictures in the space in which the network works. Differentiable."""
+        """Encodes pictures, RGB in [0, 1], in the network's space. Differentiable."""
         return self.space.encoded(pictures, generator)
 
     def pictures(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Pictures of latents, RGB in [0, 1]."""
+        """Decodes latents to pictures, RGB in [0, 1]."""
         return self.space.decoded(latents)

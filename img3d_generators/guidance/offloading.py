@@ -12,9 +12,9 @@ from torch import nn
 
 @contextmanager
 def on_device(network: nn.Module, device: torch.device | None) -> Generator[None]:
-    """Context in which a network is on a device; afterwards it is back in main memory.
+    """Context in which a network is on a device; afterwards it is in main memory.
 
-    Only for networks without a backward pass, which would need the weights after the context.
+    Do not run a backward pass through the network: it would need the weights after the context has ended.
 
     Args:
         network: The network.

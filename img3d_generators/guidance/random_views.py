@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random cameras around an object, and lights for them, as DreamFusion's recipe draws them.
+"""Draws random cameras around an object, with lights, as DreamFusion does.
 
-The world has z up, and the object's front looks along +x. Cameras have OpenGL axes: x right, y up, z backwards.
+World coordinates have z up, and the object's front faces +x. Cameras have OpenGL axes: x right, y up, z backwards.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Draws(Protocol):
         ...
 
     def coin(self) -> float:
-        """One number in [0, 1), for a decision."""
+        """One number in [0, 1), to make a decision."""
         ...
 
 
 class GeneratorDraws:
-    """Random numbers of torch's generator, on the CPU."""
+    """Draws from one of torch's generators, on the CPU."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self._generator = generator
@@ -55,50 +55,55 @@ class GeneratorDraws:
 
 @dataclass(frozen=True)
 class DrawnViews:
-    """B cameras that look at the object, more or less."""
+    """B cameras that look roughly at the object."""
 
     angles: ViewAngles
-    """Before the perturbations."""
+    """Angles and distances before the perturbations."""
     camera_to_worlds: Float[Tensor, "B 3 4"]
     fovs: Float[Tensor, "B"]
-    """Fields of view from edge to edge, in degrees."""
+    """Fields of view between opposite edges of the picture, in degrees."""
     lights: Float[Tensor, "B 3"]
     """Positions of one point light for each camera."""
 
 
 @dataclass(frozen=True)
 class RandomViews:
-    """What to draw from. The default is DreamFusion's, with Stable Diffusion's distances."""
+    """The distribution of cameras and lights. The defaults are DreamFusion's, with threestudio's distances for Stable
+    Diffusion."""
 
     elevations: Range = (-10.0, 45.0)
     """In degrees."""
     azimuths: Range = (-180.0, 180.0)
+    """In degrees."""
     distances: Range = (1.5, 2.0)
+    """From the origin, before the perturbations."""
     fovs: Range = (40.0, 70.0)
     """In degrees."""
     even_azimuths: bool = True
-    """Whether a batch has one camera in each of as many equal parts of the azimuths."""
+    """Whether a batch of B has one camera in each of B equal parts of the azimuths."""
     camera_noise: float = 0.1
-    """Largest change of each of a position's coordinates."""
+    """Largest perturbation of each coordinate of a camera's position."""
     centre_noise: float = 0.2
-    """Standard deviation of the point that cameras look at."""
+    """Standard deviation of each coordinate of the point that a camera looks at."""
     up_noise: float = 0.02
-    """Standard deviation of the direction that is up."""
+    """Standard deviation of each coordinate of a camera's up direction."""
     light_distances: Range = (0.8, 1.5)
+    """From the origin."""
     light: Literal["camera", "hemisphere"] = "camera"
-    """Lights are near the camera's direction, as in DreamFusion; or in the upper part of the hemisphere around it, as
-    in Magic3D."""
+    """"camera": lights are near the camera's direction, as in DreamFusion. "hemisphere": they are between 30 and 90
+    degrees above the plane perpendicular to it, as in Magic3D."""
 
     def draw(self, count: int, draws: Draws) -> DrawnViews:
-        """Draws cameras.
+        """Draws cameras and lights. Half of the batches have elevations that are uniform in angle, the others on the
+        sphere.
 
         Args:
-            count: How many.
+            count: Number of cameras, B.
             draws: Source of random numbers.
         """
         if draws.coin() < 0.5:
             elevations = _within(draws.uniform(count), self.elevations)
-        else:  # even on the sphere
+        else:  # uniform on the sphere
             low, high = (math.sin(math.radians(limit)) for limit in self.elevations)
             elevations = torch.rad2deg(torch.asin(_within(draws.uniform(count), (low, high))))
         shares = draws.uniform(count)
@@ -129,7 +134,7 @@ class RandomViews:
 
 
 def directions(elevations: Float[Tensor, "B"], azimuths: Float[Tensor, "B"]) -> Float[Tensor, "B 3"]:
-    """Unit vectors from the origin to cameras; angles in degrees."""
+    """Unit vectors from the origin to cameras at these angles, in degrees."""
     elevation, azimuth = elevations.deg2rad(), azimuths.deg2rad()
     return torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1)
 
@@ -137,7 +142,7 @@ def directions(elevations: Float[Tensor, "B"], azimuths: Float[Tensor, "B"]) -> 
 def looking_at(
     positions: Float[Tensor, "B 3"], centres: Float[Tensor, "B 3"], ups: Float[Tensor, "B 3"]
 ) -> Float[Tensor, "B 3 4"]:
-    """Camera-to-world poses of cameras at positions that look at centres."""
+    """Camera-to-world poses of cameras at these positions that look at these centres."""
     forward = F.normalize(centres - positions, dim=-1)
     right = F.normalize(torch.linalg.cross(forward, ups), dim=-1)
     up = F.normalize(torch.linalg.cross(right, forward), dim=-1)
@@ -145,11 +150,11 @@ def looking_at(
 
 
 def around_image(elevation: float, spread: float = 30.0) -> Range:
-    """Elevations, in degrees, of DreamGaussian's views of an object whose image was taken from an elevation: as far
-    above and below it, up to 80 degrees, and at least as far as level ± `spread`.
+    """DreamGaussian's range of elevations for views of an object, in degrees. It contains `elevation` ± `spread` and
+    0 ± `spread`, and is limited to ± 80.
 
     Args:
-        elevation: Of the image's camera, positive above.
+        elevation: Elevation of the image's camera in degrees, positive above.
         spread: In degrees.
     """
     lowest = max(-80.0, min(-spread, elevation - spread))

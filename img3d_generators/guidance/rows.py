@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models that can guide, one row each. A new one is a file with its denoiser, a YAML file of its weights in
-configs/, and a row here."""
+"""The models that can guide, one row each. A new one consists of a file with its denoiser, a YAML file of its weights
+in configs/, and a row here."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from img3d_generators.registry import InputView
 
 Shows = Literal["text", "image", "mesh"]
 AUTO = "auto"
-"""Stands for the first row of a kind whose weights are installed."""
+"""Stands for the first suitable row whose weights are installed."""
 
 
 @dataclass(frozen=True)
 class GuidanceRequest:
-    """What a guidance is to show, and how it is to compute."""
+    """What a guidance should show, and how it should compute."""
 
     folder: Path | None = None
-    """Of the weights; None for a guidance without."""
+    """Folder of the weights; None for a guidance without weights."""
     prompt: str = ""
     negative_prompt: str = ""
     image: Float[Tensor, "4 S S"] | None = None
     """RGBA in [0, 1], straight alpha, framed as the row's view says."""
     elevation: float = 0.0
-    """Of the image's camera, in degrees; positive is above the object."""
+    """Elevation of the image's camera in degrees; positive is above the object."""
     mesh: Path | None = None
-    """A mesh file."""
+    """The file of the mesh to show."""
     scale: float = 0.0
     """Scale of classifier-free guidance."""
     perp_neg: bool = False
+    """Whether to use Perp-Neg instead of one prompt for each direction."""
     view: InputView = field(default_factory=lambda: InputView(0.2, 49.1, 2.0))
     """The camera of all views: field of view and distance."""
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     offload: bool = False
+    """Whether the largest network is in main memory between steps."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,22 @@ class GuidanceRow:
     """A model that can guide."""
 
     name: str
-    """The name for users: `--pipeline.guidance NAME`."""
+    """The name that users give as --pipeline.guidance."""
     title: str
     """What it is, in one line."""
     shows: Shows
-    """What says what it is to show."""
+    """The kind of input that it shows."""
     load: str
-    """`module:function`, which makes a denoiser of a `GuidanceRequest`."""
+    """`module:function`, which makes a denoiser from a `GuidanceRequest`."""
     checkpoints: tuple[str, ...] = ()
     """Names of the checkpoints that it needs."""
     scale: float = 100.0
-    """Its usual scale of classifier-free guidance, in the form uncond + scale * (cond - uncond)."""
+    """Default scale of classifier-free guidance, in the form uncond + scale * (cond - uncond)."""
     view: InputView = field(default_factory=lambda: InputView(0.2, 49.1, 2.5))
-    """Its usual camera, and the framing of the image."""
+    """Default camera, and the framing of the image."""
 
     def loaded(self, request: GuidanceRequest) -> PictureDenoiser:
-        """The denoiser.
+        """Loads the denoiser.
 
         Raises:
             InputError: Weights are missing, or files are damaged or of another model.
@@ -76,7 +78,7 @@ class GuidanceRow:
 
 
 def text_denoiser(request: GuidanceRequest) -> PictureDenoiser:
-    """A text-to-image model."""
+    """The denoiser of a text-to-image model."""
     from img3d_generators.guidance.text_files import load_text_diffusion
 
     return load_text_diffusion(
@@ -92,7 +94,7 @@ def text_denoiser(request: GuidanceRequest) -> PictureDenoiser:
 
 
 def zero123_denoiser(request: GuidanceRequest, fixed_distance: bool = False) -> PictureDenoiser:
-    """Zero123: it is told how far the camera moves."""
+    """The denoiser of Zero123."""
     from img3d_generators.guidance.zero123_files import load_zero123
 
     assert request.image is not None
@@ -110,12 +112,16 @@ def zero123_denoiser(request: GuidanceRequest, fixed_distance: bool = False) -> 
 
 
 def stable_zero123_denoiser(request: GuidanceRequest) -> PictureDenoiser:
-    """Stable Zero123: it is told the image's elevation instead."""
+    """The denoiser of Stable Zero123, whose network takes the image's elevation instead of the change of distance."""
     return zero123_denoiser(request, fixed_distance=True)
 
 
 def known_object_denoiser(request: GuidanceRequest) -> PictureDenoiser:
-    """The exact denoiser of a mesh."""
+    """The exact denoiser of a mesh.
+
+    Raises:
+        InputError: The request names no mesh, or its file cannot be read.
+    """
     from img3d_generators.guidance.known_object import denoiser_of_mesh
 
     if request.mesh is None:
@@ -129,7 +135,7 @@ def _needed(folder: Path | None) -> Path:
 
 
 ZERO123_VIEW = InputView(border_ratio=0.2, fov=49.1, radius=2.0)
-"""How Zero123 and Zero123-XL see their object; the known object is shown alike."""
+"""Camera and framing of Zero123 and Zero123-XL, also used for known objects."""
 OF_TEXT = "img3d_generators.guidance.rows:text_denoiser"
 ROWS = (
     GuidanceRow(
@@ -183,11 +189,11 @@ ROWS = (
         view=ZERO123_VIEW,
     ),
 )
-"""Best ones of a kind first."""
+"""The best of each kind first."""
 
 
 def guidance_row(name: str) -> GuidanceRow:
-    """The row of this name.
+    """The row with this name.
 
     Raises:
         InputError: There is none.
@@ -199,15 +205,15 @@ def guidance_row(name: str) -> GuidanceRow:
 
 
 def chosen_row(name: str, shows: Shows, folder: Path | None) -> GuidanceRow:
-    """The row that a user means.
+    """The row that a user asks for.
 
     Args:
         name: Its name, or "auto" for the first one of this kind whose weights are installed.
-        shows: What the method shows. A mesh suits every method.
-        folder: The user's own weights, with which none have to be installed.
+        shows: The kind of input that the method takes. Guidances that show a mesh suit every method.
+        folder: The user's own weights; then no installed ones are needed.
 
     Raises:
-        InputError: There is none, it shows something else, or weights are missing.
+        InputError: There is no such row, it shows something else, or weights are missing.
     """
     from img3d_generators.pairing import how_to_fetch, missing_checkpoints
 

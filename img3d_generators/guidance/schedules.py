@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which noise level each step uses, and how weights change from step to step."""
+"""Schedules over the steps of a run: of noise levels, and of numbers such as weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 NUM_TIMES = 1000
-"""Number of noise levels of all these networks."""
+"""Number of noise levels of every supported network."""
 
 Scheduled = float | Sequence[float]
-"""A number; or `[start, first, last, end]`: linear from `first` to `last` between two steps (without `start`: from step
-0); or more: `[start, first, second, step, third, step, …]`, linear from one to the next."""
+"""A constant; or `[start, first, last, end]`: linear from `first` at step `start` to `last` at step `end`, and constant
+before and after (`start` may be left out: 0); or `[start, first, second, step, third, step, …]`: linear from each value
+to the next, which is reached at the step that follows it in the list."""
 
 
 def value_at(scheduled: Scheduled, step: int, epoch: int = 0) -> float:
@@ -28,7 +29,7 @@ def value_at(scheduled: Scheduled, step: int, epoch: int = 0) -> float:
         epoch: The current epoch.
 
     Raises:
-        ValueError: The schedule is neither of the forms above.
+        ValueError: The schedule has none of the forms above.
     """
     if isinstance(scheduled, (int, float)):
         return float(scheduled)
@@ -61,12 +62,13 @@ class Times(Protocol):
 
 @dataclass(frozen=True)
 class RandomTimes:
-    """Uniformly random noise levels, as in DreamFusion; the limits can depend on the step, as in Stable Zero123's
-    recipe."""
+    """Uniformly random noise levels, as in DreamFusion. The limits can depend on the step, as in threestudio's
+    configuration for Stable Zero123."""
 
     min_level: Scheduled = 0.02
-    """As a fraction of all levels."""
+    """Lowest level as a fraction of `NUM_TIMES`."""
     max_level: Scheduled = 0.98
+    """Highest level as a fraction of `NUM_TIMES`."""
 
     def limits(self, step: int) -> tuple[int, int]:
         """The lowest and the highest level of a step."""
@@ -79,16 +81,17 @@ class RandomTimes:
 
 @dataclass(frozen=True)
 class SquareRootTimes:
-    """One level at each step, which falls with the square root of the run's progress (HiFA, arXiv 2305.18766)."""
+    """One level for all pictures of a step, which falls with the square root of the run's progress (HiFA, arXiv
+    2305.18766)."""
 
     min_level: Scheduled = 0.02
+    """Lowest level as a fraction of `NUM_TIMES`."""
     max_level: Scheduled = 0.98
-    """If it is a schedule, its first value counts."""
+    """Highest level as a fraction of `NUM_TIMES`; of a schedule, its value at step 0."""
 
     def level(self, step: int, progress: float) -> int:
         """The level of a step."""
-        high = self.max_level if isinstance(self.max_level, (int, float)) else self.max_level[1]
-        low = value_at(self.min_level, step)
+        low, high = value_at(self.min_level, step), value_at(self.max_level, 0)
         return int(NUM_TIMES * ((high - low) * (1 - progress**0.5) + low))
 
     def draw(self, count: int, step: int, progress: float, generator: torch.Generator) -> Int[Tensor, "B"]:
@@ -97,13 +100,15 @@ class SquareRootTimes:
 
 @dataclass(frozen=True)
 class FallingTimes:
-    """One level at each step, which falls evenly, as in DreamGaussian."""
+    """One level for all pictures of a step, which falls linearly with the run's progress, as in DreamGaussian."""
 
     min_level: int = 20
+    """Lowest level, of `NUM_TIMES`."""
     max_level: int = 980
+    """Highest level, of `NUM_TIMES`."""
 
     def level(self, progress: float) -> int:
-        """The level at a part of the run in [0, 1]."""
+        """The level at a progress of the run in [0, 1]."""
         return min(self.max_level, max(self.min_level, round((1 - progress) * NUM_TIMES)))
 
     def draw(self, count: int, step: int, progress: float, generator: torch.Generator) -> Int[Tensor, "B"]:

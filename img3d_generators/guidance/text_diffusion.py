@@ -19,9 +19,9 @@ from img3d_generators.guidance.views import ViewAngles
 
 @dataclass
 class TextDiffusion(InLatentSpace):
-    """A denoiser that knows what a text looks like from each side. `text_files.load_text_diffusion` reads one.
+    """A denoiser that is guided by a text for each side of the object. `text_files.load_text_diffusion` loads one.
 
-    Networks may be in half precision; everything between them is in float32.
+    Networks may be in half precision; all other calculations are in float32.
     """
 
     unet: Any
@@ -30,19 +30,19 @@ class TextDiffusion(InLatentSpace):
     prompts: PromptEmbeddings
     alphas_cumprod: Float[Tensor, "T"]
     prediction: str = "epsilon"
-    """What the network predicts, as in diffusers' configurations."""
+    """What the network predicts: "epsilon", "v_prediction" or "sample", as in diffusers' configurations."""
     guidance_scale: float = 100.0
     """Scale of classifier-free guidance: uncond + scale * (text - uncond)."""
     perp_neg: bool = False
-    """Perp-Neg instead of one prompt for each direction."""
+    """Whether to use Perp-Neg instead of one prompt for each direction."""
     device: torch.device | None = None
-    """Where networks compute, if they are kept elsewhere between steps; None: they stay where they are."""
+    """The device of the network while it computes, if it is in main memory between steps; None: it is not moved."""
 
     @torch.no_grad()
     def predicted_noise(
         self, noisy: Float[Tensor, "B C h w"], times: Int[Tensor, "B"], views: ViewAngles
     ) -> Float[Tensor, "B C h w"]:
-        """The noise, as guided by the prompt of each view."""
+        """The noise, with guidance by the prompt of each view."""
         with on_device(self.unet, self.device):
             return self._perp_neg(noisy, times, views) if self.perp_neg else self._guided(noisy, times, views)
 

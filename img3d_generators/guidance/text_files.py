@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads a text-to-image pipeline of diffusers as guidance, whichever of the known kinds its folder holds.
+"""Loads one of diffusers' text-to-image pipelines as guidance, of any supported kind.
 
-The text encoders, half of the memory, are only there while they read the prompts.
+The text encoders, half of the weights, are in memory only while they read the prompts.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def load_text_diffusion(
     offload: bool = False,
     **settings: Any,
 ) -> TextDiffusion:
-    """Reads the folder of a pipeline, and the prompts.
+    """Loads the networks of a pipeline, and encodes the prompts.
 
     Args:
-        folder: Contains unet/, scheduler/, text_encoder/, tokenizer/; vae/, unless the model works on pixels; and
-            text_encoder_2/ and tokenizer_2/ for SDXL.
+        folder: The pipeline's folder, with unet/, scheduler/, text_encoder/ and tokenizer/; with vae/, unless the model
+            works on pixels; and with text_encoder_2/ and tokenizer_2/ for SDXL.
         prompt: What to show.
         negative_prompt: What not to show.
-        dtype: Data type of the networks. The VAE stays in float32 if its configuration asks for that.
-        device: Where they compute.
-        offload: Keep the largest network in main memory between steps.
-        settings: More fields of `TextDiffusion`.
+        dtype: Data type of the networks. The VAE is in float32 if its configuration asks for that.
+        device: The device on which they compute.
+        offload: Whether the largest network is in main memory between steps.
+        settings: Further fields of `TextDiffusion`.
 
     Raises:
         InputError: A file is missing, damaged, or of another kind of model.
@@ -107,7 +107,7 @@ def _embeddings(folder: Path, texts: list[str], dtype: torch.dtype, device: torc
 def _read_by_clip(
     folder: Path, suffix: str, texts: list[str], dtype: torch.dtype, device: torch.device | str
 ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N P"]]:
-    """Hidden states (for SDXL, which has two encoders, those before the last layer), and the projected embedding."""
+    """The last hidden states (for SDXL, those before the last layer), and the pooled embedding."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     tokenizer = _tokenizer(folder / f"tokenizer{suffix}", CLIPTokenizer.from_pretrained)
@@ -137,7 +137,7 @@ def _read_by_t5(
     def build(config: Config) -> Any:
         return T5EncoderModel(T5Config.from_dict(config))
 
-    # T5's numbers exceed float16's.
+    # T5's activations exceed the range of float16.
     encoder = load_network(folder / "text_encoder", build, torch.float32 if dtype is torch.float16 else dtype, device)
     read = tokenizer(
         [text.lower().strip() for text in texts],
@@ -156,6 +156,6 @@ def _tokenizer(folder: Path, load: Callable[..., Any]) -> Any:
         raise InputError(f"There is no {folder}: fetch it again.")
     try:
         return load(folder, local_files_only=True)
-    except Exception as error:  # the tokenizers' libraries have no common error
+    except Exception as error:  # tokenizers raise errors without a common base
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"the tokenizer in {folder} cannot be read ({reason})") from None

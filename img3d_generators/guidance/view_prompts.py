@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts that say from where the picture is taken, so that not every side shows a front; and Perp-Neg, which also says
-from where it is not taken (arXiv 2304.04968)."""
+"""Prompts that name the direction of view, so that not every side becomes a front; and Perp-Neg, which also uses the
+other directions as negative prompts (arXiv 2304.04968)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DIRECTIONS = ("side", "front", "back", "overhead")
 """In the order of `PromptEmbeddings.of_direction`."""
 SIDE, FRONT, BACK, OVERHEAD = range(4)
 OVERHEAD_ELEVATION = 60.0
-"""In degrees; from higher up, the picture is taken from overhead."""
-# Weights of the negative prompts: a * exp(-b * r) + c, with r from 0 to 1 between two directions.
+"""Views from above this elevation, in degrees, are from overhead."""
+# (a, b, c) of the negative prompts' weights a * exp(-b * r) + c, with r from 0 to 1 between two directions.
 FRONT_AGAINST_SIDE = SIDE_AGAINST_FRONT = (4.0, 0.5, -2.426)
 SIDE_AGAINST_BACK = (1.0, 0.5, -0.606)
 FRONT_AGAINST_BACK = (1.0, 0.5, 0.967)
@@ -30,22 +30,23 @@ def directed_prompts(prompt: str) -> list[str]:
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """What the text encoder makes of the prompts."""
+    """The text encoder's embeddings of the prompts."""
 
     of_direction: Float[Tensor, "4 T D"]
-    """Of the prompt for each direction."""
+    """Embeddings of the prompt for each of `DIRECTIONS`."""
     negative: Float[Tensor, "T D"]
-    """Of the negative prompt, which usually is empty."""
+    """Embeddings of the negative prompt, which is usually empty."""
     pooled_of_direction: Float[Tensor, "4 P"] | None = None
-    """SDXL's embedding of the whole prompt."""
+    """SDXL's embedding of the whole prompt for each of `DIRECTIONS`."""
     pooled_negative: Float[Tensor, "P"] | None = None
+    """The same of the negative prompt."""
     front_angle: float = 45.0
-    """In degrees: from this far to the sides the picture is taken from the front."""
+    """Views whose azimuth is below this, in degrees, are from the front."""
     back_angle: float = 135.0
-    """In degrees: from here on it is taken from the back."""
+    """Views whose azimuth is above this, in degrees, are from the back."""
 
     def directions(self, views: ViewAngles) -> Int[Tensor, "B"]:
-        """The direction of each view."""
+        """The direction of each view, as an index into `DIRECTIONS`."""
         azimuths = wrapped(views.azimuths).abs()
         found = torch.full_like(azimuths, SIDE, dtype=torch.long)
         found[azimuths < self.front_angle] = FRONT
@@ -54,7 +55,8 @@ class PromptEmbeddings:
         return found.to(self.of_direction.device)
 
     def mixed(self, views: ViewAngles) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B 2 T D"], Float[Tensor, "B 2"]]:
-        """For Perp-Neg: the prompt between two directions, two negative prompts, and their weights."""
+        """For Perp-Neg, for each view: the embeddings between two directions, those of two negative prompts, and the
+        negative prompts' weights."""
         positives, negatives, weights = [], [], []
         side, front, back, overhead = self.of_direction
         for azimuth, elevation in zip(wrapped(views.azimuths).abs().tolist(), views.elevations.tolist(), strict=True):
@@ -76,7 +78,7 @@ class PromptEmbeddings:
 
 
 def perpendicular(a: Float[Tensor, "B *S"], b: Float[Tensor, "B *S"]) -> Float[Tensor, "B *S"]:
-    """The part of each `a` that is perpendicular to its `b`, over all numbers of a picture."""
+    """The component of each `a` that is perpendicular to its `b`, as vectors of all numbers of a picture."""
     dims = tuple(range(1, a.dim()))
     return a - (a * b).sum(dims, keepdim=True) / (b * b).sum(dims, keepdim=True).clamp_min(1e-6) * b
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From where a batch of renders looks at the object, as networks are told."""
+"""The angles and distances of a batch of renders, which networks take as input."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ViewAngles:
-    """Cameras of B pictures, relative to the object: all look at it, with its up axis up in the picture."""
+    """Cameras of B pictures. All look at the object, whose up axis is up in the picture."""
 
     elevations: Float[Tensor, "B"]
     """In degrees; positive is above the object."""
     azimuths: Float[Tensor, "B"]
-    """In degrees; 0 looks at the object's front, 90 is the camera moved to its own right by a quarter turn."""
+    """In degrees; 0 looks at the object's front, and 90 is a quarter turn around it, to the camera's right."""
     distances: Float[Tensor, "B"]
-    """From the origin, in the unit of the guidance."""
+    """From the origin, in the guidance's unit."""
 
     def __len__(self) -> int:
         return len(self.elevations)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zero123, Zero123-XL and Stable Zero123 as guidance: what one image's object looks like from another side (Liu et al.
+"""Zero123, Zero123-XL and Stable Zero123 as guidance: they show the object of an image from other sides (Liu et al.
 2023, arXiv 2303.11328).
 
-The network sees the image in two ways: its latents are more channels of the input, and its CLIP embedding and the
-camera's movement make the one token of cross-attention.
+The network takes the image in two ways: as latents, which are additional channels of its input, and as CLIP embedding,
+which makes the only token of cross-attention together with the camera's movement.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ from img3d_generators.guidance.offloading import on_device
 from img3d_generators.guidance.views import ViewAngles
 
 NUM_POSE_NUMBERS = 4
+"""Numbers that describe a camera's movement: `pose_numbers`."""
 
 
 class CameraProjection(nn.Module):
-    """Makes the token of an image's embedding and a camera's movement; the diffusers repositories' own module."""
+    """Makes the token from an image's embedding and a camera's movement. Repositories in diffusers' layout define it.
+
+    Args:
+        embedding_dim: Width of the embedding and of the token.
+        additional_embeddings: Number of pose numbers.
+    """
 
     def __init__(self, embedding_dim: int, additional_embeddings: int = NUM_POSE_NUMBERS) -> None:
         super().__init__()
@@ -38,7 +44,7 @@ class CameraProjection(nn.Module):
 
 @dataclass(frozen=True)
 class ConditionView:
-    """The image, as the networks see it, and its camera."""
+    """The image, as the network takes it, and its camera."""
 
     embeds: Float[Tensor, "1 D"]
     """CLIP's projected embedding."""
@@ -47,16 +53,16 @@ class ConditionView:
     elevation: float = 0.0
     """In degrees; positive is above the object."""
     distance: float = 0.0
-    """In the network's unit; the distances of views are relative to it."""
+    """From the origin, in the guidance's unit."""
     azimuth: float = 0.0
     """In degrees."""
 
 
 @dataclass
 class Zero123(InLatentSpace):
-    """A denoiser that knows one image's object. `zero123_files.load_zero123` reads one.
+    """A denoiser that is guided by an image of the object. `zero123_files.load_zero123` loads one.
 
-    Networks may be in half precision; everything between them is in float32.
+    Networks may be in half precision; all other calculations are in float32.
     """
 
     unet: Any
@@ -69,9 +75,10 @@ class Zero123(InLatentSpace):
     guidance_scale: float = 5.0
     """Scale of classifier-free guidance: uncond + scale * (cond - uncond)."""
     fixed_distance: bool = False
-    """Whether the fourth pose number is the image's elevation instead of the change of distance: Stable Zero123."""
+    """Whether the fourth pose number is the image's angle from the zenith instead of the change of distance: so in
+    Stable Zero123."""
     device: torch.device | None = None
-    """Where networks compute, if they are kept elsewhere between steps; None: they stay where they are."""
+    """The device of the network while it computes, if it is in main memory between steps; None: it is not moved."""
 
     def tokens(self, views: ViewAngles) -> Float[Tensor, "B 1 D"]:
         """The token of each view."""
@@ -84,7 +91,7 @@ class Zero123(InLatentSpace):
     def predicted_noise(
         self, noisy: Float[Tensor, "B 4 h w"], times: Int[Tensor, "B"], views: ViewAngles
     ) -> Float[Tensor, "B 4 h w"]:
-        """The noise, as guided by the image."""
+        """The noise, with guidance by the image."""
         count, dtype = len(noisy), self.unet.dtype
         with on_device(self.unet, self.device):
             device = self.unet.device
@@ -102,13 +109,14 @@ class Zero123(InLatentSpace):
 
 
 def pose_numbers(views: ViewAngles, condition: ConditionView, fixed_distance: bool = False) -> Float[Tensor, "B 4"]:
-    """How the camera moves from the image to each view, as the network is told.
+    """The movement of the camera from the image to each view: how much lower it is in radians, sine and cosine of the
+    azimuth's change, and the change of distance.
 
     Args:
         views: The views.
         condition: The image's camera.
-        fixed_distance: Whether the last number is the angle from the zenith to the image's camera, as in Stable
-            Zero123, instead of the change of distance.
+        fixed_distance: Whether the last number is the angle in radians between the zenith and the image's camera
+            instead, as in Stable Zero123.
     """
     lower = torch.deg2rad(condition.elevation - views.elevations)
     around = torch.deg2rad(views.azimuths - condition.azimuth)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads Zero123 from a repository in diffusers' layout, and shows it the image."""
+"""Loads Zero123 from a repository in diffusers' layout, and encodes the image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 PROJECTIONS = ("clip_camera_projection", "cc_projection")
 """Names of the projection's folder in the published repositories."""
 PROJECTION_PREFIXES = ("proj.", "projection.", "cc_projection.", "")
-"""What its weights' names begin with: in repositories of diffusers' kinds, and in the original checkpoints."""
+"""Prefixes of its weights' names, in repositories in diffusers' layout and in the original checkpoints."""
 
 
 def load_zero123(
@@ -36,17 +36,18 @@ def load_zero123(
     offload: bool = False,
     **settings: Any,
 ) -> Zero123:
-    """Reads the folder of a repository, and the image.
+    """Loads the networks of a repository, and encodes the image.
 
     Args:
-        folder: Contains unet/, vae/, image_encoder/, scheduler/, and clip_camera_projection/ or cc_projection/.
+        folder: The repository's folder, with unet/, vae/, image_encoder/, scheduler/, and clip_camera_projection/ or
+            cc_projection/.
         image: RGBA in [0, 1], straight alpha, framed as in training.
-        elevation: Of the image's camera, in degrees; positive is above the object.
-        distance: Of the image's camera, in the network's unit.
-        dtype: Data type of the networks. The VAE stays in float32 if its configuration asks for that.
-        device: Where they compute.
-        offload: Keep the largest network in main memory between steps.
-        settings: More fields of `Zero123`.
+        elevation: Elevation of the image's camera in degrees; positive is above the object.
+        distance: Distance of the image's camera, in the guidance's unit.
+        dtype: Data type of the networks. The VAE is in float32 if its configuration asks for that.
+        device: The device on which they compute.
+        offload: Whether the largest network is in main memory between steps.
+        settings: Further fields of `Zero123`.
 
     Raises:
         InputError: A file is missing, damaged, or of another model.
@@ -85,11 +86,11 @@ def load_zero123(
 
 
 def seen_image(image: Float[Tensor, "4 S S"], space: LatentSpace, encoder: Any) -> ConditionView:
-    """What the networks make of the image, on white.
+    """Encodes the image, on white.
 
     Args:
         image: RGBA in [0, 1], straight alpha.
-        space: With the autoencoder.
+        space: The network's latent space, which has an autoencoder.
         encoder: transformers' `CLIPVisionModelWithProjection`.
     """
     on_white = (image[:3] * image[3:] + 1 - image[3:])[None]
@@ -107,14 +108,19 @@ def seen_image(image: Float[Tensor, "4 S S"], space: LatentSpace, encoder: Any) 
 
 
 def clip_pixels(pictures: Float[Tensor, "B 3 H W"], size: int) -> Float[Tensor, "B 3 S S"]:
-    """Pictures, RGB in [0, 1], as CLIP was shown them when Zero123 was trained: resized without antialiasing."""
+    """CLIP's input as in Zero123's training: normalised pictures, resized without antialiasing.
+
+    Args:
+        pictures: RGB in [0, 1].
+        size: Width and height of the result.
+    """
     resized = F.interpolate(2 * pictures - 1, size=(size, size), mode="bicubic", align_corners=True)
     mean, std = (torch.tensor(values).to(pictures)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     return (resized / 2 + 0.5 - mean) / std
 
 
 def _projection(folder: Path, width: int, dtype: torch.dtype, device: torch.device | str) -> CameraProjection:
-    """The layer, strictly: whatever its names, there have to be one matrix and one bias that fit."""
+    """Loads the projection: exactly one matrix and one bias that fit, under any of the known names."""
     place = next((folder / name for name in PROJECTIONS if (folder / name).is_dir()), None)
     if place is None:
         raise InputError(f"{folder} has no {' or '.join(PROJECTIONS)}: it is not Zero123, or part of it is missing")
@@ -126,7 +132,7 @@ def _projection(folder: Path, width: int, dtype: torch.dtype, device: torch.devi
 
 
 def in_our_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The projection's weights in `CameraProjection`'s names; what is not recognised keeps its own."""
+    """The projection's weights under the names of `CameraProjection`; unknown weights keep their names."""
     renamed = {}
     for key, value in weights.items():
         prefix = next(prefix for prefix in PROJECTION_PREFIXES if key.startswith(prefix))

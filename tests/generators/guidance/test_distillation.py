@@ -217,3 +217,8 @@ def test_prompts_name_the_side() -> None:
 def test_a_schedule_of_another_form(wrong: list[float]) -> None:
     with pytest.raises(ValueError, match="a schedule is"):
         value_at(wrong, 0)
+
+
+def test_the_highest_level_is_that_of_the_first_step() -> None:
+    for high in (0.9, [0.9, 0.5, 100], [0, 0.9, 0.5, 100]):
+        assert SquareRootTimes(0.1, high).level(50, progress=0.25) == 500  # halfway between 0.9 and 0.1
