@@ -54,7 +54,6 @@ from img3d_generators.small.objects import (
     input_camera,
     read_object,
 )
-from img3d_kernels import rasterization
 from img3d_kernels.losses import l1_ssim
 from img3d_kernels.poses import focal_length, intrinsics, viewmats
 
@@ -129,19 +128,8 @@ def views_of_mesh(shape: ObjectMesh, placement: Float[Tensor, "3 4"], poses: Flo
 def views_of_gaussians(gaussians: ActivatedGaussians, poses: Float[Tensor, "V 3 4"], antialiased: bool) -> Views:
     """Renders what a generator made."""
     count = len(poses)
-    shown = {"sh_degree": gaussians.sh_degree, "rasterize_mode": "antialiased" if antialiased else "classic"}
-    render, alpha, _ = rasterization(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales,
-        gaussians.opacities,
-        gaussians.colors,
-        viewmats(poses),
-        intrinsics(LGM_FOV, SIZE).repeat(count, 1, 1),
-        SIZE,
-        SIZE,
-        render_mode="RGB+ED",
-        **shown,
+    render, alpha, _ = gaussians.rasterized(
+        viewmats(poses), intrinsics(LGM_FOV, SIZE).repeat(count, 1, 1), SIZE, SIZE, antialiased, render_mode="RGB+ED"
     )
     rgb = (render[..., :3] + 1 - alpha).clamp(0, 1)
     pictures = torch.cat([rgb, alpha.clamp(0, 1)], dim=-1).permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,21 +140,49 @@ class ActivatedGaussians:
             antialiased: Whether small Gaussians fade instead of growing (`Gaussians.antialiased`).
         """
         count = len(camera_to_worlds)
-        render, alpha, _ = rasterization(
+        render, alpha, _ = self.rasterized(
+            viewmats(camera_to_worlds).to(self.means),
+            intrinsics(fov, size).to(self.means).repeat(count, 1, 1),
+            size,
+            size,
+            antialiased,
+            backgrounds=self.means.new_full((count, 3), background),
+        )
+        return render, alpha
+
+    def rasterized(
+        self,
+        viewmats: Float[Tensor, "V 4 4"],
+        Ks: Float[Tensor, "V 3 3"],
+        width: int,
+        height: int,
+        antialiased: bool = False,
+        **options: Any,
+    ) -> tuple[Float[Tensor, "V H W D"], Float[Tensor, "V H W 1"], dict[str, Any]]:
+        """The Gaussians' pictures, alpha and `meta` from `img3d_kernels.rasterization`.
+
+        Args:
+            viewmats: World-to-camera matrices, OpenCV axes.
+            Ks: Intrinsics in pixels.
+            width: Width in pixels.
+            height: Height in pixels.
+            antialiased: Whether small Gaussians fade instead of growing (`Gaussians.antialiased`).
+            options: Further arguments of `rasterization`.
+        """
+        return rasterization(
             self.means,
             self.quats,
             self.scales,
             self.opacities,
             self.colors,
-            viewmats(camera_to_worlds).to(self.means),
-            intrinsics(fov, size).to(self.means).repeat(count, 1, 1),
-            size,
-            size,
+            viewmats,
+            Ks,
+            width,
+            height,
             sh_degree=self.sh_degree,
             rasterize_mode="antialiased" if antialiased else "classic",
-            backgrounds=self.means.new_full((count, 3), background),
+            **options,
         )
-        return render, alpha
 
 
 def _array(values: Tensor) -> Float[np.ndarray, "..."]:

@@ -66,6 +66,11 @@ def _grade(value: float, good: float, fair: float) -> Grade:
     return "good" if value >= good else "fair" if value >= fair else "poor"
 
 
+def _advised(name: str, value: str, grade: Grade, advice: str) -> Finding:
+    """A finding that gives its advice unless the grade is "good"."""
+    return Finding(name, value, grade, "" if grade == "good" else advice)
+
+
 def _photos(report: Report) -> Finding:
     total = report.registered + len(report.unregistered)
     grade = _grade(total, *PHOTOS)
@@ -111,21 +116,21 @@ def _points(report: Report) -> Finding:
     value = f"{report.points:,}; {report.points_per_photo:.0f} in a photo (median)"
     if report.weakest and grade == "good":
         return Finding("Points", value, "fair", f"{some_names(report.weakest)}: few points; take more photos nearby.")
-    return Finding("Points", value, grade, "" if grade == "good" else advice)
+    return _advised("Points", value, grade, advice)
 
 
 def _overlap(report: Report) -> Finding:
     grade = _grade(report.mean_track_length, *PHOTOS_OF_POINT)
     advice = "Take the photos closer together: each should keep two thirds of what the one before shows."
     value = f"a point is in {report.mean_track_length:.1f} photos (mean)"
-    return Finding("Overlap", value, grade, "" if grade == "good" else advice)
+    return _advised("Overlap", value, grade, advice)
 
 
 def _parallax(report: Report) -> Finding:
     grade = _grade(report.parallax, *PARALLAX)
     advice = "Depth is uncertain: move further to the side from photo to photo, or closer to the subject."
     value = f"a point is seen from directions {report.parallax:.0f} degrees apart (median)"
-    return Finding("Parallax", value, grade, "" if grade == "good" else advice)
+    return _advised("Parallax", value, grade, advice)
 
 
 def _error(report: Report) -> Finding:
@@ -133,7 +138,7 @@ def _error(report: Report) -> Finding:
     judged = pixels * min(1.0, FEATURE_SIZE / report.longest_side)
     grade: Grade = "good" if judged <= ERROR[0] else "fair" if judged <= ERROR[1] else "poor"
     advice = "The photos contradict each other: keep the zoom fixed, hold the camera still, and let nothing move."
-    return Finding("Reprojection error", f"{pixels:.2f} pixels (mean)", grade, "" if grade == "good" else advice)
+    return _advised("Reprojection error", f"{pixels:.2f} pixels (mean)", grade, advice)
 
 
 def _coverage(report: Report) -> Finding:
@@ -143,7 +148,7 @@ def _coverage(report: Report) -> Finding:
         "walls, a plain table), but if it is the subject, go closer and light it from the side."
     )
     value = f"{report.coverage:.0%} of the photos' area has points nearby"
-    return Finding("Coverage", value, grade, "" if grade == "good" else advice)
+    return _advised("Coverage", value, grade, advice)
 
 
 def _sides(report: Report) -> list[Finding]:

@@ -24,7 +24,6 @@ from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.images.camera_sizes import downscaled
 from img3d_exporters.page.viewer_page import view_of_everything
 from img3d_generators.cameras import orbit_camera_to_worlds
-from img3d_kernels import rasterization
 from img3d_kernels.poses import focal_length, viewmats
 from img3d_methods.representation import representation_of
 
@@ -181,26 +180,20 @@ def splat_renderer(splats: Gaussians) -> Renderer:
     Depth is computed from the front Gaussians only: the far side of an object, which shines through between them,
     would move the mean depth to where there is nothing.
     """
-    activated = ActivatedGaussians.of(splats)
-    colors = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
+    harmonics = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
+    activated = replace(ActivatedGaussians.of(splats), colors=harmonics, sh_degree=splats.sh_degree)
     reach = STANDARD_DEVIATIONS * activated.scales.amax(dim=1)
 
     @torch.no_grad()
     def render(camera: Cameras) -> SurfaceView:
         def picture(which: Bool[Tensor, "N"] | slice) -> tuple[Tensor, Tensor, dict[str, Any]]:
-            rgbd, alpha, meta = rasterization(
-                means=activated.means[which],
-                quats=activated.quats[which],
-                scales=activated.scales[which],
-                opacities=activated.opacities[which],
-                colors=colors[which],
-                viewmats=viewmats(camera.camera_to_worlds),
-                Ks=camera.get_intrinsics_matrices(),
-                width=int(camera.width),
-                height=int(camera.height),
-                sh_degree=splats.sh_degree,
+            rgbd, alpha, meta = activated[which].rasterized(
+                viewmats(camera.camera_to_worlds),
+                camera.get_intrinsics_matrices(),
+                int(camera.width),
+                int(camera.height),
+                splats.antialiased,
                 render_mode="RGB+ED",
-                rasterize_mode="antialiased" if splats.antialiased else "classic",
             )
             return rgbd[0], alpha[0], meta
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from img3d_assets.gaussians import Gaussians
 from img3d_assets.point_cloud import PointCloud
 from img3d_base.errors import InputError
 from img3d_base.progress import with_progress
-from img3d_kernels import rasterization
 from img3d_kernels.poses import viewmats
 from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.spherical_harmonics import sh_basis
@@ -95,19 +94,14 @@ def _seen(splats: Gaussians, cameras: Cameras) -> Float[np.ndarray, "N"]:
     scale = SEEN_SIZE / float(torch.maximum(chosen.width, chosen.height).max())
     Ks = chosen.get_intrinsics_matrices().cpu()
     Ks[:, :2] *= scale
-    activated = ActivatedGaussians.of(splats)
     colors = torch.zeros(len(splats), 3, requires_grad=True)
+    activated = replace(ActivatedGaussians.of(splats), colors=colors, sh_degree=None)
     for i in with_progress(range(len(views)), "Finding visible Gaussians", len(views)):
-        picture, _, _ = rasterization(
-            means=activated.means,
-            quats=activated.quats,
-            scales=activated.scales,
-            opacities=activated.opacities,
-            colors=colors,
-            viewmats=viewmats(chosen.camera_to_worlds[i : i + 1].cpu()),
-            Ks=Ks[i : i + 1],
-            width=round(int(chosen.width[i]) * scale),
-            height=round(int(chosen.height[i]) * scale),
+        picture, _, _ = activated.rasterized(
+            viewmats(chosen.camera_to_worlds[i : i + 1].cpu()),
+            Ks[i : i + 1],
+            round(int(chosen.width[i]) * scale),
+            round(int(chosen.height[i]) * scale),
         )
         picture[..., 0].sum().backward()
     assert colors.grad is not None

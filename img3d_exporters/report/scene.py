@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,6 @@ from jaxtyping import Float, UInt8
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
-from img3d_kernels import rasterization
 from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 Side = Literal["above", "side"]
@@ -121,17 +120,12 @@ def _projected(
     viewmat[:3, 3] = -rotation @ (low + high) / 2 + [0, 0, distance]
     focal = distance * width / float((high - low) @ right)
     K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    activated = ActivatedGaussians.of(splats)
-    picture, _, _ = rasterization(
-        means=activated.means,
-        quats=activated.quats,
-        scales=activated.scales,
-        opacities=activated.opacities,
-        colors=torch.from_numpy(splats.colors().clip(0, 1).astype(np.float32)),
-        viewmats=torch.from_numpy(viewmat).float()[None],
-        Ks=torch.from_numpy(K).float()[None],
-        width=width,
-        height=height,
+    colors = torch.from_numpy(splats.colors().clip(0, 1).astype(np.float32))
+    picture, _, _ = replace(ActivatedGaussians.of(splats), colors=colors, sh_degree=None).rasterized(
+        torch.from_numpy(viewmat).float()[None],
+        torch.from_numpy(K).float()[None],
+        width,
+        height,
         backgrounds=torch.ones(1, 3),
     )
     return (255 * picture[0].clamp(0, 1)).round().byte().numpy()
