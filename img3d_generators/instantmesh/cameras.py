@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views as InstantMesh was trained on them: from Zero123++ v1.2's cameras, at distance 4 in a world with z up."""
+"""Converts views to InstantMesh's input: from Zero123++ v1.2's cameras, at distance 4 in a world with z up."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from img3d_kernels.poses import focal_length
 RADIUS = 4.0
 """Distance of the cameras from the origin in the network's world."""
 FEWER_VIEWS = (0, 2, 4, 5)
-"""Which of six views are used if only four are wanted."""
+"""Indices of the views that are used if only four of six are wanted."""
 SAME_LENS = 1.0
-"""Largest difference of a field of view from the trained one, in degrees."""
+"""Maximum difference of a field of view from the trained one, in degrees."""
 SAME_DISTANCE = 0.02
-"""Largest difference of distances from the object, as a share of it."""
+"""Maximum relative difference of the cameras' distances from the object."""
 
 
 def camera_numbers(views: PosedViews) -> Float[Tensor, "V 16"]:
-    """The cameras as the network takes them: the rows of their poses in its world, focal lengths and centres as
+    """The cameras as the network takes them: the rows of the poses in its world, then focal lengths and centres as
     shares of the picture's size.
 
     Raises:
-        InputError: The network was trained on other cameras.
+        InputError: The cameras have another field of view or different distances.
     """
     expected = ZERO123PLUS_RIGS["v1.2"].fov
     distances = views.camera_to_worlds[:, :, 3].norm(dim=1)
@@ -49,14 +49,14 @@ def camera_numbers(views: PosedViews) -> Float[Tensor, "V 16"]:
 
 
 def chosen(views: PosedViews, num_views: int) -> PosedViews:
-    """The views that the network looks at.
+    """Chooses four of six views if four are wanted; otherwise returns all views.
 
     Args:
-        views: Six views, or as many as are wanted.
-        num_views: How many are wanted: 4 or 6.
+        views: The views.
+        num_views: The number of views that are wanted: 4 or 6.
 
     Raises:
-        InputError: There are other views.
+        InputError: There are fewer views.
     """
     if num_views == len(FEWER_VIEWS) and len(views) == len(ZERO123PLUS_RIGS["v1.2"].azimuths):
         return views.pick(FEWER_VIEWS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""InstantMesh as a generator: its published weights, and its meshes and fields in the world of the views."""
+"""InstantMesh as a generator: loads the published weights, and brings meshes and fields into the world of the views."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ from img3d_generators.weights.weight_files import to_use
 
 
 def instantmesh_asset(name: str) -> Callable[..., Mesh | TriplaneField]:
-    """Loader of rows: an InstantMesh that makes a mesh, or a field, of views, which it looks at without randomness."""
+    """Loads a row that makes a mesh or a field from views, without random numbers.
+
+    Args:
+        name: The row's name, which is also its checkpoint's.
+
+    Raises:
+        InputError: The weights are not installed, damaged, or for another network.
+    """
     known = checkpoint(name)
     device = default_device()
     path = to_use(name) / known.files[0].path
@@ -36,14 +43,14 @@ def asset_of_views(
     texture_size: int = 0,
     precision: Precision = "float32",
 ) -> Mesh | TriplaneField:
-    """The mesh, or the field, that the network makes of views, in their world.
+    """Makes a mesh or a field from views, in the views' world.
 
     Args:
         network: The network, ready to generate.
         given: Views of the object, on white.
-        views: How many of six views are looked at: 6 or 4.
+        views: Number of views to use: 6 or 4.
         texture_size: Height and width of a mesh's texture; 0: vertex colours only.
-        precision: Of the network's matrix products.
+        precision: Precision of the network's matrix products.
 
     Raises:
         InputError: The network was trained on other cameras, or there are too few views.

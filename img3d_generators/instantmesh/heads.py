@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What InstantMesh reads from the planes: density and colour, or a mesh by FlexiCubes.
+"""InstantMesh's heads, which decode the planes: to density and colour, or to a mesh by FlexiCubes.
 
-The box of the planes is [-1, 1]^3 of the network's world, in which z is up.
+The planes' box is [-1, 1]^3 in the network's world, in which z is up.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from img3d_base.errors import warn
 
 HIDDEN_LAYERS = 3
 COLOR_MARGIN = 0.001
+"""Predicted colours can be this far outside of [0, 1]."""
 LAYOUT = TriplaneLayout(
     axes=((0, 1), (0, 2), (2, 1)),
     density_activation="softplus",
@@ -27,21 +28,21 @@ LAYOUT = TriplaneLayout(
     surface_density=10.0,
     color_margin=COLOR_MARGIN,
 )
-"""Of the planes, and of the density in them."""
+"""Layout of the planes, and activation of the density."""
 WEIGHT_SCALE = 0.5
-"""FlexiCubes', as the network was trained."""
+"""FlexiCubes' `weight_scale`, as in training."""
 WEIGHT_FACTOR = 0.1
-"""Between the network's outputs and FlexiCubes' weights."""
+"""Factor from the network's outputs to FlexiCubes' weights."""
 MAX_DEFORMATION = 0.25
-"""How far vertices of the grid move, in cells of a box of side 1."""
+"""Maximum movement of the grid's vertices along an axis, in cells of a grid of side 1."""
 ROUNDED_TO = 5
-"""Digits of the grid's coordinates, in a box of side 1."""
+"""Decimals of the grid's coordinates, in a grid of side 1."""
 CUBES_AT_A_TIME = 1 << 12
-"""Cubes whose features (eight corners of 240) fit a core's cache with the hidden values."""
+"""Number of cubes whose features (240 for each of eight corners) and hidden values fit into a core's cache."""
 
 
 class Texels:
-    """Planes, as they are looked up."""
+    """Planes with contiguous features of each texel, to sample them quickly."""
 
     def __init__(self, planes: Float[Tensor, "3 C H W"]) -> None:
         self.size = (planes.shape[2], planes.shape[3])
@@ -54,7 +55,7 @@ class Texels:
 
 
 class FieldHead(nn.Module):
-    """Density and colour."""
+    """Decodes planes to density and colour."""
 
     def __init__(self, plane_channels: int, channels: int) -> None:
         super().__init__()
@@ -70,7 +71,8 @@ class FieldHead(nn.Module):
 
 
 class MeshHead(nn.Module):
-    """Signed distance (negative inside), colour, and deformation of a grid's vertices, and weights of its cubes.
+    """Decodes planes to signed distances (negative inside), colours and deformations of a grid's vertices, and weights
+    of its cubes.
 
     Args:
         plane_channels: Channels of a plane.
@@ -87,7 +89,7 @@ class MeshHead(nn.Module):
 
     @torch.no_grad()
     def mesh(self, planes: Float[Tensor, "3 C H W"], resolution: int, scale: float, texture_size: int = 0) -> Mesh:
-        """The mesh with vertex colours, and with a texture if wanted; z up.
+        """The mesh with vertex colours, and with a texture if `texture_size` is not 0; z up.
 
         Args:
             planes: Finished planes.
@@ -120,7 +122,12 @@ class MeshHead(nn.Module):
         return painted(mesh, color_at, texture_size) if texture_size > 0 else mesh
 
     def distances(self, planes: Float[Tensor, "3 C H W"], side: Float[Tensor, "N"]) -> Float[Tensor, "N N N"]:
-        """The signed distances at a grid's vertices, which have these coordinates along every axis."""
+        """The signed distances at a grid's vertices.
+
+        Args:
+            planes: Finished planes.
+            side: The vertices' coordinates, the same along each axis.
+        """
         first, *others = self.net_sdf
         assert isinstance(first, nn.Linear)
         of_planes = first.weight.chunk(3, dim=1)
@@ -138,29 +145,34 @@ class MeshHead(nn.Module):
         return found
 
     def deformations(self, features: Float[Tensor, "N F"], resolution: int) -> Float[Tensor, "N 3"]:
-        """How far vertices of the grid move."""
+        """The movements of the grid's vertices."""
         raw = torch.cat([self.net_deformation(part) for part in features.split(POINTS_AT_A_TIME)])
         return raw.tanh() * (MAX_DEFORMATION / resolution)
 
     def weights(self, features: Float[Tensor, "N F"], corners: Int[Tensor, "S 8"]) -> Float[Tensor, "S 21"]:
-        """FlexiCubes' weights of cubes, of which these are the corners' numbers."""
+        """FlexiCubes' weights of cubes.
+
+        Args:
+            features: Features of the corners.
+            corners: For each cube, the rows of its corners in `features`.
+        """
         parts = [self.net_weight(features[part].flatten(1)) for part in corners.split(CUBES_AT_A_TIME)]
         return torch.cat([features.new_empty(0, NUM_WEIGHTS), *parts]) * WEIGHT_FACTOR
 
     def colors(self, texels: Texels, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """sRGB at points, not limited to [0, 1]."""
+        """sRGB at points; it can exceed [0, 1] by `COLOR_MARGIN`."""
         parts = [self.net_rgb(texels.features(part)).sigmoid() for part in points.split(POINTS_AT_A_TIME)]
         return torch.cat([points.new_empty(0, 3), *parts]) * (1 + 2 * COLOR_MARGIN) - COLOR_MARGIN
 
 
 def grid_side(resolution: int, scale: float) -> Float[Tensor, "N"]:
-    """The coordinates of the grid's vertices along a side, rounded as the network was trained."""
+    """The coordinates of the grid's vertices along a side, rounded as in training."""
     return (torch.round(torch.arange(resolution + 1) / resolution, decimals=ROUNDED_TO) - 0.5) * scale
 
 
 def with_a_surface(values: Float[Tensor, "N N N"]) -> Float[Tensor, "N N N"]:
-    """The same values if they change their sign inside the grid; otherwise, as in training, values that do: the two
-    outer layers become negative, and the vertex in the middle positive."""
+    """Returns the same values if their sign changes inside the grid. Otherwise, as in training, makes it change: the
+    two outer layers become negative, and the vertex in the middle positive."""
     inner = values[1:-1, 1:-1, 1:-1]
     if not ((inner > 0).all() or (inner < 0).all()):
         return values

@@ -2,8 +2,8 @@
 """InstantMesh (Xu et al. 2024, arXiv 2404.07191): turns views of an object with known cameras into a triplane, from
 which small networks read a mesh or a field.
 
-The views' tokens by DINO, modulated by their cameras, and a transformer over the tokens of three planes. World axes of
-the network: x towards the viewer of the input image, y right, z up.
+DINO, modulated by the cameras, turns the views into tokens. A transformer turns learned tokens of three planes into
+tokens of this object. World axes of the network: x towards the viewer of the input image, y right, z up.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from img3d_generators.networks.vision_transformer import VisionTransformer, VitC
 from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 
 CAMERA_NUMBERS = 16
-"""A camera is 12 numbers of its pose and 4 of its lens."""
+"""Numbers that describe a camera: 12 of its pose and 4 of its lens."""
 PREFIX = "lrm_generator."
-"""How the names of the network's weights in a published file begin; it has others beside them."""
+"""Prefix of the names of the network's weights in a published file, which also has other weights."""
 NOT_USED = "source_camera"
 """Part of the names of weights that are in a published file but not in the network."""
 
 
 @dataclass(frozen=True)
 class InstantMeshConfig:
-    """The architecture; the defaults are those that the published networks have in common, and of the large ones."""
+    """The architecture. The defaults are those of the published large networks."""
 
     head: Literal["mesh", "field"] = "mesh"
-    """What is read from the planes."""
+    """The kind of asset that the planes are decoded to."""
     image_size: int = 320
-    """Height and width in pixels of the views that the network looks at."""
+    """Height and width in pixels of the network's input views."""
     vit: VitConfig = field(default_factory=VitConfig)
-    """The views' tokens."""
+    """The network that turns views into tokens."""
     plane_size: int = 32
     """Tokens along each side of a plane."""
     channels: int = 1024
@@ -51,20 +51,21 @@ class InstantMeshConfig:
     plane_channels: int = 80
     """Channels of the finished planes, which are twice as large."""
     head_channels: int = 64
-    """Width of the networks that read the planes."""
+    """Width of the networks that decode the planes."""
     grid_resolution: int = 128
-    """Cubes along each side of the grid in which a mesh is found."""
+    """Cubes along each side of the grid from which a mesh is extracted."""
     grid_scale: float = 2.1
-    """Side of that grid."""
+    """Side of that grid in the network's world."""
 
 
 def config_of(architecture: dict[str, Any]) -> InstantMeshConfig:
-    """The architecture that a checkpoint's YAML file states; what it does not state is as published."""
-    return InstantMeshConfig(**{**architecture, "vit": VitConfig(**architecture.get("vit", {}))})
+    """The architecture that a checkpoint's YAML file states, with the published values of what it does not state."""
+    others = {name: value for name, value in architecture.items() if name != "vit"}
+    return InstantMeshConfig(vit=VitConfig(**architecture.get("vit", {})), **others)
 
 
 class InstantMesh(nn.Module):
-    """The network. `forward` returns the triplane's features; `head` reads them."""
+    """The network. `forward` returns the triplane's features; `head` decodes them."""
 
     def __init__(self, config: InstantMeshConfig) -> None:
         super().__init__()
@@ -83,7 +84,7 @@ class InstantMesh(nn.Module):
 
     @property
     def head(self) -> MeshHead | FieldHead:
-        """What reads the planes."""
+        """The decoder of the planes."""
         return self.synthesizer["decoder"]  # pyright: ignore[reportReturnType]
 
     def forward(
@@ -92,8 +93,8 @@ class InstantMesh(nn.Module):
         """The planes of B objects.
 
         Args:
-            images: Views on white, in [0, 1], as large as the network expects.
-            cameras: Their cameras: `camera_numbers`.
+            images: Views on white, in [0, 1], of `image_size`.
+            cameras: The views' `camera_numbers`.
         """
         tokens = self.encoder(images.flatten(0, 1), cameras.flatten(0, 1))
         return self.transformer(tokens.unflatten(0, images.shape[:2]).flatten(1, 2))
@@ -105,8 +106,8 @@ class InstantMesh(nn.Module):
         """The planes of one object, in float32, on the network's device.
 
         Args:
-            images: Square views on white, in [0, 1].
-            cameras: Their cameras: `camera_numbers`.
+            images: Square views on white, in [0, 1], of any size.
+            cameras: The views' `camera_numbers`.
             dtype: Data type of the matrix products; sums and normalisations stay in float32.
         """
         size = (self.config.image_size,) * 2
@@ -117,7 +118,7 @@ class InstantMesh(nn.Module):
 
 
 class ViewEncoder(nn.Module):
-    """Views and their cameras as tokens."""
+    """Turns views and their cameras into tokens."""
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()

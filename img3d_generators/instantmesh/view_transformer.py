@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""InstantMesh's transformer: tokens of three planes look at the tokens of all views and at each other."""
+"""InstantMesh's transformer: tokens of three planes attend to the tokens of all views and to each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from img3d_generators.networks.plane_tokens import planes_of
 
 LAST_NORM_EPS = 1e-6
-"""Of the last normalisation only; the blocks' have torch's default."""
+"""Epsilon of the last normalisation; those of the blocks have torch's default."""
 MLP_FACTOR = 4
 """Channels inside an MLP, in multiples of the tokens'."""
 
@@ -51,7 +51,7 @@ class ViewTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention to the views, self-attention, and an MLP, each after a layer normalisation and beside a shortcut."""
+    """Attention to the views, self-attention, and an MLP, each after a layer normalisation and with a shortcut."""
 
     def __init__(self, channels: int, num_heads: int, context_channels: int) -> None:
         super().__init__()

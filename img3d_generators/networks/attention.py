@@ -11,6 +11,6 @@ from torch.nn.functional import scaled_dot_product_attention
 def attended(
     queries: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"], values: Float[Tensor, "B S D"], num_heads: int
 ) -> Float[Tensor, "B T D"]:
-    """What each query gathers from the values; the channels are divided among the heads in order."""
+    """Attention of the queries to the keys and values. The channels are divided among the heads in order."""
     q, k, v = (tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2) for tokens in (queries, keys, values))
     return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 Precision = Literal["float32", "fast"]
-"""Of a network's matrix products: "float32" gives its reference's numbers; "fast" computes in `default_dtype`."""
+"""Precision of a network's matrix products: "float32" gives the reference's numbers; "fast" is `default_dtype`."""
 
 
 def default_device() -> torch.device:

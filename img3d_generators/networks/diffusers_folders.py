@@ -22,7 +22,7 @@ WEIGHTS_NAMES = (
 )
 """Possible file names of the weights in a network's folder, in order of preference."""
 VARIANTS = ("", ".fp16")
-"""What can stand before the ending of these names: published files of half precision, if there are no others."""
+"""Possible texts before the ending of these names, in order of preference: ".fp16" marks half precision."""
 INDEX_ENDING = ".index.json"
 """Weights in several files have a table with the name of one file and this ending."""
 
@@ -38,7 +38,7 @@ def load_network(
         folder: The network's folder.
         build: Makes the network from its configuration.
         dtype: Data type of its weights.
-        device: Where it is to run.
+        device: The device of the network.
 
     Raises:
         InputError: A file is missing, damaged, or of another network.

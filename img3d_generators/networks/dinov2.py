@@ -33,7 +33,7 @@ class Dinov2Config:
     img_size: int = 518
     """Height and width in pixels of the images to which the position embeddings belong."""
     num_register_tokens: int = 4
-    """Tokens without a place in the image."""
+    """Number of additional tokens that belong to no patch."""
     mlp_ratio: int = 4
     """Channels inside an MLP, in multiples of the tokens'."""
 
@@ -81,7 +81,7 @@ class Dinov2(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and an MLP, each after a layer normalisation and beside a shortcut, with learned factors."""
+    """Self-attention and an MLP, each after a layer normalisation and with a shortcut, scaled by learned factors."""
 
     def __init__(self, config: Dinov2Config) -> None:
         super().__init__()
@@ -125,7 +125,8 @@ SEPARATE = (
     ("attention.attention.query", "attention.attention.key", "attention.attention.value"),
     ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
 )
-"""How Hugging Face calls what is one weight, `attn.qkv`, at the authors'; the second way is its fifth version's."""
+"""Hugging Face's names of the three parts of `attn.qkv`, which is one weight in the authors' files; the second triple
+is that of its fifth version."""
 
 
 def authors_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

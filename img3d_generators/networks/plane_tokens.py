@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens of three planes, made into planes of features."""
+"""Converts tokens of three planes to planes of features."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class VisionTransformer(nn.Module):
 
         Args:
             images: In [0, 1]; sides divisible by the patch size.
-            condition: Of each image, if the network is modulated.
+            condition: The condition of each image, if the network is modulated.
         """
         tokens = self.embeddings(normalised(images))
         for layer in self.encoder["layer"]:  # pyright: ignore[reportGeneralTypeIssues]
@@ -105,7 +105,7 @@ class PatchEmbeddings(nn.Module):
 
 
 class VitLayer(nn.Module):
-    """Self-attention and an MLP, each after a layer normalisation and beside a shortcut."""
+    """Self-attention and an MLP, each after a layer normalisation and with a shortcut."""
 
     def __init__(self, config: VitConfig, modulated: bool = False) -> None:
         super().__init__()

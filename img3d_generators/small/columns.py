@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network of img3d-small: what is behind each pixel of a picture, along its ray.
+"""The network of img3d-small, which predicts occupancy and colour along the rays of a picture.
 
-A U-Net sees the whole picture and describes each cell of 4 x 4 pixels by a vector of features. From it a linear layer
-reads the cell's 2 x 2 columns: for each of 64 depths, whether the object is there, and for every second one its
-colour. So the volume has the picture's own perspective, and outside of the silhouette it is empty by construction.
+A U-Net of the whole picture gives each cell of 4 x 4 pixels a vector of features. From this, a linear layer predicts
+the cell's 2 x 2 columns: the occupancy at each of 64 depths, and the colour at every second one. So the volume has the
+picture's perspective, and is empty outside the silhouette by construction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = CELLS * SPLIT
 DEPTHS, COLOURS = 64, 32
 """Depths of a column at which occupancy and colour are predicted."""
 MIN_COVERAGE = 0.02
-"""Columns of which the object covers less are not trained."""
+"""Columns of which the object covers a smaller share are not trained."""
 EMPTY_AT_FIRST = -2.0
 """Initial logit of the occupancy."""
 
@@ -64,7 +64,7 @@ class ColumnNetwork(nn.Module):
 
         Args:
             features: The vectors of the cells.
-            colours: Of the picture in each column; the prediction is added to these.
+            colours: The picture's colour in each column, to which the prediction is added.
         """
         raw = self.head(features).unflatten(1, (SPLIT**2, -1)).float()
         return raw[..., :DEPTHS], colours[:, :, None] + raw[..., DEPTHS:].unflatten(2, (COLOURS, 3))
@@ -90,11 +90,11 @@ def in_volume(values: Float[Tensor, "N K *C"]) -> Float[Tensor, "H W *C"]:
 def column_inputs(
     picture: Float[Tensor, "B 4 S S"], min_coverage: float = MIN_COVERAGE
 ) -> tuple[Float[Tensor, "B N K 3"], Bool[Tensor, "B N K"]]:
-    """The picture's colour in each column, and which columns are of the object.
+    """The picture's colour in each column, and which columns the object covers.
 
     Args:
         picture: Colours on white, and alpha, in [0, 1].
-        min_coverage: Share of a column that the object has to cover.
+        min_coverage: Minimum share of a column that the object covers.
     """
     small = avg_pool2d(picture, CELL // SPLIT)
     cells = in_cells(torch.cat([without_white(small[:, :3], small[:, 3:]), small[:, 3:]], dim=1))
@@ -122,7 +122,7 @@ def points_in_columns(rays: Float[Tensor, "*M 2"]) -> Float[Tensor, "*M D 3"]:
 def bins_of(
     points: Float[Tensor, "*M 3"],
 ) -> tuple[Int[Tensor, "*M"], Int[Tensor, "*M"], Int[Tensor, "*M"], Bool[Tensor, "*M"]]:
-    """In which cell, column of the cell and bin of colours points are, and whether they are in any."""
+    """The cell, the column in the cell and the bin of colours of each point, and whether the point is in any."""
     focal = focal_length(LGM_FOV, COLUMNS)
     distance = LGM_RADIUS - points[..., 2]
     column = (points[..., 0] / distance * focal + COLUMNS / 2).floor().long()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""img3d-small: makes Gaussians from one picture with alpha, and says when it has not learnt from any like it."""
+"""img3d-small: makes Gaussians from one picture with alpha, and recognises pictures unlike its training objects."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 
 SMALL_WEIGHTS = Path(__file__).with_name("weights.safetensors")
 MIN_COVERAGE = 0.4
-"""Columns of which the object covers less stay empty; more of them would make the silhouette larger."""
+"""Columns of which the object covers a smaller share stay empty: with them, the silhouette would be too large."""
 MIN_PEAK = 0.6
-"""The picture shows that the object is somewhere in each column: if the highest probability is lower, all of the
-column are raised."""
+"""Minimum of a column's highest probability; lower columns are raised, since the picture shows that the object is
+somewhere in each of them."""
 KNOWN, FAR = "known_objects", "far"
-"""Names in the file of weights, beside the network's: the embeddings of the training objects, and the distance to the
-nearest of them from which a picture is unlike all."""
+"""Names in the file of weights, besides the network's: the embeddings of the training objects, and the distance to the
+nearest of them beyond which a picture is unlike all."""
 
 
 @dataclass
 class SmallGenerator:
-    """The network, and what it knows."""
+    """The network, and the embeddings of its training objects."""
 
     network: ColumnNetwork
     known: Float[Tensor, "N F"]
     """Embedding of each training object."""
     far: float
-    """Distance between embeddings that hardly any view of a training object has to the nearest other object."""
+    """Distance that hardly any view of a training object exceeds to the embedding of the nearest other object."""
 
     @torch.no_grad()
     def generate(self, image: Float[Tensor, "4 S S"]) -> ActivatedGaussians:
@@ -66,13 +66,13 @@ class SmallGenerator:
 
     @torch.no_grad()
     def strangeness(self, image: Float[Tensor, "4 S S"]) -> float:
-        """Distance to the nearest training object; above 1 the picture is unlike all of them."""
+        """Distance to the nearest training object, in multiples of `far`. Above 1, the picture is unlike all."""
         distances = torch.cdist(embedding(self.network, on_white(image)[None]), self.known)
         return float(distances.min()) / self.far
 
 
 def on_white(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "4 s s"]:
-    """The network's input: colours on white and alpha, reduced to its size."""
+    """The network's input: colours on white and alpha, resized to its size."""
     alpha = image[3:]
     full = torch.cat([image[:3] * alpha + 1 - alpha, alpha])[None]
     size = (INPUT_SIZE, INPUT_SIZE)
@@ -80,7 +80,7 @@ def on_white(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "4 s s"]:
 
 
 def embedding(network: ColumnNetwork, pictures: Float[Tensor, "B 4 S S"]) -> Float[Tensor, "B F"]:
-    """What tells pictures apart: the mean feature of the cells that show the object, of length 1."""
+    """The embedding of a picture: the mean feature of the cells that show the object, normalised to length 1."""
     cells = column_inputs(pictures)[1].any(dim=2)[..., None].to(pictures)
     features = network.features(pictures.to(network.head.weight.dtype)).float()
     mean = (features * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
@@ -104,7 +104,11 @@ def load_small(path: Path = SMALL_WEIGHTS) -> SmallGenerator:
 
 
 def small_gaussians(name: str) -> Callable[[Tensor, int], Gaussians]:
-    """Loader of rows; `name` is the only checkpoint's."""
+    """Loads a row.
+
+    Args:
+        name: The row's name, for messages.
+    """
     generator = load_small()
 
     def generate(image: Tensor, seed: int) -> Gaussians:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects from mesh files, placed before the generator's camera as their pictures show them, and rendered.
+"""Places objects from mesh files before the generator's camera, as its input pictures are framed, and renders them.
 
 The generator's camera is at (0, 0, 1.5) in the world, looks at the origin, and has y up. An object's own frame has y
 up and its bounding box's middle at the origin; its furthest vertex is at distance 1.
@@ -28,7 +28,7 @@ from img3d_kernels.poses import focal_length, intrinsics
 BORDER_RATIO = 0.1
 """Share of the picture's width that stays free beside the object."""
 MAX_RADIUS = 0.75
-"""Largest distance of a point of a placed object from its middle. An object that would have to be larger to fill the
+"""Maximum distance of a point of a placed object from its middle. An object that would have to be larger to fill the
 picture is so foreshortened that its length cannot be seen."""
 PLACING_STEPS = 8
 
@@ -40,10 +40,10 @@ class Light:
     direction: tuple[float, float, float] = (0.35, 0.85, 0.4)
     """Towards the light, in the object's frame."""
     strength: float = 0.45
-    """How much darker than in full light the side is that faces away from it."""
+    """Darkening of surfaces that face away from the light: 0 is none, 1 is black."""
 
     def shade(self, normals: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 1"]:
-        """The factor of colours of surfaces with these unit normals."""
+        """Factors of the colours of surfaces with these unit normals."""
         direction = normalize(torch.tensor(self.direction), dim=0).to(normals)
         return 1 - self.strength * (0.5 - 0.5 * (normals @ direction))[..., None]
 
@@ -61,7 +61,7 @@ class ObjectPicture:
     """Distance from the camera along its axis, in the world, if known."""
 
     def lit(self, light: Light) -> Float[Tensor, "V 4 S S"]:
-        """On white in the light, and alpha."""
+        """Colours in the light on white, and alpha."""
         rgb = self.premultiplied * light.shade(self.normals) + 1 - self.alpha
         return torch.cat([rgb, self.alpha], dim=-1).permute(0, 3, 1, 2).clamp(0, 1)
 
@@ -90,8 +90,8 @@ class ObjectMesh:
         The picture's bounding box is centred and fills the square but for the border; the object's middle is at z = 0.
 
         Args:
-            azimuth: In degrees; the object's side that faces the camera: 0 is +z, 90 is +x.
-            elevation: Of the camera above the object, in degrees.
+            azimuth: The object's side that faces the camera, in degrees: 0 is +z, 90 is +x.
+            elevation: Elevation of the camera above the object, in degrees.
 
         Returns:
             Scaled rotation and translation, or None if the object is too foreshortened from there.

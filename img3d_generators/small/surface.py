@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussians of what the network found in the columns."""
+"""Makes Gaussians from the network's columns."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LEVEL = 0.65
 """Probability from which a bin certainly belongs to the object."""
 OPACITY = 0.97
 ALONG, ACROSS = 0.5, 0.3
-"""Standard deviations in the surface and along its normal, in distances between columns."""
+"""Standard deviations of Gaussians along the surface and across it, in distances between columns."""
 INSET = 0.02
-"""Distance in the world by which the object is predicted too large on all sides, so that thin parts survive."""
+"""Distance in world units by which predictions are too large on all sides, so that thin parts survive."""
 POSSIBLE, INTERIOR = 0.1, 0.9
 """Probabilities between which bins get a translucent Gaussian of their own."""
 TRANSLUCENT, FALLOFF, WIDTH = 0.15, 1.5, 0.6
@@ -29,14 +29,14 @@ in distances between columns."""
 
 
 def gaussians_of(probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"]) -> ActivatedGaussians:
-    """An opaque surface where the object certainly is, and mist where it may be.
+    """An opaque surface where the object certainly is, and translucent mist where it may be.
 
-    Mist costs sharpness where the network knows little, and is closer to the truth there than any one surface: over a
-    decibel in views of validation objects.
+    Where the network is uncertain, mist is less sharp, but closer to the truth than any one surface: by over a decibel
+    in views of validation objects.
 
     Args:
-        probabilities: Of the occupancy, row by row, front to back.
-        colours: In the coarser bins of colours.
+        probabilities: Probabilities of the occupancy, row by row, front to back.
+        colours: Colours of the coarser bins of colours.
     """
     surface, mist = surface_gaussians(probabilities, colours), mist_gaussians(probabilities, colours)
     return ActivatedGaussians(
@@ -49,11 +49,11 @@ def gaussians_of(probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "
 
 
 def mist_gaussians(probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"]) -> ActivatedGaussians:
-    """One round, translucent Gaussian in each bin that may belong to the object and is not deep inside of it.
+    """One round, translucent Gaussian in each bin that may belong to the object and is not deep inside it.
 
     Args:
-        probabilities: Of the occupancy, row by row, front to back.
-        colours: In the coarser bins of colours.
+        probabilities: Probabilities of the occupancy, row by row, front to back.
+        colours: Colours of the coarser bins of colours.
     """
     shown = (probabilities > POSSIBLE) & ~_surrounded(probabilities > INTERIOR)
     bins = shown.nonzero()
@@ -75,8 +75,8 @@ def surface_gaussians(
     """One flat Gaussian in each bin of the object that has a free neighbour, moved to the surface between the two.
 
     Args:
-        probabilities: Of the occupancy, row by row, front to back.
-        colours: In the coarser bins of colours.
+        probabilities: Probabilities of the occupancy, row by row, front to back.
+        colours: Colours of the coarser bins of colours.
         level: Probability from which a bin belongs to the object.
     """
     inside = probabilities > level
@@ -105,7 +105,7 @@ def surface_gaussians(
 
 
 def _surrounded(inside: Bool[Tensor, "H W D"]) -> Bool[Tensor, "H W D"]:
-    """Bins all of whose six neighbours are inside, too."""
+    """Bins whose six neighbours are all inside."""
     free = pad(~inside, (1, 1, 1, 1, 1, 1), value=True)
     middle = slice(1, -1)
     return ~(

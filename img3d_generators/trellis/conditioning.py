@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How TRELLIS looks at an image: its framing, reproduced to the last bit, and the tokens that the flows look at."""
+"""Prepares TRELLIS's input: frames the image exactly as in training, to the last bit, and makes the tokens that
+condition the flows."""
 
 from __future__ import annotations
 
@@ -17,12 +18,13 @@ from img3d_generators.trellis.transformer import normed
 from img3d_generators.triposr.preparation import blended
 
 SIZE = 518
-"""Height and width in pixels of the image that the network looks at."""
+"""Height and width in pixels of the network's input."""
 OPAQUE = 0.8 * 255
 """Pixels with a higher alpha belong to the object."""
 MARGIN = 1.2
 """Side of the square around the object, in multiples of the object's longer side."""
 TOKENS_EPS = 1e-5
+"""Epsilon of the tokens' layer normalisation."""
 BLACK = 0.0
 """The background that the network was trained with."""
 
@@ -58,5 +60,5 @@ def on_black(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "3 S S"]:
 
 
 def condition_of(network: Dinov2, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T D"]:
-    """The tokens of images on black, in [0, 1]."""
+    """DINOv2's normalised tokens of images on black, in [0, 1]."""
     return normed(network(images), TOKENS_EPS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long TRELLIS takes: operations of its flows, and how many this machine does in a second."""
+"""Estimates how long TRELLIS takes, from the operations of its flows and the speed of this machine."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from img3d_generators.trellis.latent_flow import LatentFlowConfig
 from img3d_generators.trellis.structure import FlowConfig
 
 USUAL_VOXELS = 20_000
-"""Occupied voxels of an object, on average."""
+"""Mean number of an object's occupied voxels."""
 VOXELS_OF_TOKEN = 4
-"""Voxels that have one token of the transformer in common, on average."""
+"""Mean number of voxels that share a token of the transformer."""
 NEIGHBOURS = 12
-"""Occupied ones among the 27 voxels around one, on average."""
+"""Mean number of occupied voxels among the 27 in a kernel."""
 TOKENS, CHANNELS, HIDDEN = 512, 1024, 4096
-"""Sizes of the matrix product that is timed: that of an MLP, for some of the tokens."""
+"""Sizes of the matrix product that is timed: an MLP's, for a part of the tokens."""
 TIMED_FOR = 0.2
-"""Seconds for which products are timed."""
+"""Time in seconds for which products are repeated."""
 SHARE, SHARE_OF_FAST = 0.75, 0.3
-"""Of the speed of large matrix products that whole networks reach in float32, and in types of 16 bits, where more of
-the time goes into what is not a product."""
+"""Speed of whole networks as a share of the speed of large matrix products: in float32, and in types of 16 bits, where
+other operations take more of the time."""
 
 
 def structure_operations(config: FlowConfig, condition_tokens: int) -> float:
-    """Floating-point operations for the velocity of one latent."""
+    """Number of floating-point operations for one velocity of the structure's latent."""
     return _transformer_operations(config, config.resolution**3, condition_tokens)
 
 
 def detail_operations(config: LatentFlowConfig, voxels: int, condition_tokens: int) -> float:
-    """Floating-point operations for the velocity of one set of latents, about."""
+    """Approximate number of floating-point operations for one velocity of the voxels' latents."""
     channels, thin, tokens = config.model_channels, config.io_channels, voxels / VOXELS_OF_TOKEN
     of_voxel = thin * (thin + thin + 2 * channels + thin + 2 * thin + thin)
     of_token = channels * (thin + channels)
@@ -48,7 +48,7 @@ def _transformer_operations(config: FlowConfig, tokens: float, condition_tokens:
 
 @torch.no_grad()
 def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations that networks do in a second on this machine, about; takes a moment to find out."""
+    """Approximate number of floating-point operations of networks per second, measured for `TIMED_FOR` seconds."""
     left = torch.ones(TOKENS, CHANNELS, device=device, dtype=dtype)
     right = torch.ones(CHANNELS, HIDDEN, device=device, dtype=dtype)
     products, start = 0, time.perf_counter()

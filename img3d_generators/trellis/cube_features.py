@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What TRELLIS's decoder says of the cubes of a grid, made into a mesh by FlexiCubes. Only what is near the surface is
-computed."""
+"""Makes a mesh by FlexiCubes from the features that TRELLIS's decoder gives the cubes of a grid. Only cubes near the
+surface are processed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from img3d_assets.mesh import Mesh
 from img3d_assets.meshing.flexicubes import NUM_WEIGHTS, DualSurface, corners_of, flexicubes
 
 CORNER_VALUES = {"distance": 1, "deformation": 3, "attributes": 6}
-"""What is said of a cube's corners, and how many numbers each is; attributes are a colour and a normal."""
+"""Features of each corner of a cube, and their numbers of channels; attributes are a colour and a normal."""
 NUM_FEATURES = 8 * sum(CORNER_VALUES.values()) + NUM_WEIGHTS
 OUTSIDE = 1.0
-"""The signed distance at vertices of the grid that belong to no cube of the network's."""
+"""Signed distance at vertices of the grid that belong to no cube with features."""
 JUST_BELOW_HALF = 0.5 * (1 - 1e-8)
-"""How far a vertex of the grid can move, in cubes."""
+"""Largest movement of a vertex of the grid along an axis, in cubes."""
 NUM_CORNERS = 8
 
 
 class GridValues:
-    """Values at the vertices of a grid: means over the cubes that say something of them.
+    """Values at the V corners of M cubes: means over the cubes that share a corner.
 
     Args:
         cubes: The cubes' lower corners.
-        features: What is said of the cubes.
+        features: The cubes' features.
         resolution: Cubes along the grid's side.
     """
 
@@ -44,29 +44,29 @@ class GridValues:
         return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(vertices, -1, 0)), self._shape), np.int64)
 
     def vertices(self) -> Int64[np.ndarray, "V 3"]:
-        """The vertices of which something is said."""
+        """The vertices that have values."""
         return np.stack(np.unravel_index(self.keys, self._shape), axis=1)
 
     def deformations(self) -> Float32[np.ndarray, "V 3"]:
-        """How far they move, before the activation."""
+        """The vertices' movements before the activation."""
         return self._means(slice(NUM_CORNERS, 4 * NUM_CORNERS), 3)
 
     def attributes(self) -> Float32[np.ndarray, "V 6"]:
-        """Their colour and normal, before the activation."""
+        """The vertices' colours and normals before the activation."""
         return self._means(slice(-6 * NUM_CORNERS, None), 6)
 
     def _means(self, columns: slice, count: int) -> Float32[np.ndarray, "V C"]:
-        said = self._features[:, columns].reshape(-1, count)
-        sums = [np.bincount(self._of_corner, column) for column in said.T]
+        values = self._features[:, columns].reshape(-1, count)
+        sums = [np.bincount(self._of_corner, column) for column in values.T]
         return (np.stack(sums, axis=1) / self._counts[:, None]).astype(np.float32)
 
     def row_of(self, keys: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
-        """The rows of vertices; one more than the last for those of which nothing is said."""
+        """The rows of vertices given by their numbers; V for vertices without values."""
         return rows_of(self.keys, keys)
 
 
 def rows_of(sorted_keys: Int64[np.ndarray, "V"], keys: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
-    """Where keys are among sorted ones; behind the last if they are not."""
+    """Positions of keys among sorted keys; V for keys that are not among them."""
     at = np.searchsorted(sorted_keys, keys)
     found = sorted_keys[np.minimum(at, len(sorted_keys) - 1)] == keys
     return np.where(found, at, len(sorted_keys))
@@ -75,12 +75,12 @@ def rows_of(sorted_keys: Int64[np.ndarray, "V"], keys: Int64[np.ndarray, "..."])
 def mesh_of_cubes(cubes: Int64[np.ndarray, "M 3"], features: Float32[np.ndarray, "M F"], resolution: int) -> Mesh:
     """The surface with vertex colours, in the box from -0.5 to 0.5. z up.
 
-    Cubes of which nothing is said have a surface as well, where they touch vertices inside the object.
+    Cubes without features can contain a part of the surface too: where they touch vertices inside the object.
 
     Args:
-        cubes: The cubes' lower corners.
-        features: What is said of them: signed distances and deformations of their corners, FlexiCubes' weights, and
-            attributes of their corners.
+        cubes: The lower corners of M cubes.
+        features: The cubes' features: signed distances and deformations of the corners, FlexiCubes' weights, and
+            attributes of the corners.
         resolution: Cubes along the grid's side.
     """
     surface = surface_of_cubes(cubes, features, resolution)
@@ -90,7 +90,7 @@ def mesh_of_cubes(cubes: Int64[np.ndarray, "M 3"], features: Float32[np.ndarray,
 def surface_of_cubes(
     cubes: Int64[np.ndarray, "M 3"], features: Float32[np.ndarray, "M F"], resolution: int
 ) -> DualSurface:
-    """The surface of `mesh_of_cubes` with colours and normals, in [0, 1], as its attributes."""
+    """The surface of `mesh_of_cubes`, with colours and normals in [0, 1] as attributes."""
     values = GridValues(cubes, features, resolution)
     crossed = _crossed_cubes(values)
     corners = corners_of(crossed)
@@ -102,7 +102,7 @@ def surface_of_cubes(
     attributes = np.concatenate([values.attributes(), nothing.repeat(6, axis=1)])[needed]
     moved = np.tanh(deformations) * np.float32(JUST_BELOW_HALF / resolution)
     positions = corners / resolution - 0.5 + moved[at]
-    # Raw weights of cubes of which nothing is said are 0.
+    # Cubes without features have weights of 0 before the activation.
     own = values.keys_of(cubes)
     order = np.argsort(own)
     which = rows_of(own[order], values.keys_of(crossed))
@@ -118,7 +118,7 @@ def _distances(values: GridValues, rows: Int64[np.ndarray, "S 8"]) -> Float[np.n
 
 
 def _crossed_cubes(values: GridValues) -> Int64[np.ndarray, "S 3"]:
-    """The cubes with vertices both inside and outside: some of those around the vertices inside."""
+    """The cubes with vertices both inside and outside. All of them touch a vertex inside."""
     inside = values.vertices()[values.distances < 0]
     around = (inside[:, None] - corners_of(np.zeros((1, 3), np.int64))).reshape(-1, 3)
     around = around[((around >= 0) & (around < values.resolution)).all(axis=1)]

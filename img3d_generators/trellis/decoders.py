@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRELLIS's last stage: the latents of the occupied voxels become Gaussians, or a mesh. z up."""
+"""TRELLIS's last stage: decodes the latents of the occupied voxels to Gaussians, or to a mesh. z up."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from img3d_generators.trellis.voxels import VoxelGrid, position_embedding
 from img3d_kernels.spherical_harmonics import sh_to_rgb
 
 ROTATION_FACTOR = 0.1
-"""Of the network's output for rotations; others are taken as they are."""
+"""Factor of the network's output for rotations; other outputs have none."""
 NUMBERS = {"xyz": 3, "features_dc": 3, "scaling": 3, "rotation": 4, "opacity": 1}
-"""What the network says of a Gaussian, in its order."""
+"""The network's outputs for a Gaussian, in order, with their numbers of channels."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ class GaussianDecoderConfig(DecoderConfig):
     """The architecture of the decoder of Gaussians, as published."""
 
     num_gaussians: int = 32
-    """Gaussians of a voxel."""
+    """Number of Gaussians per voxel."""
     voxel_size: float = 1.5
-    """How far they can be away, in voxels."""
+    """Side, in voxels, of the cube around a voxel's centre that contains its Gaussians."""
     min_scale: float = 9e-4
     """Smallest standard deviation."""
     scale_bias: float = 4e-3
-    """The standard deviation for which the network says 0."""
+    """The standard deviation that an output of 0 means, before `min_scale`."""
     opacity_bias: float = 0.1
-    """The opacity for which the network says 0."""
+    """The opacity that an output of 0 means."""
 
 
 class Decoder(nn.Module):
-    """What the decoders have in common: the tokens of voxels, which look at each other in windows."""
+    """Base class of the decoders: a transformer of the voxels' tokens with attention in windows."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
 
 
 class GaussianDecoder(Decoder):
-    """Some Gaussians near every voxel."""
+    """Decodes latents to Gaussians near the voxels."""
 
     offset_perturbation: Tensor
 
@@ -99,19 +99,19 @@ class GaussianDecoder(Decoder):
         self.register_buffer("offset_perturbation", torch.atanh(spread))
 
     def forward(self, latents: Float[Tensor, "1 N C"], grid: VoxelGrid) -> Float[Tensor, "N F"]:
-        """What the network says of the Gaussians of every voxel."""
+        """The network's outputs for the Gaussians of each voxel."""
         return self.out_layer(normed(self.tokens(latents, grid), LAST_EPS))[0].float()
 
-    def gaussians(self, said: Float[Tensor, "N F"], grid: VoxelGrid) -> ActivatedGaussians:
-        """The Gaussians, in the box from -0.5 to 0.5; those of a voxel follow each other."""
+    def gaussians(self, outputs: Float[Tensor, "N F"], grid: VoxelGrid) -> ActivatedGaussians:
+        """The Gaussians that `forward` describes, in the box from -0.5 to 0.5, ordered by voxel."""
         config = self.config
         sizes = [size * config.num_gaussians for size in NUMBERS.values()]
-        parts = zip(NUMBERS.items(), said.split(sizes, dim=1), strict=True)
+        parts = zip(NUMBERS.items(), outputs.split(sizes, dim=1), strict=True)
         of = {name: part.unflatten(1, (config.num_gaussians, size)) for (name, size), part in parts}
         offsets = torch.tanh(of["xyz"] + self.offset_perturbation) * (config.voxel_size / 2)
         means = (grid.coords[:, None] + 0.5 + offsets) / config.resolution - 0.5
         wide = softplus(of["scaling"] + math.log(math.expm1(config.scale_bias)))
-        identity = torch.tensor([1.0, 0.0, 0.0, 0.0], device=said.device)
+        identity = torch.tensor([1.0, 0.0, 0.0, 0.0], device=outputs.device)
         opacity_logit = math.log(config.opacity_bias / (1 - config.opacity_bias))
         return ActivatedGaussians(
             means.flatten(0, 1),
@@ -123,7 +123,7 @@ class GaussianDecoder(Decoder):
 
 
 class MeshDecoder(Decoder):
-    """A mesh by FlexiCubes, on a grid of four times the resolution."""
+    """Decodes latents to a mesh by FlexiCubes, on a grid of four times the resolution."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)
@@ -134,24 +134,24 @@ class MeshDecoder(Decoder):
         self.out_layer = nn.Linear(channels // 8, NUM_FEATURES)
 
     def forward(self, latents: Float[Tensor, "1 N C"], grid: VoxelGrid) -> Float[Tensor, "M F"]:
-        """What the network says of every cube of `grid.finer.finer`."""
+        """The features of the cubes of `grid.finer.finer`."""
         features = self.upsample[0](self.tokens(latents, grid), grid)
         return self.out_layer(self.upsample[1](features, grid.finer))[0].float()
 
-    def mesh(self, said: Float[Tensor, "M F"], grid: VoxelGrid) -> Mesh:
-        """The mesh with vertex colours, in the box from -0.5 to 0.5."""
+    def mesh(self, features: Float[Tensor, "M F"], grid: VoxelGrid) -> Mesh:
+        """The mesh that `forward`'s features describe, with vertex colours, in the box from -0.5 to 0.5."""
         cubes = grid.finer.finer.coords
-        return mesh_of_cubes(cubes.cpu().numpy(), said.detach().cpu().numpy(), 4 * self.config.resolution)
+        return mesh_of_cubes(cubes.cpu().numpy(), features.detach().cpu().numpy(), 4 * self.config.resolution)
 
 
 def hammersley(count: int) -> Float[Tensor, "K 3"]:
-    """Well distributed points in the unit cube: the index, and its digits in base 2 and 3 mirrored at the point."""
+    """The Hammersley set: K evenly distributed points in the unit cube."""
     points = [[i / count, radical_inverse(i, 2), radical_inverse(i, 3)] for i in range(count)]
     return torch.from_numpy(np.array(points, np.float32))
 
 
 def radical_inverse(number: int, base: int) -> float:
-    """A number's digits behind the point instead of before it, in reverse."""
+    """Mirrors a number's digits in a base at the radix point: 6, in base 2 110, gives 0.011, which is 3/8."""
     value, place = 0.0, 1.0 / base
     while number:
         number, digit = divmod(number, base)

@@ -30,7 +30,9 @@ class Part:
     file: str
     """Path in the repository."""
     network: type[nn.Module]
+    """Its class."""
     config: type
+    """The class of its architecture."""
 
 
 PARTS = {
@@ -47,19 +49,19 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How latents are sampled, and how they are scaled."""
+    """Settings of the samplers, and the scale of the latents."""
 
     structure: SamplerSettings
-    """Of the flow of the structure."""
+    """Settings of the structure's flow."""
     latents: SamplerSettings
-    """Of the flow of the latents."""
+    """Settings of the latents' flow."""
     mean: tuple[float, ...]
-    """Of each channel of the latents."""
+    """Mean of each channel of the latents."""
     deviation: tuple[float, ...]
-    """The standard deviation of each channel of the latents."""
+    """Standard deviation of each channel of the latents."""
 
     def with_steps(self, steps: int) -> Settings:
-        """The same settings with as many steps in both samplers; 0: those that are published."""
+        """The same settings with another number of steps in both samplers; 0: the published numbers."""
         if steps == 0:
             return self
         return replace(self, structure=replace(self.structure, steps=steps), latents=replace(self.latents, steps=steps))
@@ -69,37 +71,37 @@ def read_settings(file: Path) -> Settings:
     """Reads a published pipeline.json.
 
     Raises:
-        InputError: The file is missing or does not have what such a file has.
+        InputError: The file is missing or damaged, or lacks a setting.
     """
     try:
-        said = read_json(file)["args"]
-        structure, latents = (_sampler(said[f"{name}_sampler"]["params"]) for name in ("sparse_structure", "slat"))
-        mean, deviation = (tuple(map(float, said["slat_normalization"][name])) for name in ("mean", "std"))
+        settings = read_json(file)["args"]
+        structure, latents = (_sampler(settings[f"{name}_sampler"]["params"]) for name in ("sparse_structure", "slat"))
+        mean, deviation = (tuple(map(float, settings["slat_normalization"][name])) for name in ("mean", "std"))
     except MALFORMED as error:
         raise InputError(f"{file} does not describe TRELLIS's samplers ({reason(error)}); fetch it again") from error
     return Settings(structure, latents, mean, deviation)
 
 
-def _sampler(said: Mapping[str, Any]) -> SamplerSettings:
-    low, high = map(float, said["cfg_interval"])
+def _sampler(params: Mapping[str, Any]) -> SamplerSettings:
+    low, high = map(float, params["cfg_interval"])
     return SamplerSettings(
-        int(said["steps"]), float(said["cfg_strength"]), (low, high), float(said.get("rescale_t", 1.0))
+        int(params["steps"]), float(params["cfg_strength"]), (low, high), float(params.get("rescale_t", 1.0))
     )
 
 
 def network_for(part: str, architecture: Mapping[str, Any]) -> Any:
-    """One of `PARTS`, without weights.
+    """One of `PARTS`, with random weights.
 
     Args:
-        part: Its name.
-        architecture: Of all parts; what it does not state is as published.
+        part: The part's name.
+        architecture: Options of all parts' architectures, by name; those that it lacks are the published ones.
     """
     kind = PARTS[part]
     return kind.network(kind.config(**architecture.get(part, {})))
 
 
 def load_part(part: str, folder: Path, architecture: Mapping[str, Any], device: torch.device) -> Any:
-    """Loads one of `PARTS` in float32, which holds the published numbers exactly.
+    """Loads one of `PARTS` in float32, which represents the published weights exactly.
 
     Raises:
         InputError: The file is missing, damaged, or for another network.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRELLIS as a generator: its published weights, and its Gaussians and meshes in the world of the registry."""
+"""TRELLIS as a generator: loads the published weights, and turns Gaussians and meshes to the registry's axes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from img3d_generators.weights.weight_files import to_use
 
 A = TypeVar("A")
 TURN = TO_Y_UP["z"]
-"""From TRELLIS's axes (z up, -y towards the viewer of the object's front) to ours."""
+"""Rotation from TRELLIS's axes (z up, -y towards the viewer of the object's front) to the registry's (y up, +z towards
+the viewer)."""
 
 
 def trellis_gaussians(name: str) -> Callable[..., Gaussians]:
-    """Loader of a row that makes Gaussians."""
+    """Loads a row that makes Gaussians."""
     return _loaded(name, gaussians_of)
 
 
 def trellis_mesh(name: str) -> Callable[..., Mesh]:
-    """Loader of a row that makes a mesh."""
+    """Loads a row that makes a mesh."""
     return _loaded(name, mesh_of)
 
 
@@ -57,7 +58,7 @@ def _loaded(name: str, decoded: Callable[[Trellis, VoxelGrid, Tensor, Precision]
 
 
 def gaussians_of(trellis: Trellis, grid: VoxelGrid, latents: Tensor, precision: Precision = "float32") -> Gaussians:
-    """The Gaussians of latents, y up."""
+    """Decodes latents to Gaussians, y up."""
     turn = torch.eye(4)
     turn[:3, :3] = torch.from_numpy(TURN)
     made = trellis.gaussians(grid, latents, precision).transformed(turn).asset(up="y")
@@ -66,14 +67,14 @@ def gaussians_of(trellis: Trellis, grid: VoxelGrid, latents: Tensor, precision: 
 
 
 def mesh_of(trellis: Trellis, grid: VoxelGrid, latents: Tensor, precision: Precision = "float32") -> Mesh:
-    """The mesh of latents, y up."""
+    """Decodes latents to a mesh, y up."""
     mesh = trellis.mesh(grid, latents, precision)
     mesh.vertices, mesh.up = mesh.vertices @ TURN.T.astype(mesh.vertices.dtype), "y"
     return mesh
 
 
 def installed(name: str) -> Trellis:
-    """A row's TRELLIS, whose networks are loaded when they are needed.
+    """The TRELLIS of a row. Its networks are loaded when they are needed.
 
     Raises:
         InputError: The weights are not installed, or the file of settings is damaged.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The latents of an object on disk: kept after every step, so that a run that was stopped goes on where it was, and
-Gaussians and mesh are made of the same ones."""
+"""Files of an object's latents. They are written after every step, so that an interrupted run can continue, and so that
+Gaussians and mesh can be decoded from the same latents."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ MAX_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Latents:
-    """How far an object is. The fields are what is kept."""
+    """The state of an object's generation: all that a file holds."""
 
     structure: Float[Tensor, "1 _ X Y Z"]
     """The latent of the structure."""
     structure_steps: int = 0
-    """Steps that it has behind it."""
+    """Number of its steps that are done."""
     coords: Int[Tensor, "N 3"] | None = None
     """The occupied voxels, once they are known."""
     details: Float[Tensor, "1 N _"] | None = None
     """The latents of these voxels, before they are scaled."""
     detail_steps: int = 0
-    """Steps that they have behind them."""
+    """Number of their steps that are done."""
 
 
 class LatentsFile:
     """Reads and writes latents.
 
     Args:
-        path: The file; None keeps nothing.
+        path: The file; None: nothing is read or written.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def read(self) -> Latents | None:
-        """What was kept; None if nothing was, or if the file is damaged, which is said."""
+        """Reads the file; None if there is none, or, with a warning, if it is damaged."""
         if self._path is None or not self._path.is_file():
             return None
         names = [field.name for field in fields(Latents)]
@@ -61,7 +61,7 @@ class LatentsFile:
             return None
 
     def write(self, latents: Latents) -> None:
-        """Keeps latents; a disk that is full only costs the possibility to go on."""
+        """Writes the file. If that fails, warns, and writes no more."""
         if self._path is None:
             return
         values = {field.name: getattr(latents, field.name) for field in fields(Latents)}

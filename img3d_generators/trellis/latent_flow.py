@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRELLIS's second stage: noise at the occupied voxels becomes their latents, which say shape and colour there."""
+"""TRELLIS's second stage: turns noise at the occupied voxels into latents, which describe shape and colour there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LatentFlowConfig(FlowConfig):
 
 
 class LatentFlow(FlowTransformer):
-    """The velocity of a latent on occupied voxels: a U-Net of two levels with the transformer at the coarser one."""
+    """The velocity of latents on occupied voxels: a U-Net of two levels with the transformer at the coarser one."""
 
     def __init__(self, config: LatentFlowConfig) -> None:
         channels, thin = config.model_channels, config.io_channels
@@ -52,9 +52,9 @@ class LatentFlow(FlowTransformer):
         """The velocities.
 
         Args:
-            latents: Of the voxels, between noise and objects.
-            time: 1000 at noise, 0 at the object; of each set of latents or of all.
-            conditions: Of each set of latents: `prepared`.
+            latents: B sets of the voxels' latents, between noise and objects.
+            time: 1000 at noise, 0 at the object; one for each set or one for all.
+            conditions: The `prepared` condition of each set.
             grid: The voxels.
         """
         embedding = self.t_embedder(time)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Euler steps along a flow from noise to an object (Lipman et al. 2023, arXiv 2210.02747), with guidance in a part of
-the time (Kynkäänniemi et al. 2024, arXiv 2404.07724)."""
+"""Follows a flow from noise to an object by Euler steps (Lipman et al. 2023, arXiv 2210.02747), with classifier-free
+guidance in an interval of the time (Kynkäänniemi et al. 2024, arXiv 2404.07724)."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 MODEL_TIME = 1000.0
-"""The time of the networks at noise, where that of the flow is 1."""
+"""The time at noise as networks take it; the flow's time there is 1."""
 
 Condition = TypeVar("Condition")
 SeveralImages = Literal["stochastic", "multidiffusion"]
-"""How several images of one object are used: "stochastic", one in each step in turn; "multidiffusion", the mean of the
-velocities for all of them."""
+"""How several images of one object are used: "stochastic": one image in each step, in turn; "multidiffusion": the mean
+of the velocities for all images."""
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How a flow is followed."""
+    """How a flow is sampled."""
 
     steps: int
     """Number of steps."""
     guidance: float = 0.0
-    """How far the velocity is taken beyond that of the condition, in multiples of its difference to that of none."""
+    """Strength s of classifier-free guidance: (1 + s) * conditional - s * unconditional velocity."""
     interval: tuple[float, float] = (0.0, 1.0)
-    """The times with guidance, both included."""
+    """First and last time with guidance, both included."""
     rescale: float = 1.0
-    """How much denser the steps are near noise than near the object."""
+    """The time t of even steps becomes r t / (1 + (r - 1) t); larger values make steps denser near noise."""
 
     def times(self) -> Float64[np.ndarray, "T"]:
-        """The times between the steps, from 1 (noise) to 0."""
+        """The times at which steps start and end, from 1 (noise) to 0."""
         even = np.linspace(1, 0, self.steps + 1)
         return self.rescale * even / (1 + (self.rescale - 1) * even)
 
     def is_guided(self, time: float) -> bool:
-        """Whether the step that starts at a time has guidance."""
+        """Whether the step that starts at this time has guidance."""
         return self.guidance != 0 and self.interval[0] <= time <= self.interval[1]
 
     def velocities(self, images: int = 1, several: SeveralImages = "stochastic", after: int = 0) -> int:
-        """How many velocities the steps need together.
+        """Number of velocities that the steps evaluate in all.
 
         Args:
             images: Number of images.
             several: How they are used.
-            after: Steps that are not counted.
+            after: Number of the first steps that are not counted.
         """
         of_step = images if several == "multidiffusion" else 1
         return sum(of_step + self.is_guided(time) for time in self.times()[after:-1])
 
 
 Velocity = Callable[[Tensor, Tensor, Sequence[Condition]], Tensor]
-"""A network: from B states, the time, which is 1000 at noise, and the condition of each state to velocities."""
+"""A network: takes B states, the time (1000 at noise) and a condition for each state; returns B velocities."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Sampler(Generic[Condition]):
 
     velocity: Velocity[Condition]
     conditions: Sequence[Condition]
-    """Of every image."""
+    """The condition of each image."""
     negative: Condition
-    """What guidance leads away from."""
+    """The condition without an image, for guidance."""
     settings: SamplerSettings
     several: SeveralImages = "stochastic"
 
@@ -76,8 +76,8 @@ class Sampler(Generic[Condition]):
         """The state after a step.
 
         Args:
-            state: Noise, or what the last step returned.
-            index: Which step, from 0.
+            state: Noise, or the result of the step before.
+            index: Index of the step, from 0.
         """
         times = self.settings.times()
         now, then = float(times[index]), float(times[index + 1])

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and other layers on the occupied voxels of a grid (Graham et al. 2018, arXiv 1711.10275: the result has
-the same voxels, others count as zero). Features are `[B, N, C]`."""
+"""Convolutions and other layers on the occupied voxels of a grid. Features are `[B, N, C]`.
+
+Convolutions are submanifold convolutions (Graham et al. 2018, arXiv 1711.10275): the result has the same voxels, and
+all other voxels count as zero.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from img3d_generators.trellis.voxels import CENTRE, CHILDREN, VoxelGrid, downsam
 NORM_EPS = 1e-6
 GROUPS = 32
 ROWS_AT_A_TIME = 1 << 16
-"""Gathered at once; bounds the memory of a convolution."""
+"""Number of features that are gathered at a time, which limits a convolution's memory."""
 
 
 class Kernel(nn.Module):
@@ -45,17 +48,17 @@ class SparseConv(nn.Module):
         return result
 
     def on_children(self, features: Float[Tensor, "B N C"], grid: VoxelGrid) -> Float[Tensor, "B M D"]:
-        """The convolution on the finer grid, of features that each voxel hands down to its 8 children.
+        """The convolution on the finer grid, where each voxel's 8 children have its features.
 
-        A child's 27 neighbours have 8 parents, so 8 products with sums of the weights do.
+        The 27 voxels around a child have 8 parents, so that 8 products with sums of the weights suffice.
         """
         kernel = self.conv.weight
         result = features.new_zeros(len(features), len(grid), len(CHILDREN), len(kernel), dtype=torch.float32)
         result += self.conv.bias
         for child, place in enumerate(CHILDREN.tolist()):
             of_child = result[:, :, child]
-            # Along an axis, the first child sees its parent's predecessor once and its parent twice; the second sees
-            # its parent twice and the successor once.
+            # Along an axis, the kernel at the first child covers a child of the parent's predecessor and both of the
+            # parent; at the second child, both of the parent and one of its successor.
             shares = [((0, (0,)), (1, (1, 2))) if second == 0 else ((1, (0, 1)), (2, (2,))) for second in place]
             for (x, of_x), (y, of_y), (z, of_z) in itertools.product(*shares):
                 weight = sum(kernel[:, i, j, k] for i, j, k in itertools.product(of_x, of_y, of_z))
@@ -72,14 +75,14 @@ def _add_products(
     source: Tensor,
     weight: Float[Tensor, "D C"],
 ) -> None:
-    """Adds the product of the features in the rows `source` with a weight to the rows `to`."""
+    """Multiplies the features of the rows `source` by a weight, and adds the products to the rows `to`."""
     for rows, taken in zip(to.split(ROWS_AT_A_TIME), source.split(ROWS_AT_A_TIME), strict=True):
         result.index_add_(1, rows, linear(features.index_select(1, taken), weight).to(result.dtype))
 
 
 class SparsePointwise(nn.Module):
-    """A convolution with a kernel of one voxel, as spconv computes it: it re-reads the weights `[out, in]` as `[in,
-    out]`. Networks were trained with that."""
+    """A convolution with a kernel of one voxel, as spconv computes it: it reinterprets the memory of the weights `[out,
+    in]` as `[in, out]`, and the networks were trained so."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -98,13 +101,13 @@ class VoxelGroupNorm(nn.GroupNorm):
 
 
 class SparseResBlock(nn.Module):
-    """Two convolutions beside a shortcut, with the second normalisation modulated by an embedding.
+    """Two convolutions and a shortcut. An embedding modulates the second normalisation.
 
     Args:
-        channels: Of the features.
-        embedding_channels: Of the embedding.
-        out_channels: Of the result.
-        resample: Whether the features are first taken to the coarser grid, or from it.
+        channels: Channels of the features.
+        embedding_channels: Channels of the embedding.
+        out_channels: Channels of the result.
+        resample: "down": features are first resampled to the coarser grid; "up": first from it; "": neither.
     """
 
     def __init__(self, channels: int, embedding_channels: int, out_channels: int, resample: str = "") -> None:
@@ -120,12 +123,12 @@ class SparseResBlock(nn.Module):
     def forward(
         self, features: Float[Tensor, "B N C"], embedding: Float[Tensor, "b E"], grid: VoxelGrid
     ) -> Float[Tensor, "B M D"]:
-        """The features on the voxels where they are wanted.
+        """The features on the grid; on the coarser one if `resample` is "down".
 
         Args:
-            features: On the grid; on the coarser one if `resample` is "up".
-            embedding: Of each set of features, or one for all.
-            grid: The finer grid of the two.
+            features: Features on the grid; on the coarser one if `resample` is "up".
+            embedding: One for each set of features, or one for all.
+            grid: The grid; with `resample`, the finer one of the two.
         """
         if self.resample == "down":
             features, grid = downsampled(features, grid), grid.coarser[0]
@@ -138,7 +141,7 @@ class SparseResBlock(nn.Module):
 
 
 class SubdivideBlock(nn.Module):
-    """Divides each voxel into 8, with two convolutions beside a shortcut."""
+    """Divides each voxel into 8, with two convolutions and a shortcut."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()

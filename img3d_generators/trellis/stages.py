@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRELLIS's stages, one after the other, with one network in memory at a time: an image's tokens, the structure, the
-latents of its voxels, and Gaussians or a mesh."""
+"""Runs TRELLIS's stages one after the other, with one network in memory at a time: the image's tokens, the structure,
+the latents of its voxels, and Gaussians or a mesh."""
 
 from __future__ import annotations
 
@@ -37,47 +37,47 @@ from img3d_generators.trellis.transformer import FlowTransformer, KeysValues
 from img3d_generators.trellis.voxels import VoxelGrid
 
 Conditions = tuple[list[list[KeysValues]], list[KeysValues]]
-"""Of every image, and the negative one, as each block of a flow looks at them."""
+"""The `FlowTransformer.prepared` conditions of all images, and the negative one."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user can choose."""
+    """The user's options."""
 
     seed: int = 0
-    """Of the noise; the same seed gives the same object."""
+    """Random seed of the noise; the same seed gives the same object."""
     steps: int = 0
-    """Of both flows; 0: as published."""
+    """Number of steps of each flow; 0: as published."""
     multi_image: SeveralImages = "stochastic"
     """How several images of an object are used."""
     precision: Precision = "float32"
-    """Of matrix products."""
+    """Precision of matrix products."""
 
 
 @dataclass(frozen=True)
 class Trellis:
-    """The networks' files and how they are used."""
+    """The networks' files, and the stages that use them."""
 
     folder: Path
-    """With the published files."""
+    """Folder of the published files."""
     dinov2_file: Path
     architecture: Mapping[str, Any]
-    """Of the networks, where it is not the published one."""
+    """Options of the networks' architectures, by `PARTS`' names; those that it lacks are the published ones."""
     dinov2_architecture: Mapping[str, Any]
     settings: Settings
     device: torch.device
     weights: str = ""
-    """Stands for the files' contents in the names of kept latents."""
+    """Identifies the files' contents in the names of files of latents."""
 
     def latents(
         self, images: Float[Tensor, "V 4 S S"], options: Options, keep_in: Path | None = None
     ) -> tuple[VoxelGrid, Float[Tensor, "1 N C"]]:
-        """The occupied voxels of the object that images show, and their latents.
+        """The occupied voxels of an object, and their latents.
 
         Args:
-            images: RGBA in [0, 1], framed; more than one show the same object.
-            options: What the user chose.
-            keep_in: The folder for the latents, which are kept after each step; None keeps nothing.
+            images: Images of the object: RGBA in [0, 1], framed.
+            options: The user's options.
+            keep_in: The folder in which the latents are kept after each step; None: nothing is kept.
 
         Raises:
             InputError: A file is damaged, or nothing is found in the image.
@@ -85,7 +85,7 @@ class Trellis:
         settings = self.settings.with_steps(options.steps)
         file = LatentsFile(keep_in / f"trellis-{self._key(images, options, settings)}.npz" if keep_in else None)
         random = torch.Generator().manual_seed(options.seed)
-        latents = Latents(torch.randn(self._structure_shape(), generator=random))  # drawn also if it is not needed
+        latents = Latents(torch.randn(self._structure_shape(), generator=random))  # always, so that later noise agrees
         latents = file.read() or latents
         if latents.details is None or latents.detail_steps < settings.latents.steps:
             tokens = self._tokens(images, options)
@@ -106,20 +106,20 @@ class Trellis:
     def gaussians(
         self, grid: VoxelGrid, latents: Float[Tensor, "1 N C"], precision: Precision = "float32"
     ) -> ActivatedGaussians:
-        """The Gaussians of latents, in the box from -0.5 to 0.5; z up, -y towards the viewer."""
+        """Decodes latents to Gaussians in the box from -0.5 to 0.5; z up, -y towards the viewer."""
         decoder = self._loaded("gaussian_decoder")
         with CONSOLE.status("Decoding Gaussians"), self._computing(precision):
-            said = decoder(latents, grid)
-        return decoder.gaussians(said, grid).pruned().cpu()
+            outputs = decoder(latents, grid)
+        return decoder.gaussians(outputs, grid).pruned().cpu()
 
     @torch.no_grad()
     def mesh(self, grid: VoxelGrid, latents: Float[Tensor, "1 N C"], precision: Precision = "float32") -> Mesh:
-        """The mesh of latents, in the box from -0.5 to 0.5; z up, -y towards the viewer."""
+        """Decodes latents to a mesh in the box from -0.5 to 0.5; z up, -y towards the viewer."""
         decoder = self._loaded("mesh_decoder")
         with CONSOLE.status("Decoding a mesh"):
             with self._computing(precision):
-                said = decoder(latents, grid)
-            return decoder.mesh(said, grid)
+                features = decoder(latents, grid)
+            return decoder.mesh(features, grid)
 
     def _key(self, images: Tensor, options: Options, settings: Settings) -> str:
         digest = hashlib.sha256(images.numpy().tobytes())
@@ -142,21 +142,22 @@ class Trellis:
 
     @contextmanager
     def _computing(self, precision: Precision) -> Generator[None]:
-        """Matrix products in this precision; sums and normalisations stay in float32."""
+        """Context in which matrix products have this precision; sums and normalisations stay in float32."""
         dtype = dtype_of(precision, self.device)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False):
             yield
 
     @torch.no_grad()
     def _tokens(self, images: Float[Tensor, "V 4 S S"], options: Options) -> Float[Tensor, "V T D"]:
-        with CONSOLE.status("Looking at the image"):
+        with CONSOLE.status("Encoding the image"):
             network = load_dinov2(self.dinov2_file, self.dinov2_architecture, self.device)
             seen = torch.stack([on_black(image) for image in images]).to(self.device)
             with self._computing(options.precision):
                 return torch.cat([condition_of(network, image[None]) for image in seen])
 
     def _conditions(self, flow: FlowTransformer, tokens: Float[Tensor, "V T D"]) -> Conditions:
-        """The negative condition, as many zeros as an image has tokens, is like one zero: all have the same value."""
+        """The conditions. The negative one, as many zero tokens as an image has, is represented by a single one:
+        attention to equal tokens gives the same."""
         return [flow.prepared(image) for image in tokens], flow.prepared(tokens.new_zeros(1, tokens.shape[2]))
 
     @torch.no_grad()
@@ -206,7 +207,7 @@ class Trellis:
         return latents
 
     def _announce(self, latents: Latents, settings: Settings, options: Options, tokens: Tensor) -> None:
-        """Says how long the object takes, and where it goes on."""
+        """Prints how long the object takes, and after how many steps it continues."""
         speed = operations_per_second(self.device, dtype_of(options.precision, self.device))
         images, length = tokens.shape[:2]
         structure = structure_operations(self._config("structure_flow"), length) / speed

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRELLIS's first stage (Xiang et al. 2024, arXiv 2412.01506): noise becomes a coarse latent of where the object is,
-and a decoder tells the occupied voxels from it."""
+"""TRELLIS's first stage (Xiang et al. 2024, arXiv 2412.01506): turns noise into a coarse latent of the object's
+structure, which a decoder turns into occupied voxels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from img3d_generators.trellis.transformer import FlowTransformer, KeysValues, no
 from img3d_generators.trellis.voxels import position_embedding
 
 LAST_EPS = 1e-5
-"""Of the last normalisation, and of the decoder's."""
+"""Epsilon of the last normalisation, and of the decoder's normalisations."""
 
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """The architecture of a flow; the defaults are those that both published ones have in common."""
+    """The architecture of a flow. The defaults are those of the published flow of structures."""
 
     resolution: int = 16
     """Voxels along the grid's side."""
@@ -46,15 +46,15 @@ class StructureDecoderConfig:
     latent_channels: int = 8
     """Channels of the latent."""
     channels: tuple[int, ...] = (512, 128, 32)
-    """Channels at each resolution, which doubles from one to the next."""
+    """Channels at each resolution. The resolution doubles from each to the next."""
     num_res_blocks: int = 2
     """Residual blocks at each resolution."""
     num_res_blocks_middle: int = 2
-    """Further ones at the first."""
+    """Additional residual blocks at the first resolution."""
 
 
 class StructureFlow(FlowTransformer):
-    """The velocity of a latent on a full grid, each voxel of which is a token."""
+    """The velocity of a latent on a full grid. Each voxel is a token."""
 
     pos_emb: Tensor
 
@@ -76,9 +76,9 @@ class StructureFlow(FlowTransformer):
         """The velocities.
 
         Args:
-            latents: Between noise and objects.
-            time: 1000 at noise, 0 at the object; of each latent or of all.
-            conditions: Of each latent: `prepared`.
+            latents: B latents between noise and objects.
+            time: 1000 at noise, 0 at the object; one for each latent or one for all.
+            conditions: The `prepared` condition of each latent.
         """
         tokens = self.input_layer(latents.flatten(2).transpose(1, 2)) + self.pos_emb
         tokens = self.transformed(tokens, self.t_embedder(time), conditions)
@@ -87,7 +87,7 @@ class StructureFlow(FlowTransformer):
 
 
 class StructureDecoder(nn.Module):
-    """The occupancy of voxels: a network of dense convolutions."""
+    """Decodes a latent to the occupancy of voxels, by dense convolutions."""
 
     def __init__(self, config: StructureDecoderConfig) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ResBlock3d(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions and a shortcut."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class ResBlock3d(nn.Module):
 
 
 class UpsampleBlock3d(nn.Module):
-    """Twice the resolution: a convolution makes the channels of each voxel's 8 children."""
+    """Doubles the resolution: a convolution makes the channels of each voxel's 8 children."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRELLIS's transformer blocks: those of its flows, modulated by the time and looking at a condition, and those of its
-decoders, in which voxels look at others in the same window."""
+"""TRELLIS's transformer blocks: those of the flows, which are modulated by the time and attend to a condition, and
+those of the decoders, in which voxels attend to those in the same window."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from img3d_generators.networks.attention import attended
 from img3d_generators.trellis.voxels import VoxelGrid
 
 BLOCK_EPS = 1e-6
-"""Of the normalisations inside blocks; those at the end of a network have torch's default."""
+"""Epsilon of the normalisations inside blocks; those at the end of a network have torch's default."""
 TIME_FREQUENCIES = 256
 MAX_PERIOD = 10000
 
 KeysValues = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
-"""What the S tokens of a condition are to the cross-attention of a block, each `[S, C]`."""
+"""Keys and values of a condition's S tokens in the cross-attention of a block, each `[S, C]`."""
 
 
 def normed(tokens: Float[Tensor, "B T C"], eps: float = BLOCK_EPS) -> Float[Tensor, "B T C"]:
@@ -49,7 +49,7 @@ def time_waves(time: Float[Tensor, "B"]) -> Float[Tensor, "B F"]:
 
 
 class HeadNorm(nn.Module):
-    """Gives the vector of each head a length of its own, by learned factors."""
+    """Normalises the vector of each head, and scales it by learned factors."""
 
     def __init__(self, num_heads: int, head_channels: int) -> None:
         super().__init__()
@@ -64,11 +64,11 @@ class SelfAttention(nn.Module):
     """Attention among all tokens, or among the voxels of each window.
 
     Args:
-        channels: Of the tokens.
-        num_heads: Heads.
+        channels: Channels of the tokens.
+        num_heads: Number of heads.
         head_norm: Whether queries and keys are normalised.
         window: Voxels along a window's side; 0: no windows.
-        shift: Of the windows.
+        shift: Shift of the windows in voxels.
     """
 
     def __init__(self, channels: int, num_heads: int, head_norm: bool = False, window: int = 0, shift: int = 0) -> None:
@@ -100,7 +100,7 @@ def attended_in_windows(
     window: int,
     shift: int,
 ) -> Float[Tensor, "B N C"]:
-    """What each voxel's query gathers from the values in its window (`VoxelGrid.windows`)."""
+    """Attention of each voxel to the voxels in its window (`VoxelGrid.windows`)."""
     windows = grid.windows(window, shift)
     parts = []
     for rows in windows:
@@ -121,12 +121,17 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(channels, channels)
 
     def keys_and_values(self, condition: Float[Tensor, "S D"]) -> KeysValues:
-        """What a condition is to this block, whatever the tokens and the time."""
+        """The keys and values of a condition, which depend neither on the tokens nor on the time."""
         keys, values = self.to_kv(condition).chunk(2, dim=-1)
         return keys, values
 
     def forward(self, tokens: Float[Tensor, "B T C"], conditions: Sequence[KeysValues]) -> Float[Tensor, "B T C"]:
-        """`conditions` are those of each set of tokens; their lengths may differ."""
+        """Attends to conditions.
+
+        Args:
+            tokens: B sets of tokens.
+            conditions: The condition of each set; their lengths may differ.
+        """
         queries = self.to_q(tokens).split(1)
         gathered = [
             attended(query, keys[None], values[None], self.num_heads)
@@ -148,8 +153,8 @@ class Mlp(nn.Module):
 
 
 class FlowBlock(nn.Module):
-    """Self-attention, attention to the condition, and an MLP; the first and the last modulated by the time (Peebles
-    and Xie 2022, arXiv 2212.09748)."""
+    """Self-attention, attention to the condition, and an MLP. The time modulates the first and the last (Peebles and
+    Xie 2022, arXiv 2212.09748)."""
 
     def __init__(self, channels: int, num_heads: int, condition_channels: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -170,12 +175,12 @@ class FlowBlock(nn.Module):
 
 
 class FlowTransformer(nn.Module):
-    """What the two flows have in common: time, condition, and the blocks.
+    """Base class of the two flows: the time's embedding, the conditions, and the blocks.
 
     Args:
-        channels: Of the tokens.
+        channels: Channels of the tokens.
         num_heads: Heads of the attentions.
-        condition_channels: Of the condition's tokens.
+        condition_channels: Channels of the condition's tokens.
         num_blocks: Number of blocks.
         mlp_ratio: Channels inside an MLP, in multiples of the tokens'.
     """
@@ -190,7 +195,7 @@ class FlowTransformer(nn.Module):
         )
 
     def prepared(self, condition: Float[Tensor, "S D"]) -> list[KeysValues]:
-        """A condition as each block looks at it; computed once for all steps."""
+        """A condition's keys and values in each block, which are the same in all steps."""
         return [block.cross_attn.keys_and_values(condition) for block in self.blocks]  # pyright: ignore
 
     def transformed(
@@ -202,9 +207,9 @@ class FlowTransformer(nn.Module):
         """The tokens after all blocks.
 
         Args:
-            tokens: B sets.
-            time: The embedding, of each set or of all.
-            conditions: Of each set: `prepared`.
+            tokens: B sets of tokens.
+            time: The time's embedding: one for each set or one for all.
+            conditions: The `prepared` condition of each set.
         """
         for block, of_block in zip(self.blocks, zip(*conditions, strict=True), strict=True):
             tokens = block(tokens, time, of_block)

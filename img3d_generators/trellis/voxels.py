@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The occupied voxels of one object, and what the layers of a sparse network need to know of them.
+"""The occupied voxels of an object, with the tables of neighbours, windows and parents that sparse layers need. The
+tables are computed once for all layers.
 
-Features are `[B, N, C]`: B sets of features on the same N voxels, so that a guided step is one batch. Which voxel has
-which neighbours, which lie in one window, and which have one parent is found once for all layers.
+Features are `[B, N, C]`: B sets of features on the same N voxels, so that a guided step is one batch.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 OFFSETS = torch.cartesian_prod(*(torch.tensor([-1, 0, 1]),) * 3)
-"""From a voxel to itself and its 26 neighbours, `[27, 3]`, z fastest: the order of a convolution's weights."""
+"""Offsets `[27, 3]` from a voxel to itself and its 26 neighbours, z fastest: the order of a convolution's weights."""
 CENTRE = len(OFFSETS) // 2
+"""Index of the voxel itself in `OFFSETS`."""
 CHILDREN = torch.cartesian_prod(*(torch.tensor([0, 1]),) * 3)
-"""From the first of a voxel's 8 children to all of them, `[8, 3]`, z fastest."""
+"""Offsets `[8, 3]` from the first of a voxel's 8 children to each of them, z fastest."""
 MAX_PERIOD = 10000
-"""Of the sines that say where a voxel is, in voxels, but for a factor of 2 pi."""
+"""Limit of the periods of the position embedding's sines, divided by 2 pi, in voxels."""
 
 
 class VoxelGrid:
     """N different voxels.
 
     Args:
-        coords: Their places in the grid, in any order; the order of their features.
+        coords: The voxels' coordinates, from 0, in the order of their features.
     """
 
     def __init__(self, coords: Int[Tensor, "N 3"]) -> None:
@@ -39,7 +40,8 @@ class VoxelGrid:
     @cached_property
     def neighbours(self) -> list[tuple[Int[Tensor, "P"], Int[Tensor, "P"]]]:
         """For each of `OFFSETS`, the voxels that have a neighbour there, and these neighbours."""
-        side = int(self.coords.max()) + 3 if len(self) else 3  # a border: nobody is the neighbour of the opposite side
+        # With a border, no voxel is the neighbour of one on the opposite side.
+        side = int(self.coords.max()) + 3 if len(self) else 3
         strides = torch.tensor([side * side, side, 1], device=self.coords.device)
         keys, order = ((self.coords + 1) @ strides).sort()
         steps = (OFFSETS.to(keys) @ strides).tolist()
@@ -66,11 +68,11 @@ class VoxelGrid:
         return VoxelGrid(children.flatten(0, 1))
 
     def windows(self, size: int, shift: int) -> list[Int[Tensor, "W L"]]:
-        """The voxels in each cube of `size` voxels a side, as their rows: windows with equally many together.
+        """The rows of the voxels in each window, a cube. Each array holds the W windows that have L voxels.
 
         Args:
-            size: Voxels along each side.
-            shift: Added to the coordinates before they are divided.
+            size: Voxels along a window's side.
+            shift: Shift of the windows: added to the coordinates before they are divided by `size`.
         """
         if (size, shift) not in self._windows:
             _, window, counts = torch.unique(
@@ -84,7 +86,7 @@ class VoxelGrid:
 
 
 def position_embedding(coords: Int[Tensor, "N 3"], channels: int) -> Float[Tensor, "N C"]:
-    """Sines, then cosines, of each coordinate, at as many frequencies as there is room for; zeros fill the rest."""
+    """For each coordinate, sines and then cosines at `channels // 6` frequencies; zeros fill the remaining channels."""
     count = channels // 6
     exponents = torch.arange(count, dtype=torch.float32, device=coords.device) / count
     angles = coords[..., None].float() * (1 / MAX_PERIOD**exponents)
@@ -93,10 +95,8 @@ def position_embedding(coords: Int[Tensor, "N 3"], channels: int) -> Float[Tenso
 
 
 def downsampled(features: Float[Tensor, "B N C"], grid: VoxelGrid) -> Float[Tensor, "B M C"]:
-    """Features on the coarser grid: the sum over a voxel's children, divided by one more than their number.
-
-    A mean that counts a zero, too: networks were trained with it.
-    """
+    """Features on the coarser grid: the sum over a voxel's children, divided by their number plus one. The networks
+    were trained with this."""
     coarse, parent = grid.coarser
     ones = torch.ones(len(parent), device=features.device)
     counts = torch.zeros(len(coarse), device=features.device).index_add_(0, parent, ones)

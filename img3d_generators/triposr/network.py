@@ -46,7 +46,7 @@ class TriposrConfig:
     """The architecture; the defaults are those of the published network."""
 
     image_size: int = 512
-    """Height and width in pixels of the image that the network looks at."""
+    """Height and width in pixels of the network's input image."""
     vit: VitConfig = field(default_factory=VitConfig)
     """The network that turns the image into tokens."""
     plane_size: int = 32
@@ -62,7 +62,7 @@ class TriposrConfig:
     plane_channels: int = 40
     """Channels of the triplane's planes, whose sides have twice as many texels as tokens."""
     mlp_channels: int = 64
-    """Width of the network that reads density and colour."""
+    """Width of the network that decodes density and colour."""
     mlp_layers: int = 9
     """Number of its hidden layers."""
 

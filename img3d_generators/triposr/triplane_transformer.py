@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TripoSR's transformer: tokens of three planes look at each other and at the tokens of an image.
+"""TripoSR's transformer: tokens of three planes attend to each other and to the tokens of an image.
 
 Names of weights are those of diffusers' Transformer1D, in which the published network stores them.
 """
@@ -23,7 +23,7 @@ TOKENS_AT_A_TIME = 512
 
 
 class TriplaneTransformer(nn.Module):
-    """The blocks between two projections, beside a shortcut around everything.
+    """The blocks between two projections, with a shortcut around everything.
 
     Args:
         channels: Channels of a plane's tokens.
