@@ -81,11 +81,11 @@ class RandomViews:
     """In degrees."""
     even_azimuths: bool = True
     """Whether a batch of B has one camera in each of B equal parts of the azimuths."""
-    camera_noise: float = 0.1
+    camera_perturb: float = 0.1
     """Largest perturbation of each coordinate of a camera's position."""
-    centre_noise: float = 0.2
+    center_perturb: float = 0.2
     """Standard deviation of each coordinate of the point that a camera looks at."""
-    up_noise: float = 0.02
+    up_perturb: float = 0.02
     """Standard deviation of each coordinate of a camera's up direction."""
     light_distances: Range = (0.8, 1.5)
     """From the origin."""
@@ -112,9 +112,9 @@ class RandomViews:
         azimuths = _within(shares, self.azimuths)
         distances = _within(draws.uniform(count), self.distances)
         positions = distances[:, None] * directions(elevations, azimuths)
-        positions = positions + (2 * draws.uniform(count, 3) - 1) * self.camera_noise
-        centres = draws.normal(count, 3) * self.centre_noise
-        ups = torch.tensor([0.0, 0.0, 1.0]) + draws.normal(count, 3) * self.up_noise
+        positions = positions + (2 * draws.uniform(count, 3) - 1) * self.camera_perturb
+        centres = draws.normal(count, 3) * self.center_perturb
+        ups = torch.tensor([0.0, 0.0, 1.0]) + draws.normal(count, 3) * self.up_perturb
         fovs = _within(draws.uniform(count), self.fovs)
         lights = self._lights(count, positions, draws)
         angles = ViewAngles(elevations, azimuths, distances)

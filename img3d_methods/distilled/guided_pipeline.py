@@ -39,6 +39,7 @@ class GuidedPipelineConfig(GuidedPipelineOptions, Img3dPipelineConfig):
         """
         absolute_paths(self, absolute)
         row = self.check()
+        self.datamanager.check_perturbations(row)
         self.datamanager.seed = self.seed
         parser: Any = self.datamanager.dataparser
         parser.guidance, parser.elevation = row.name, self.elevation if row.shows == "image" else 0.0

@@ -59,7 +59,10 @@ img3d_dreamfusion_nerf = MethodSpecification(
         method_name="img3d-dreamfusion-nerf",
         vis="viewer",
         pipeline=Img3dShapedFieldPipelineConfig(
-            datamanager=Img3dRandomViewsDatamanagerConfig(dataparser=img3d_distilled.config),
+            # threestudio's 0.1, 0.2 and 0.02, of cameras at 1.5 to 2
+            datamanager=Img3dRandomViewsDatamanagerConfig(
+                dataparser=img3d_distilled.config, camera_perturb=0.057, center_perturb=0.114, up_perturb=0.02
+            ),
             model=Img3dShapedFieldModelConfig(),
         ),
     ),

@@ -123,7 +123,9 @@ class GuidedRefinement:
         """
         draws = GeneratorDraws(torch.Generator().manual_seed(1_000_003 * self.seed + step))
         fov = self.view.fov
-        around = RandomViews(ELEVATIONS, distances=(1, 1), fovs=(fov, fov), camera_noise=0, centre_noise=0, up_noise=0)
+        around = RandomViews(
+            ELEVATIONS, distances=(1, 1), fovs=(fov, fov), camera_perturb=0, center_perturb=0, up_perturb=0
+        )
         drawn = around.draw(1, draws)
         distance = torch.tensor([_distance(self.row, self.view)])
         angles = ViewAngles(drawn.angles.elevations, drawn.angles.azimuths, distance).to(model.device)

@@ -19,9 +19,7 @@ OPTIONS = {
     "elevation_range": "elevations",
     "camera_distance_range": "distances",
     "fovy_range": "fovs",
-    "camera_perturb": "camera_noise",
-    "center_perturb": "centre_noise",
-    "up_perturb": "up_noise",
+    **{name: name for name in ("camera_perturb", "center_perturb", "up_perturb")},
     "light_distance_range": "light_distances",
     "batch_uniform_azimuth": "even_azimuths",
 }
@@ -134,7 +132,7 @@ def test_dreamgaussians_elevations_around_an_image(golden: Golden) -> None:
 
 
 def test_the_cameras_axes() -> None:
-    still = RandomViews(camera_noise=0, centre_noise=0, up_noise=0)
+    still = RandomViews(camera_perturb=0, center_perturb=0, up_perturb=0)
     drawn = still.draw(8, GeneratorDraws(torch.Generator().manual_seed(1)))
     poses = drawn.camera_to_worlds
     torch.testing.assert_close(poses[:, :, 2], torch.nn.functional.normalize(poses[:, :, 3], dim=1))

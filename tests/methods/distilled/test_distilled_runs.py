@@ -186,6 +186,53 @@ def test_views_are_where_the_options_say(tmp_path: Path) -> None:
     assert torch.cat([each.azimuths for each in angles]).std() > 60
 
 
+class TestPerturbations:
+    """Of cameras, as DreamFusion's recipe has them."""
+
+    def drawn(self, config: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Poses of training, and where the guidance is told that the cameras are."""
+        config.print_to_terminal()
+        datamanager = config.pipeline.datamanager.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
+        views = [datamanager.next_train(step) for step in range(200)]
+        told = torch.cat([directions(view["angles"].elevations, view["angles"].azimuths) for _, view in views])
+        return torch.cat([camera.camera_to_worlds for camera, _ in views]), told
+
+    def test_of_the_field_of_a_text(self, tmp_path: Path) -> None:
+        config = config_for("img3d-dreamfusion-nerf", tmp_path, 2)
+        config.pipeline.prompt, config.pipeline.weights = "a cow", write_text_to_image(tmp_path / "weights")
+        poses, told = self.drawn(config)
+        moved = (poses[:, :, 3] - told).abs()
+        assert 0.055 < moved.max() <= 0.057
+        to_origin = torch.nn.functional.normalize(-poses[:, :, 3], dim=1)
+        past = torch.rad2deg(torch.acos((-poses[:, :, 2] * to_origin).sum(dim=1)))
+        assert 4 < past.mean() < 12, "from the picture's middle to the origin: 0.114 of the distance in both directions"
+        upright = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([[0.0, 0, 1]]), poses[:, :, 2]), dim=1)
+        tilts = torch.rad2deg(torch.acos((upright * poses[:, :, 0]).sum(dim=1).clamp(-1, 1)))
+        assert 0.3 < tilts.mean() < 3, "0.02 of a radian"
+
+    @pytest.mark.parametrize("method", ["img3d-dreamfusion", "img3d-dreamfusion-nerf"])
+    def test_a_known_object_has_none(self, method: str, tmp_path: Path) -> None:
+        config = config_for(method, tmp_path, 2)
+        config.pipeline.guidance, config.pipeline.mesh = "known-object", write_known_mesh(tmp_path / "known.ply")
+        poses, told = self.drawn(config)
+        torch.testing.assert_close(poses[:, :, 3], told)
+        torch.testing.assert_close(poses[:, :, 2], told)
+
+    @pytest.mark.parametrize(
+        ("value", "line"),
+        [(0.1, "center-perturb is 0.1, but zero123-xl has to be told exact poses"), (-1.0, "cannot be negative")],
+    )
+    def test_an_image_allows_none(
+        self, value: float, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        config = config_for("img3d-zero123", tmp_path, 2)
+        config.pipeline.weights = write_zero123(tmp_path / "weights")
+        config.pipeline.datamanager.center_perturb = value
+        with pytest.raises(SystemExit):
+            config.print_to_terminal()
+        assert line in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_index_beyond_the_folders_images(tmp_path: Path) -> None:
     folder = tmp_path / "several"
     write_object_image(folder / "a.png")
