@@ -17,6 +17,7 @@ from img3d_generators.guidance.known_object import KnownObject
 from img3d_generators.guidance.random_views import directions, looking_at
 from img3d_generators.guidance.rows import guidance_row
 from img3d_generators.guidance.views import ViewAngles
+from img3d_generators.registry import InputView
 from img3d_kernels.poses import focal_length
 from img3d_methods.cached_views import square_cameras
 
@@ -67,9 +68,15 @@ def trained(config: Any) -> Any:
     return trainer
 
 
-def psnr_of_unseen_views(model: Any, mesh: Path) -> list[float]:
-    """In dB, of four renders of a model, compared with those of the mesh that its guidance knows."""
-    view = guidance_row("known-object").view
+def psnr_of_unseen_views(model: Any, mesh: Path, view: InputView | None = None) -> list[float]:
+    """In dB, of four renders of a model, compared with those of the mesh that its guidance knows.
+
+    Args:
+        model: In a world in which the views' cameras have distance 1.
+        mesh: The mesh file.
+        view: Their camera; None is the guidance's usual one.
+    """
+    view = view or guidance_row("known-object").view
     elevations, azimuths = torch.tensor([-12.0, 3.0, 17.0, 28.0]), torch.tensor([13.0, 101.0, -128.0, -44.0])
     known = read_mesh(mesh)[0]
     known.up = "y"

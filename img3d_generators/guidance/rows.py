@@ -204,13 +204,14 @@ def guidance_row(name: str) -> GuidanceRow:
     return found[name]
 
 
-def chosen_row(name: str, shows: Shows, folder: Path | None) -> GuidanceRow:
+def chosen_row(name: str, shows: Shows, folder: Path | None, option: str = "weights") -> GuidanceRow:
     """The row that a user asks for.
 
     Args:
         name: Its name, or "auto" for the first one of this kind whose weights are installed.
         shows: The kind of input that the method takes. Guidances that show a mesh suit every method.
         folder: The user's own weights; then no installed ones are needed.
+        option: The pipeline's option that names this folder, for messages.
 
     Raises:
         InputError: There is no such row, it shows something else, or weights are missing.
@@ -232,7 +233,7 @@ def chosen_row(name: str, shows: Shows, folder: Path | None) -> GuidanceRow:
         if not missing_checkpoints(row.checkpoints) and (row.checkpoints or row.shows == "mesh"):
             return row
     if not candidates[0].checkpoints:
-        raise InputError(f"the guidance {name} needs weights: name their folder with --pipeline.weights")
+        raise InputError(f"the guidance {name} needs weights: name their folder with --pipeline.{option}")
     missing = missing_checkpoints(candidates[0].checkpoints)
     raise InputError(f"the guidance {candidates[0].name} needs weights that are not installed: {how_to_fetch(missing)}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
-from img3d_methods.generated.trainer import GeneratedRunConfig, OptionalRefinement
+from img3d_methods.generated.trainer import OptionalRefinement, RefinedRunConfig
 from img3d_methods.training.schedulers import ExponentialDecayConfig
 from img3d_methods.training.trainer import Img3dTrainerConfig
 
@@ -22,7 +22,7 @@ def field_optimizers() -> dict[str, Any]:
 
 
 @dataclass
-class Img3dGeneratedFieldTrainerConfig(GeneratedRunConfig, Img3dTrainerConfig):
+class Img3dGeneratedFieldTrainerConfig(RefinedRunConfig, Img3dTrainerConfig):
     """Options of a run that holds a generated field."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedFieldTrainer)
@@ -31,10 +31,6 @@ class Img3dGeneratedFieldTrainerConfig(GeneratedRunConfig, Img3dTrainerConfig):
     generated it."""
     optimizers: dict[str, Any] = field(default_factory=field_optimizers)
     """Optimizers and schedules, for each group of the field's parameters."""
-
-    def trained_steps(self, step: int) -> int:
-        """Without refinement the checkpoint has a step that did nothing."""
-        return min(step + 1, self.max_num_iterations)
 
 
 class Img3dGeneratedFieldTrainer(OptionalRefinement):

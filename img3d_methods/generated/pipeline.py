@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's pipelines for generated objects: Gaussians from a network instead of seed points, and meshes."""
+"""Nerfstudio's pipelines for generated objects: Gaussians from a network instead of seed points, fields and meshes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from img3d_assets.gaussian_frames import rotated
@@ -17,10 +16,10 @@ from img3d_base.console import CONSOLE
 from img3d_base.errors import InputError
 from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_UP
 from img3d_generators.pairing import Choice, check_options, check_pair
-from img3d_generators.registry import Gives, InputView
+from img3d_generators.registry import Gives
 from img3d_methods.compat import fail
-from img3d_methods.distilled.failures import failing_in_one_line
-from img3d_methods.distilled.refinement import GuidedRefinement, RefinementOptions
+from img3d_methods.distilled.refined_pipeline import RefinedPipeline
+from img3d_methods.distilled.refinement import RefinementOptions
 from img3d_methods.generated.generated_views import is_views_folder, read_given_views
 from img3d_methods.generated.options import GeneratorOptions, StageOptions, choice_for, network_of_views
 from img3d_methods.representation import asset_options, view_options
@@ -85,21 +84,36 @@ class Img3dGeneratedMeshPipelineConfig(StageOptions, GeneratorOptions, Img3dPipe
 
 
 @dataclass
-class Img3dGeneratedFieldPipelineConfig(Img3dGeneratedMeshPipelineConfig):
+class RefinedAssetPipelineConfig(RefinementOptions, Img3dGeneratedMeshPipelineConfig):
+    """The generator that makes an asset, whose views are all renders, and the model that holds it and can refine it."""
+
+    def choose(self) -> Choice:
+        """See `Img3dGeneratedMeshPipelineConfig`."""
+        self.check_guidance()
+        return super().choose()
+
+
+@dataclass
+class Img3dGeneratedFieldPipelineConfig(RefinedAssetPipelineConfig):
     """The generator that makes a field, and the model that holds it."""
 
+    _target: type = field(default_factory=lambda: Img3dGeneratedFieldPipeline)
     gives: ClassVar[Gives] = "Field"
 
 
 @dataclass
-class Img3dGeneratedGaussiansPipelineConfig(Img3dGeneratedMeshPipelineConfig, Img3dSplatPipelineConfig):
+class Img3dGeneratedGaussiansPipelineConfig(RefinedAssetPipelineConfig, Img3dSplatPipelineConfig):
     """The generator that makes Gaussians, whose views are all renders, and the model that holds them."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedPipeline)
     gives: ClassVar[Gives] = "Gaussians"
 
 
-class Img3dGeneratedPipeline(Img3dSplatPipeline):
+class Img3dGeneratedFieldPipeline(RefinedPipeline):
+    """Holds and refines the field of an `Img3dFieldModel`."""
+
+
+class Img3dGeneratedPipeline(RefinedPipeline, Img3dSplatPipeline):
     """Fills an `Img3dSplatModel` from a generator."""
 
     config: Img3dGeneratedPipelineConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -114,38 +128,6 @@ class Img3dGeneratedPipeline(Img3dSplatPipeline):
             except InputError as error:
                 fail(str(error))
         super().__init__(config, *args, **kwargs)
-        self.num_steps = 1
-        """Length of the run; the trainer sets it."""
-        self._refinement: GuidedRefinement | None = None
-
-    def prepare_refinement(self, num_steps: int) -> None:
-        """Loads the guidance that takes part in refining, if one was asked for.
-
-        Args:
-            num_steps: Length of the run; 0 refines nothing.
-
-        Raises:
-            InputError: Weights are missing, or there is no image.
-        """
-        options: Any = self.config
-        dataset = self.datamanager.train_dataset
-        folder = dataset.metadata.get("views_folder") if dataset is not None else None
-        if num_steps == 0 or folder is None or not hasattr(options, "refinement"):
-            return
-        views, image, _ = read_given_views(Path(folder))
-        view = InputView(0.0, views.fov, float(views.camera_to_worlds[0, :, 3].norm()))
-        seed: int = options.datamanager.dataparser.seed
-        self.num_steps = num_steps
-        self._refinement = options.refinement(image, view, torch.device(self.device), seed)
-
-    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Also what the guidance says of a random side, if there is one."""
-        outputs, losses, metrics = super().get_train_loss_dict(step)
-        if self._refinement is not None:
-            size = int(self.datamanager.train_cameras.width[0])
-            with failing_in_one_line():
-                losses["sds"] = self._refinement.loss(self.model, size, step, step / self.num_steps)
-        return outputs, losses, metrics
 
     def generate(self) -> None:
         """Generates the Gaussians that the model starts from.

@@ -12,6 +12,8 @@ from img3d_base.console import print_line
 from img3d_base.errors import InputError
 from img3d_generators.pairing import about
 from img3d_methods.compat import fail
+from img3d_methods.distilled.refined_pipeline import RefinedPipeline
+from img3d_methods.distilled.refinement import OFF
 from img3d_methods.generated.pipeline import Img3dGeneratedPipeline
 from img3d_methods.mesh.trainer import Img3dMeshTrainerConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
@@ -56,21 +58,37 @@ class GeneratedRunConfig(NamedAfterText):
         print_line(about(choice), "yellow")
 
 
-@dataclass
-class Img3dGeneratedTrainerConfig(GeneratedRunConfig, Img3dSplatTrainerConfig):
-    """Training options of a generated object."""
+class RefinedRunConfig(GeneratedRunConfig):
+    """Mixin for the configuration of a run whose asset can be refined; its pipeline has `RefinementOptions`, too."""
 
-    _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
-    max_num_iterations: int = 300
-    """Steps of refinement against the generated views; 0 keeps the object as the network generated it."""
+    def print_to_terminal(self) -> None:
+        """Checks also that a guidance has steps in which to take part."""
+        pipeline: Any = self.pipeline
+        if pipeline.guidance != OFF and self.max_num_iterations == 0:
+            fail(
+                f"{self.method_name}: --pipeline.guidance takes part in refining, of which there are 0 steps; say how "
+                "many, for example --max-num-iterations 300"
+            )
+        super().print_to_terminal()
 
     def trained_steps(self, step: int) -> int:
         """Without refinement the checkpoint has a step that did nothing."""
         return min(step + 1, self.max_num_iterations)
 
 
+@dataclass
+class Img3dGeneratedTrainerConfig(RefinedRunConfig, Img3dSplatTrainerConfig):
+    """Training options of a generated object."""
+
+    _target: type = field(default_factory=lambda: Img3dGeneratedTrainer)
+    max_num_iterations: int = 300
+    """Steps of refinement against the generated views; 0 keeps the object as the network generated it."""
+
+
 class OptionalRefinement(Img3dTrainer):
     """A trainer of an asset that exists before the first step: 0 steps keep it as it is."""
+
+    pipeline: RefinedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _set_run_length(self) -> None:
         self._refines = self.config.max_num_iterations > 0  # here 0 does not mean the preset's length
@@ -78,6 +96,13 @@ class OptionalRefinement(Img3dTrainer):
 
     def _has_steps(self) -> bool:
         return self._refines
+
+    def _load_checkpoint(self) -> None:
+        """Loads also the guidance, if one was asked for."""
+        super()._load_checkpoint()
+        options: Any = self.config.pipeline
+        if self._has_steps() and options.guidance != OFF:
+            self.pipeline.prepare_refinement(self.config.max_num_iterations)
 
 
 class Img3dGeneratedTrainer(OptionalRefinement, Img3dSplatTrainer):
@@ -90,7 +115,6 @@ class Img3dGeneratedTrainer(OptionalRefinement, Img3dSplatTrainer):
         super()._load_checkpoint()
         if self._start_step == 0:
             self.pipeline.generate()
-        self.pipeline.prepare_refinement(self.config.max_num_iterations if self._has_steps() else 0)
 
 
 @dataclass
