@@ -24,19 +24,19 @@ from img3d_kernels.spherical_harmonics import sh_basis
 from img3d_methods.field.model import SH_DEGREE, UPDATED_EVERY, Img3dNerfModel, Img3dNerfModelConfig
 
 HALF = 0.5
-"""From the middle of the box to its sides, relative to the cameras' distance."""
+"""Distance from the middle of the box to its sides, relative to the cameras' distance."""
 STEPS_IN_BOX = 192
 """Steps of a ray along the box's diagonal: as far apart as pixels of a render of 100 x 100."""
 EMPTY = 0.001
 """Optical thickness of a step below which a cell counts as empty; less than for photos, since the object has to be able
 to grow."""
 BLOB_PEAK, BLOB_RADIUS = 10.0, 0.286
-"""Of the first density: threestudio's, whose cameras have a mean distance of 1.75."""
+"""Highest density and radius of the initial blob: threestudio's, whose cameras have a mean distance of 1.75."""
 BLOB_UNIT = 1 / 1.75
 MIN_LOG_DENSITY = -6.0
-"""Of the first density."""
+"""Minimum logarithm of the initial density."""
 PASSED_ON = 4.0
-"""Weight of the first density in the networks; its features are as much smaller."""
+"""Weight of the initial density in the networks; its features are smaller by this factor."""
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Img3dShapedFieldModel(Img3dNerfModel):
         return parameters, rays, march(parameters, rays, self.marching(), offsets)
 
     def colors_behind(self, directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R 3"]:
-        """What is behind the object in directions; for training with a background of its own."""
+        """The colours of the learned background in these directions."""
         return self.behind(sh_basis(SH_DEGREE, directions))
 
     def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:

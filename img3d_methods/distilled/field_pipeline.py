@@ -22,25 +22,25 @@ from img3d_methods.distilled.lighting import lit_picture
 from img3d_methods.distilled.pipeline import BLACK, WHITE
 
 NORMAL_DISTANCE = 0.01
-"""From a sample to the densities that say what its normal is, relative to the cameras' distance."""
+"""Distance from a sample to the densities from which its normal is calculated, relative to the cameras' distance."""
 
 
 @dataclass
 class Img3dShapedFieldPipelineConfig(GuidedPipelineConfig):
-    """The guidance of a text, and the field that it shapes. Defaults are threestudio's of DreamFusion."""
+    """The guidance of a text, and the field that it shapes. The defaults are those of threestudio's DreamFusion."""
 
     _target: type = field(default_factory=lambda: Img3dShapedFieldPipeline)
     render_size: int = 64
     """Width and height of the renders that the guidance sees, in pixels. The run's own views are larger."""
     background: Literal["learned", "random", "plain"] = "learned"
-    """What is behind the object in these renders: a small network's colours, which the guidance shapes too; one random
-    colour; or white or black."""
+    """The background of these renders: "learned", the colours of a small network, which the guidance shapes too;
+    "random", one random colour; or "plain", white or black."""
     unlit_part: float = 0.2
-    """Part of the run before the first render in light."""
+    """Part of the run before the first render with lighting."""
     lit_share: float = 0.75
-    """Share of the renders after that which are in the light of a lamp near the camera."""
+    """Share of the later renders that are lit by a lamp near the camera."""
     textureless_share: float = 0.5
-    """Share of these in which everything is white, so that the guidance sees the shape only."""
+    """Share of the lit renders in which everything is white, so that the guidance sees only the shape."""
     ambient: float = 0.1
     """Brightness where the lamp does not shine."""
     orientation_weight: float = 1000.0
@@ -49,7 +49,7 @@ class Img3dShapedFieldPipelineConfig(GuidedPipelineConfig):
     sparsity_weight: float = 1.0
     """Weight of the opacity's mean, which keeps fog away; beside the guidance's loss, a sum over a picture."""
     opaque_weight: float = 0.0
-    """Weight of the opacity's mean binary entropy, which is 0 where rays meet all or nothing."""
+    """Weight of the opacity's mean binary entropy, which is 0 for opacities of 0 and 1."""
 
     def prepare(self, run: str) -> GuidanceRow:
         """See `GuidedPipelineConfig`."""

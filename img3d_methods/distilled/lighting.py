@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders of a field in the light of a point lamp, as DreamFusion shows them to its diffusion model (arXiv 2209.14988,
-section 3.1): flat pictures of an object look wrong then."""
+"""Renders a field in the light of a lamp, as DreamFusion does for its diffusion model (arXiv 2209.14988, section 3.1):
+in such renders, a flat picture of an object looks wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_WEIGHT = 1e-3
 
 @dataclass
 class LitPicture:
-    """What R rays see."""
+    """R rendered rays."""
 
     rgb: Float[Tensor, "R 3"]
     """On black."""
@@ -38,16 +38,16 @@ def lit_picture(
     textureless: bool,
     normal_distance: float,
 ) -> LitPicture:
-    """The field in light, with gradients in its table and its networks.
+    """Renders a field with lighting, with gradients in its table and its networks.
 
     Args:
         field: The field.
         rays: The rays.
-        samples: What `march` returned for them.
+        samples: Their samples, from `march`.
         light: The lamp's position, in world coordinates.
-        ambient: Brightness where it does not shine, in [0, 1].
-        textureless: Whether everything is white, so that only the shape is seen.
-        normal_distance: From a sample to the densities that say what its normal is, in world units.
+        ambient: Brightness where the lamp does not shine, in [0, 1].
+        textureless: Whether everything is white, so that only the shape is visible.
+        normal_distance: Distance from a sample to the densities from which its normal is calculated, in world units.
     """
     seen = surface_samples(field, rays, samples)
     solid = (seen.weights.detach() > MIN_WEIGHT).nonzero()[:, 0]

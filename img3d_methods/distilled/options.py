@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of a run that a guidance shapes, and the guidance that they mean."""
+"""The options of a run that a guidance shapes, and the guidance that they choose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from img3d_generators.registry import InputView
 
 @dataclass
 class GuidanceOptions:
-    """What shapes the object, and how."""
+    """The guidance that shapes the object, and its options."""
 
     guidance: str = AUTO
     """The model that guides. Of a text: "stable-diffusion-2.1", "stable-diffusion-1.5", "deepfloyd-if", "sdxl"; of an
@@ -36,18 +36,20 @@ class GuidanceOptions:
     guidance_scale: float = 0.0
     """Scale of classifier-free guidance, uncond + scale * (text - uncond); 0: the guidance's usual one."""
     perp_neg: bool = False
-    """Perp-Neg: also tell the model from where the view is not taken (arXiv 2304.04968); twice the work of a step."""
+    """Perp-Neg: also use the other directions of view as negative prompts (arXiv 2304.04968); doubles the work of a
+    step."""
     noise_levels: Literal["falling", "random", "square-root"] = "falling"
     """Noise that steps add: "falling" evenly, as in DreamGaussian; "random", as in DreamFusion; "square-root": falling
     fast at first (HiFA)."""
     weighting: Weighting = "sds"
     """Weight of the noise levels: DreamFusion's "sds", "uniform", or "fantasia3d", which is small at high levels."""
     clip_gradient: float = 0.0
-    """Largest element of the guidance's gradient; 0: any."""
+    """Maximum absolute value of an element of the guidance's gradient; 0: no limit."""
     elevation: float = 0.0
-    """Of the image's camera, in degrees; positive if it looks down on the object."""
+    """Elevation of the image's camera in degrees; positive if it looks down on the object."""
     precision: Precision = "fast"
-    """Of the guidance's networks: "fast" is half precision on a GPU (and on a CPU with instructions for it)."""
+    """Precision of the guidance's networks: "fast" is half precision on a GPU (and on a CPU with instructions for
+    it)."""
     offload: bool = False
     """Keep the largest network in main memory between steps, on GPUs with little memory."""
     seed: int = 0
@@ -66,7 +68,7 @@ class GuidedPipelineOptions(GuidanceOptions):
         """The guidance.
 
         Raises:
-            InputError: There is none of this name, it shows something else, or weights are missing.
+            InputError: There is no guidance of this name, it shows something else, or weights are missing.
         """
         return chosen_row(self.guidance, self.shows, self.weights)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nerfstudio's pipelines of Gaussians that a guidance shapes: what each step's loss is."""
+"""Nerfstudio's pipelines of Gaussians that a guidance shapes; they define the loss of each step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from img3d_methods.splat.pipeline import Img3dSplatPipeline, Img3dSplatPipelineC
 
 NUM_INITIAL = 5000
 INITIAL_RADIUS = 0.25
-"""Of the ball of the first Gaussians, relative to the cameras' distance: DreamGaussian's 0.5 from 2."""
+"""Radius of the initial ball of Gaussians, relative to the cameras' distance: DreamGaussian's 0.5 at distance 2."""
 INITIAL_OPACITY = 0.1
 WHITE, BLACK = 1.0, 0.0
 
@@ -42,7 +42,7 @@ class Img3dZero123PipelineConfig(Img3dDistilledPipelineConfig):
     given_weight: float = 10_000.0
     """Weight of the mean squared difference to the image; it grows evenly from 0 to this, as in DreamGaussian."""
     mask_weight: float = 1_000.0
-    """Weight of the same for its opacity."""
+    """The same for its opacity."""
 
 
 class Img3dDistilledPipeline(GuidedPipeline, Img3dSplatPipeline):  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -96,7 +96,7 @@ class Img3dDistilledPipeline(GuidedPipeline, Img3dSplatPipeline):  # pyright: ig
 
 
 def ball_of_gaussians(seed: int, sh_degree: int) -> dict[str, Tensor]:
-    """The first Gaussians: evenly spread in a ball, in random dark colours, nearly transparent."""
+    """The initial Gaussians: evenly distributed in a ball, in random dark colours, nearly transparent."""
     generator = torch.Generator().manual_seed(seed)
     around = directions(
         torch.rad2deg(torch.asin(2 * torch.rand(NUM_INITIAL, generator=generator) - 1)),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-distilled`: what is known of an object before a guidance shapes it: one image with its camera, or only the
-cameras from which the result is shown."""
+"""`img3d-distilled`: the data of an object that a guidance shapes: one image with its camera, or only the cameras that
+show the result."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Img3dDistilledDataParserConfig(DataParserConfig):
     guidance: str = ""
     """The name of the guidance; the pipeline sets it."""
     elevation: float = 0.0
-    """Of the image's camera, in degrees; the pipeline sets it."""
+    """Elevation of the image's camera in degrees; the pipeline sets it."""
     run: str = ""
-    """Tells runs without an image apart; the pipeline sets it."""
+    """Distinguishes runs without an image; the pipeline sets it."""
 
 
 class Img3dDistilled(Img3dSingleImage):
@@ -100,7 +100,7 @@ def given_view(
 
 
 def empty_views(fov: float, radius: float, size: int) -> PosedViews:
-    """Views from all around, which show nothing."""
+    """Blank views from all around."""
     poses = orbit_camera_to_worlds(*directions_of_result(), radius)
     return PosedViews(torch.ones(NUM_SHOWN, 3, size, size), poses, fov, torch.zeros(NUM_SHOWN, 1, size, size))
 
@@ -111,7 +111,7 @@ def directions_of_result() -> tuple[list[float], list[float]]:
 
 
 def write_result(views: PosedViews, folder: Path) -> None:
-    """Writes the views of a result, in place of those that are there.
+    """Replaces the views in a folder by those of the result.
 
     Raises:
         InputError: They cannot be written.

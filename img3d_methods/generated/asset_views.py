@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data parsers of assets that a generator makes and whose renders from all sides are a data set, on which any method
-can train."""
+"""Data parsers of generated assets: renders from all sides are a data set, on which any method can train."""
 
 from __future__ import annotations
 
@@ -29,11 +28,10 @@ A_contra = TypeVar("A_contra", contravariant=True)
 
 @dataclass
 class AssetViewsConfig(GeneratedAssetOptions, DataParserConfig):
-    """What an asset is generated from, and how to look at it."""
+    """The input of a generator, and the views of the asset that it makes."""
 
     num_views: int = 17
-    """Number of views from all around; one of them is the image itself, if the generator looks at one from the
-    front."""
+    """Number of views from all around. One of them is the input image if the asset faces its camera."""
     view_size: int = 256
     """Width and height of a view, in pixels."""
     cache_dir: Path | None = None
@@ -66,7 +64,7 @@ class AssetViews(Img3dSingleImage, Generic[A]):
 
     config: AssetViewsConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     files: AssetFiles[A]
-    """How assets of this kind are kept. The recipe stands for the views, too."""
+    """How assets of this kind are stored. The recipe also identifies the views."""
     render: Renderer[A]
     """A static method that renders assets of this kind."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-generated-field`: the field that a generator makes of an image, views or a text, with renders of it from all
+"""`img3d-generated-field`: the field that a generator makes from an image, views or a text, with renders of it from all
 sides, on which any method can train."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from img3d_methods.generated.asset_views import AssetViews, AssetViewsConfig
 from img3d_methods.generated.generated_asset import AssetFiles
 
 FIELD_FILES = AssetFiles(
-    TriplaneField, "field", "a triplane", ENDING, read_triplane, write_triplane, told=lambda _: "Field", recipe=2
+    TriplaneField, "field", "a triplane", ENDING, read_triplane, write_triplane, described=lambda _: "Field", recipe=2
 )
 
 
@@ -31,14 +31,7 @@ FIELD_FILES = AssetFiles(
 def rendered(
     made: TriplaneField, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
 ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
-    """Renders of a field on white, and the accumulations.
-
-    Args:
-        made: The field.
-        poses: OpenGL axes, in the field's world.
-        camera: The field of view.
-        size: Width and height in pixels.
-    """
+    """A `Renderer` of fields."""
     from img3d_methods.field.field_model import Img3dFieldModelConfig  # late: entry points import this module
 
     box = SceneBox(aabb=made.bounds.detach())
@@ -54,7 +47,7 @@ def rendered(
 
 @dataclass
 class Img3dGeneratedFieldDataParserConfig(AssetViewsConfig):
-    """What a field is generated from, and how to look at it."""
+    """The input of a generator, and the views of the field that it makes."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedField)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-generated-gaussians`: the Gaussians that a generator makes of one image or several, with renders of them from
-all sides, on which any method can train."""
+"""`img3d-generated-gaussians`: the Gaussians that a generator makes from one image or several, with renders of them
+from all sides, on which any method can train."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_BYTES = 1 << 32
 
 
 def write_gaussians(gaussians: Gaussians, file: Path) -> None:
-    """Keeps y-up Gaussians exactly as they are, which no splat format does."""
+    """Writes y-up Gaussians without any loss, which no splat format does."""
     arrays = {name: getattr(gaussians, name) for name in ARRAYS}
     with write_atomically(file) as temporary, temporary.open("wb") as opened:
         np.savez_compressed(opened, antialiased=np.array(gaussians.antialiased), **arrays)
@@ -47,12 +47,12 @@ def read_gaussians(file: Path) -> Gaussians:
         raise InputError(f"{file} is damaged ({reason(error)})") from error
 
 
-def _told(gaussians: Gaussians) -> str:
+def _described(gaussians: Gaussians) -> str:
     return f"{len(gaussians):,} Gaussians"
 
 
 GAUSSIANS_FILES = AssetFiles(
-    Gaussians, "gaussians", "Gaussians", ".npz", read_gaussians, write_gaussians, _told, recipe=1
+    Gaussians, "gaussians", "Gaussians", ".npz", read_gaussians, write_gaussians, _described, recipe=1
 )
 
 
@@ -60,14 +60,7 @@ GAUSSIANS_FILES = AssetFiles(
 def rendered(
     made: Gaussians, poses: Float[Tensor, "V 3 4"], camera: InputView, size: int
 ) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
-    """Renders of Gaussians on white, and their alpha.
-
-    Args:
-        made: The Gaussians.
-        poses: OpenGL axes, in the Gaussians' world.
-        camera: The field of view.
-        size: Width and height in pixels.
-    """
+    """A `Renderer` of Gaussians."""
     gaussians = ActivatedGaussians.of(made)
     pictures = [
         gaussians.render(pose[None], camera.fov, size, antialiased=made.antialiased)
@@ -79,7 +72,7 @@ def rendered(
 
 @dataclass
 class Img3dGeneratedGaussiansDataParserConfig(AssetViewsConfig):
-    """What Gaussians are generated from, and how to look at them."""
+    """The input of a generator, and the views of the Gaussians that it makes."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedGaussians)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An asset that a generator makes of an image, views or a text, and that is kept in a cache."""
+"""Assets that a generator makes from an image, views or a text, and that are kept in a cache."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ A = TypeVar("A")
 
 @dataclass
 class GeneratedAssetOptions:
-    """What an asset is generated from: part of the configurations of data parsers. `ns-train` sets the generator and
-    its stages."""
+    """The input of a generator and its options: part of the configurations of data parsers. `ns-train` sets the
+    generator and its stages."""
 
     data: Path = Path()
     """An image of one object, a folder of images, or a folder of posed views; not needed for a text."""
@@ -38,7 +38,7 @@ class GeneratedAssetOptions:
     view_generator: str = "auto"
     """For a generator with two stages, the one that makes the views."""
     network: str = "auto"
-    """For a generator with two stages, the one that makes the asset of views."""
+    """For a generator with two stages, the one that makes the asset from views."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""
     options: tyro.conf.Suppress[dict[str, Any] | None] = None
@@ -47,39 +47,39 @@ class GeneratedAssetOptions:
 
 @dataclass(frozen=True)
 class AssetFiles(Generic[A]):
-    """How the assets of a kind are kept."""
+    """How the assets of a kind are stored."""
 
     kind: type[A]
     name: str
-    """What messages and file names call the asset, such as "mesh"."""
+    """The kind's name in messages and file names, such as "mesh"."""
     expected: str
     """What a generator has to make, such as "a mesh"."""
     ending: str
     read: Callable[[Path], A]
     """Raises InputError if the file is damaged."""
     write: Callable[[A, Path], None]
-    told: Callable[[A], str]
-    """What the message about a new asset calls it, such as "1,200 triangles"."""
+    described: Callable[[A], str]
+    """Describes a new asset in a message, such as "1,200 triangles"."""
     recipe: int
     """Part of the cache keys. Increment it with every change that alters assets, so that they are made again."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What an asset is generated from."""
+    """The generator of an asset, and its input."""
 
     generator: str
     """The name of the row that makes the asset."""
     source: Source
-    """What the generator takes."""
+    """The generator's input."""
     key: str
-    """Differs for other sources, generators, weights, seeds and recipes."""
+    """Identifies the source, generator, weights, seed and recipe."""
     cache: Path
     """The folder in which to keep the asset."""
 
 
 def origin_of(config: GeneratedAssetOptions, cache_dir: Path | None, recipe: int) -> Origin:
-    """What the options say that an asset is generated from.
+    """The generator and the input that options describe.
 
     Args:
         config: The options.
@@ -120,5 +120,5 @@ def found_or_made(config: GeneratedAssetOptions, origin: Origin, files: AssetFil
         raise InputError(f"the generator {origin.generator} made {type(made).__name__} instead of {files.expected}")
     with writing_views(file):
         files.write(made, file)
-    print_line(f"{files.told(made)} generated, kept in {file}")
+    print_line(f"{files.described(made)} generated, kept in {file}")
     return made

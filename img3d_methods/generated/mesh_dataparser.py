@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`img3d-generated-mesh`: the mesh that a generator makes of an image, views or a text, as the data set of a mesh."""
+"""`img3d-generated-mesh`: the mesh that a generator makes from an image, views or a text, as the data set of a mesh."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARRAYS = ("vertices", "faces", "colors", "uvs", "texture")
 
 @dataclass
 class Img3dGeneratedMeshDataParserConfig(GeneratedAssetOptions, Img3dMeshDataParserConfig):
-    """What a mesh is generated from, and how to look at it."""
+    """The input of a generator, and the views of the mesh that it makes."""
 
     _target: type = field(default_factory=lambda: Img3dGeneratedMesh)
 
@@ -47,7 +47,7 @@ class Img3dGeneratedMesh(Img3dMeshDataParser):
 
 
 def write_arrays(mesh: Mesh, file: Path) -> None:
-    """Keeps a mesh exactly as it is, which no mesh format does."""
+    """Writes a mesh without any loss, which no mesh format does."""
     arrays = {name: np.empty(0) if (value := getattr(mesh, name)) is None else value for name in ARRAYS}
     up = np.array(-1 if mesh.up is None else UP_AXES.index(mesh.up))
     with write_atomically(file) as temporary, temporary.open("wb") as opened:
@@ -69,8 +69,8 @@ def read_arrays(file: Path) -> Mesh:
         raise InputError(f"{file} is damaged ({reason(error)})") from error
 
 
-def _told(mesh: Mesh) -> str:
+def _described(mesh: Mesh) -> str:
     return f"{len(mesh.faces):,} triangles"
 
 
-MESH_FILES = AssetFiles(Mesh, "mesh", "a mesh", ".npz", read_arrays, write_arrays, _told, recipe=1)
+MESH_FILES = AssetFiles(Mesh, "mesh", "a mesh", ".npz", read_arrays, write_arrays, _described, recipe=1)

@@ -40,43 +40,43 @@ class StageOptions(RenamedGuidanceScale):
     """Options of a generator's stages. Others than the defaults are refused where no stage has them."""
 
     views: Literal[6, 4] = 6
-    """How many of Zero123++'s six views InstantMesh looks at."""
+    """Number of Zero123++'s six views that InstantMesh uses."""
     texture_size: int = 0
     """Width and height of the texture, in the network's own colours; 0: vertex colours only. The texture takes a
     minute."""
     num_steps: int = 28
     """Denoising steps of Zero123++; 75 for fine detail."""
     quality: Quality = "full"
-    """Of Zero123++'s sampler: "full" is the authors'; "fast" takes half of the steps, of DPM-Solver++ (14 instead of
-    28), and half the time. Its views are other ones, neither exact nor worse by rule."""
+    """Sampler of Zero123++: "full" is the authors'; "fast" is DPM-Solver++ with half of the steps (14 instead of 28),
+    which takes half the time. Its views differ from the authors', but are not worse as a rule."""
     guidance_scale: float = 4.0
     """Scale of Zero123++'s classifier-free guidance: how closely it follows the image."""
     steps: int = 0
     """Steps of each of TRELLIS's two flows; 0: as published, 25. 12 take half the time."""
     multi_image: Literal["stochastic", "multidiffusion"] = "stochastic"
-    """How TRELLIS looks at several images of an object (`--index -1`): "stochastic", at one in each step in turn;
-    "multidiffusion", at all in each step, which takes as many times longer."""
+    """How TRELLIS uses several images of an object (`--index -1`): "stochastic", one image in each step, in turn;
+    "multidiffusion", all images in each step, which takes as many times longer."""
     precision: Precision = "float32"
     """Matrix products of TripoSR, InstantMesh and TRELLIS: "float32" gives their references' numbers; "fast" computes
     in bfloat16 where the processor has instructions for it (on a GPU in float16), which changes TripoSR's planes by
     1.3 % (rms)."""
 
     def given(self) -> dict[str, Any]:
-        """Those that are not at their defaults, by the names of the rows' options."""
+        """The options that differ from their defaults, by the names in the rows' `options`."""
         values = {one.name: getattr(self, one.name) for one in fields(StageOptions)}
         return {one.name: values[one.name] for one in fields(StageOptions) if values[one.name] != one.default}
 
 
 @dataclass
 class GeneratorOptions:
-    """Which generator makes the asset, and of what text."""
+    """The generator that makes the asset, and its text."""
 
     generator: str = "object"
     """The generator, or "object" for the best one whose weights are installed. docs/one-image.md lists all."""
     network: str = "auto"
-    """The network that makes the asset of views: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views (published
-    weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-small". "auto": the best one
-    installed that takes the views."""
+    """The network that makes the asset from views: "lgm-big" or "lgm-big-fp32", from four of Zero123++'s views
+    (published weights: `img3d-weights list`), or a generator that needs no views, such as "img3d-small". "auto": the
+    best one installed that takes the views."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""
 
@@ -105,7 +105,7 @@ def choice_for(options: GeneratorOptions, data: Path, view_generator: str, gives
 
 
 def network_of_views(options: GeneratorOptions, view_generator: str) -> Generator:
-    """The row that makes the asset of views.
+    """The row that makes the asset from views.
 
     Args:
         options: What the user chose.

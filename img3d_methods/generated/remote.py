@@ -24,12 +24,12 @@ from img3d_methods.training.pipeline import Img3dPipelineConfig
 from img3d_methods.training.trainer import Img3dTrainer
 
 RECORD = "service.json"
-"""The file beside config.yml with what was ordered, what the service said, its terms and the cost."""
+"""The file beside config.yml with the order, the service's answer, its terms and the cost."""
 
 
 @dataclass
 class Img3dRemotePipelineConfig(Img3dPipelineConfig):
-    """The service that makes a mesh or Gaussians, what it is asked for, and the model that holds them."""
+    """The service that makes a mesh or Gaussians, the order, and the model that holds the result."""
 
     service: str = ""
     """The service: meshy, csm, tripo, stability, fal or rodin. `img3d-remote list` shows what each
@@ -42,7 +42,7 @@ class Img3dRemotePipelineConfig(Img3dPipelineConfig):
     settings: tuple[str, ...] = ()
     """Further fields of the service's request, as NAME=VALUE; `img3d-remote list SERVICE` shows them."""
     gives: Literal["Mesh", "Gaussians"] = "Mesh"
-    """What the service is to make: Gaussians are for tripo, of one picture."""
+    """The kind of asset that the service makes; only tripo makes Gaussians, from one picture."""
     seed: int = 0
     """Random seed, for services that have one; another seed is another order, which is paid again."""
     yes: bool = False

@@ -15,7 +15,7 @@ from img3d_methods.mesh.dataparser import Img3dMeshDataParser, Img3dMeshDataPars
 
 @dataclass
 class Img3dRemoteDataParserConfig(Img3dMeshDataParserConfig):
-    """What a service makes something of, and how to look at that."""
+    """The pictures that a service takes, and the views of the mesh that it makes."""
 
     _target: type = field(default_factory=lambda: Img3dRemoteMesh)
     data: Path = Path()
@@ -23,7 +23,7 @@ class Img3dRemoteDataParserConfig(Img3dMeshDataParserConfig):
     index: int = -1
     """Which picture of a folder, in the order of their names; -1: all of them, for services that take several."""
     file: Path = Path()
-    """What the service made; `ns-train` sets it."""
+    """The file that the service made; `ns-train` sets it."""
 
 
 class Img3dRemoteMesh(Img3dMeshDataParser):

@@ -57,8 +57,8 @@ class Img3dSingleImageDataParserConfig(RenamedGuidanceScale, DataParserConfig):
     num_steps: int = 28
     """Denoising steps of Zero123++; 75 for fine detail."""
     quality: Quality = "full"
-    """Of Zero123++'s sampler: "full" is the authors'; "fast" takes half of the steps, of DPM-Solver++, and half the
-    time; its views are other ones."""
+    """Sampler of Zero123++: "full" is the authors'; "fast" is DPM-Solver++ with half of the steps, which takes half the
+    time. Its views differ from the authors'."""
     prompt: str = ""
     """The text, for a generator that takes a text instead of an image."""
     guidance_scale: float = 4.0

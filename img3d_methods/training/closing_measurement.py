@@ -23,9 +23,9 @@ from img3d_base.progress import with_progress
 from img3d_base.signals import Terminated
 
 SHARE = 0.1
-"""Of the training time that the measurement may take."""
+"""Maximum duration of the measurement, as a share of the training time."""
 MIN_SECONDS = 20.0
-"""It may take this long after any training."""
+"""The measurement may always take this long."""
 UNTRAINED_SECONDS = 180.0
 """It may take this long after a run without training steps, whose result takes minutes to make or to generate."""
 GOLDEN_RATIO = 0.6180339887498949
@@ -41,7 +41,7 @@ class ClosingMeasurement:
 
 
 def spread_order(count: int) -> list[int]:
-    """The numbers below `count` in an order of which every beginning is spread evenly over all of them."""
+    """The numbers below `count`, in an order whose first numbers are always spread evenly over all."""
     return sorted(range(count), key=lambda index: index * GOLDEN_RATIO % 1)
 
 
