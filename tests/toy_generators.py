@@ -45,17 +45,23 @@ def field() -> TriplaneField:
     given = [2 * (column // 2 * CHANNELS // 2) + column % 2 for column in range(6)]
     mlp = FieldMlp(3 * CHANNELS, 32, 1)
     with torch.no_grad():
-        first, last, of_ball = mlp.layers[0], mlp.layers[2], ball.mlp.layers
+        first, last, of_ball = linear(mlp, 0), linear(mlp, 2), (linear(ball.mlp, 0), linear(ball.mlp, 2))
         for weight in (first.weight[:3], last.weight):
             weight.zero_()
         first.weight[:3, given] = of_ball[0].weight
         first.bias[:3] = of_ball[0].bias
-        # ln density rises by 8 instead of 40 times the radius² - r²: behind an opaque surface gradients are subnormal
-        # numbers, and a CPU takes a hundred times as long for them.
-        last.weight[0, 0] = of_ball[2].weight[0, 0] + 32
-        last.bias[0] = of_ball[2].bias[0] - 32 * (RADIUS**2 + of_ball[0].bias[0])
+        # 8 instead of 40 times radius² - r² is the density's logarithm: with a soft edge more samples have gradients.
+        last.weight[0, 0] = of_ball[1].weight[0, 0] + 32
+        last.bias[0] = of_ball[1].bias[0] - 32 * (RADIUS**2 + of_ball[0].bias[0])
         last.bias[1:] = 0
     return TriplaneField(planes, mlp, ball.layout, torch.eye(3), up="y")
+
+
+def linear(mlp: FieldMlp, index: int) -> torch.nn.Linear:
+    """A layer of a field's network."""
+    layer = mlp.layers[index]
+    assert isinstance(layer, torch.nn.Linear)
+    return layer
 
 
 def gaussians() -> Gaussians:
