@@ -2,9 +2,10 @@
 """Limits that prevent floaters, fog in front of the cameras, while splats train.
 
 Wide, faint Gaussians close to the cameras explain a few photos as well as the surface does; held-out views, which lie
-between the photos, show them as veils. Two limits are computed here: no Gaussian stays close to a camera, and none is
-wide in relation to its distance from the nearest camera. The model also lets opacities decay. Each of the three is
-measured in benchmarks/RESULTS.md (casual captures).
+between the photos, show them as veils. Two limits are computed here: no Gaussian stays close to a camera or to the way
+to a neighbouring one, from where others may look, and none is wide in relation to its distance from there. The model
+also lets opacities decay, and removes what is in free space (free_space.py). Each is measured in benchmarks/RESULTS.md
+(casual captures).
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ MAX_POINTS = 5_000
 """Maximum number of seed points in that distance."""
 MAX_CAMERAS = 500
 """Maximum number of cameras to which distances are measured."""
+NUM_NEIGHBOURS = 4
+"""Neighbours of each camera to which the way is kept clear: others may look from there."""
+MAX_BETWEEN = 3
+"""Largest number of places on such a way."""
+MIN_OPEN = 0.25
+"""Smallest clearance of such a place, relative to the cameras'; seed points are too near to others."""
 LIMIT_SIZE_EVERY = 10
 """Steps between two limitations of size. At the learning rate of scales, a Gaussian grows by a tenth in this time."""
 CLEAR_AT = (0.3, 0.5, 0.7)
@@ -33,9 +40,9 @@ class FloaterLimits:
     """Where Gaussians may be, and how wide."""
 
     origins: Float[Tensor, "C 3"]
-    """Camera centres."""
-    clearance: float
-    """Minimum distance of Gaussians from the cameras; 0: any."""
+    """Camera centres, and places between neighbouring cameras."""
+    clearances: Float[Tensor, "C"]
+    """Minimum distance of Gaussians from each; 0: any."""
     max_relative_size: float
     """Largest standard deviation, relative to the distance from the nearest camera; 0: any."""
 
@@ -52,20 +59,29 @@ class FloaterLimits:
         Args:
             origins: Camera centres.
             points: Seed points on surfaces; None, if there are none, gives a clearance of 0.
-            relative_clearance: Clearance, relative to the median, over the cameras, of the distance to the nearest
-                seed point.
+            relative_clearance: Clearance of the cameras, relative to the median, over the cameras, of the distance to
+                the nearest seed point. Places between cameras have no more, and less where seed points are near.
             max_relative_size: Largest standard deviation, relative to the distance from the nearest camera.
         """
         origins = _every_nth(origins.float(), MAX_CAMERAS)
-        clearance = 0.0
-        if points is not None and len(points) > 0:
-            distances = torch.cdist(_every_nth(points.to(origins), MAX_POINTS), origins)
-            clearance = relative_clearance * float(distances.quantile(OUTLIERS, dim=0).median())
-        return cls(origins, clearance, max_relative_size)
+        if points is None or len(points) == 0:
+            return cls(origins, torch.zeros(len(origins)), max_relative_size)
+        points = _every_nth(points.to(origins), MAX_POINTS)
+        nearest = torch.cdist(points, origins).quantile(OUTLIERS, dim=0)
+        clearance = relative_clearance * nearest.median()
+        between = _between(origins, float(clearance))
+        if len(between) > 0:
+            of_places = relative_clearance * torch.cdist(points, between).quantile(OUTLIERS, dim=0)
+            open_places = of_places > MIN_OPEN * clearance  # nobody looks from inside an object
+            between, of_places = between[open_places], of_places[open_places].clamp_max(clearance)
+        else:
+            of_places = clearance[None][:0]
+        clearances = torch.cat([clearance.expand(len(origins)), of_places])
+        return cls(torch.cat([origins, between]), clearances, max_relative_size)
 
     def too_close(self, means: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
-        """Which Gaussians are within the clearance of a camera."""
-        return self._distances(means) < self.clearance
+        """Which Gaussians are within the clearance of a camera or of a place between cameras."""
+        return (torch.cdist(means.detach(), self.origins.to(means)) < self.clearances.to(means)).any(dim=1)
 
     @torch.no_grad()
     def limit_size(self, means: Float[Tensor, "N 3"], log_scales: Float[Tensor, "N 3"]) -> None:
@@ -73,18 +89,39 @@ class FloaterLimits:
         if self.max_relative_size <= 0:
             return
         # Outside the clearance only these can be too wide, so that distances of the others are not needed.
-        suspects = torch.nonzero(log_scales.amax(dim=1).exp() > self.max_relative_size * self.clearance)[:, 0]
+        narrow = self.max_relative_size * float(self.clearances.min())
+        suspects = torch.nonzero(log_scales.amax(dim=1).exp() > narrow)[:, 0]
         largest = (self.max_relative_size * self._distances(means[suspects])).clamp_min(1e-9).log()
         log_scales[suspects] = torch.minimum(log_scales[suspects], largest[:, None])
 
     def _distances(self, means: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """Distances to the nearest camera."""
+        """Distances to the nearest camera or place between cameras."""
         return torch.cdist(means.detach(), self.origins.to(means)).amin(dim=1)
 
 
 def clearing_steps(max_steps: int) -> set[int]:
     """Steps of a run after which Gaussians close to cameras are removed."""
     return {math.ceil(fraction * max_steps) for fraction in CLEAR_AT}
+
+
+def _between(origins: Float[Tensor, "C 3"], spacing: float) -> Float[Tensor, "B 3"]:
+    """Places on the straight ways from cameras to their neighbours, `spacing` apart or, on long ways, farther."""
+    num_neighbours = min(NUM_NEIGHBOURS, len(origins) - 1)
+    if num_neighbours < 1 or spacing <= 0:
+        return origins[:0]
+    gaps, neighbours = torch.cdist(origins, origins).topk(num_neighbours + 1, largest=False)
+    ways = {
+        (min(i, j), max(i, j)): gap
+        for i in range(len(origins))
+        for gap, j in zip(gaps[i].tolist(), neighbours[i].tolist(), strict=True)
+        if i != j
+    }
+    places = [origins[:0]]
+    for (i, j), gap in ways.items():
+        count = min(MAX_BETWEEN, math.ceil(gap / spacing) - 1)
+        shares = torch.arange(1, count + 1).to(origins) / (count + 1)
+        places.append(torch.lerp(origins[i], origins[j], shares[:, None]))
+    return torch.cat(places)
 
 
 def _every_nth(rows: Float[Tensor, "N 3"], max_rows: int) -> Float[Tensor, "M 3"]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from gsplat.strategy.ops import remove
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
@@ -39,6 +39,7 @@ from img3d_methods.representation import gaussians_of_model
 from img3d_methods.splat.appearance import PhotoAppearance, differently_exposed, log_gains_of_photos
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.splat.floaters import LIMIT_SIZE_EVERY, FloaterLimits, clearing_steps
+from img3d_methods.splat.free_space import CLEAR_EVERY, CLEAR_UNTIL, FreeSpace
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.splat.schedule import TrainingSchedule
@@ -105,7 +106,11 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     sky: bool = True
     """Photos that show sky get a shell of far Gaussians for it."""
     camera_clearance: float = 0.5
-    """No Gaussian stays nearer to a camera than this share of the distance to the nearest seed points; 0: any may."""
+    """No Gaussian stays nearer to a camera, or to the way to the next one, than this share of the distance to the
+    nearest seed points; 0: any may."""
+    free_space: float = 0.6
+    """Gaussians are removed that several photos have nearer than this share of the distance to the seed points that
+    they see there; 0: none."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
@@ -141,6 +146,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
 
         self.appearance = PhotoAppearance(self.num_train_data)
         self.floater_limits: FloaterLimits | None = None
+        self.free_space: FreeSpace | None = None
         self.has_sky = False
         self.image_metrics = ImageMetrics()
         self.live_view = LiveView(self)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -179,11 +185,13 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if config.max_gaussians == 0:
             self.max_gaussians = preset(config.preset).max_gaussians_for(sum(image[..., 0].numel() for image in images))
         points = None if self.seed_points is None or config.random_init else self.seed_points[0]
-        if config.sky and points is not None:
-            self._place_sky(sky_points(images, cameras, points))
+        sky = sky_points(images, cameras, points) if config.sky and points is not None else None
+        self._place_sky(sky)
         self.floater_limits = FloaterLimits.around(
             cameras.camera_to_worlds[:, :, 3], points, config.camera_clearance, config.max_relative_size
         )
+        if points is not None and config.free_space > 0:
+            self.free_space = FreeSpace.in_front_of(points, cameras, config.free_space, sky)
         setting = config.appearance
         if setting == "off":
             return
@@ -264,9 +272,14 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if step % LIMIT_SIZE_EVERY == 0:
             limits.limit_size(self.means, self.gauss_params["scales"])
         if step in clearing_steps(self.schedule.max_steps):
-            close = limits.too_close(self.means)
-            if close.any() and not close.all():
-                remove(self.gauss_params, self.optimizers, self.strategy_state, close)
+            self._remove(limits.too_close(self.means))
+        if self.free_space is not None and 0 < step < CLEAR_UNTIL * self.schedule.max_steps and step % CLEAR_EVERY == 0:
+            self._remove(self.free_space.holds(self.means))
+
+    def _remove(self, unwanted: Bool[Tensor, "N"]) -> None:
+        """Removes Gaussians in training; keeps all if none would be left."""
+        if unwanted.any() and not unwanted.all():
+            remove(self.gauss_params, self.optimizers, self.strategy_state, unwanted.to(self.device))
 
     def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Parameters by the names of their optimizers."""

@@ -55,6 +55,8 @@ class SkyPoints:
     """World coordinates."""
     colors: Float[Tensor, "N 3"]
     """In [0, 1]."""
+    shown: Bool[Tensor, "C N"]
+    """Which photos show each point: nothing is between their cameras and the sky."""
 
 
 def sky_points(
@@ -84,12 +86,13 @@ def sky_points(
         seen[i, inside] = shown
         solid_angle += float(width * height / (K[0, 0] * K[1, 1]))
     median = seen.nanmedian(dim=0).values
-    agreeing = ((seen - median).abs().amax(dim=-1) <= MAX_COLOR_DIFFERENCE).sum(dim=0)
+    agrees = (seen - median).abs().amax(dim=-1) <= MAX_COLOR_DIFFERENCE
+    agreeing = agrees.sum(dim=0)
     featureless_in = (~seen[..., 0].isnan()).sum(dim=0)
     is_sky = (agreeing >= MIN_PHOTOS) & (agreeing >= MIN_AGREEMENT * featureless_in)
     if int(agreeing[is_sky].sum()) * SPACING**2 < MIN_SHARE * solid_angle:
         return None
-    return SkyPoints(center + DISTANCE * extent * directions[is_sky], median[is_sky])
+    return SkyPoints(center + DISTANCE * extent * directions[is_sky], median[is_sky], agrees[:, is_sky])
 
 
 def in_sky(points: Float[Tensor, "P 3"], cameras: Cameras) -> Bool[Tensor, "P"]:

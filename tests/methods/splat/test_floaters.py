@@ -12,13 +12,37 @@ from img3d_methods.splat.floaters import FloaterLimits, clearing_steps
 ORIGINS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
 SURFACE = torch.tensor([[5.0, 4.0, 0.0], [5.0, 3.0, 0.0]])  # at 5.8 from both cameras
 
+ANGLES = torch.arange(12) * torch.pi / 6
+
 
 def test_the_clearance_is_a_share_of_the_distance_to_the_nearest_surface() -> None:
     limits = FloaterLimits.around(ORIGINS, SURFACE, relative_clearance=0.5, max_relative_size=0.3)
-    assert limits.clearance == pytest.approx(0.5 * 34**0.5, rel=1e-3)
-    means = torch.tensor([[0.0, 0.0, 1.0], [9.0, 0.0, 1.0], [5.0, 0.0, 0.0]])
+    torch.testing.assert_close(limits.clearances[:2], torch.full((2,), 0.5 * 34**0.5), rtol=1e-3, atol=0)
+    means = torch.tensor([[0.0, 0.0, 1.0], [9.0, 0.0, 1.0], [5.0, -2.5, 0.0]])
     assert limits.too_close(means).tolist() == [True, True, False]
-    assert limits.too_close(means + torch.tensor([0.0, 3.0, 0.0])).tolist() == [False, False, False]
+    assert not limits.too_close(means + torch.tensor([0.0, -3.0, 0.0])).any()
+
+
+def test_the_way_between_neighbouring_cameras_is_kept_clear_as_far_as_surfaces_allow() -> None:
+    limits = FloaterLimits.around(ORIGINS, SURFACE, relative_clearance=0.5, max_relative_size=0.3)
+    torch.testing.assert_close(limits.origins[2:], torch.tensor([[2.5, 0.0, 0.0], [5.0, 0.0, 0.0], [7.5, 0.0, 0.0]]))
+    assert float(limits.clearances[3]) == pytest.approx(1.5, rel=1e-2), "half the way to the surface at (5, 3, 0)"
+    assert limits.too_close(torch.tensor([[5.0, 1.4, 0.0], [5.0, 1.6, 0.0]])).tolist() == [True, False]
+
+
+def test_an_object_between_two_cameras_is_not_in_the_way() -> None:
+    object_points = torch.tensor([[5.0, 0.0, 0.0], [5.0, 0.1, 0.0], [5.0, 0.0, 0.1]])
+    limits = FloaterLimits.around(ORIGINS, object_points, relative_clearance=0.4, max_relative_size=0.3)
+    assert not limits.too_close(object_points).any()
+    assert limits.too_close(torch.tensor([[1.0, 0.0, 0.0]])).all()
+
+
+def test_ways_between_many_cameras_lead_to_neighbours_only() -> None:
+    ring = torch.stack([torch.cos(ANGLES), torch.sin(ANGLES), torch.zeros(12)], dim=1)
+    limits = FloaterLimits.around(ring, torch.zeros(1, 3), relative_clearance=0.2, max_relative_size=0.3)
+    distances = limits.origins.norm(dim=1)
+    assert len(limits.origins) > 12 and float(distances.min()) > 0.8, "not across the ring"
+    assert len(limits.origins.unique(dim=0)) == len(limits.origins)
 
 
 @pytest.mark.parametrize("points", [None, torch.empty(0, 3)])
@@ -46,8 +70,8 @@ def test_no_size_is_limited_where_the_option_is_off() -> None:
 
 def test_many_cameras_and_points_are_thinned_out() -> None:
     limits = FloaterLimits.around(torch.rand(3000, 3), torch.rand(20_000, 3), 0.5, 0.3)
-    assert len(limits.origins) <= 500
-    assert limits.clearance > 0
+    assert len(limits.origins) <= 500 * (1 + 4 * 3)
+    assert (limits.clearances > 0).all()
 
 
 def test_gaussians_are_removed_in_the_middle_of_a_run_only() -> None:

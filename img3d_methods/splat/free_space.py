@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Space that photos show to be empty: between their cameras and the seed points that they see.
+
+Fog in front of the cameras explains few photos as well as the surface does, and other views show it. Where several
+photos see seed points, or the sky, what is far in front of all of these is fog.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from img3d_kernels.poses import viewmats
+from img3d_kernels.projection import in_picture
+from img3d_methods.splat.sky import SkyPoints
+
+CELLS = 48
+"""Cells along a photo's longest side."""
+MIN_POINTS = 3
+"""Seed points, in a cell and those around it, from which its depth is known: that of the last of them, as the nearer
+ones may be outliers."""
+MIN_PHOTOS = 2
+"""Photos that must show a place to be empty."""
+MAX_PHOTOS = 40
+"""Photos that are asked; of more, evenly spread ones."""
+CLEAR_EVERY = 100
+"""Steps between two removals."""
+CLEAR_UNTIL = 0.7
+"""Fraction of a run after which nothing is removed: holes would be left."""
+
+
+@dataclass(frozen=True)
+class FreeSpace:
+    """What photos show to be empty."""
+
+    Ks: Float[Tensor, "C 3 3"]
+    """Intrinsics of the photos, in pixels."""
+    viewmats: Float[Tensor, "C 4 4"]
+    """World to camera, OpenCV axes."""
+    sizes: Int64[Tensor, "C 2"]
+    """Width and height of the photos, in pixels."""
+    depths: Float[Tensor, "C h w"]
+    """Depth, along the camera's axis, up to which each cell is empty; 0 where that is not known."""
+
+    @classmethod
+    def in_front_of(
+        cls, points: Float[Tensor, "P 3"], cameras: Cameras, share: float, sky: SkyPoints | None = None
+    ) -> FreeSpace:
+        """The space in front of these points.
+
+        Args:
+            points: Seed points on surfaces.
+            cameras: Pinhole cameras `[C]` of the photos.
+            share: The part of the way from a camera to the points that counts as empty.
+            sky: What the photos show of the sky.
+        """
+        every = math.ceil(len(cameras) / MAX_PHOTOS)
+        cameras = cameras[::every]
+        Ks, poses = cameras.get_intrinsics_matrices().cpu(), viewmats(cameras.camera_to_worlds.cpu())
+        sizes = torch.cat([cameras.width, cameras.height], dim=-1).view(-1, 2).cpu()
+        points = points.cpu().float()
+        seen = [points] * len(cameras)
+        if sky is not None:
+            seen = [torch.cat([points, sky.points[shown]]) for shown in sky.shown[::every]]
+        nearest = [_nearest(*photo) for photo in zip(seen, Ks, poses, sizes, strict=True)]
+        return cls(Ks, poses, sizes, share * torch.stack(nearest))
+
+    def holds(self, means: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+        """Which Gaussians at these places several photos show to be fog."""
+        means = means.detach().cpu()
+        num_photos = torch.zeros(len(means), dtype=torch.int32)
+        for K, pose, size, depths in zip(self.Ks, self.viewmats, self.sizes, self.depths, strict=True):
+            inside, cells, in_photo = _in_cells(means, K, pose, size)
+            num_photos[inside] += in_photo < depths.view(-1)[cells]
+        return num_photos >= min(MIN_PHOTOS, len(self.depths))
+
+
+def _in_cells(
+    points: Float[Tensor, "P 3"], K: Float[Tensor, "3 3"], pose: Float[Tensor, "4 4"], size: Int64[Tensor, "2"]
+) -> tuple[Bool[Tensor, "P"], Int64[Tensor, "V"], Float[Tensor, "V"]]:
+    """Which points are in a photo's view, and the cells and depths of these."""
+    width, height = size.tolist()
+    inside, pixels, in_camera = in_picture(points, K, pose, width, height)
+    columns, rows = (pixels[inside] * (CELLS / max(width, height))).long().unbind(dim=1)
+    return inside, rows * CELLS + columns, in_camera[inside, 2]
+
+
+def _nearest(
+    points: Float[Tensor, "P 3"], K: Float[Tensor, "3 3"], pose: Float[Tensor, "4 4"], size: Int64[Tensor, "2"]
+) -> Float[Tensor, "h w"]:
+    """The depth of the nearest points in and around each cell, but for outliers; 0 where there are too few."""
+    _, cells, depths = _in_cells(points, K, pose, size)
+    order = torch.argsort(depths)
+    order = order[torch.argsort(cells[order], stable=True)]
+    depths, cells = depths[order], cells[order]
+    counts = torch.bincount(cells, minlength=CELLS**2)
+    ranks = torch.arange(len(cells)) - (counts.cumsum(dim=0) - counts)[cells]
+    nearest = torch.full((CELLS**2, MIN_POINTS), math.inf)
+    first = ranks < MIN_POINTS
+    nearest[cells[first], ranks[first]] = depths[first]
+    padded = F.pad(nearest.view(CELLS, CELLS, MIN_POINTS), (0, 0, 1, 1, 1, 1), value=math.inf)
+    around = padded.unfold(0, 3, 1).unfold(1, 3, 1).reshape(CELLS, CELLS, -1)
+    depth = around.kthvalue(MIN_POINTS, dim=-1).values
+    return torch.where(depth.isfinite(), depth, 0.0)
