@@ -73,6 +73,15 @@ class MeshScene:
             o3d.core.Tensor(np.ascontiguousarray(faces.cpu().numpy(), np.uint32)),
         )
 
+    def repaint(self, texture: Float[Tensor, "H W 3"]) -> None:
+        """Replaces the texture by one of the same size. If it requires gradients, renders are differentiable with
+        respect to it.
+
+        Args:
+            texture: In [0, 1], top row first.
+        """
+        self._pyramid = _pyramid(texture.float())
+
     def cast(
         self,
         origins: Float[Tensor, "N 3"],

@@ -68,6 +68,31 @@ def trained(config: Any) -> Any:
     return trainer
 
 
+UNSEEN_ELEVATIONS, UNSEEN_AZIMUTHS = (-12.0, 3.0, 17.0, 28.0), (13.0, 101.0, -128.0, -44.0)
+"""Of the views that are compared, in degrees."""
+
+
+def unseen_views_of_mesh(mesh: Path, view: InputView) -> Any:
+    """Four renders `[4, S, S, 3]` of a mesh on white, as its guidance knows it.
+
+    Args:
+        mesh: The mesh file.
+        view: Their camera.
+    """
+    known = read_mesh(mesh)[0]
+    known.up = "y"
+    angles = ViewAngles(torch.tensor(UNSEEN_ELEVATIONS), torch.tensor(UNSEEN_AZIMUTHS), torch.full((4,), view.radius))
+    rgb, alpha = KnownObject(known, view).rendered(angles, SIZE)
+    return (rgb + 1 - alpha).permute(0, 2, 3, 1)
+
+
+def psnr_of_mesh(mesh: Path, expected: Path) -> list[float]:
+    """In dB, of four renders of a mesh file, compared with those of another."""
+    view = guidance_row("known-object").view
+    difference = unseen_views_of_mesh(mesh, view) - unseen_views_of_mesh(expected, view)
+    return (-10 * difference.square().mean(dim=(1, 2, 3)).log10()).tolist()
+
+
 def psnr_of_unseen_views(model: Any, mesh: Path, view: InputView | None = None) -> list[float]:
     """In dB, of four renders of a model, compared with those of the mesh that its guidance knows.
 
@@ -77,13 +102,8 @@ def psnr_of_unseen_views(model: Any, mesh: Path, view: InputView | None = None) 
         view: Their camera; None is the guidance's usual one.
     """
     view = view or guidance_row("known-object").view
-    elevations, azimuths = torch.tensor([-12.0, 3.0, 17.0, 28.0]), torch.tensor([13.0, 101.0, -128.0, -44.0])
-    known = read_mesh(mesh)[0]
-    known.up = "y"
-    rgb, alpha = KnownObject(known, view).rendered(
-        ViewAngles(elevations, azimuths, torch.full((4,), view.radius)), SIZE
-    )
-    expected = (rgb + 1 - alpha).permute(0, 2, 3, 1)
+    elevations, azimuths = torch.tensor(UNSEEN_ELEVATIONS), torch.tensor(UNSEEN_AZIMUTHS)
+    expected = unseen_views_of_mesh(mesh, view)
     poses = looking_at(directions(elevations, azimuths), torch.zeros(4, 3), torch.tensor([[0.0, 0, 1]] * 4))
     cameras = square_cameras(poses, focal_length(view.fov, SIZE), SIZE)
     found = []

@@ -17,6 +17,8 @@ TEXTS = {
     "--pipeline.yes True": "agree to what is sent and paid, for scripts",
     "--pipeline.prompt TEXT": "what to make",
     "--pipeline.guidance NAME": "the model that shapes the object",
+    "--pipeline.image PICTURE": "what to show, for a guidance of an image",
+    "--pipeline.noise LEVELS": "first and last, 0 to 1: how much is made anew",
     "--pipeline.guidance-scale X": "how closely it is followed",
     "--pipeline.elevation DEGREES": "of the image's camera",
     "--pipeline.offload True": "for GPUs with little memory",
@@ -63,9 +65,10 @@ ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.quality", "img3d-generated-m
 ONLY_REMOTE = {"--data PICTURE", "--pipeline.service", "--pipeline.settings", "--pipeline.yes", "img3d-remote"}
 ONLY_TRELLIS = {"--pipeline.precision", "--pipeline.multi-image", "img3d-generated-gaussians"}
 ONLY_GUIDED = {"--pipeline.guidance", "--pipeline.elevation", "--pipeline.offload", "img3d-distilled"}
+ONLY_RETEXTURE = {"--pipeline.image PICTURE", "--pipeline.noise"}
 ONLY_MESH = {
     *("--data FILE", "img3d-mesh", "--pipeline.model.samples"),
-    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS | ONLY_GUIDED,
+    *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS | ONLY_GUIDED | ONLY_RETEXTURE,
 }
 LEFT_OUT_OF_TEXTS = {
     *ONLY_MESH - ONLY_GUIDED,
@@ -78,7 +81,7 @@ LEFT_OUT = {
         *("--pipeline.network", "--steps-per-save", "img3d-single-image", "--experiment-name"),
     },
     "img3d-mesh": {
-        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS | ONLY_GUIDED,
+        *ONLY_MVS | ONLY_FIELD | ONLY_INSTANTMESH | ONLY_REMOTE | ONLY_TRELLIS | ONLY_GUIDED | ONLY_RETEXTURE,
         *("--data PATH", "--pipeline.network", "--pipeline.model.preset", "--pipeline.model.max"),
         *("--pipeline.model.camera", "--max-num", "--load-dir", "--steps", "img3d-photos", "img3d-single-image"),
     },
@@ -101,6 +104,12 @@ LEFT_OUT = {
         *ONLY_MESH - ONLY_GUIDED,
         *("--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "--experiment", "img3d-photos"),
         *("img3d-single-image", "--pipeline.guidance-scale"),
+    },
+    "img3d-retexture": {
+        *ONLY_MESH - ONLY_GUIDED - ONLY_RETEXTURE - {"--data FILE", "img3d-mesh", "--pipeline.texture-size"},
+        *("--data PATH", "--pipeline.model", "--pipeline.network", "--steps", "--load-dir", "--experiment"),
+        *("--pipeline.guidance-scale", "--pipeline.offload", "--output-dir", "--viewer", "img3d-photos"),
+        *("img3d-single-image", "img3d-distilled", "img3d-mesh --num", "img3d-mesh --view", "img3d-mesh --cache"),
     },
     "img3d-remote": {
         *ONLY_MESH - ONLY_REMOTE,
@@ -138,14 +147,19 @@ LEFT_OUT = {
 """For each method, prefixes of the options that it lacks or that are needed less."""
 LEFT_OUT_OF_GENERATORS = {*ONLY_MESH, "--steps-per-save", "img3d-photos", "--pipeline.model"}
 """The same for the methods that are made from generators."""
-LEFT_OUT_OF_INPUTS: dict[Takes, tuple[str, ...]] = {
+LEFT_OUT_OF_INPUTS: dict[Takes | None, tuple[str, ...]] = {
     "image": ("--pipeline.prompt",),
     "views": ("--pipeline.prompt", "--pipeline.network"),
     "text": ("--data", "--pipeline.network", "img3d-single-image"),
+    None: (),
 }
 
-TAKES: dict[str, Takes] = {"img3d-dreamfusion": "text", "img3d-dreamfusion-nerf": "text"}
-"""What methods take that are not a generator's; others take an image."""
+TAKES: dict[str, Takes | None] = {
+    "img3d-dreamfusion": "text",
+    "img3d-dreamfusion-nerf": "text",
+    "img3d-retexture": None,
+}
+"""What methods take that are not a generator's, None for several kinds; others take an image."""
 
 
 def most_used(method: str, takes: Takes | None = None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,14 +63,13 @@ class GuidedRunConfig(NamedAfterText, Mixin):
         print_line(f"Guidance: {row.name}, {row.title}.", "yellow")
 
 
-class GuidedTrainer(Img3dTrainer):
-    """Shapes the model of a `GuidedPipeline`."""
-
-    pipeline: GuidedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
+class PicturingTrainer(Img3dTrainer):
+    """Writes pictures of the object while a guidance shapes it. Its pipeline's configuration is a `DenoiserOptions`."""
 
     def setup_optimizers(self) -> Optimizers:
         self._length_is_presets = False  # presets depend on the photos; here there are none
-        self.pipeline.num_steps = self.config.max_num_iterations
+        pipeline: Any = self.pipeline
+        pipeline.num_steps = self.config.max_num_iterations
         return super().setup_optimizers()
 
     def _step(self, step: int, clock: Any) -> None:
@@ -104,6 +104,22 @@ class GuidedTrainer(Img3dTrainer):
         model.train(was_training)
         rgb, alpha = (torch.stack([one[name] for one in outputs]).cpu() for name in ("rgb", "accumulation"))
         return rgb.permute(0, 3, 1, 2).clamp(0, 1), alpha.permute(0, 3, 1, 2).clamp(0, 1)
+
+    @abstractmethod
+    def _cameras(self, azimuths: Float[Tensor, "V"], elevations: Float[Tensor, "V"], size: int) -> Cameras:
+        """The guidance's cameras in the training world.
+
+        Args:
+            azimuths: In degrees.
+            elevations: In degrees.
+            size: Width and height of a picture.
+        """
+
+
+class GuidedTrainer(PicturingTrainer):
+    """Shapes the model of a `GuidedPipeline`."""
+
+    pipeline: GuidedPipeline  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _cameras(self, azimuths: Float[Tensor, "V"], elevations: Float[Tensor, "V"], size: int) -> Cameras:
         outputs = self.pipeline.datamanager.train_dataparser_outputs

@@ -12,8 +12,13 @@ from img3d_methods.distilled.field_model import Img3dShapedFieldModelConfig
 from img3d_methods.distilled.field_pipeline import Img3dShapedFieldPipelineConfig
 from img3d_methods.distilled.field_trainer import Img3dShapedFieldTrainerConfig
 from img3d_methods.distilled.pipeline import Img3dDistilledPipelineConfig, Img3dZero123PipelineConfig
+from img3d_methods.distilled.retexture_model import Img3dRetexturedModelConfig
+from img3d_methods.distilled.retexture_pipeline import Img3dRetexturePipelineConfig
+from img3d_methods.distilled.retexture_trainer import Img3dRetextureTrainerConfig
 from img3d_methods.distilled.trainer import Img3dDistilledTrainerConfig
+from img3d_methods.mesh.dataparser_specs import img3d_mesh
 from img3d_methods.splat.model import Img3dSplatModelConfig
+from img3d_methods.training.datamanager import Img3dDatamanagerConfig
 
 
 def shaped_gaussians() -> Img3dSplatModelConfig:
@@ -83,5 +88,20 @@ img3d_zero123 = MethodSpecification(
     ),
     description=description(
         "img3d-zero123", "Gaussian splats of an object from one image, whose other sides Zero123 shapes; for GPUs."
+    ),
+)
+
+img3d_retexture = MethodSpecification(
+    config=Img3dRetextureTrainerConfig(
+        method_name="img3d-retexture",
+        vis="viewer",
+        pipeline=Img3dRetexturePipelineConfig(
+            datamanager=Img3dDatamanagerConfig(dataparser=img3d_mesh.config),
+            model=Img3dRetexturedModelConfig(),
+        ),
+    ),
+    description=description(
+        "img3d-retexture",
+        "A mesh file whose texture a diffusion model refines, after a text or an image; for GPUs.",
     ),
 )

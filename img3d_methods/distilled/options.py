@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from img3d_base.errors import InputError
+from img3d_generators.guidance.denoiser import PictureDenoiser
 from img3d_generators.guidance.distillation import ScoreDistillation, Weighting
 from img3d_generators.guidance.rows import AUTO, GuidanceRequest, GuidanceRow, Shows, chosen_row, guidance_row
 from img3d_generators.guidance.schedules import FallingTimes, RandomTimes, SquareRootTimes, Times
@@ -18,9 +19,11 @@ from img3d_generators.registry import InputView
 
 
 @dataclass
-class GuidanceOptions:
-    """The guidance that shapes the object, and its options."""
+class DenoiserOptions:
+    """The diffusion model that guides, and what it is told."""
 
+    shows: ClassVar[Shows] = "text"
+    """What the method takes."""
     guidance: str = AUTO
     """The model that guides. Of a text: "stable-diffusion-2.1", "stable-diffusion-1.5", "deepfloyd-if", "sdxl"; of an
     image: "zero123-xl", "stable-zero123", "zero123"; of a mesh file, to try everything without weights: "known-object".
@@ -38,13 +41,6 @@ class GuidanceOptions:
     perp_neg: bool = False
     """Perp-Neg: also use the other directions of view as negative prompts (arXiv 2304.04968); doubles the work of a
     step."""
-    noise_levels: Literal["falling", "random", "square-root"] = "falling"
-    """Noise that steps add: "falling" evenly, as in DreamGaussian; "random", as in DreamFusion; "square-root": falling
-    fast at first (HiFA)."""
-    weighting: Weighting = "sds"
-    """Weight of the noise levels: DreamFusion's "sds", "uniform", or "fantasia3d", which is small at high levels."""
-    clip_gradient: float = 0.0
-    """Maximum absolute value of an element of the guidance's gradient; 0: no limit."""
     elevation: float = 0.0
     """Elevation of the image's camera in degrees; positive if it looks down on the object."""
     precision: Precision = "fast"
@@ -56,13 +52,6 @@ class GuidanceOptions:
     """Random seed of the views and of the noise."""
     picture_every: int = 50
     """Steps between two pictures of the object, in the run's folder "pictures"; 0: none."""
-
-
-@dataclass
-class GuidedPipelineOptions(GuidanceOptions):
-    """The options with what follows from them."""
-
-    shows: ClassVar[Shows] = "text"
 
     def row(self) -> GuidanceRow:
         """The guidance.
@@ -91,12 +80,12 @@ class GuidedPipelineOptions(GuidanceOptions):
                 raise InputError(f"there is no file or folder {path}; check --pipeline.{option}")
         if not -80 <= self.elevation <= 80:
             raise InputError(f"--pipeline.elevation is {self.elevation:g}: it has to be -80 to 80 degrees")
-        if self.guidance_scale < 0 or self.clip_gradient < 0 or self.picture_every < 0:
-            raise InputError("--pipeline.guidance-scale, clip-gradient and picture-every cannot be negative")
+        if self.guidance_scale < 0 or self.picture_every < 0:
+            raise InputError("--pipeline.guidance-scale and picture-every cannot be negative")
         return row
 
-    def made_guidance(self, row: GuidanceRow, image: torch.Tensor | None, device: torch.device) -> ScoreDistillation:
-        """Loads the guidance.
+    def loaded_denoiser(self, row: GuidanceRow, image: torch.Tensor | None, device: torch.device) -> PictureDenoiser:
+        """Loads the model.
 
         Args:
             row: Its row.
@@ -125,14 +114,36 @@ class GuidedPipelineOptions(GuidanceOptions):
             device=device,
             offload=self.offload,
         )
+        return row.loaded(request)
+
+
+@dataclass
+class GuidedPipelineOptions(DenoiserOptions):
+    """The guidance that shapes the object by score distillation, and its options."""
+
+    noise_levels: Literal["falling", "random", "square-root"] = "falling"
+    """Noise that steps add: "falling" evenly, as in DreamGaussian; "random", as in DreamFusion; "square-root": falling
+    fast at first (HiFA)."""
+    weighting: Weighting = "sds"
+    """Weight of the noise levels: DreamFusion's "sds", "uniform", or "fantasia3d", which is small at high levels."""
+    clip_gradient: float = 0.0
+    """Maximum absolute value of an element of the guidance's gradient; 0: no limit."""
+
+    def check(self) -> GuidanceRow:
+        """See `DenoiserOptions`."""
+        if self.clip_gradient < 0:
+            raise InputError("--pipeline.clip-gradient cannot be negative")
+        return super().check()
+
+    def made_guidance(self, row: GuidanceRow, image: torch.Tensor | None, device: torch.device) -> ScoreDistillation:
+        """Loads the guidance. See `loaded_denoiser`."""
         times: dict[str, Times] = {
             "falling": FallingTimes(),
             "random": RandomTimes(),
             "square-root": SquareRootTimes(),
         }
-        return ScoreDistillation(
-            row.loaded(request), times[self.noise_levels], self.weighting, self.clip_gradient, self.seed
-        )
+        denoiser = self.loaded_denoiser(row, image, device)
+        return ScoreDistillation(denoiser, times[self.noise_levels], self.weighting, self.clip_gradient, self.seed)
 
 
 def camera_of(guidance: str) -> InputView:

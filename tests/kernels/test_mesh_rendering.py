@@ -104,3 +104,23 @@ def test_depth_of_a_turned_camera_is_along_its_axis() -> None:
     )
     points = pose[:, 3] + depth[rows, columns] * (in_camera @ pose[:, :3].T)
     assert points[:, 2].abs().max() < 1e-4  # the square lies in the plane z = 0
+
+
+@pytest.mark.parametrize("distance", [4.0, 13.0])
+def test_renders_are_differentiable_with_respect_to_a_new_texture(distance: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    texture, weights = (torch.rand(size, size, 3, generator=generator) for size in (16, SIZE))
+    scene = square(uvs=SQUARE_UVS, texture=torch.zeros_like(texture))
+    camera = FACING.clone()
+    camera[2, 3] = distance
+
+    def seen(texels: Tensor) -> Tensor:
+        scene.repaint(texels)
+        return (weights * scene.render(camera, FILLING, SIZE, SIZE, 2)[0]).sum()
+
+    texture.requires_grad_()
+    value = seen(texture)
+    (gradient,) = torch.autograd.grad(value, texture)
+    torch.testing.assert_close((gradient * texture).sum(), value, rtol=1e-4, atol=0)  # renders are linear in texels
+    changed = torch.rand(16, 16, 3, generator=generator)
+    torch.testing.assert_close(seen(changed), (gradient * changed).sum(), rtol=1e-4, atol=0)
