@@ -25,7 +25,6 @@ from img3d_base.errors import InputError
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_generators.guidance.denoiser import PictureDenoiser
 from img3d_generators.guidance.distillation import refined
-from img3d_generators.guidance.known_object import OBJECT_RADIUS
 from img3d_generators.guidance.random_views import GeneratorDraws, RandomViews, around_image
 from img3d_generators.guidance.rows import AUTO, GuidanceRow, chosen_row, guidance_row
 from img3d_generators.guidance.views import ViewAngles
@@ -187,6 +186,8 @@ def camera_distance(vertices: Float[np.ndarray, "N 3"], row: GuidanceRow, front:
         elevation: That of the image's camera, in degrees.
     """
     if row.shows == "mesh":
+        from img3d_generators.guidance.known_object import OBJECT_RADIUS  # late: entry points import this module
+
         return RADIUS * row.view.radius / OBJECT_RADIUS
     (pose,) = orbit_camera_to_worlds((front,), (elevation,), 1.0)
     axes = torch.from_numpy(TO_Y_UP["z"].T).float() @ pose[:, :3]

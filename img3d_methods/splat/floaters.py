@@ -118,7 +118,7 @@ def _between(origins: Float[Tensor, "C 3"], spacing: float) -> Float[Tensor, "B 
     }
     places = [origins[:0]]
     for (i, j), gap in ways.items():
-        count = min(MAX_BETWEEN, math.ceil(gap / spacing) - 1)
+        count = min(MAX_BETWEEN, max(0, math.ceil(gap / spacing) - 1))  # photos can be taken from one place
         shares = torch.arange(1, count + 1).to(origins) / (count + 1)
         places.append(torch.lerp(origins[i], origins[j], shares[:, None]))
     return torch.cat(places)

@@ -30,6 +30,11 @@ def test_the_way_between_neighbouring_cameras_is_kept_clear_as_far_as_surfaces_a
     assert limits.too_close(torch.tensor([[5.0, 1.4, 0.0], [5.0, 1.6, 0.0]])).tolist() == [True, False]
 
 
+def test_there_is_no_way_between_photos_from_one_place() -> None:
+    limits = FloaterLimits.around(torch.zeros(3, 3), SURFACE, relative_clearance=0.5, max_relative_size=0.3)
+    assert len(limits.origins) == 3
+
+
 def test_an_object_between_two_cameras_is_not_in_the_way() -> None:
     object_points = torch.tensor([[5.0, 0.0, 0.0], [5.0, 0.1, 0.0], [5.0, 0.0, 0.1]])
     limits = FloaterLimits.around(ORIGINS, object_points, relative_clearance=0.4, max_relative_size=0.3)
