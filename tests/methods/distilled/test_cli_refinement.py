@@ -29,6 +29,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     for one in toy_generators.ROWS:
         monkeypatch.setitem(rows(), one.name, one)  # for loading the run here
     cli = CommandLine(tmp_path)
+    cli.env["OMP_NUM_THREADS"] = "1"  # beside other tests torch's threads would wait for each other
     cli.env["PYTHONPATH"] = os.pathsep.join([*toy_generators.install(tmp_path / "site"), cli.env["PYTHONPATH"]])
     write_object_image(tmp_path / "cup.png")
     return cli

@@ -47,6 +47,7 @@ def test_a_blurred_texture_becomes_that_of_the_known_mesh(tmp_path: Path, data_d
     blurred.texture, blurred.up = cv2.GaussianBlur(blurred.texture, (0, 0), 60), up
     blurred.save(tmp_path / "blurred.glb")
     cli = CommandLine(tmp_path)
+    cli.env["OMP_NUM_THREADS"] = "1"  # beside other tests torch's threads would wait for each other
     cli.succeed(
         *("ns-train", "img3d-retexture", "--data", "blurred.glb", "--pipeline.guidance", "known-object"),
         *("--pipeline.mesh", spot, "--pipeline.render-size", 64, "--max-num-iterations", 30, "--timestamp", "now"),
