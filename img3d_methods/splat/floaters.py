@@ -21,8 +21,9 @@ OUTLIERS = 0.002
 """Fraction of the seed points that is ignored, as outliers, in the distance from a camera to the nearest point."""
 MAX_POINTS = 5_000
 """Maximum number of seed points in that distance."""
-MAX_CAMERAS = 500
-"""Maximum number of cameras to which distances are measured."""
+MAX_ORIGINS = 500
+"""Maximum number of cameras and places between them to which distances are measured: one for each Gaussian and each of
+them."""
 NUM_NEIGHBOURS = 4
 """Neighbours of each camera to which the way is kept clear: others may look from there."""
 MAX_BETWEEN = 3
@@ -63,21 +64,20 @@ class FloaterLimits:
                 the nearest seed point. Places between cameras have no more, and less where seed points are near.
             max_relative_size: Largest standard deviation, relative to the distance from the nearest camera.
         """
-        origins = _every_nth(origins.float(), MAX_CAMERAS)
+        origins = _every_nth(origins.float(), MAX_ORIGINS)
         if points is None or len(points) == 0:
             return cls(origins, torch.zeros(len(origins)), max_relative_size)
         points = _every_nth(points.to(origins), MAX_POINTS)
         nearest = torch.cdist(points, origins).quantile(OUTLIERS, dim=0)
         clearance = relative_clearance * nearest.median()
         between = _between(origins, float(clearance))
-        if len(between) > 0:
-            of_places = relative_clearance * torch.cdist(points, between).quantile(OUTLIERS, dim=0)
-            open_places = of_places > MIN_OPEN * clearance  # nobody looks from inside an object
-            between, of_places = between[open_places], of_places[open_places].clamp_max(clearance)
-        else:
-            of_places = clearance[None][:0]
-        clearances = torch.cat([clearance.expand(len(origins)), of_places])
-        return cls(torch.cat([origins, between]), clearances, max_relative_size)
+        if room := MAX_ORIGINS - len(origins):
+            origins = torch.cat([origins, _every_nth(between, room)])
+        near_points = relative_clearance * torch.cdist(points, origins).quantile(OUTLIERS, dim=0)
+        clearances = near_points.clamp_max(clearance)
+        clearances[: len(nearest)] = clearance
+        is_open = clearances >= MIN_OPEN * clearance  # nobody looks from inside an object
+        return cls(origins[is_open], clearances[is_open], max_relative_size)
 
     def too_close(self, means: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
         """Which Gaussians are within the clearance of a camera or of a place between cameras."""
