@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from img3d_generators.guidance.distillation import ScoreDistillation
 from img3d_generators.guidance.rows import GuidanceRow, guidance_row
+from img3d_methods.distilled.begun_pipeline import BegunPipeline
 from img3d_methods.distilled.datamanager import Img3dRandomViewsDatamanager, Img3dRandomViewsDatamanagerConfig
 from img3d_methods.distilled.failures import failing_in_one_line
 from img3d_methods.distilled.options import GuidedPipelineOptions, absolute_paths
-from img3d_methods.training.pipeline import Img3dPipeline, Img3dPipelineConfig
+from img3d_methods.training.pipeline import Img3dPipelineConfig
 from img3d_methods.training.run_config import absolute
 
 
@@ -47,29 +48,15 @@ class GuidedPipelineConfig(GuidedPipelineOptions, Img3dPipelineConfig):
         return row
 
 
-class GuidedPipeline(Img3dPipeline):
+class GuidedPipeline(BegunPipeline):
     """Shapes a model. Subclasses say how it begins, and what the loss of a step is."""
 
     config: GuidedPipelineConfig
     datamanager: Img3dRandomViewsDatamanager  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(
-        self,
-        config: GuidedPipelineConfig,
-        device: str,
-        test_mode: Literal["test", "val", "inference"] = "val",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(config, device, test_mode, **kwargs)
-        self.num_steps = 1
-        """Length of the run; the trainer sets it."""
-        self._guidance: ScoreDistillation | None = None
-        if test_mode == "val":
-            with failing_in_one_line():
-                self._begin()
+    _guidance: ScoreDistillation | None = None
 
     def _begin(self) -> None:
-        """Makes the first object, and loads the guidance."""
         self._load_guidance(None)
 
     def _load_guidance(self, image: torch.Tensor | None) -> None:

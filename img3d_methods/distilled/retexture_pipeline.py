@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,11 +31,12 @@ from img3d_generators.guidance.views import ViewAngles
 from img3d_generators.image_preparation import prepared_image
 from img3d_kernels.poses import focal_length
 from img3d_methods.cached_views import MAX_VIEW_SIZE, MIN_VIEW_SIZE, square_cameras
+from img3d_methods.distilled.begun_pipeline import BegunPipeline
 from img3d_methods.distilled.failures import failing_in_one_line
 from img3d_methods.distilled.options import DenoiserOptions, absolute_paths
 from img3d_methods.distilled.retexture_model import Img3dRetexturedModel
 from img3d_methods.mesh.dataparser import RADIUS
-from img3d_methods.training.pipeline import Img3dPipeline, Img3dPipelineConfig
+from img3d_methods.training.pipeline import Img3dPipelineConfig
 from img3d_methods.training.run_config import absolute
 
 NUM_NOISE_STEPS = 50
@@ -99,25 +100,12 @@ class Img3dRetexturePipelineConfig(DenoiserOptions, Img3dPipelineConfig):
         return row
 
 
-class Img3dRetexturePipeline(Img3dPipeline):
+class Img3dRetexturePipeline(BegunPipeline):
     """Refines the texture of an `Img3dRetexturedModel`. Views and noise depend on the seed and the step only."""
 
     config: Img3dRetexturePipelineConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(
-        self,
-        config: Img3dRetexturePipelineConfig,
-        device: str,
-        test_mode: Literal["test", "val", "inference"] = "val",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(config, device, test_mode, **kwargs)
-        self.num_steps = 1
-        """Length of the run; the trainer sets it."""
-        self._denoiser: PictureDenoiser | None = None
-        if test_mode == "val":
-            with failing_in_one_line():
-                self._begin()
+    _denoiser: PictureDenoiser | None = None
 
     @property
     def model(self) -> Img3dRetexturedModel:
