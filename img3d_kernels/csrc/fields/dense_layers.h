@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layers of small dense networks, without biases. A sample's activations are a row, and vectors run along rows: no sum
-// across lanes is needed, in either direction.
+// Dense layers of small networks, without biases. Each sample's activations are a row, and vectors run along rows, so
+// that neither the forward nor the backward pass needs a sum across lanes.
 #pragma once
 
 #include "common/parallel.h"
@@ -52,7 +52,7 @@ inline vf zero_rows(int, int) { return vf{}; }
 inline vf unchanged(int, int, vf v) { return v; }
 inline vf relu(int, int, vf v) { return vmax(v, vf{}); }
 
-// Adds the gradient of weights: g[k] += sum over rows of x[row][k] * v[row], for rows of 64 floats in g and v.
+// Accumulates the gradient of the weights: g[k] += sum over rows of x[row][k] * v[row], for rows of 64 floats in g and v.
 inline void add_weight_gradient(const float* x, int x_stride, int K, const float* v, int rows, float* __restrict g) {
   constexpr int OUT = 64, V = 4, AT_A_TIME = W == 16 ? 4 : 2;
   constexpr int TILE = 32;  // rows that stay in the L1 cache, with x and g

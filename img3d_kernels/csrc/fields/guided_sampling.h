@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Samples along rays where earlier samples weighed much, by inverse transform sampling. A coarse grid has these weights; in
-// Mip-NeRF 360 (Barron et al. 2021, arXiv 2111.12077, section 3) a proposal network predicts them.
+// Places samples along rays where earlier samples had large weights, by inverse transform sampling. A coarse grid holds
+// these weights; Mip-NeRF 360 (Barron et al. 2021, arXiv 2111.12077, section 3) predicts them with a proposal network.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace {
 using img3d::GuidedInputs;
 using img3d::MAX_BINS;
 
-// Bins are equally wide in a coordinate that is linear in the distance up to 1, and in its inverse from there.
+// Bins have equal widths in a coordinate that is linear in the distance up to 1, and linear in its inverse beyond.
 inline float bin_coordinate(float t) { return t < 1.0f ? 0.5f * t : 1.0f - 0.5f / t; }
 inline float bin_distance(float s) { return s < 0.5f ? 2.0f * s : 0.5f / (1.0f - s); }
 inline vf bin_distance(vf s) { return select(s < 0.5f, 2.0f * s, 0.5f / vmax(1.0f - s, splat(0.5f / MAX_DISTANCE))); }
@@ -25,7 +25,7 @@ class GuidedSampler {
  public:
   explicit GuidedSampler(const GuidedInputs& in) : in_(in), cells_(in.space), lanes_(first_lanes()) {}
 
-  // Returns the number of samples: 0 for a ray that meets nothing of the space.
+  // Returns the number of samples: 0 for a ray that misses the space.
   int operator()(size_t ray, float* middles, float* lengths) const {
     const RayRange range = range_of(in_.space, in_.ends, ray);
     if (!(range.near < range.far)) return 0;
@@ -50,7 +50,8 @@ class GuidedSampler {
   }
 
  private:
-  // The weight of each bin, the larger of neighbours counting for both, with a share for bins that are not known yet.
+  // The unnormalised probability of each bin: its weight, widened to the neighbours (the mean of the two maxima
+  // with them, as in mip-NeRF, Barron et al. 2021, arXiv 2103.13415), plus a share that explores all bins.
   void find_chances(size_t ray, float first, float width, float* chances) const {
     const int n_bins = static_cast<int>(in_.n_bins);
     float known[MAX_BINS + 2 + W];

@@ -4,7 +4,7 @@
 //
 // A point's cell has four edges along x. Their table entries and weights are computed for a block of points with vector
 // instructions. Features are then read or accumulated point by point: scalar loads are no slower than gather
-// instructions, and accumulation must be sequential anyway.
+// instructions, and points that share an entry must be accumulated one after the other.
 #pragma once
 
 #include <cstring>
@@ -44,8 +44,8 @@ struct Level {
   }
 };
 
-// For each point of a block: the entry of a corner combines the x part of its side with the part of its edge, by addition
-// in a dense level and by exclusive or in a hashed one.
+// The cells of a block's points. A corner's table entry combines the x part of its side with the y and z part of its
+// edge: by addition in a dense level, by exclusive or in a hashed one.
 struct Cells {
   alignas(64) uint32_t x[2][POINTS];
   alignas(64) uint32_t edge[EDGES][POINTS];
@@ -60,7 +60,7 @@ struct Cells {
 
 inline vu to_uint(vf v) { return (vu) __builtin_convertvector(v, vi); }
 
-// The cells of n points, whose coordinates lie by axis; whole vectors are read.
+// Finds the cells of n points. `points` has one array for each axis, from which whole vectors are read.
 template <bool DENSE>
 void find_cells(const Level& level, const float* const points[3], int n, Cells& cells) {
   for (int i = 0; i < n; i += W) {
@@ -118,7 +118,7 @@ void add_gradient(const Cells& cells, int n, const float* v_features, size_t str
   }
 }
 
-// Adds the gradient with respect to the points, in the unit cube, by axis.
+// Accumulates the gradient with respect to the points in the unit cube, in one array for each axis.
 template <bool DENSE>
 void add_position_gradient(const Cells& cells, int n, float resolution, const float* table, const float* v_features,
                            size_t stride, float* const v_points[3]) {

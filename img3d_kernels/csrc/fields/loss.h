@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A training step's work in one pass over blocks of rays: colours along the rays, the loss, and the gradients of
-// everything that is learned. Gradients of weights are summed in a fixed number of parts, and those of table entries
-// level by level, so that nothing is locked and results do not depend on the number of threads.
+// One training step in a single pass over blocks of rays: the rays' colours, the loss, and the gradients of all that is
+// learned. The gradients of the networks' weights are summed in a fixed number of parts, those of the tables level by
+// level, so that no lock is needed and the results do not depend on the number of threads.
 #pragma once
 
 #include <array>
@@ -16,8 +16,7 @@ using img3d::FieldGradients;
 using img3d::FieldLossInputs;
 using img3d::RaySamples;
 
-constexpr size_t MAX_PARTS = 32;  // of the sums of weights' gradients
-constexpr float MIN_LIGHT = img3d::MIN_TRANSMITTANCE;
+constexpr size_t MAX_PARTS = 32;  // partial sums of the weights' gradients
 
 struct LossBlock : Block {
   alignas(64) float v_color[ROOM * COLOR_STRIDE];
@@ -28,10 +27,10 @@ struct LossBlock : Block {
   float weight[ROOM], after[ROOM], v_weight[ROOM];
 };
 
-// A run of rays whose samples fit into a block.
+// Consecutive rays whose samples fit into one block.
 struct RayRun {
   size_t first_ray, end_ray;
-  size_t first_sample;  // where its samples are kept for the tables' gradients
+  size_t first_sample;  // the index from which its samples are kept for the tables' gradients
   int kept = 0;
 };
 
@@ -91,13 +90,13 @@ class LossPass {
       field_.place(b, n, rays_.origins, rays_.directions);
       field_.find_density(b, n);
       RadianceField::find_passing(b, n);
-      // Samples behind an opaque one are dropped.
-      float light = 1.0f;
+      // Samples behind opaque ones get no colour and no gradient.
+      float transmittance = 1.0f;
       uint32_t ray = b.ray[0];
       n = RadianceField::compact(b, n, stride_, true, [&](int i) {
-        if (b.ray[i] != ray) ray = b.ray[i], light = 1.0f;
-        if (light < MIN_LIGHT) return false;
-        light *= b.passing[i];
+        if (b.ray[i] != ray) ray = b.ray[i], transmittance = 1.0f;
+        if (transmittance < img3d::MIN_TRANSMITTANCE) return false;
+        transmittance *= b.passing[i];
         return true;
       });
       field_.find_color(b, n, rays_.features);
@@ -118,7 +117,7 @@ class LossPass {
     if (gradients_.v_origins) add_ray_gradients(b, n, run);
   }
 
-  // Which thread comes first does not matter: floats that are not negative have the order of their bits.
+  // An atomic maximum for each cell: floats that are not negative compare as their bit patterns do.
   void raise_heaviest(const LossBlock& b, int n) const {
     const int size = static_cast<int>(in_.space.grid_size);
     const auto cell = [&](float unit) { return std::max(0, std::min(size - 1, static_cast<int>(unit * float(size)))); };
@@ -133,19 +132,20 @@ class LossPass {
     }
   }
 
-  // One ray's colour and loss, and the gradients with respect to its samples' colours and densities before activation.
+  // Computes one ray's colour and loss, and the gradients with respect to its samples' colours and densities before
+  // their activations.
   void composite(LossBlock& b, size_t ray, int first, int end, double* losses, float* rgb) const {
     const float *target = loss_.targets + ray * 3, *background = loss_.backgrounds + ray * 3;
-    float light = 1.0f, color[3] = {};
+    float transmittance = 1.0f, color[3] = {};
     for (int i = first; i < end; ++i) {
-      const float next = light * b.passing[i];
-      b.weight[i] = light - next, b.after[i] = next;
+      const float next = transmittance * b.passing[i];
+      b.weight[i] = transmittance - next, b.after[i] = next;
       for (int c = 0; c < 3; ++c) color[c] += b.weight[i] * b.color[i * COLOR_STRIDE + c];
-      light = next;
+      transmittance = next;
     }
     float v_rgb[3];
     for (int c = 0; c < 3; ++c) {
-      const float seen = color[c] + light * background[c], difference = seen - target[c];
+      const float seen = color[c] + transmittance * background[c], difference = seen - target[c];
       rgb[ray * 3 + c] = seen;
       losses[0] += double(difference) * difference / 3.0;
       v_rgb[c] = difference * 2.0f / (3.0f * static_cast<float>(rays_.n_rays));
@@ -157,7 +157,7 @@ class LossPass {
       b.v_weight[i] = v_weight;
     }
     if (loss_.distortion > 0.0f) add_distortion(b, first, end, losses);
-    float behind = 0.0f;  // sum of weight * v_weight of the samples behind
+    float behind = 0.0f;  // the sum of weight * v_weight over the samples behind
     for (int i = end - 1; i >= first; --i) {
       const float t = b.middle[i];
       const float scale = loss_.near_scaling && t < 1.0f ? t * t : 1.0f;
@@ -194,7 +194,7 @@ class LossPass {
   void backward(LossBlock& b, int n, float* g) const {
     const Networks& networks = field_.networks();
     const int rows = padded(n, ROWS_AT_A_TIME);
-    const auto clear = [&](float* values, int width) {  // the rows that fill up the last group
+    const auto clear = [&](float* values, int width) {  // clears the rows that pad the last group
       std::memset(values + n * width, 0, (rows - n) * width * sizeof(float));
     };
     clear(b.v_color, COLOR_STRIDE);
@@ -215,7 +215,7 @@ class LossPass {
       float* const v_ray = gradients_.v_ray_features + b.ray[i] * size_t(HIDDEN);
       for (int k = 0; k < HIDDEN; k += W) store(v_ray + k, load(v_ray + k) + load(v_other + i * HIDDEN + k));
     }
-    // The density's own gradient is there already, in the first column.
+    // The first column already has the gradient that comes through the density; the colour network's is added to it.
     float v_density[ROOM];
     for (int i = 0; i < n; ++i) v_density[i] = b.v_geometry[i * GEOMETRY];
     multiply<GEOMETRY>(v_other, HIDDEN, HIDDEN, networks.color1_t[0], b.v_geometry, rows, zero_rows, unchanged);

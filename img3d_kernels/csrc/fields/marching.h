@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Samples along rays where a field may be dense: Instant-NGP's marching (Müller et al. 2022, arXiv 2201.05989, appendix
-// E.1), with one occupancy grid over the unit cube instead of nested ones: contraction makes cells far away large.
+// Places samples along rays where a field may be dense: the ray marching of Instant-NGP (Müller et al. 2022, arXiv
+// 2201.05989, appendix E.1), with one occupancy grid over the unit cube instead of nested grids, as the contraction of
+// space makes distant cells large by itself.
 #pragma once
 
 #include <cmath>
@@ -39,7 +40,7 @@ struct UnitMap {
     for (int axis = 0; axis < 3; ++axis) p[axis] = (p[axis] - low[axis]) * scale[axis];
   }
 
-  // The gradient with respect to world coordinates p, from that with respect to the unit cube, in place.
+  // Turns the gradient v with respect to the unit cube into the one with respect to world coordinates p, in place.
   void gradient(const float p[3], float v[3]) const {
     for (int axis = 0; axis < 3; ++axis) v[axis] *= scale[axis];
     if (!contracted) return;
@@ -57,7 +58,7 @@ struct UnitMap {
   }
 };
 
-// Indices of the cells of a space's grid in which points are.
+// The indices of the grid cells that contain points.
 class GridCells {
  public:
   explicit GridCells(const FieldSpace& space) : to_unit_(space), size_(static_cast<int32_t>(space.grid_size)) {}
@@ -66,7 +67,8 @@ class GridCells {
     to_unit_(p);
     const float size = static_cast<float>(size_);
     vi cell[3];
-    for (int axis = 0; axis < 3; ++axis) cell[axis] = to_int(vmax(vmin(p[axis] * size, splat(size - 1.0f)), vf{}));  // NaN: the last
+    // NaN becomes the last cell.
+    for (int axis = 0; axis < 3; ++axis) cell[axis] = to_int(vmax(vmin(p[axis] * size, splat(size - 1.0f)), vf{}));
     return (cell[0] * size_ + cell[1]) * size_ + cell[2];
   }
 
@@ -75,7 +77,7 @@ class GridCells {
   const int32_t size_;
 };
 
-// The part of a ray that is in the space; none if `near` is not below `far`.
+// The part of a ray inside the space; empty unless `near` is below `far`.
 struct RayRange {
   float near, far;
 };
@@ -98,11 +100,11 @@ class Marcher {
  public:
   explicit Marcher(const MarchInputs& in) : in_(in), cells_(in.space), lanes_(first_lanes()) {}
 
-  // Where a ray stands.
+  // How far a ray has been marched.
   struct State {
-    float start;   // where the first step begins, in steps
-    float step;    // the next one; a whole number
-    float far;     // where the ray ends
+    float start;   // the distance at which the first step begins, in steps
+    float step;    // the index of the next step, a whole number
+    float far;     // the distance at which the ray ends; negative once it has ended
   };
 
   State begin(size_t ray) const {
@@ -111,7 +113,7 @@ class Marcher {
     return {range.near / in_.step + offset, 0.0f, range.near < range.far ? range.far : -1.0f};
   }
 
-  // Writes the next samples, at most `room`; returns their number, less than `room` only at the ray's end.
+  // Writes the next samples, at most `room`. Returns their number: less than `room` only at the ray's end.
   int advance(size_t ray, State& state, int room, float* middles, float* lengths) const {
     int count = 0;
     float at[W];

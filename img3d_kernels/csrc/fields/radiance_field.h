@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A field of density and view-dependent colour: a hash grid and two small networks, evaluated for a block of samples
-// whose activations stay in the L2 cache. The architecture is Instant-NGP's (Müller et al. 2022, arXiv 2201.05989,
-// section 5.4); what depends on the ray (direction, appearance) is added to the colour network's first layer.
+// A radiance field: density and view-dependent colour from a hash grid and two small networks, evaluated for blocks of
+// samples whose activations stay in the L2 cache. The architecture is that of Instant-NGP (Müller et al. 2022, arXiv
+// 2201.05989, section 5.4), but for the inputs that depend on the ray alone (direction, appearance): their part of the
+// colour network's first layer is computed once for each ray.
 #pragma once
 
 #include <algorithm>
@@ -22,17 +23,17 @@ using img3d::FieldRays;
 using img3d::GEOMETRY;
 using img3d::HIDDEN;
 
-constexpr int BLOCK_SAMPLES = 512;                      // in a block
-constexpr int ROOM = BLOCK_SAMPLES + ROWS_AT_A_TIME;    // rows of its arrays
+constexpr int BLOCK_SAMPLES = 512;
+constexpr int ROOM = BLOCK_SAMPLES + ROWS_AT_A_TIME;  // rows of a block's arrays
 constexpr int MAX_FEATURES = 2 * img3d::MAX_LEVELS;
-constexpr int COLOR_STRIDE = 16;                  // floats of a row of colours: a whole vector
+constexpr int COLOR_STRIDE = 16;  // floats in a row of colours: a whole vector
 constexpr int WEIGHT_ROWS = MAX_FEATURES + 2 * GEOMETRY + HIDDEN + 4;
 
 static_assert(BLOCK_SAMPLES >= img3d::MAX_RAY_SAMPLES && BLOCK_SAMPLES % POINTS == 0);
 
-// The networks' rows, and transposed copies: each layer is multiplied with one of them forward and the other backward.
+// The weights of the networks' layers, each also transposed: one copy serves the forward pass, the other the backward pass.
 struct Networks {
-  int n_features, stride;  // the stride is a multiple of a vector's length
+  int n_features, stride;  // the stride is n_features, rounded up to whole vectors
   alignas(64) float density1[MAX_FEATURES][HIDDEN];
   alignas(64) float density2[GEOMETRY][HIDDEN];
   alignas(64) float color1[GEOMETRY][HIDDEN];
@@ -64,22 +65,22 @@ struct Networks {
   }
 };
 
-// Activations of a block's samples, row by row.
+// The activations of a block of samples, one row for each sample.
 struct Block {
   alignas(64) float unit[3][ROOM];               // coordinates in the unit cube, by axis
   alignas(64) float features[ROOM * MAX_FEATURES];
   alignas(64) float hidden1[ROOM * HIDDEN];
   alignas(64) float geometry[ROOM * GEOMETRY];
   alignas(64) float density[ROOM];
-  alignas(64) float passing[ROOM];               // share of the light that passes a sample
+  alignas(64) float passing[ROOM];               // 1 - alpha: the share of the light that passes a sample
   alignas(64) float hidden2[ROOM * HIDDEN];
   alignas(64) float hidden3[ROOM * HIDDEN];
   alignas(64) float color[ROOM * COLOR_STRIDE];  // RGB in [0, 1]
   alignas(64) float middle[ROOM], length[ROOM];
-  uint32_t ray[ROOM];                            // whose sample a row is
+  uint32_t ray[ROOM];                            // the index of a sample's ray
 };
 
-// A Block and what else a thread needs; kept, as new pages would cost more than the work.
+// A thread's own T, kept between tasks: fresh pages of memory would cost more than the work.
 template <typename T>
 T& kept_for_thread() {
   static thread_local img3d::Scratch scratch;
@@ -93,7 +94,7 @@ class RadianceField {
   const Networks& networks() const { return networks_; }
   const UnitMap& to_unit() const { return to_unit_; }
 
-  // Places n samples: rows need `ray`, `middle`. Rows up to whole groups are filled up.
+  // Sets the coordinates of n samples from their `ray` and `middle`, and pads the last group of rows.
   void place(Block& b, int n, const float* origins, const float* directions) const {
     const int rows = padded(n, ROWS_AT_A_TIME);
     for (int i = n; i < rows; ++i) b.ray[i] = b.ray[n - 1], b.middle[i] = b.middle[n - 1], b.length[i] = 0.0f;
@@ -112,7 +113,7 @@ class RadianceField {
     }
   }
 
-  // Features, the density network and the density of n placed samples.
+  // Computes the features, the density network's output and the density of n placed samples.
   void find_density(Block& b, int n) const {
     const int rows = padded(n, ROWS_AT_A_TIME), stride = networks_.stride;
     if (networks_.n_features < stride) std::memset(b.features, 0, rows * stride * sizeof(float));
@@ -129,7 +130,7 @@ class RadianceField {
     }
   }
 
-  // The share of light that passes each sample.
+  // Computes `passing` of n samples from their densities and lengths.
   static void find_passing(Block& b, int n) {
     for (int i = 0; i < n; i += W) {
       const Vec<1> exponent = {{vmax(load(b.density + i) * load(b.length + i) * -LOG2_E, splat(-120.0f))}};
@@ -137,7 +138,7 @@ class RadianceField {
     }
   }
 
-  // Colours of n samples with known geometry.
+  // Computes the colours of n samples from the density network's output.
   void find_color(Block& b, int n, const float* ray_features) const {
     const int rows = padded(n, ROWS_AT_A_TIME);
     const auto of_ray = [&](int row, int column) { return load(ray_features + b.ray[row] * size_t(HIDDEN) + column); };
@@ -146,7 +147,7 @@ class RadianceField {
     multiply<COLOR_STRIDE>(b.hidden3, HIDDEN, HIDDEN, networks_.color3_t[0], b.color, rows, zero_rows, sigmoid);
   }
 
-  // Keeps the chosen rows of n samples: those for which `keep(row)` is true. Returns their number.
+  // Keeps those of n rows for which `keep(row)` is true. Returns their number.
   template <typename Keep>
   static int compact(Block& b, int n, int stride, bool for_backward, const Keep& keep) {
     int to = 0;
@@ -165,14 +166,14 @@ class RadianceField {
       }
       ++to;
     }
-    for (int i = to; i < padded(to, ROWS_AT_A_TIME); ++i) {  // anything finite
+    for (int i = to; i < padded(to, ROWS_AT_A_TIME); ++i) {  // padding: any finite values
       b.ray[i] = b.ray[to - 1];
       std::memset(b.geometry + i * GEOMETRY, 0, GEOMETRY * sizeof(float));
     }
     return to;
   }
 
-  // Calls f(level, cells, l, first, count) for all levels and groups of points.
+  // Calls f(level, cells, l, first, count) for each level and group of points.
   template <typename F>
   void for_levels(const Block& b, int n, const F& f) const {
     Cells cells;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pictures of a field: rays go on together, some samples each, until they end or nothing of their light is left.
+// Renders a field: the rays of a task advance together, a few samples each, until they leave the space or are opaque.
 #pragma once
 
 #include "fields/radiance_field.h"
@@ -9,18 +9,17 @@ namespace {
 
 using img3d::FieldPicture;
 
-constexpr int TASK_RAYS = 128;            // in a task
-constexpr int MIN_AT_A_TIME = 4;       // of a ray at a time
-constexpr int MAX_AT_A_TIME = 32;
-constexpr float MIN_WEIGHT = 1e-4f;    // samples that weigh less have no colour
+constexpr int TASK_RAYS = 128;
+constexpr int MIN_AT_A_TIME = 4, MAX_AT_A_TIME = 32;  // samples by which a ray advances
+constexpr float MIN_WEIGHT = 1e-4f;                   // the colours of samples with less weight are not evaluated
 
-// Samples that are known already, taken as those of a Marcher are.
+// Reads given samples through the interface of Marcher.
 class SampleReader {
  public:
   explicit SampleReader(const img3d::RaySamples& samples) : samples_(samples) {}
 
   struct State {
-    int next;   // sample
+    int next;   // the index of the next sample
     float far;  // negative at the ray's end
   };
 
@@ -43,7 +42,7 @@ class SampleReader {
 template <typename Source>
 struct RayTask {
   typename Source::State state[TASK_RAYS];
-  float light[TASK_RAYS], color[TASK_RAYS][3], depth[TASK_RAYS];
+  float transmittance[TASK_RAYS], color[TASK_RAYS][3], depth[TASK_RAYS];
   size_t active[TASK_RAYS];
   int count[TASK_RAYS];
   float weight[ROOM];
@@ -57,7 +56,7 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Source
   size_t n_active = 0;
   for (size_t i = 0; i < n_rays; ++i) {
     task.state[i] = source.begin(first + i);
-    task.light[i] = 1.0f, task.depth[i] = 0.0f;
+    task.transmittance[i] = 1.0f, task.depth[i] = 0.0f;
     for (float& c : task.color[i]) c = 0.0f;
     if (task.state[i].far >= 0.0f) task.active[n_active++] = i;
   }
@@ -79,18 +78,18 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Source
     size_t still_active = 0;
     for (size_t a = 0; a < n_active; ++a) {
       const size_t i = task.active[a];
-      float light = task.light[i];
+      float transmittance = task.transmittance[i];
       for (int k = 0; k < task.count[a]; ++k, ++row) {
-        const float after = light * b.passing[row];
-        task.weight[row] = light < img3d::MIN_TRANSMITTANCE ? 0.0f : light - after;
-        if (light > 0.5f && after <= 0.5f) {
-          const float share = std::log(2.0f * light) / std::log(light / std::fmax(after, 1e-30f));
+        const float after = transmittance * b.passing[row];
+        task.weight[row] = transmittance < img3d::MIN_TRANSMITTANCE ? 0.0f : transmittance - after;
+        if (transmittance > 0.5f && after <= 0.5f) {
+          const float share = std::log(2.0f * transmittance) / std::log(transmittance / std::fmax(after, 1e-30f));
           task.depth[i] = b.middle[row] + (share - 0.5f) * b.length[row];
         }
-        if (light >= img3d::MIN_TRANSMITTANCE) light = after;
+        if (transmittance >= img3d::MIN_TRANSMITTANCE) transmittance = after;
       }
-      task.light[i] = light;
-      if (task.state[i].far >= 0.0f && light >= img3d::MIN_TRANSMITTANCE) task.active[still_active++] = i;
+      task.transmittance[i] = transmittance;
+      if (task.state[i].far >= 0.0f && transmittance >= img3d::MIN_TRANSMITTANCE) task.active[still_active++] = i;
     }
     n_active = still_active;
     if (n == 0) continue;
@@ -108,7 +107,7 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Source
   }
   for (size_t i = 0; i < n_rays; ++i) {
     for (int c = 0; c < 3; ++c) picture.rgb[(first + i) * 3 + c] = task.color[i][c];
-    picture.accumulation[first + i] = 1.0f - task.light[i];
+    picture.accumulation[first + i] = 1.0f - task.transmittance[i];
     picture.depth[first + i] = task.depth[i];
   }
 }
