@@ -20,6 +20,8 @@ from img3d_generators.registry import InputView
 Shows = Literal["text", "image", "mesh"]
 AUTO = "auto"
 """Stands for the first suitable row whose weights are installed."""
+TEXT_VIEW = InputView(border_ratio=0.2, fov=49.1, radius=2.5)
+"""Camera of models of a text, which know none themselves."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class GuidanceRequest:
     """Scale of classifier-free guidance."""
     perp_neg: bool = False
     """Whether to use Perp-Neg instead of one prompt for each direction."""
-    view: InputView = field(default_factory=lambda: InputView(0.2, 49.1, 2.0))
+    view: InputView = TEXT_VIEW
     """The camera of all views: field of view and distance."""
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -64,7 +66,7 @@ class GuidanceRow:
     """Names of the checkpoints that it needs."""
     scale: float = 100.0
     """Default scale of classifier-free guidance, in the form uncond + scale * (cond - uncond)."""
-    view: InputView = field(default_factory=lambda: InputView(0.2, 49.1, 2.5))
+    view: InputView = TEXT_VIEW
     """Default camera, and the framing of the image."""
 
     def loaded(self, request: GuidanceRequest) -> PictureDenoiser:

@@ -49,17 +49,17 @@ def camera_numbers(views: PosedViews) -> Float[Tensor, "V 16"]:
 
 
 def chosen(views: PosedViews, num_views: int) -> PosedViews:
-    """Chooses four of six views if four are wanted; otherwise returns all views.
+    """Chooses four of six views if four are wanted.
 
     Args:
         views: The views.
         num_views: The number of views that are wanted: 4 or 6.
 
     Raises:
-        InputError: There are fewer views.
+        InputError: There is another number of views.
     """
     if num_views == len(FEWER_VIEWS) and len(views) == len(ZERO123PLUS_RIGS["v1.2"].azimuths):
         return views.pick(FEWER_VIEWS)
-    if len(views) < num_views:
+    if len(views) != num_views:
         raise InputError(f"InstantMesh takes 6 or 4 views of an object; these are {len(views)}")
     return views

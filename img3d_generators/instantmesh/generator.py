@@ -53,7 +53,7 @@ def asset_of_views(
         precision: Precision of the network's matrix products.
 
     Raises:
-        InputError: The network was trained on other cameras, or there are too few views.
+        InputError: The network was trained on other cameras, or there is another number of views.
     """
     used = chosen(given, views)
     cameras = camera_numbers(used)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "fields/radiance_field.h"
@@ -120,7 +121,9 @@ class LossPass {
   // An atomic maximum for each cell: floats that are not negative compare as their bit patterns do.
   void raise_heaviest(const LossBlock& b, int n) const {
     const int size = static_cast<int>(in_.space.grid_size);
-    const auto cell = [&](float unit) { return std::max(0, std::min(size - 1, static_cast<int>(unit * float(size)))); };
+    const auto cell = [&](float unit) {  // clamped as a float, as NaN has no integer: it becomes the last cell
+      return static_cast<int>(std::fmax(0.0f, std::fmin(float(size - 1), unit * float(size))));
+    };
     for (int i = 0; i < n; ++i) {
       const size_t index = (size_t(cell(b.unit[0][i])) * size + cell(b.unit[1][i])) * size + cell(b.unit[2][i]);
       int32_t found, *const highest = reinterpret_cast<int32_t*>(loss_.heaviest + index);

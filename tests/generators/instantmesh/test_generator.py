@@ -113,12 +113,16 @@ def test_fields_are_in_the_world_of_the_views(
     torch.testing.assert_close(field.query(at)[1], rgb)
 
 
+PICTURES = torch.rand(5, 3, 8, 8)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
         ({"fov": 49.1}, {}, "takes views by a lens of 30 degrees, .* these have 49.1"),
         ({"camera_to_worlds": RIG.camera_to_worlds() * torch.linspace(1, 2, 6)[:, None, None]}, {}, "at one distance"),
-        ({"images": torch.rand(3, 3, 8, 8), "camera_to_worlds": RIG.camera_to_worlds()[:3]}, {}, "these are 3"),
+        ({"images": PICTURES[:3], "camera_to_worlds": RIG.camera_to_worlds()[:3]}, {}, "these are 3"),
+        ({"images": PICTURES, "camera_to_worlds": RIG.camera_to_worlds()[:5]}, {"views": 4}, "these are 5"),
         ({}, {"bridge": "pad"}, "instantmesh has no option bridge; it has views, precision, texture_size"),
     ],
 )
