@@ -26,6 +26,7 @@ from torch import Tensor
 
 from img3d_kernels import rasterization
 from img3d_kernels.rendering import Backend
+from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 POINTS = Path("garden_points") / "test_garden.npz"
@@ -61,7 +62,7 @@ def load_scene(path: Path, n: int, height: int, width: int) -> Scene:
     K = Ks[0] * (width / original_width)
     K[0, 2], K[1, 2], K[2, 2] = width / 2, height / 2, 1.0
     sh = 0.05 * rng.standard_normal((n, (SH_DEGREE + 1) ** 2, 3))
-    sh[:, 0] = (rgb[picks] - 0.5) / 0.28209479177387814
+    sh[:, 0] = rgb_to_sh(rgb[picks])
     quats, opacities = rng.standard_normal((n, 4)), rng.random(n)
     return Scene(
         means=_float32(means),

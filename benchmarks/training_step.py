@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -134,8 +134,7 @@ def fixed_run(n: int, size: str, folder: Path) -> Any:
 
 def start_with(trainer: Img3dSplatTrainer, n: int) -> None:
     """Replace what a set-up trainer starts from by `n` Gaussians."""
-    model = trainer.pipeline.model
-    assert isinstance(model, Img3dSplatModel)
+    model = cast(Img3dSplatModel, trainer.pipeline.model)
     model.place_random_points(resampled(model.means.detach().cpu(), n))
     trainer.optimizers = trainer.setup_optimizers()
 
@@ -152,7 +151,7 @@ def measure(n: int, size: str, warm_up: int, timed: int, folder: Path) -> tuple[
     trainer.warm_up, trainer.compiled, trainer.step_seconds = warm_up, compiled, []
     trainer.setup()
     start_with(trainer, n)
-    model = trainer.pipeline.model
+    model = cast(Img3dSplatModel, trainer.pipeline.model)
     with compiled.counting():
         trainer.train()
     frame_seconds = []
