@@ -112,7 +112,8 @@ def resampled(points: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def fixed_run(n: int, size: str, folder: Path) -> Any:
-    """The method's configuration for a run whose steps are all alike: full size and colours, no densification.
+    """The method's configuration for a run whose steps are all alike: full size and colours, no densification, and
+    no removal, after which optimizers would hold parameters that are no longer there.
 
     The run writes into `folder`, which must outlive it: Tensorboard's writer goes on in a thread of its own.
     """
@@ -126,6 +127,7 @@ def fixed_run(n: int, size: str, folder: Path) -> Any:
     model_config.num_downscales = 0
     model_config.sh_degree_interval = 1
     model_config.stop_split_at = 1
+    model_config.camera_clearance = model_config.free_space = 0.0
     config.logging.steps_per_log = 50
     config.output_dir = folder
     config.set_timestamp()
