@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGTERM handled as Ctrl-C is: one line, nothing half written, exit status 143."""
+"""SIGTERM handled as Ctrl-C is: one line, nothing half written, exit status 143; a closed output without a line."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -11,8 +12,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit statuses after Ctrl-C and after SIGTERM: 128 plus the signal's number, as shells report it."""
+INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141
+"""Exit statuses after Ctrl-C, SIGTERM and SIGPIPE: 128 plus the signal's number, as shells report it."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -51,8 +52,17 @@ def sigterm_kept() -> Generator[None, None, None]:
         signal.signal(signal.SIGTERM, handler)
 
 
+def output_is_closed() -> bool:
+    """Whether the program that read this one's output through a pipe has ended, as `head` does after ten lines."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
 def report_interrupts(sigterm: bool) -> None:
-    """Makes an uncaught Ctrl-C end this program with one line instead of a traceback.
+    """Makes an uncaught Ctrl-C end this program with one line instead of a traceback, and a closed output with none.
 
     Under `python -X dev` the traceback stays.
 
@@ -63,6 +73,9 @@ def report_interrupts(sigterm: bool) -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, BrokenPipeError) and output_is_closed() and not sys.flags.dev_mode:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python flushes at exit
+            raise SystemExit(PIPE_CLOSED)
         if not isinstance(error, KeyboardInterrupt) or sys.flags.dev_mode:
             previous(kind, error, traceback)
             return

@@ -51,6 +51,20 @@ def ended_by(number: signal.Signals, folder: Path, name: str, *options: str, bef
     return process.returncode, first + output, errors
 
 
+@pytest.mark.parametrize(("name", "status", "says"), [("ns-train", 141, ""), ("something", 1, "BrokenPipeError")])
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path, name: str, status: int, says: str) -> None:
+    """As `ns-train img3d-splat --help | head`."""
+    script = tmp_path / name
+    script.write_text("while True: print('a line', flush=True)")
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == "a line\n"
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=HANG_SECONDS) == status
+    assert errors == "" if not says else says in errors
+
+
 @pytest.mark.parametrize("name", ["ns-eval", "ns-train", "ns-viewer", "img3d-export"])
 def test_ctrl_c_is_one_line(tmp_path: Path, name: str) -> None:
     # As Python ends after Ctrl-C: shells make 130 of it.
