@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from img3d_dataparsers.sfm.report import Report
     from img3d_dataparsers.usable_photos import UsablePhoto
 
-UNKNOWN_SCALE = "unknown; train with --camera-distance A.jpg B.jpg METRES to set it"
+UNKNOWN_SCALE = "unknown; to set it, end the ns-train command with img3d-photos --camera-distance A.jpg B.jpg METRES"
 
 app = tyro.extras.SubcommandApp()
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
 import shutil
 import socket
 import stat
@@ -379,6 +381,29 @@ def folder_of_camera_paths() -> Path | None:
     """
     path = option_value("load-config")
     return None if path is None or command_name() != "ns-viewer" else Path(path).absolute().parent
+
+
+RENDER_COMMAND = re.compile(
+    "^(ns-render camera-path --load-config )(.*)( --camera-path-filename )(.*)( --output-path )(.*)$", re.MULTILINE
+)
+
+
+def quote_render_command(client: Any) -> None:
+    """Makes the command that "Generate Command" shows one page work in a shell if a path in it has a space.
+
+    Nerfstudio writes paths and the name of the render as they are (viewer/render_panel.py). Remove when it quotes
+    them.
+    """
+    add_markdown = client.gui.add_markdown
+
+    def add_quoted(content: str, *args: Any, **kwargs: Any) -> Any:
+        return add_markdown(RENDER_COMMAND.sub(_quoted_paths, content), *args, **kwargs)
+
+    client.gui.add_markdown = add_quoted
+
+
+def _quoted_paths(command: re.Match[str]) -> str:
+    return "".join(part if i % 2 == 0 else shlex.quote(part) for i, part in enumerate(command.groups()))
 
 
 def tab_of_page(server: ViserServer, label: str) -> GuiTabHandle:

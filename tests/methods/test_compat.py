@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import shutil
 import socket
 import stat
@@ -173,6 +174,23 @@ class TestCameraPaths:
     ) -> None:
         command_line(monkeypatch, *arguments)
         assert compat.folder_of_camera_paths() is None
+
+
+def test_the_command_that_the_viewer_shows_can_be_pasted_into_a_shell() -> None:
+    shown: list[str] = []
+    page = SimpleNamespace(gui=SimpleNamespace(add_markdown=shown.append))
+    compat.quote_render_command(page)
+    page.gui.add_markdown("Press a key.")
+    page.gui.add_markdown(
+        "Run:\n\n```\nns-render camera-path --load-config /my toys/run/config.yml "
+        "--camera-path-filename /my toys/run/camera_paths/a turn.json --output-path renders/run/a turn.mp4\n```"
+    )
+    assert shown[0] == "Press a key."
+    assert shlex.split(shown[1].split("\n")[3]) == [
+        *("ns-render", "camera-path", "--load-config", "/my toys/run/config.yml"),
+        *("--camera-path-filename", "/my toys/run/camera_paths/a turn.json"),
+        *("--output-path", "renders/run/a turn.mp4"),
+    ]
 
 
 class TestMeshes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -151,7 +152,7 @@ def wait_until_ready(command: Running) -> None:
 @pytest.fixture(scope="module")
 def trained_sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, Path]:
     """The sample, trained for 300 steps."""
-    cli = CommandLine(tmp_path_factory.mktemp("browser"))
+    cli = CommandLine(tmp_path_factory.mktemp("in a browser"))
     data = Path(shutil.copytree(SAMPLE, cli.folder / "still_life", ignore=shutil.ignore_patterns(".img3d")))
     cli.succeed(*sample_training(cli, data, "short", 300, "tensorboard"))
     return cli, data
@@ -209,6 +210,22 @@ class TestNsViewer:
         count = int(ns_viewer.wait_for_text(r"([\d,]+) Gaussians, [\d.]+ MB, were sent")[1].replace(",", ""))
         assert download.value.suggested_filename == "splat_step_000299.ply"
         assert PlyData.read(download.value.path())["vertex"].count == count > 1000
+
+    def test_the_command_for_a_camera_path_can_be_pasted_into_a_shell(
+        self, ns_viewer: ViewerPage, trained_sample: tuple[CommandLine, Path]
+    ) -> None:
+        ns_viewer.tab("Render")
+        add = ns_viewer.page.get_by_role("button", name="Add Keyframe")
+        add.click()
+        ns_viewer.drag()
+        add.click()
+        ns_viewer.page.get_by_role("button", name="Generate Command").click()
+        command = shlex.split(ns_viewer.wait_for_text(r"(?m)^ns-render camera-path .*")[0])
+        run = trained_sample[0].run_folder("short")
+        assert command[command.index("--load-config") + 1] == str(run / "config.yml")
+        path = Path(command[command.index("--camera-path-filename") + 1])
+        assert path.is_file() and path.parent == run / "camera_paths"
+        ns_viewer.page.get_by_role("button", name="Close").click()
 
     def test_a_finished_run_says_nothing_of_training(self, ns_viewer: ViewerPage) -> None:
         said = ns_viewer.text()
