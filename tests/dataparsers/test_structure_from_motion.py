@@ -184,7 +184,7 @@ class TestPoses:
         x = np.concatenate([[p.xy[0] for p in image.points2D] for image in model.images.values()])
         assert len(x) > 1000 and x.max() < 222
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_the_whole_sample_registers_within_a_hundredth_of_its_extent(self, tmp_path: Path) -> None:
         posed = read_posed_photos(put_photos(tmp_path / "sample", still_life_names()), "train")
         assert_right(posed, still_life_names())

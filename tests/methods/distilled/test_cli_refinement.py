@@ -53,7 +53,10 @@ def before_and_after(run: Path, mesh: Path, view: InputView) -> tuple[list[float
     [
         ("img3d-tiny", "img3d-tiny", ("--max-num-iterations", 200)),
         (FIELD, "toy-field", (*FEW_SAMPLES, "--max-num-iterations", 100, "img3d-generated-field", *SMALL)),
-        (GAUSSIANS, "toy-gaussians", ("--max-num-iterations", 200, "img3d-generated-gaussians", *SMALL)),
+        pytest.param(
+            *(GAUSSIANS, "toy-gaussians", ("--max-num-iterations", 200, "img3d-generated-gaussians", *SMALL)),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_the_asset_becomes_what_the_guidance_knows(
