@@ -200,7 +200,7 @@ def measure(name: str, scene: Scene, options: StereoOptions, pictures: Path | No
     """Print a row; write pictures."""
     began = time.perf_counter()
     sources = choose_sources(scene.views, scene.points, NUM_SOURCES)
-    ranges = [depth_range(view, scene.points) for view in scene.views]
+    ranges = [depth_range(view, scene.points, with_background=True) for view in scene.views]
     maps = stereo_depth_maps(scene.views, sources, ranges, options)
     seconds = time.perf_counter() - began
     close = seen = known = known_close = 0

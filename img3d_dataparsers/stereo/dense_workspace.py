@@ -36,8 +36,8 @@ from img3d_kernels.stereo.views import DepthMap, StereoView, rays
 TIE_POINTS = 300
 """Number of points of each photo's depth map in the sparse model, from which COLMAP learns which photos overlap."""
 MAX_MAP_BYTES = 1 << 30
-MIN_PHOTOS = 3
-"""Least number of photos that see a point of the fused cloud."""
+MIN_PHOTOS = 2
+"""Minimum number of photos that see a point of the fused cloud; each of its depths was confirmed before."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,14 @@ NEIGHBOURHOOD, MIN_CONTRAST = 5, 0.8
 """A pixel without any texture in a square of so many pixels, up to this deviation of grey values, gets no depth: only
 pixels far from it speak for one, such as those of an object's outline for the wall behind it."""
 
+CLOSELY = 0.003
+"""Maximum relative difference of depths at which one source is enough to confirm a depth: what stands at the edge of
+the photographed area is seen by two photos only."""
+MAX_COST = 0.4
+"""Maximum cost of such a depth."""
+PATCH, MIN_PATCH_CONTRAST = 11, 4.0
+"""Minimum standard deviation of the grey values in a square of so many pixels around it: noise matches by chance."""
+
 
 @dataclass(frozen=True)
 class StereoOptions:
@@ -129,7 +137,10 @@ def _agreed(
     for i, each in maps.items():
         known = [j for j in sources[i] if j in maps]
         needed = min(at_least, len(known))
-        agreeing = count_agreeing(views[i], each.depth, [views[j] for j in known], [maps[j].depth for j in known])
-        agreed = each.where((agreeing >= needed) & (agreeing > 0))
+        others, depths = [views[j] for j in known], [maps[j].depth for j in known]
+        agreeing = count_agreeing(views[i], each.depth, others, depths)
+        closely = count_agreeing(views[i], each.depth, others, depths, CLOSELY)
+        by_two = (closely > 0) & (each.cost <= MAX_COST) & (contrast_of(views[i], PATCH) >= MIN_PATCH_CONTRAST)
+        agreed = each.where((agreeing >= needed) & (agreeing > 0) | by_two)
         found[i] = agreed.where(in_large_pieces(views[i], agreed.depth))
     return found

@@ -26,6 +26,9 @@ OUTLIERS = 0.01
 """Fraction of the points at either end of the range of depths that are ignored as outliers."""
 ROOM = 1.3
 """Factor by which the search range extends beyond the points' depths at each end."""
+BEHIND = 8.0
+"""The factor at the far end of a view with a background: few photos see what is far behind the subject, so that it has
+few points. Inverse depth is searched, of which the background takes little."""
 MIN_POINTS = 8
 """Minimum number of points from which overlap or a range of depths is estimated."""
 
@@ -75,7 +78,11 @@ def choose_sources(
 
 
 def depth_range(
-    view: StereoView, points: Float[Tensor, "P 3"], visible: Bool[Tensor, "P"] | None = None
+    view: StereoView,
+    points: Float[Tensor, "P 3"],
+    visible: Bool[Tensor, "P"] | None = None,
+    *,
+    with_background: bool = False,
 ) -> tuple[float, float] | None:
     """The nearest and the farthest depth to search in a view; None if it has too few points.
 
@@ -83,6 +90,7 @@ def depth_range(
         view: The view.
         points: Sparse points of the scene, world coordinates.
         visible: Which of them the view sees. None: all points inside its picture and mask.
+        with_background: Search far behind the points too, unless the view has an outline: there is nothing behind it.
     """
     inside, depths = points_in_view(view, points.double())
     depths = depths[inside if visible is None else inside & visible]
@@ -92,4 +100,4 @@ def depth_range(
         depths[torch.linspace(0, len(depths) - 1, min(len(depths), 100_000)).long()],
         depths.new_tensor([OUTLIERS, 1 - OUTLIERS]),
     ).tolist()
-    return low / ROOM, high * ROOM
+    return low / ROOM, high * (BEHIND if with_background and view.outline is None else ROOM)

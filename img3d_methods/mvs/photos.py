@@ -109,7 +109,7 @@ class MvsPhotos:
 
     def ranges(self) -> list[tuple[float, float] | None]:
         """For each photo, the nearest and the farthest depth to search; None if too few points are in view."""
-        return [depth_range(view, self.points) for view in self.views]
+        return [depth_range(view, self.points, with_background=True) for view in self.views]
 
     def paint(self, maps: Sequence[DepthMap]) -> Iterator[SurfaceView]:
         """The photos at full size, for textures: depth is 1, unless the mask (0) or alpha (infinite) excludes it.

@@ -270,6 +270,21 @@ class TestAgreement:
         )
         assert (maps[0].depth > 0).float().mean() < 0.1  # in noise, some patches are alike by chance
 
+    @kernel_scenes.needs_compiled
+    def test_what_only_two_photos_see(self) -> None:
+        """A third photo does not show the left half: two that agree closely are enough there."""
+        right = torch.zeros(VIEWS[2].size, dtype=torch.bool)
+        right[:, 48:] = True
+        third = dataclasses.replace(VIEWS[2], mask=right)
+        maps = stereo_depth_maps(
+            [*VIEWS[:2], third], [[1, 2], [0, 2], [0, 1]], [(MIN_DEPTH, MAX_DEPTH)] * 3, StereoOptions()
+        )
+        left = interior()
+        left[:, 40:] = False
+        known = left & (maps[0].depth > 0)
+        assert known[left].float().mean() > 0.3
+        assert share_within(maps[0].depth, DEPTHS[0], 0.03, known) > 0.93
+
 
 class TestSpeckles:
     def test_small_pieces_are_removed(self) -> None:
@@ -311,7 +326,13 @@ class TestSourcesAndRanges:
         found = depth_range(VIEWS[0], scene_points())
         assert found is not None
         assert 0.7 * float(DEPTHS[0].min()) < found[0] < float(DEPTHS[0].min())
-        assert float(DEPTHS[0].quantile(0.99)) < found[1] < 1.5 * float(DEPTHS[0].max())
+        farthest = float(DEPTHS[0].max())
+        assert float(DEPTHS[0].quantile(0.99)) < found[1] < 1.5 * farthest
+        deep = depth_range(VIEWS[0], scene_points(), with_background=True)
+        assert deep is not None and deep[0] == found[0]
+        assert 5 * float(DEPTHS[0].quantile(0.99)) < deep[1] < 10 * farthest  # what is far behind has few points
+        alone = dataclasses.replace(VIEWS[0], outline=torch.ones(VIEWS[0].size, dtype=torch.bool))
+        assert depth_range(alone, scene_points(), with_background=True) == found
         assert depth_range(VIEWS[0], torch.zeros(100, 3) - 5) is None
         nobody = torch.zeros(len(scene_points()), dtype=torch.bool)
         assert depth_range(VIEWS[0], scene_points(), nobody) is None

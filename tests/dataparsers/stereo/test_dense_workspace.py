@@ -75,5 +75,5 @@ def test_what_no_two_photos_share_is_said(tmp_path: Path) -> None:
         write_workspace(tmp_path / "empty", empty, SOURCES)
     assert not (tmp_path / "empty").exists()
     write_workspace(tmp_path / "one", [photos[0], *empty[1:]], SOURCES)
-    with pytest.raises(InputError, match="No point is seen by 3 photos"):
+    with pytest.raises(InputError, match="No point is seen by 2 photos"):
         fused_cloud(tmp_path / "one")
