@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from img3d_assets.mesh import Mesh
 from img3d_assets.point_cloud import PointCloud
+from img3d_kernels.mesh_rendering import MeshScene
 from img3d_methods.mesh.model import Img3dMeshModel, Img3dMeshModelConfig
+from img3d_methods.mvs.backdrop import Backdrop
 
 COVERED = 0.5
 """Minimum accumulation of a pixel that shows the mesh."""
@@ -27,22 +30,36 @@ class Img3dMvsModelConfig(Img3dMeshModelConfig):
 
 
 class Img3dMvsModel(Img3dMeshModel):
-    """A mesh from photos. What was not reconstructed is a hole, and rendered in the mean colour of such places."""
+    """A mesh from photos. What was not reconstructed is a hole, through which renders show the backdrop."""
 
     config: Img3dMvsModelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
-    BUFFERS = (*Img3dMeshModel.BUFFERS, "points", "point_colors", "point_normals", "background_color")
+    BUFFERS = (
+        *Img3dMeshModel.BUFFERS,
+        *("points", "point_colors", "point_normals", "background_color"),
+        *("backdrop_center", "backdrop_radii", "backdrop_picture"),
+    )
     points: Tensor
     point_colors: Tensor
     point_normals: Tensor
     background_color: Tensor
+    backdrop_center: Tensor
+    backdrop_radii: Tensor
+    backdrop_picture: Tensor
 
-    def set_reconstruction(self, mesh: Mesh, cloud: PointCloud, background: Float[np.ndarray, "3"]) -> None:
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        self._backdrop: MeshScene | None = None
+
+    def set_reconstruction(
+        self, mesh: Mesh, cloud: PointCloud, background: Float[np.ndarray, "3"], backdrop: Backdrop
+    ) -> None:
         """Replaces what the model holds.
 
         Args:
             mesh: In world coordinates (z up).
             cloud: The points of the surface, in the same world.
-            background: The colour of holes, RGB in [0, 1]. A data set's own background is used instead, if it has one.
+            background: The mean colour of holes, RGB in [0, 1].
+            backdrop: What renders show in holes. A data set's own background is used instead, if it has one.
         """
         self.set_mesh(mesh)
         arrays = {
@@ -53,6 +70,9 @@ class Img3dMvsModel(Img3dMeshModel):
         }
         for name, array in arrays.items():
             setattr(self, name, torch.from_numpy(array).to(self.vertices.device))
+        for name in ("center", "radii", "picture"):
+            setattr(self, f"backdrop_{name}", getattr(backdrop, name).to(self.vertices.device))
+        self._backdrop = None
 
     def point_cloud(self) -> PointCloud:
         """The fused points of the depth maps, in the training world."""
@@ -63,8 +83,28 @@ class Img3dMvsModel(Img3dMeshModel):
             normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12),
         )
 
+    def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
+        """Loads a checkpoint; those of earlier versions have no backdrop."""
+        self._backdrop = None
+        missing = {name: getattr(self, name).new_empty(0) for name in self.BUFFERS if name not in state_dict}
+        return super().load_state_dict({**state_dict, **missing}, **kwargs)
+
+    def _seen(self, rays: RayBundle, pixel_share: float = 1.0) -> Float[Tensor, "N 8"]:
+        """As of a mesh; rays without a hit have the difference of the backdrop's colour from the background's."""
+        seen = super()._seen(rays, pixel_share)
+        missed = seen[:, 4] == 0
+        if self.backdrop_picture.numel() == 0 or self.data_background() is not None or not missed.any():
+            return seen
+        if self._backdrop is None:
+            parts = (self.backdrop_center, self.backdrop_radii, self.backdrop_picture)
+            self._backdrop = Backdrop(*(part.cpu() for part in parts)).scene()
+        widths = pixel_share * rays.pixel_area[missed, 0].sqrt()
+        hits = self._backdrop.cast(rays.origins[missed], rays.directions[missed], widths)
+        seen[missed, :3] = torch.where(hits.is_hit[:, None], hits.rgb - self.background(), 0.0)
+        return seen
+
     def background(self) -> Float[Tensor, "3"]:
-        """The colour of holes, in [0, 1]."""
+        """The mean colour of holes, in [0, 1]: what the browser shows there."""
         if self.background_color.numel() == 0 or self.data_background() is not None:
             return super().background()
         return self.background_color

@@ -16,6 +16,7 @@ from img3d_methods.training.pipeline import Img3dPipeline, Img3dPipelineConfig
 from img3d_methods.training.presets import PresetName
 
 if TYPE_CHECKING:
+    from img3d_kernels.stereo.views import DepthMap
     from img3d_methods.mvs.photos import MvsPhotos
     from img3d_methods.representation import PhotoWithDepth
 
@@ -46,12 +47,7 @@ class Img3dMvsPipelineConfig(Img3dPipelineConfig):
 
     def photos_with_depth(self, datamanager: Img3dDatamanager) -> Iterator[PhotoWithDepth]:
         """The training photos with their depth maps from the cache; what is missing there is made again."""
-        from img3d_methods.mvs.depth_stage import depth_maps  # late: entry points import this module
-        from img3d_methods.mvs.reconstruction import cache_of
-
-        preset = self.resolved()
-        photos = photos_of(datamanager, preset)
-        maps = depth_maps(photos, preset, cache_of(photos, preset, cache_folder(self)))
+        photos, maps = depth_of_photos(self, datamanager, self.resolved())
         yield from zip(photos.colors, photos.views, maps, strict=True)
 
 
@@ -71,7 +67,7 @@ class Img3dMvsPipeline(Img3dPipeline):
         preset = self.config.resolved()
         photos = photos_of(self.datamanager, preset)
         found = reconstructed(photos, preset, cache_of(photos, preset, cache_folder(self.config)))
-        cast(Img3dMvsModel, self.model).set_reconstruction(found.mesh, found.cloud, found.background)
+        cast(Img3dMvsModel, self.model).set_reconstruction(found.mesh, found.cloud, found.background, found.backdrop)
 
 
 def photos_of(datamanager: Img3dDatamanager, preset: MvsPreset) -> MvsPhotos:
@@ -81,7 +77,24 @@ def photos_of(datamanager: Img3dDatamanager, preset: MvsPreset) -> MvsPhotos:
     return MvsPhotos(datamanager.train_dataparser_outputs, preset.image_size)
 
 
-def cache_folder(config: Img3dMvsPipelineConfig) -> Path:
+def depth_of_photos(
+    config: Img3dPipelineConfig, datamanager: Img3dDatamanager, preset: MvsPreset
+) -> tuple[MvsPhotos, list[DepthMap]]:
+    """The training photos and their depth maps, from the cache where it has them.
+
+    Args:
+        config: Of the pipeline of any method; tells the folder of the cache.
+        datamanager: Has the photos.
+        preset: Trades time for quality.
+    """
+    from img3d_methods.mvs.depth_stage import depth_maps  # late: entry points import this module
+    from img3d_methods.mvs.reconstruction import cache_of
+
+    photos = photos_of(datamanager, preset)
+    return photos, depth_maps(photos, preset, cache_of(photos, preset, cache_folder(config)))
+
+
+def cache_folder(config: Img3dPipelineConfig) -> Path:
     """The folder for what is kept between runs.
 
     Raises:

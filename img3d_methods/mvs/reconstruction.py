@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from img3d_assets.mesh import Mesh
@@ -18,15 +19,16 @@ from img3d_assets.point_cloud import PointCloud
 from img3d_base.console import print_line
 from img3d_base.errors import counted
 from img3d_base.progress import ProgressOfStages
-from img3d_dataparsers.stereo.dense_workspace import MIN_PHOTOS, DensePhoto, fused_cloud, write_workspace
+from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, write_workspace
 from img3d_kernels.stereo.views import DepthMap
+from img3d_methods.mvs.backdrop import Backdrop, backdrop_of
 from img3d_methods.mvs.depth_stage import depth_maps
 from img3d_methods.mvs.free_space import seen_through
 from img3d_methods.mvs.photos import MvsPhotos
 from img3d_methods.mvs.presets import MvsPreset
 from img3d_methods.mvs.stage_cache import Arrays, StageCache
 
-RECIPE = 3
+RECIPE = 4
 """Part of the cache key. Increment it with every change that alters depth maps, cloud or surface."""
 CLOUD = {
     "points": ("float64", (None, 3)),
@@ -47,6 +49,8 @@ class Reconstruction:
     """Fraction of the photos' pixels, without masked ones, whose depth is known."""
     background: Float32[np.ndarray, "3"]
     """Mean sRGB colour of the pixels without depth, in [0, 1]."""
+    backdrop: Backdrop
+    """What these pixels show, on a surface around the scene."""
 
 
 def cache_of(photos: MvsPhotos, preset: MvsPreset, folder: Path) -> StageCache:
@@ -85,7 +89,10 @@ def reconstructed(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> Re
         f"Reconstructed {covered:.0%} of the photos' area: {counted(len(cloud), 'point')}, "
         f"{counted(len(mesh.faces), 'triangle')}"
     )
-    return Reconstruction(mesh, cloud, covered, background)
+    points, mean = torch.from_numpy(cloud.points), torch.from_numpy(background)
+    return Reconstruction(
+        mesh, cloud, covered, background, backdrop_of(points, photos.colors, photos.views, maps, mean)
+    )
 
 
 def _cloud(photos: MvsPhotos, preset: MvsPreset, maps: list[DepthMap]) -> Arrays:
@@ -94,7 +101,7 @@ def _cloud(photos: MvsPhotos, preset: MvsPreset, maps: list[DepthMap]) -> Arrays
     dense = [DensePhoto(f"{i:05d}.png", rgb, view, found) for i, (rgb, view, found) in enumerate(each)]
     with TemporaryDirectory() as folder:
         write_workspace(Path(folder), dense, photos.sources(preset.num_sources))
-        cloud = fused_cloud(Path(folder), min(MIN_PHOTOS, len(photos)))
+        cloud = fused_cloud(Path(folder))
     return {"points": cloud.points, "colors": cloud.colors, "normals": cloud.normals}
 
 

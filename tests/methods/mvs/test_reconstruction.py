@@ -138,7 +138,7 @@ def test_the_model_renders_what_the_photos_show(photos: MvsPhotos, found: Recons
 def model_of(photos: MvsPhotos, found: Reconstruction | None) -> Img3dMvsModel:
     model: Any = Img3dMvsModelConfig().setup(scene_box=photos.outputs.scene_box, num_train_data=5, metadata={})
     if found is not None:
-        model.set_reconstruction(found.mesh, found.cloud, found.background)
+        model.set_reconstruction(found.mesh, found.cloud, found.background, found.backdrop)
     return model.eval()
 
 
@@ -151,6 +151,19 @@ def test_a_checkpoint_holds_mesh_and_points(photos: MvsPhotos, found: Reconstruc
     np.testing.assert_allclose(cloud.colors, found.cloud.colors, atol=0.003)
     np.testing.assert_allclose(cloud.normals, found.cloud.normals, atol=2e-3)
     torch.testing.assert_close(model.background(), torch.from_numpy(found.background))
+    camera = photos.full.cameras[0:1]
+    shown = model.get_outputs_for_camera(camera)
+    torch.testing.assert_close(shown["rgb"], model_of(photos, found).get_outputs_for_camera(camera)["rgb"])
+    # Holes show the backdrop; in a checkpoint of an earlier version, which has none, their mean colour.
+    holes = shown["accumulation"][..., 0] == 0
+    assert holes.any() and float((shown["rgb"][holes] - model.background()).abs().mean()) > 0.02
+    state = model_of(photos, found).state_dict()
+    model.load_state_dict({name: value for name, value in state.items() if not name.startswith("backdrop")})
+    plain = model.get_outputs_for_camera(camera)["rgb"]
+    torch.testing.assert_close(plain[holes], model.background().expand_as(plain[holes]))
+    torch.testing.assert_close(
+        plain[~holes & (shown["accumulation"][..., 0] == 1)], shown["rgb"][shown["accumulation"][..., 0] == 1]
+    )
 
 
 def no_stereo(*_: Any) -> None:
