@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import shutil
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,8 @@ def write_atomically(path: Path) -> Generator[Path, None, None]:
     On success it is renamed to `path` (a folder only if `path` is absent or an empty folder); on failure it is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Threads that write the same file at a time have a temporary path each; the last one's content stays.
+    temporary = path.with_name(f"{path.name}.{threading.get_native_id()}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)

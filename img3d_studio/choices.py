@@ -77,6 +77,12 @@ OF_IMAGE = (
         *("splats", "img3d-tiny", ("--max-num-iterations", "0")),
     ),
 )
+OF_TEXT = (
+    Choice(
+        *("shaped", "An object of the text", "Shaped until a diffusion model sees the text in it."),
+        *("hours", "splats", "img3d-dreamfusion"),
+    ),
+)
 OF_SPLATS = (Choice("show-splats", "Look at it", "The splats as they are.", "half a minute", "splats"),)
 OF_MESH = (Choice("show-mesh", "Look at it", "The mesh as it is.", "1 minute", "mesh", "img3d-mesh"),)
 
@@ -103,6 +109,15 @@ def generated(takes: Literal["image", "text"]) -> tuple[Choice, ...]:
     return tuple(found)
 
 
+def needed_for_text() -> str:
+    """The command that fetches the weights of a diffusion model for texts; empty if one is installed."""
+    from img3d_generators.guidance.rows import ROWS
+    from img3d_generators.pairing import how_to_fetch, missing_checkpoints
+
+    missing = [missing_checkpoints(row.checkpoints) for row in ROWS if row.shows == "text"]
+    return how_to_fetch(missing[0]) if all(missing) else ""
+
+
 def choices_for(kind: InputKind) -> tuple[Choice, ...]:
     """What can be made of this kind of input."""
     if kind in ("photos", "video"):
@@ -110,7 +125,7 @@ def choices_for(kind: InputKind) -> tuple[Choice, ...]:
     if kind == "image":
         return OF_IMAGE + generated("image")
     if kind == "text":
-        return generated("text")
+        return generated("text") + (() if needed_for_text() else OF_TEXT)
     return OF_SPLATS if kind == "splats" else OF_MESH
 
 
@@ -120,7 +135,7 @@ def choice_named(name: str) -> Choice:
     Raises:
         InputError: There is none, or what it needs is no longer installed.
     """
-    for choice in (*OF_PHOTOS, *OF_IMAGE, *OF_SPLATS, *OF_MESH):
+    for choice in (*OF_PHOTOS, *OF_IMAGE, *OF_TEXT, *OF_SPLATS, *OF_MESH):
         if choice.name == name:
             return choice
     for choice in (*generated("image"), *generated("text")):

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from img3d_base.errors import InputError, counted
-from img3d_studio.choices import Choice, choice_named, choices_for, expected_time
+from img3d_studio.choices import Choice, choice_named, choices_for, expected_time, needed_for_text
 from img3d_studio.commands import RunFiles, offers_for
 from img3d_studio.job_queue import JobQueue
 from img3d_studio.progress import progress, tail
 from img3d_studio.store import Job, Run, Store
 from img3d_studio.uploads import IMAGE_SUFFIXES, InputKind, input_of, stored_files
-
-NO_TEXT = "No installed method makes a scene from a text. `img3d-remote list` shows services that do."
 
 
 def making(run: Run, jobs: Sequence[Job]) -> Job | None:
@@ -116,7 +114,9 @@ def described_choices(run: Run, files: RunFiles, text: str, store: Store) -> dic
     kind, _ = input_of(inputs, text)
     choices = choices_for(kind)
     if kind == "text" and not choices:
-        raise InputError(NO_TEXT)
+        raise InputError(
+            f"A text needs weights that are not installed: {needed_for_text()}. Or a service: `img3d-remote list`."
+        )
     return {"input": _of_input(kind, len(inputs)), "choices": [_choice(choice, store) for choice in choices]}
 
 

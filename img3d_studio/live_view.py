@@ -18,6 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 CONNECT_SECONDS = 10.0
 CLOSED_HERE = 1001
 """WebSocket's code for an end that goes away."""
+ADDED = '<link rel="stylesheet" href="/static/live.css"><script type="module" src="/static/live.js"></script></head>'
+"""What the studio adds to viser's page: it makes room for the scene in a narrow window."""
 FOREIGN_SCRIPTS = re.compile(r"<script(?![^>]*type=\"module\")[^>]*>.*?</script>", re.DOTALL)
 """The scripts of viser's page that report visits to Google Analytics."""
 
@@ -31,7 +33,7 @@ def client_folder() -> Path | None:
 def page(folder: Path) -> HTMLResponse:
     """Viser's page, which connects to the address that it was loaded from."""
     text = folder.joinpath("index.html").read_text("utf8")
-    return HTMLResponse(FOREIGN_SCRIPTS.sub("", text))
+    return HTMLResponse(FOREIGN_SCRIPTS.sub("", text).replace("</head>", ADDED, 1))
 
 
 async def forward(browser: WebSocket, port: int) -> None:

@@ -141,7 +141,7 @@ export function runView(view, id) {
                     "fieldset",
                     {},
                     element("legend", {}, "Cut away, from each side"),
-                    keep.map(({ rows }) => rows),
+                    keep.flatMap(({ rows }) => rows),
                 ),
                 element("button", { disabled: busy, onclick: act("edit", edit) }, busy ? "Working…" : "Apply"),
                 run.edited

@@ -110,6 +110,10 @@ def test_dropped_photos_become_a_scene_and_a_file(
         assert page.get_by_text("12 of 12 photos placed").is_visible()
         assert not is_wider_than_the_window(page)
         hold.unlink()
+        page.get_by_text("Clean and cut").click()
+        for side in ("Left", "Right", "Bottom", "Top", "Back", "Front"):
+            page.get_by_role("slider", name=f"{side} %").fill("5")
+        assert not is_wider_than_the_window(page)
         page.get_by_role("button", name="Make Mesh, GLB").click()
         link = page.get_by_role("link", name="Download Mesh, GLB")
         link.wait_for()

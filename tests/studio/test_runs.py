@@ -164,6 +164,23 @@ def test_files_do_not_change_after_a_run_has_begun(studio: FakeStudio) -> None:
     studio.wait(run, is_over)
 
 
+def test_a_text_names_the_weights_that_are_missing_and_is_made_with_them(
+    studio: FakeStudio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("img3d_studio.choices.generated", lambda takes: ())
+    monkeypatch.setattr("img3d_generators.pairing.available", lambda name: None)
+    run = studio.draft(num_photos=0)
+    answer = studio.client.post(f"/api/runs/{run}/choices", json={"text": "a red chair"})
+    assert answer.status_code == 422
+    assert "img3d-weights fetch stable-diffusion-2.1-base (" in answer.json()["error"]
+    monkeypatch.setattr("img3d_generators.pairing.available", lambda name: tmp_path)
+    offered = studio.client.post(f"/api/runs/{run}/choices", json={"text": "a red chair"}).json()
+    assert [choice["name"] for choice in offered["choices"]] == ["shaped"]
+    studio.client.post(f"/api/runs/{run}/start", json={"choice": "shaped", "text": "a red chair"})
+    assert studio.wait(run, is_over)["state"] == "done"
+    assert (studio.folder_of(run) / "outputs/scene/img3d-dreamfusion/run/config.yml").is_file()
+
+
 @pytest.mark.parametrize(("time", "words"), [("3 to 6 minutes", "about 3 to 6 minutes"), ("minutes", "minutes")])
 def test_the_time_of_what_was_never_made_here(time: str, words: str) -> None:
     choice = replace(choice_named("object"), time=time)
