@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
+from img3d_dataparsers.lenses.views import Resampling, views_of
 from img3d_generators import generate
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
 from img3d_generators.image_preparation import to_pil
@@ -29,7 +31,8 @@ from img3d_kernels.stereo.depth_maps import StereoOptions, stereo_depth_maps
 from img3d_kernels.stereo.silhouettes import visual_hull
 from img3d_kernels.stereo.views import DepthMap, StereoView
 
-SAMPLE = Path(__file__).parents[1] / "sample" / "still_life"
+REPOSITORY = Path(__file__).parents[1]
+SAMPLE = REPOSITORY / "sample" / "still_life"
 SIZE = 192
 """Height of a picture's rows in pixels."""
 OBJECTS = (3, 8)
@@ -101,7 +104,31 @@ def stereo() -> list[Row]:
     depth = torch.where(found.depth > 0, grey, 0)[..., None].expand(-1, -1, 3)
     with Image.open(SAMPLE / frames["frames"][numbers[0]]["file_path"]) as file:
         photo = file.convert("RGB").resize((depth.shape[1], depth.shape[0]), Image.Resampling.LANCZOS)
-    return [[torch.from_numpy(np.asarray(photo) / np.float32(255)), depth, colored(found)]]
+    return [[as_tensor(np.asarray(photo)), depth, colored(found)]]
+
+
+def panorama() -> list[Row]:
+    """A panorama of a room, and the six views that take its place in training."""
+    sys.path.insert(0, str(REPOSITORY / "tests" / "dataparsers" / "lenses"))
+    from textured_room import (  # pyright: ignore[reportMissingImports]
+        TexturedRoom,
+        panorama_lens,
+        panorama_rays,
+        poses,
+    )
+
+    size = SIZE * 2 // 3
+    width, height = 6 * size, 3 * size
+    picture = TexturedRoom().picture(poses(1)[0], (width, height), panorama_rays(width, height))
+    lens = panorama_lens(width, height)
+    views = [Resampling.of(lens, view).photo(picture) for view in views_of(lens)]
+    resized = [Image.fromarray(view).resize((size, size), Image.Resampling.LANCZOS) for view in views]
+    return [[as_tensor(picture)], [as_tensor(np.asarray(view)) for view in resized]]
+
+
+def as_tensor(picture: np.ndarray) -> Float[Tensor, "H W 3"]:
+    """A picture of bytes, in [0, 1]."""
+    return torch.from_numpy(picture / np.float32(255))
 
 
 def colored(found: DepthMap) -> Float[Tensor, "H W 3"]:
@@ -110,7 +137,12 @@ def colored(found: DepthMap) -> Float[Tensor, "H W 3"]:
     return torch.where(found.depth[..., None] > 0, colors, 1.0)
 
 
-PICTURES: dict[str, Callable[[], list[Row]]] = {"one-image": one_image, "silhouettes": silhouettes, "stereo": stereo}
+PICTURES: dict[str, Callable[[], list[Row]]] = {
+    "one-image": one_image,
+    "silhouettes": silhouettes,
+    "stereo": stereo,
+    "panorama": panorama,
+}
 
 
 def main() -> None:
