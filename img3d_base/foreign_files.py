@@ -191,7 +191,7 @@ def parse_json(text: bytes | str, what: str, max_bytes: int = MAX_JSON_BYTES) ->
     """Parses a JSON text of limited nesting and length.
 
     Args:
-        text: The text; bytes are UTF-8, with or without a byte order mark.
+        text: The text; bytes are UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
         what: The file's name, for messages.
         max_bytes: Longer texts are refused.
 
@@ -205,7 +205,7 @@ def parse_json(text: bytes | str, what: str, max_bytes: int = MAX_JSON_BYTES) ->
         values = encoded.count(b"[") + encoded.count(b"{") + encoded.count(b",")
         if values > MAX_JSON_VALUES:
             raise InputError(f"{what} has {values:,} values in its JSON; at most {MAX_JSON_VALUES:,} are read")
-        value = json.loads(encoded.decode("utf-8-sig"))
+        value = json.loads(encoded)
     except RecursionError as error:
         raise InputError(f"{what} {TOO_DEEP}") from error
     except ValueError as error:  # also UnicodeDecodeError

@@ -14,15 +14,20 @@ from img3d_dataparsers.lenses.lens import EQUIRECTANGULAR, OPENCV_FISHEYE, PARAM
 
 CAMERA_TYPES = {
     **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"), CameraType.PERSPECTIVE),
-    **dict.fromkeys(("OPENCV", "FULL_OPENCV"), CameraType.PERSPECTIVE),
+    **dict.fromkeys(("OPENCV", "FULL_OPENCV", "PERSPECTIVE"), CameraType.PERSPECTIVE),
     **dict.fromkeys(("FISHEYE", "SIMPLE_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), CameraType.FISHEYE),
     OPENCV_FISHEYE: CameraType.FISHEYE,
     EQUIRECTANGULAR: CameraType.EQUIRECTANGULAR,
     **dict.fromkeys(PARAMETERS, CameraType.PERSPECTIVE),
 }
-"""Camera types of the camera models; of those that OpenCV lacks, `Intrinsics.lens` has the distortion."""
+"""Camera types of the camera models; of those that OpenCV lacks, `Intrinsics.lens` has the distortion.
+
+OpenSfM's PERSPECTIVE is OPENCV's pinhole camera with k1 and k2."""
 MIN_FOCAL, MAX_FOCAL = 1e-2, 1e4
 """Bounds of the focal length in photo widths: fields of view of 179 degrees and of 20 seconds of arc."""
+RESIZED, OFF_CENTRE = 1.3, 0.05
+"""For cameras without width and height: the least factor of a resized photo, and the largest relative distance of the
+principal point from the centre."""
 PANORAMA_TOLERANCE = 1e-2
 """Largest relative difference of a panorama's width to twice its height, and of its extent to a whole sphere."""
 
@@ -70,6 +75,32 @@ def declared_size(values: dict[str, Any], name: str) -> tuple[float, float] | No
     return _positive(values, "w", name), _positive(values, "h", name)
 
 
+def implied_size(values: dict[str, Any], width: int, height: int, name: str) -> tuple[float, float] | None:
+    """Width and height of the camera whose values lack them, if its photo has been resized; None if it has not.
+
+    Principal points are near the centre of the picture that they were calibrated on. If it is the centre of a picture
+    of the photo's shape that is at least `RESIZED` times as large or as small, the focal length is of that picture too.
+
+    Args:
+        values: As for `resolve_intrinsics`.
+        width: The photo's width.
+        height: The photo's height.
+        name: The photo's name, for messages.
+    """
+    if declared_size(values, name) is not None or not {"fl_x", "cx", "cy"} <= values.keys():
+        return None
+    factors = [2 * _number(values, key, name, 0.0) / size for key, size in (("cx", width), ("cy", height))]
+    if min(factors) <= 0 or abs(math.log(factors[0] / factors[1])) > 2 * OFF_CENTRE:
+        return None
+    factor = math.sqrt(factors[0] * factors[1])
+    if 1 / RESIZED < factor < RESIZED:
+        return None
+    whole = round(factor) if factor > 1 else 1 / round(1 / factor)
+    if abs(factor / whole - 1) < OFF_CENTRE:
+        factor = whole
+    return factor * width, factor * height
+
+
 def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: str) -> Intrinsics:
     """The camera of a photo of `width` x `height` pixels.
 
@@ -83,6 +114,7 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
     Raises:
         InputError: There is no focal length, a value is not a number, or the camera model is unknown.
     """
+    values = _with_known_model(values)
     w, h = declared_size(values, name) or (width, height)
     camera_type = _camera_type(values, name)
     if camera_type == CameraType.EQUIRECTANGULAR:
@@ -118,6 +150,16 @@ def resolve_intrinsics(values: dict[str, Any], width: int, height: int, name: st
         camera_type=camera_type,
         denominator=denominator,
         other_lens=_other_lens(values, {"f": fx, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}, (width, height), name),
+    )
+
+
+def _with_known_model(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the camera model in capitals, if it is known that way."""
+    model = values.get("camera_model")
+    return (
+        {**values, "camera_model": model.upper()}
+        if isinstance(model, str) and model.upper() in CAMERA_TYPES
+        else values
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from img3d_base.errors import InputError, counted, some_names, warn
-from img3d_dataparsers.intrinsics import Intrinsics, declared_size, resolve_intrinsics
+from img3d_dataparsers.intrinsics import Intrinsics, declared_size, implied_size, resolve_intrinsics
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 from img3d_pictures.file_resolver import is_file
 from img3d_pictures.orientation import Size
@@ -88,7 +88,8 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
     for reason in sorted({size for size in sizes.values() if isinstance(size, str)}):
         leave_out(lambda frame, reason=reason: sizes[frame.image_path] == reason, f"are {reason}")
 
-    cameras: dict[Path, Intrinsics | None] = {frame.image_path: _fit(frame, sizes) for frame in frames}
+    values = {frame.image_path: _with_size(frame, sizes) for frame in frames}
+    cameras = {frame.image_path: _fit(frame, values[frame.image_path], sizes) for frame in frames}
     leave_out(lambda frame: cameras[frame.image_path] is None, "have another shape than their camera (w, h)")
 
     total = len(posed.frames)
@@ -111,6 +112,19 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
             + f"({some_names([frame.name for frame in scaled])}); the scale is ignored, positions are kept"
         )
 
+    transposed = [frame.name for frame in frames if _is_transposed(frame.camera_to_world)]
+    if transposed:
+        warn(
+            f"{len(transposed)} of {total} photos have a transform_matrix whose last row is the position "
+            f"({some_names(transposed)}): it is transposed"
+        )
+    resized = [frame.name for frame in frames if values[frame.image_path] != frame.intrinsics]
+    if resized:
+        warn(
+            f"{len(resized)} of {total} photos have another size than their camera, which lacks w and h "
+            f"({some_names(resized)}): its focal length is scaled so that cx and cy are near the centre"
+        )
+
     masks = _masks(frames, posed.folder)
     photos = []
     for frame, mask_path in zip(frames, masks, strict=True):
@@ -124,12 +138,30 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
 
 
 def pose_matrix(value: Any) -> FloatArray:
-    """Converts a 3x4 or 4x4 matrix to `[4, 4]`; returns an empty array if it is something else."""
+    """Converts a 3x4 or 4x4 matrix to `[4, 4]`; returns an empty array if it is something else.
+
+    The numbers may be in one list, row by row. A 4x4 matrix that is stored column by column is transposed.
+    """
+    matrix = _numbers(value)
+    if matrix.shape not in ((3, 4), (4, 4)):
+        return np.empty(0)
+    if _is_transposed(matrix):
+        matrix = matrix.T
+    return np.vstack([matrix[:3], [[0.0, 0.0, 0.0, 1.0]]])
+
+
+def _numbers(value: Any) -> FloatArray:
     try:
         matrix = np.asarray(value, dtype=np.float64)
     except (OverflowError, TypeError, ValueError):
         return np.empty(0)
-    return np.vstack([matrix[:3], [[0.0, 0.0, 0.0, 1.0]]]) if matrix.shape in ((3, 4), (4, 4)) else np.empty(0)
+    return matrix.reshape(-1, 4) if matrix.shape in ((12,), (16,)) else matrix
+
+
+def _is_transposed(value: Any) -> bool:
+    """Whether the position of a 4x4 pose is in its last row, as in files of programs that store columns."""
+    matrix = _numbers(value)
+    return matrix.shape == (4, 4) and bool(matrix[3, :3].any()) and np.array_equal(matrix[:, 3], [0.0, 0.0, 0.0, 1.0])
 
 
 def _is_finite(matrix: FloatArray) -> bool:
@@ -157,12 +189,20 @@ def _is_rigid(matrix: FloatArray) -> bool:
     return bool(is_orthonormal and np.linalg.det(rotation) > 0)
 
 
-def _fit(frame: Frame, sizes: dict[Path, Size | str]) -> Intrinsics | None:
-    """The camera at the size of its photo; None if their shapes differ."""
+def _with_size(frame: Frame, sizes: dict[Path, Size | str]) -> dict[str, Any]:
+    """The frame's intrinsics, with the size that they imply if they lack one and the photo has another."""
+    stored = sizes[frame.image_path]
+    assert not isinstance(stored, str)  # others were left out
+    size = implied_size(frame.intrinsics, *stored, frame.name)
+    return frame.intrinsics if size is None else {**frame.intrinsics, "w": size[0], "h": size[1]}
+
+
+def _fit(frame: Frame, values: dict[str, Any], sizes: dict[Path, Size | str]) -> Intrinsics | None:
+    """The camera with these intrinsics at the size of its photo; None if their shapes differ."""
     stored = sizes[frame.image_path]
     assert not isinstance(stored, str)  # others were left out
     width, height = stored
-    declared = declared_size(frame.intrinsics, frame.name)
+    declared = declared_size(values, frame.name)
     if declared is not None:
         if is_turned(frame.image_path, *declared, upright=frame.upright):
             width, height = height, width
@@ -170,7 +210,7 @@ def _fit(frame: Frame, sizes: dict[Path, Size | str]) -> Intrinsics | None:
         slack = ASPECT_TOLERANCE + 1 / min(width, height)
         if abs(np.log((width / height) / (declared[0] / declared[1]))) > slack:
             return None
-    return resolve_intrinsics(frame.intrinsics, width, height, frame.name)
+    return resolve_intrinsics(values, width, height, frame.name)
 
 
 def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:

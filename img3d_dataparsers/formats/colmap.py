@@ -18,11 +18,14 @@ from img3d_dataparsers.formats.colmap_model import (
     read_points,
 )
 from img3d_dataparsers.formats.meta_frames import frames_of_meta
+from img3d_dataparsers.formats.ply_points import read_ply_points
 from img3d_dataparsers.lenses.lens import EQUIRECTANGULAR, PARAMETERS
 from img3d_dataparsers.posed_photos import FloatArray, PosedPhotos, SeedPoints
 from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver
 
 SUFFIXES = (".txt", ".bin")
+POINTS_PLY = "points3D.ply"
+"""The points in the file of 3DGS, which some exporters write instead of COLMAP's."""
 Z_UP = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
 """From COLMAP's world, in which -y is roughly up, to one with z up, as in Nerfstudio's COLMAP parser."""
 
@@ -44,8 +47,18 @@ LENSES = {
     **{model: (model, names) for model, names in PARAMETERS.items()},
 }
 """COLMAP's camera models: the corresponding model of transforms.json and the names of the parameters there."""
-SPARSE = ("colmap/sparse", "sparse")
-"""Folders in which ns-process-data and COLMAP put their models."""
+IN_IMAGES = (PHOTO_FOLDER, "")
+SPARSE = {
+    "colmap/sparse": IN_IMAGES,
+    "sparse": IN_IMAGES,
+    "dense/sparse": (f"dense/{PHOTO_FOLDER}",),
+    "dense/0/sparse": (f"dense/0/{PHOTO_FOLDER}",),
+    "colmap_sparse": IN_IMAGES,
+    "colmap_text": IN_IMAGES,
+    "distorted/sparse": ("input",),
+}
+"""Folders of COLMAP models, the preferred ones first, and of their photos: those of ns-process-data, of COLMAP itself,
+of its undistorter and its automatic reconstructor, of Instant-NGP's colmap2nerf, and of 3DGS's convert.py."""
 
 
 def find_reconstruction(folder: Path) -> Path | None:
@@ -111,7 +124,7 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
         }
         for image in images
     ]
-    files = FileResolver(folder, (PHOTO_FOLDER, ""))
+    files = FileResolver(folder, _photo_folders(folder, reconstruction))
     for name in SPARSE:
         files.named(name)  # records a warning if the folder is spelled differently
     posed_frames = frames_of_meta({"frames": frames}, files)
@@ -125,6 +138,14 @@ def read_colmap(folder: Path, reconstruction: Path) -> PosedPhotos:
     )
 
 
+def _photo_folders(folder: Path, reconstruction: Path) -> tuple[str, ...]:
+    """The folders that the photos' names may be relative to."""
+    files = FileResolver(folder)
+    return next(
+        (places for name, places in SPARSE.items() if reconstruction.is_relative_to(files.named(name))), IN_IMAGES
+    )
+
+
 def read_colmap_points(reconstruction: Path, applied_transform: FloatArray) -> SeedPoints | None:
     """The model's 3D points, transformed by `applied_transform` `[3, 4]`, with their colours.
 
@@ -135,6 +156,8 @@ def read_colmap_points(reconstruction: Path, applied_transform: FloatArray) -> S
     except InputError as error:
         warn(f"{error}; training starts without its points")
         return None
+    if points is None and (reconstruction / POINTS_PLY).is_file():
+        points = read_ply_points(reconstruction / POINTS_PLY)
     if points is None or not len(points[0]):
         return None
     xyz, rgb = points

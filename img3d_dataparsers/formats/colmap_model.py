@@ -7,6 +7,7 @@ The 2D points of photos and the tracks of 3D points are skipped, as nothing need
 
 from __future__ import annotations
 
+import codecs
 import mmap
 import struct
 from collections.abc import Generator, Iterator
@@ -50,6 +51,8 @@ IMAGE = struct.Struct("<i7di")
 POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")])
 OBSERVATION_BYTES, TRACK_BYTES = 24, 8
 """Sizes of a 2D point (x, y and its 3D point), and of an element of a track (photo and 2D point)."""
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""First bytes of text files that Windows PowerShell has rewritten."""
 CHUNK = 1 << 16
 """Rows gathered at a time: their indices take eight times as much memory as the rows."""
 
@@ -154,11 +157,19 @@ def _camera_of_line(line: str) -> tuple[int, ModelCamera]:
     if len(fields) < 4:
         raise ValueError(f"{line[:50]!r} is not a camera")
     number, name, width, height, *parameters = fields
-    camera = ModelCamera(name, int(width), int(height), tuple(map(float, parameters)))
+    camera = ModelCamera(name, _whole(width), _whole(height), tuple(map(float, parameters)))
     wanted = PARAMETERS.get(name, len(parameters))
     if len(parameters) != wanted:
         raise ValueError(f"camera {number} has {len(parameters)} parameters, but {name} has {wanted}")
     return int(number), camera
+
+
+def _whole(number: str) -> int:
+    """A number of pixels, which some programs write as `1920.0`."""
+    value = float(number)
+    if not value.is_integer():  # also NaN and infinity
+        raise ValueError(f"{number!r} is not a whole number of pixels")
+    return int(value)
 
 
 def _image_of_line(line: str) -> ModelImage:
@@ -229,9 +240,24 @@ def _reading(path: Path) -> Generator[Path, None, None]:
 @contextmanager
 def _text(path: Path, blank_lines: bool = False) -> Generator[Iterator[str], None, None]:
     """Yields the stripped lines of a text file, without comments."""
-    with _reading(path), path.open(encoding="utf-8-sig") as file:
-        stripped = (line.strip() for line in file)
-        yield (line for line in stripped if not line.startswith("#") and (line or blank_lines))
+    with _reading(path):
+        with path.open("rb") as start:
+            is_utf16 = start.read(2) in UTF16
+        with path.open(encoding="utf-16" if is_utf16 else "utf-8-sig", errors="surrogateescape") as file:
+            stripped = (_repaired(line).strip() for line in file)
+            yield (line for line in stripped if not line.startswith("#") and (line or blank_lines))
+
+
+def _repaired(text: str) -> str:
+    """Text that was decoded with "surrogateescape", its undecodable bytes read in Western Europe's code page.
+
+    Windows programs write names that are not ASCII in the computer's code page.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    return text
 
 
 @contextmanager
@@ -301,4 +327,4 @@ class _Binary:
         if end < 0:
             raise ValueError("it is cut off")
         start = self.skip(end + 1 - self._at)
-        return self.contents[start:end].decode("utf-8")
+        return _repaired(self.contents[start:end].decode("utf-8", "surrogateescape"))

@@ -16,10 +16,12 @@ from img3d_dataparsers.formats.record3d import is_record3d, read_record3d
 from img3d_dataparsers.formats.strecha import is_strecha, read_strecha
 from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.posed_photos import PosedPhotos
-from img3d_pictures.file_resolver import FileResolver, is_file
+from img3d_pictures.file_resolver import FileResolver, is_file, listing
 
 OWN_FOLDER = ".img3d"
 """The folder in which img3d caches results for a data set; it is never a data set itself."""
+MACOS_FOLDER = "__MACOSX"
+"""A folder of metadata in macOS' archives."""
 
 
 def posed_photos_in(data: Path, split: str) -> PosedPhotos | None:
@@ -47,9 +49,21 @@ def posed_photos_in(data: Path, split: str) -> PosedPhotos | None:
         InputError: There are poses, but they cannot be read.
     """
     try:
-        return None if data.name == OWN_FOLDER else _read(data, split)
+        return None if data.name == OWN_FOLDER else _read(data, split) or _read_only_folder_in(data, split)
     except OSError as error:
         raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error
+
+
+def _read_only_folder_in(data: Path, split: str) -> PosedPhotos | None:
+    """Reads the only folder in a folder that has nothing else in it, as archives are unpacked."""
+    contents = listing(data)
+    names = [name for names in contents.folders.values() for name in names]
+    names = [name for name in names if not name.startswith(".") and name != MACOS_FOLDER]
+    if len(names) != 1 or any(not name.startswith(".") for names in contents.files.values() for name in names):
+        return None
+    posed = _read(data / names[0], split)
+    line = f"the data set is in {data / names[0]}"
+    return None if posed is None else replace(posed, assumptions=[line, *posed.assumptions])
 
 
 def _read(data: Path, split: str) -> PosedPhotos | None:

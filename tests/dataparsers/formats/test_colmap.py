@@ -84,6 +84,27 @@ class TestCameras:
         write_data_set(tmp_path, cameras, model, "images")
         assert find_reconstruction(tmp_path) == tmp_path / model
 
+    @pytest.mark.parametrize(
+        ("model", "photos"),
+        [
+            ("dense/sparse", "dense/images"),
+            ("dense/0/sparse", "dense/0/images"),
+            ("colmap_sparse/0", "images"),
+            ("colmap_text", "images"),
+            ("distorted/sparse/0", "input"),
+        ],
+    )
+    def test_folders_of_other_programs(
+        self, tmp_path: Path, cameras: list[KnownCamera], model: str, photos: str
+    ) -> None:
+        """With photos of the same names, but other lenses, in `images` beside them."""
+        paths = write_data_set(tmp_path, cameras, model, photos)
+        for path in paths:
+            write_photo(tmp_path / "images" / Path(path).name)
+        assert find_reconstruction(tmp_path) == tmp_path / model
+        posed = read_colmap(tmp_path, tmp_path / model)
+        assert_cameras_see_the_points(posed, dict(zip(paths, cameras, strict=True)), POINTS)
+
     @pytest.mark.parametrize("model", ["sparse", "."])
     @pytest.mark.parametrize("photos", ["images", "."])
     @pytest.mark.parametrize("prefix", ["", "left/"])

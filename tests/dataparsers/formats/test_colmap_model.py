@@ -8,11 +8,13 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import plyfile
 import pytest
 from known_scene import KnownCamera
 from test_colmap import POINTS, to_binary, write_model
 
 from img3d_base.errors import InputError
+from img3d_dataparsers.formats.colmap import read_colmap_points
 from img3d_dataparsers.formats.colmap_model import PARAMETERS, read_cameras, read_images, read_points
 
 FAR = np.array([5.4e6, -3.2e5, 4.1e2])
@@ -99,3 +101,55 @@ def test_pipes_are_not_waited_for(model: Path, name: str) -> None:
     os.mkfifo(model / name)
     with pytest.raises(InputError, match="not a file"):
         read_images(model) if name == "images.bin" else read_cameras(model)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_text_in_encodings_of_windows(model: Path, cameras: list[KnownCamera], encoding: str) -> None:
+    write_model(model, [f"Küche {i}.jpg" for i in range(4)], cameras)
+    expected = read_cameras(model), read_images(model)
+    for path in model.iterdir():
+        path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    cameras_read, images = read_cameras(model), read_images(model)
+    assert cameras_read == expected[0]
+    assert (
+        [image.name for image in images]
+        == [image.name for image in expected[1]]
+        == [f"Küche {i}.jpg" for i in range(4)]
+    )
+    points = read_points(model)
+    assert points is not None
+    np.testing.assert_array_equal(points[0], POINTS)
+
+
+def test_binary_names_in_the_code_page_of_windows(model: Path) -> None:
+    to_binary(model, [f"Küche {i}.jpg" for i in range(4)])
+    path = model / "images.bin"
+    path.write_bytes(path.read_bytes().replace("ü".encode(), "ü".encode("cp1252")))
+    assert sorted(image.name for image in read_images(model)) == [f"Küche {i}.jpg" for i in range(4)]
+
+
+def test_sizes_with_a_decimal_point(model: Path) -> None:
+    (model / "cameras.txt").write_text("1 PINHOLE 1920.0 1080.0 900 900 960 540\n")
+    assert [(camera.width, camera.height) for camera in read_cameras(model).values()] == [(1920, 1080)]
+    for size in ("1920.5", "nan", "inf"):
+        (model / "cameras.txt").write_text(f"1 PINHOLE {size} 1080 900 900 960 540\n")
+        with pytest.raises(
+            InputError, match=rf"cameras\.txt cannot be read \('{size}' is not a whole number of pixels"
+        ):
+            read_cameras(model)
+
+
+def test_points_of_3dgs_instead_of_colmaps(model: Path) -> None:
+    expected = read_colmap_points(model, np.eye(4)[:3])
+    assert expected is not None
+    (model / "points3D.txt").unlink()
+    rows = np.empty(
+        len(POINTS), [*((axis, "<f8") for axis in "xyz"), *((name, "u1") for name in ("red", "green", "blue"))]
+    )
+    for name, values in zip(rows.dtype.names or (), [*expected[0].T, *expected[1].T], strict=True):
+        rows[name] = values
+    plyfile.PlyData([plyfile.PlyElement.describe(rows, "vertex")]).write(model / "points3D.ply")
+    points = read_colmap_points(model, np.eye(4)[:3])
+    assert points is not None
+    np.testing.assert_array_equal(points[0], expected[0])
+    np.testing.assert_array_equal(points[1], expected[1])

@@ -225,3 +225,34 @@ class TestBadInput:
         shutil.rmtree(tmp_path)
         with pytest.raises(InputError, match="No such file"):
             posed_photos_in(tmp_path, "train")
+
+
+class TestUnpackedArchives:
+    @pytest.mark.parametrize("name", ["transforms.json", "NeRF-synthetic", "COLMAP", "LLFF"])
+    def test_the_only_folder_in_a_folder_is_read(self, tmp_path: Path, name: str) -> None:
+        WRITERS[name][0](tmp_path / "scene")
+        (tmp_path / "__MACOSX").mkdir()
+        (tmp_path / ".DS_Store").write_bytes(b"x")
+        posed = posed_photos_in(tmp_path, "train")
+        assert posed is not None and len(usable_photos(posed, 3)) == 4
+        assert posed.folder == tmp_path / "scene"
+        assert f"the data set is in {tmp_path / 'scene'}" in posed.assumptions
+
+    def test_one_of_several_is_not(self, tmp_path: Path) -> None:
+        for scene in ("one", "two"):
+            write_transforms(tmp_path / scene, CAMERAS)
+        assert posed_photos_in(tmp_path, "train") is None
+
+    def test_nor_one_beside_files(self, tmp_path: Path) -> None:
+        write_transforms(tmp_path / "scene", CAMERAS)
+        write_photo(tmp_path / "1.jpg")
+        assert posed_photos_in(tmp_path, "train") is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_json_in_encodings_of_windows(tmp_path: Path, encoding: str) -> None:
+    write_transforms(tmp_path, CAMERAS)
+    path = tmp_path / "transforms.json"
+    path.write_bytes(path.read_text().encode(encoding))
+    posed = posed_photos_in(tmp_path, "train")
+    assert posed is not None and len(usable_photos(posed, 3)) == 4
