@@ -134,7 +134,10 @@ class GltfArrays:
         nodes = self.scene.get("nodes", [])
         if len(nodes) > MAX_NODES:
             raise InputError(f"{self.path} has {len(nodes):,} nodes: at most {MAX_NODES:,} are read")
-        roots = self.scene["scenes"][self.scene.get("scene", 0)].get("nodes", [])
+        if self.scene.get("scenes"):
+            roots = self.scene["scenes"][self.scene.get("scene", 0)].get("nodes", [])
+        else:  # allowed: the nodes belong to no scene
+            roots = sorted(set(range(len(nodes))) - {child for node in nodes for child in node.get("children", [])})
         waiting = [(i, np.eye(4)) for i in dict.fromkeys(roots)]
         found = {i for i, _ in waiting}
         while waiting:

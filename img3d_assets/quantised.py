@@ -38,7 +38,8 @@ def smallest_three(quats: Float[np.ndarray, "N 4"]) -> tuple[Integer[np.ndarray,
 
     The largest component follows from the others: the norm is 1, and the sign is free because -q is the same rotation.
     """
-    quats = quats.astype(np.float64) / np.linalg.norm(quats, axis=1, keepdims=True)
+    quats = quats.astype(np.float64)  # whose squares neither overflow nor vanish
+    quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
     largest = np.abs(quats).argmax(axis=1)
     sign = np.where(np.take_along_axis(quats, largest[:, None], axis=1) < 0, -1.0, 1.0)
     return largest, np.take_along_axis(quats * sign, OTHERS[largest], axis=1)

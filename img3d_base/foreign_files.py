@@ -53,6 +53,10 @@ NPY_HEADERS = (
 TOO_DEEP = f"is JSON nested more than {MAX_JSON_DEPTH} levels deep: it is damaged, or another kind of file"
 MALFORMED = (OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
 """Exceptions that readers raise on structured files (JSON and the like) whose content is not what they expect."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+"""First line of the small text file that stands for a file that Git LFS has not fetched."""
+NOT_FETCHED = "in Git LFS and not fetched (run `git lfs pull`)"
+"""Continues a sentence after "is" or "are"."""
 SHOWN_LENGTH, LONGEST_REASON = 60, 120
 
 

@@ -94,14 +94,15 @@ def _header(path: Path, contents: bytes) -> tuple[str, list[str], list[_Element]
     if first is None:
         raise InputError(f'{path} is not a PLY file: it does not begin with "ply"')
     newline = first[1]
-    end = re.search(newline + rb"end_header[ \t]*" + newline, contents)
+    # Headers edited on Windows may have both kinds of newlines. After CR alone, LF would be data.
+    end = re.search(rb"[\r\n]end_header[ \t]*" + (newline if newline == b"\r" else rb"\r?\n"), contents)
     if end is None:
         raise InputError(f"{path} has a PLY header without an end: it is cut off or damaged")
     byte_order = ""
     comments: list[str] = []
     elements: list[_Element] = []
     # "replace": comments in a legacy Windows code page are no reason to refuse the file.
-    for line in contents[first.end() : end.start()].decode("utf-8", "replace").split(newline.decode()):
+    for line in re.split(r"\r\n|\n|\r", contents[first.end() : end.start()].decode("utf-8", "replace")):
         words = line.split()
         try:
             match words:

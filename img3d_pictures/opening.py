@@ -17,18 +17,38 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import require_regular
+from img3d_base.foreign_files import LFS_POINTER, NOT_FETCHED, open_regular, require_regular
 from img3d_base.text_links import followed
 
 MAX_MEGAPIXELS = 250
 """Largest picture: phones take 200 megapixels. Decoded it takes 1 GB, and a file of a few kilobytes may claim more."""
 LARGE_MEGAPIXELS = 50
 """Larger pictures are decoded one at a time, whatever the number of threads: they take 4 bytes per pixel."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".exr")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".exr")
 """Suffixes of picture files, in lower case."""
+OTHER_PICTURES = frozenset(
+    {
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".gif",
+        ".jp2",
+        ".jxl",
+        ".nef",
+        ".orf",
+        ".pef",
+        ".psd",
+        ".raf",
+        ".raw",
+        ".rw2",
+        ".tga",
+    }
+)
+"""Suffixes of pictures that are not read, in lower case: cameras' raw formats, and less common ones."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "HEIF", "AVIF", "EXR")
 """Pillow's names of the formats that are read."""
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -56,7 +76,7 @@ class PictureError(InputError):
     def __init__(self, path: Path, reason: str, details: str) -> None:
         super().__init__(f"{path} is {reason}{details}")
         self.reason = reason
-        """`UNREADABLE` or `TOO_LARGE`; continues a sentence after "is" or "are"."""
+        """`UNREADABLE`, `TOO_LARGE` or `NOT_FETCHED`; continues a sentence after "is" or "are"."""
 
 
 @contextmanager
@@ -75,14 +95,26 @@ def open_picture(path: Path) -> Generator[Image.Image, None, None]:
                 raise Image.DecompressionBombError
             if image.mode == "F":
                 raise ValueError("its values are floating point; save it with 8 or 16 bits")
+            if isinstance(image, TiffImagePlugin.TiffImageFile) and _has_wide_planes(image):
+                raise ValueError("its channels of more than 8 bits are in separate planes; save it with 8 bits")
             yield image
     except Image.DecompressionBombError:
         raise PictureError(path, TOO_LARGE, "; make a smaller copy of it") from None
     except UnidentifiedImageError:
+        with open_regular(path) as file:
+            is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+        if is_pointer:
+            raise PictureError(path, NOT_FETCHED, "") from None
         raise PictureError(path, UNREADABLE, f": it is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
     except DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         raise PictureError(path, UNREADABLE, f": {reason.splitlines()[0]}") from error
+
+
+def _has_wide_planes(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether a TIFF's channels are stored one after the other with more than 8 bits, which Pillow decodes wrongly."""
+    bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    return image.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2 and len(bits) > 1 and max(bits) > 8
 
 
 @contextmanager

@@ -32,7 +32,8 @@ def write(splats: Gaussians, file: BinaryIO) -> None:
     rows["mean"] = splats.means
     rows["scale"] = np.exp(np.clip(splats.log_scales, -80, 80))
     rows["color"] = bytes_of(np.concatenate([splats.colors(), splats.alphas()[:, None]], axis=1))
-    quats = splats.quats / np.linalg.norm(splats.quats, axis=1, keepdims=True)
+    quats = splats.quats.astype(np.float64)  # whose squares neither overflow nor vanish
+    quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
     rows["quat"] = np.clip(np.round(quats * 128 + 128), 0, 255)
     file.write(rows.data)
 

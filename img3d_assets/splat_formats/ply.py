@@ -3,13 +3,14 @@
 
 It is written as by `ns-export gaussian-splat`. Variants of other programs are read too: one or two scales (2DGS), red,
 green and blue instead of harmonics (`ns-export gaussian-splat --ply-color-mode rgb`), harmonics of degree 4, positions
-in double precision, comments that declare the render mode.
+in double precision, comments that declare the render mode, Mip-Splatting's 3D filter beside the Gaussians.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from jaxtyping import Float32
 
 from img3d_assets.axes import UpAxis
 from img3d_assets.gaussians import SH_COEFFICIENTS, Gaussians
+from img3d_assets.quantised import logits
 from img3d_assets.splat_formats.counts import check_count
 from img3d_base.errors import InputError, warn
 from img3d_base.ply_tables import PlyTables
@@ -36,6 +38,8 @@ ANTIALIASED = "SplatRenderMode: mip"
 RENDER_MODE = re.compile(r"\s*(?:SplatRenderMode:\s*(?P<brush>\w+)|antialiased\s+(?P<postshot>[01]))\s*", re.IGNORECASE)
 """Brush's comment or Postshot's: `antialiased 1`."""
 MAX_DEGREE = 3
+FILTER_3D = "filter_3D"
+"""Property of the PLYs that Mip-Splatting and its successors write during training."""
 
 
 def splats_of(ply: PlyTables, path: Path) -> tuple[Gaussians, UpAxis]:
@@ -68,7 +72,26 @@ def splats_of(ply: PlyTables, path: Path) -> tuple[Gaussians, UpAxis]:
         rest,
         antialiased=is_antialiased(ply.comments),
     )
+    if FILTER_3D in names:
+        splats = filtered(splats, columns([FILTER_3D]))
     return splats.at(_columns(vertices, "xyz", path)), _up_axis(ply.comments)
+
+
+def filtered(splats: Gaussians, widths: Float32[np.ndarray, "N 1"]) -> Gaussians:
+    """Gaussians with Mip-Splatting's 3D smoothing filter applied (Yu et al. 2024, equation 9).
+
+    Each is convolved with an isotropic Gaussian; its opacity falls as its volume grows.
+
+    Args:
+        splats: N Gaussians as Mip-Splatting stores them during training.
+        widths: Standard deviations of the filter; 0 for none.
+    """
+    log_variances = 2 * splats.log_scales.astype(np.float64)
+    log_filtered = np.logaddexp(log_variances, 2 * np.log(widths.astype(np.float64)))
+    alphas = splats.alphas() * np.exp((log_variances - log_filtered).sum(axis=1) / 2)
+    return replace(
+        splats, log_scales=(log_filtered / 2).astype(np.float32), opacities=logits(alphas).astype(np.float32)
+    )
 
 
 def _up_axis(comments: Sequence[str]) -> UpAxis:

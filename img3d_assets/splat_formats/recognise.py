@@ -10,7 +10,7 @@ from typing import Literal
 from img3d_assets import gltf_arrays
 from img3d_assets.splat_formats import antimatter_splat, ksplat, sog, spz
 from img3d_base.errors import InputError
-from img3d_base.foreign_files import begin_gunzip, open_regular, parse_json, read_bytes
+from img3d_base.foreign_files import LFS_POINTER, NOT_FETCHED, begin_gunzip, open_regular, parse_json, read_bytes
 
 Kind = Literal["ply", "splat", "ksplat", "spz", "sog", "gltf"]
 ZIP = b"PK\x03\x04", b"PK\x05\x06"
@@ -47,6 +47,8 @@ def kind_of(path: Path) -> Kind:
         size, start = os.fstat(file.fileno()).st_size, file.read(ksplat.HEADER)
     if size == 0:
         raise InputError(f"{path} is empty")
+    if start.startswith(LFS_POINTER):
+        raise InputError(f"{path} is {NOT_FETCHED}")
     ending = path.suffix.lower()
     if start[:3] == b"ply" and start[3:4] in (b"\n", b"\r", b" "):
         return "ply"
@@ -61,10 +63,10 @@ def kind_of(path: Path) -> Kind:
     is_splat = antimatter_splat.looks_like(path)
     if ksplat.looks_like(start, size) and not (is_splat and ending == ".splat"):
         return "ksplat"
+    if start.startswith(spz.GZIP) and not is_splat and ending != ".spz":
+        raise InputError(f"{path} is compressed with gzip, but is not an SPZ: unpack it, and give the splat file in it")
     if is_splat or ending in BY_ENDING:  # its reader reports what is wrong
         return "splat" if is_splat else BY_ENDING[ending]
-    if start.startswith(spz.GZIP):
-        raise InputError(f"{path} is compressed with gzip, but is not an SPZ: unpack it, and give the splat file in it")
     raise InputError(f"{path} is damaged, or not a splat file of a known format: PLY, SPZ, SOG, glTF, .splat, .ksplat")
 
 

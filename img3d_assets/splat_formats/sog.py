@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -133,14 +134,15 @@ def read(path: Path) -> Gaussians:
 
 def _meta_name(path: Path, names: list[str]) -> str:
     """The name of the SOG's meta.json in a zip archive: the least deeply nested one."""
-    found = [name for name in names if name.split("/")[-1] == META and not name.startswith("__MACOSX/")]
+    # Some Windows programs write backslashes between folders.
+    found = [name for name in names if re.split(r"[/\\]", name)[-1] == META and not name.startswith("__MACOSX/")]
     if not found:
         raise InputError(
             f"{path} is a zip archive without a {META} in it, hence not a SOG: unpack it, and give the file in it "
             f"({some_names([*map(shown, names)]) or 'it is empty'})"
         )
-    least = min(name.count("/") for name in found)
-    first = [name for name in found if name.count("/") == least]
+    depths = [len(re.split(r"[/\\]", name)) for name in found]
+    first = [name for name, depth in zip(found, depths, strict=True) if depth == min(depths)]
     if len(first) > 1:
         raise InputError(f"{path} has several SOGs in it ({some_names([*map(shown, first)])}): unpack it, and give one")
     return first[0]
@@ -158,6 +160,11 @@ def _picture_names(path: Path, meta: Any) -> set[str]:
                 f"{path} is the index of a streamed SOG: give the {META} in one of its folders, or its source file"
             )
         raise InputError(f"{path} does not describe a SOG: it has no means")
+    if "files" not in meta["means"]:
+        raise InputError(
+            f"{path} does not describe a SOG: it names no pictures of its means, as in gsplat's PNG compression; "
+            "export it as PLY"
+        )
     names = [name for part in meta.values() if isinstance(part, dict) for name in part.get("files", [])]
     for name in names:
         if not isinstance(name, str):

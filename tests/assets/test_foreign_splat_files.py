@@ -76,6 +76,26 @@ class TestPly:
         np.testing.assert_array_equal(back.log_scales[:, :2], splats.log_scales[:, :2])
         np.testing.assert_allclose(back.log_scales[:, 2], np.log(1e-6))
 
+    def test_mip_splattings_filter_is_applied(self, tmp_path: Path) -> None:
+        """A Gaussian convolved with one of another width: variances add up, the amplitude falls with the volume."""
+        splats = colorful_splats(10)
+        widths = np.linspace(0, 0.3, 10).astype(np.float32)
+        back = read_splats(write_ply(tmp_path / "a.ply", {**columns_of(splats), "filter_3D": widths}))[0]
+        scales = np.exp(splats.log_scales.astype(np.float64))
+        filtered = np.sqrt(scales**2 + widths[:, None] ** 2)
+        np.testing.assert_allclose(np.exp(back.log_scales), filtered, rtol=1e-5)
+        np.testing.assert_allclose(back.alphas(), splats.alphas() * (scales / filtered).prod(axis=1), rtol=1e-4)
+
+    @pytest.mark.parametrize(("newline", "rest"), [("\n", "\r\n"), ("\r\n", "\n"), ("\r", "\r"), ("\r\n", "\r\n")])
+    def test_headers_with_any_newlines(self, tmp_path: Path, newline: str, rest: str) -> None:
+        splats = colorful_splats(10)
+        splats.means[0, 0] = np.frombuffer(b"\n\r\n?", "<f4")[0]  # data that begins like a newline
+        path = write_ply(tmp_path / "a.ply", columns_of(splats))
+        header, end, data = path.read_bytes().partition(b"end_header\n")
+        lines = (header + end).decode().replace("\n", rest).replace(rest, newline, 1)
+        path.write_bytes(lines.encode() + data)
+        assert_same(read_splats(path)[0], splats)
+
     def test_one_scale_is_a_ball(self, tmp_path: Path) -> None:
         columns = columns_of(colorful_splats(10))
         del columns["scale_1"], columns["scale_2"]
@@ -446,3 +466,60 @@ class TestGltf:
         back, _ = read_splats(tmp_path / "a.gltf")
         place = TO_Y_UP["-y"].T @ [432_100, 312, -5_412_345]
         np.testing.assert_allclose(back.means + np.array(back.origin), splats.means + place, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a.ply", "a.spz", "a.splat", "a"])
+def test_files_that_git_lfs_has_not_fetched(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
+    with pytest.raises(InputError, match=r"a[.a-z]* is in Git LFS and not fetched \(run `git lfs pull`\)$"):
+        read_splats(tmp_path / name)
+
+
+def test_gzip_under_the_name_of_what_is_in_it(tmp_path: Path) -> None:
+    path = write_ply(tmp_path / "a.ply", columns_of(colorful_splats(10)))
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match="is compressed with gzip, but is not an SPZ: unpack it"):
+        read_splats(path)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+@pytest.mark.parametrize("ending", [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".glb"])
+def test_quaternions_of_any_length(tmp_path: Path, ending: str, size: float) -> None:
+    """Their squares are beyond single precision."""
+    unit, splats = colorful_splats(10), colorful_splats(10)
+    splats.quats = (splats.quats * np.float32(size)).astype(np.float32)
+    for name, each in (("unit", unit), ("other", splats)):
+        write_splats(each, tmp_path / (name + ending), "-y")
+    quats = [read_splats(tmp_path / (name + ending))[0].quats.astype(np.float64) for name in ("unit", "other")]
+    quats = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in quats]
+    np.testing.assert_allclose(np.abs((quats[0] * quats[1]).sum(axis=1)), 1, atol=1e-4)
+
+
+def test_zip_with_backslashes(tmp_path: Path) -> None:
+    splats = colorful_splats(100)
+    with zipfile.ZipFile(tmp_path / "a.sog", "w") as archive:
+        for name, contents in sog_files(splats).items():
+            archive.writestr(f"scene\\{name}", contents)
+    write_splats(splats, tmp_path / "b.sog", None)
+    assert len(read_splats(tmp_path / "a.sog")[0]) == len(read_splats(tmp_path / "b.sog")[0]) == 100
+
+
+def test_compression_of_gsplat_is_no_sog(tmp_path: Path) -> None:
+    means = {"shape": [10, 3], "dtype": "float32", "mins": [0, 0, 0], "maxs": [1, 1, 1]}
+    (tmp_path / "meta.json").write_text(json.dumps({"means": means, "opacities": means, "quats": means}))
+    with pytest.raises(
+        InputError, match="names no pictures of its means, as in gsplat's PNG compression; export it as PLY"
+    ):
+        read_splats(tmp_path / "meta.json")
+
+
+def test_gltf_without_a_scene(tmp_path: Path) -> None:
+    """Its nodes without parents are its contents."""
+    splats = colorful_splats(10)
+    write_splats(splats, tmp_path / "a.gltf", "-y")
+    scene = json.loads((tmp_path / "a.gltf").read_text())
+    del scene["scene"], scene["scenes"]
+    scene["nodes"] = [{"mesh": 0}, {"children": [0], "translation": [0, 1, 0]}]
+    (tmp_path / "b.gltf").write_text(json.dumps(scene))
+    moved = read_splats(tmp_path / "b.gltf")[0].means - read_splats(tmp_path / "a.gltf")[0].means
+    np.testing.assert_allclose(moved, np.tile([0, -1, 0], (10, 1)), atol=1e-6)

@@ -142,3 +142,38 @@ def test_damaged_files_give_one_line_or_a_picture(tmp_path: Path, kind: str) -> 
             except InputError as error:
                 assert "\n" not in str(error) and str(path) in str(error)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # kilobytes
+
+
+def test_pictures_that_git_lfs_has_not_fetched(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
+    assert check_photos([path]) == ["in Git LFS and not fetched (run `git lfs pull`)"]
+    with pytest.raises(InputError, match=r"a\.png is in Git LFS and not fetched"):
+        read_photo(path, 4, 4)
+
+
+def planar_tiff(bits: int) -> bytes:
+    """A TIFF of 2 x 1 pixels whose channels are stored one after the other (TIFF 6.0, PlanarConfiguration)."""
+    size = bits // 8
+    strips = b"".join(value.to_bytes(size, "little") for value in (1, 2, 3, 4, 5, 6))
+    end = 8 + len(strips)
+    offsets = struct.pack("<3I", *(8 + 2 * size * i for i in range(3)))
+    blocks = struct.pack("<3H", bits, bits, bits), offsets, struct.pack("<3I", *[2 * size] * 3)
+    starts = [end, end + 6, end + 18]
+    entries = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 3, starts[0]), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 3, starts[1]), (277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 3, starts[2]), (284, 3, 1, 2)]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    contents = struct.pack("<2sHI", b"II", 42, end + 30) + strips + b"".join(blocks)
+    return contents + directory + struct.pack("<I", 0)
+
+
+def test_tiffs_whose_wide_channels_are_apart_are_refused(tmp_path: Path) -> None:
+    """Pillow would decode them to other pixels, without an error."""
+    path = tmp_path / "a.tif"
+    path.write_bytes(planar_tiff(8))
+    assert read_photo(path, 2, 1).tolist() == [[[1, 3, 5], [2, 4, 6]]]
+    path.write_bytes(planar_tiff(16))
+    with pytest.raises(
+        InputError, match="its channels of more than 8 bits are in separate planes; save it with 8 bits"
+    ):
+        read_photo(path, 2, 1)
