@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from img3d_base.atomic_files import writable_cache
-from img3d_base.errors import InputError, warn
+from img3d_base.errors import InputError, some_names, warn
+from img3d_base.foreign_files import legible
 from img3d_base.text_links import followed, said_of_links
 from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
 from img3d_dataparsers.formats.recognise import posed_photos_in
@@ -15,7 +16,8 @@ from img3d_dataparsers.formats.transforms_json import read_transforms
 from img3d_dataparsers.posed_photos import PosedPhotos
 from img3d_dataparsers.sfm.photo_lens import CameraType
 from img3d_dataparsers.videos.videos import MAX_VIDEO_FRAMES, VIDEO_SUFFIXES, photos_of_video
-from img3d_pictures.file_resolver import NOT_PHOTOS, is_file
+from img3d_pictures.file_resolver import NOT_PHOTOS, folders_below, is_file
+from img3d_pictures.opening import OTHER_PICTURES
 from img3d_pictures.photo_folders import image_files, masks_of
 
 
@@ -104,5 +106,12 @@ def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX
     if len(videos) > 1:
         raise InputError(f"{data} holds {len(videos)} videos; choose one, such as {videos[0]}")
     if not videos:
+        names = [name for _, contents, _ in folders_below(data) for names in contents.files.values() for name in names]
+        others = [legible(name) for name in names if PurePosixPath(name).suffix.lower() in OTHER_PICTURES]
+        if others:
+            raise InputError(
+                f"{data.absolute()} has pictures of formats that are not read ({some_names(others)}): "
+                "convert them to JPEG, PNG or TIFF"
+            )
         raise InputError(f"there are no photos in {data.absolute()}: give a folder of photos, or a video")
     return photos_of_video(videos[0], writable_cache(data, cache_dir), max_video_frames)

@@ -23,6 +23,9 @@ ADOBE_RGB_INTEROPERABILITY = "R03"
 space")."""
 MAX_SRGB_DIFFERENCE = 2
 """Levels, of 255, by which a profile may differ from sRGB and still be treated as sRGB."""
+LINEAR_TOLERANCE = 0.05
+"""Largest difference to 1 of the gamma of linear pictures. Other gammas are ignored, as in most programs: many are
+wrong, and the usual one (1 / 2.2) is nearly sRGB."""
 MODES: dict[str, Literal["RGB", "L", "CMYK"]] = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Pillow's mode for each ICC colour space that photos use."""
 
@@ -86,10 +89,12 @@ def _changes_nothing(conversion: IccConversion) -> bool:
 
 
 def _tagged(image: Image.Image) -> Encoding:
-    """The encoding by HEIC's nclx box or by EXIF."""
+    """The encoding by HEIC's nclx box, by PNG's gamma if that is 1 (linear light), or by EXIF."""
     nclx = image.info.get("nclx_profile")
     if isinstance(nclx, dict):
         return Encoding.of_codes(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
+    if "srgb" not in image.info and abs(float(image.info.get("gamma", 0)) - 1) < LINEAR_TOLERANCE:
+        return Encoding(transfer="linear")
     try:
         interoperability = image.getexif().get_ifd(ExifTags.IFD.Interop).get(1)
     except DAMAGED_EXIF:

@@ -38,8 +38,13 @@ from img3d_base.text_links import followed, said_of_links
 
 MAX_FOLDERS = 10_000
 """Most folders below a data set that are searched, the nearest first."""
-NOT_PHOTOS = re.compile(r"\..*|masks?|depths?|outputs|renders|exports|sparse|images_\d+", re.IGNORECASE)
-"""Names of folders beside photos that hold other pictures: masks, results, reduced copies of ns-process-data."""
+NOT_PHOTOS = re.compile(
+    r"\..*|masks?|depths?|outputs|renders|exports|sparse|images_\d+"
+    r"|@eaDir|thumb(nail)?s|__MACOSX|#recycle|\$RECYCLE\.BIN",
+    re.IGNORECASE,
+)
+"""Names of folders beside photos that hold other pictures: masks, results, reduced copies of ns-process-data;
+thumbnails (@eaDir: Synology's), metadata of macOS' archives, deleted files."""
 MAX_NAME, MAX_DEPTH, MAX_LOOKUPS = 4096, 16, 200_000
 """Limits against hostile files: characters of a listed path, its folders (counted from the end) that are compared, and
 folders examined for all paths together."""

@@ -228,12 +228,22 @@ def transposed(pixels: Pixels, transpose: Image.Transpose | None) -> Pixels:
     return pixels if transpose is None else np.array(Image.fromarray(pixels).transpose(transpose))
 
 
+def _mask_values(image: Image.Image) -> Image.Image:
+    """A mask as a grey picture: its alpha where that is the mask, else its brightness."""
+    if image.has_transparency_data:
+        alpha = image.convert("RGBA").getchannel("A")
+        if np.asarray(alpha).min() < 255:
+            return alpha
+    return image.convert("L")
+
+
 def read_mask(
     path: Path, width: int, height: int, upright: bool = False, photo: Path | None = None
 ) -> npt.NDArray[np.bool_]:
     """Reads a mask at `width` x `height` by nearest pixel; True where the photo is used (white).
 
     Values above half of the maximum count as white, so that 0/1 and 0/255 masks and JPEG's ringing are read correctly.
+    Of a picture with transparency, such as a cut-out, the alpha channel is the mask.
 
     Args:
         path: The file.
@@ -255,7 +265,7 @@ def read_mask(
             with open_picture(photo) as turned:
                 transpose = UPRIGHT.get(orientation(turned), (None, None))[0]
         with decoding(image):
-            grey = image if image.mode.startswith("I") else image.convert("L")
+            grey = image if image.mode.startswith("I") else _mask_values(image)
             size = (height, width) if transpose in SWAPPING else (width, height)
             grey = grey.resize(size, Image.Resampling.NEAREST)
         values = np.asarray(grey.transpose(transpose) if transpose is not None else grey)

@@ -57,6 +57,13 @@ class TestNothingToRead:
         message = error_of(tmp_path)
         assert "there are no photos in" in message and "a folder of photos, or a video" in message
 
+    @pytest.mark.parametrize("name", ["IMG_1.CR2", "sub/IMG_1.dng", "1.jxl", "1.gif"])
+    def test_pictures_of_formats_that_are_not_read(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"II*\0")
+        message = error_of(tmp_path)
+        assert f"has pictures of formats that are not read ({Path(name).name}): convert them to JPEG" in message
+
     def test_file_where_a_folder_is_expected(self, tiny_scene: Path) -> None:
         assert "is neither a video nor a transforms.json" in error_of(tiny_scene / "images" / "000.png")
 

@@ -145,3 +145,25 @@ class TestWhatIsNone:
         np.save(tmp_path / "d.npy", np.ones((4, 5, 3)))
         with pytest.raises(InputError, match="is not a depth map: it holds float64 of shape"):
             read_depth(tmp_path / "d.npy")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(".npy", "d.png"), (".exr", "d.png"), (".png", "d.exr"), (".tiff", "d.npy")]
+)
+def test_contents_decide_not_the_ending(tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / f"right{kind}"
+    if kind == ".exr":
+        path.write_bytes(exr_bytes({"Z": DEPTH.astype(np.float32)}))
+    else:
+        save(path, "float32" if kind != ".png" else "uint16")
+    expected = read_depth(path)
+    path.rename(tmp_path / name)
+    depth = read_depth(tmp_path / name)
+    assert depth.has_integers == expected.has_integers
+    np.testing.assert_array_equal(depth.values, expected.values)
+
+
+def test_maps_that_git_lfs_has_not_fetched(tmp_path: Path) -> None:
+    (tmp_path / "d.npy").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
+    with pytest.raises(InputError, match=r"d\.npy is in Git LFS and not fetched"):
+        read_depth(tmp_path / "d.npy")

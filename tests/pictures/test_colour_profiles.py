@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from img3d_pictures.colour_profiles import icc_conversion
 from img3d_pictures.opening import open_picture
@@ -104,3 +104,24 @@ class TestTags:
         with open_picture(tmp_path / "a.heic") as opened:
             assert opened.info["nclx_profile"]["color_primaries"] == 12
         np.testing.assert_allclose(pixel(tmp_path / "a.heic"), RED, atol=6)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "level"),
+    [
+        ([(b"gAMA", 100_000)], 188),
+        ([(b"gAMA", 45_455)], 128),
+        ([(b"gAMA", 55_556)], 128),
+        ([(b"sRGB", None), (b"gAMA", 100_000)], 128),
+        ([], 128),
+    ],
+)
+def test_only_png_of_linear_light_follow_their_gamma(
+    tmp_path: Path, chunks: list[tuple[bytes, int | None]], level: int
+) -> None:
+    """Half of white's light is level 188 in sRGB."""
+    info = PngImagePlugin.PngInfo()
+    for name, gamma in chunks:
+        info.add(name, b"\0" if gamma is None else struct.pack(">I", gamma))
+    Image.new("RGB", (4, 4), (128, 128, 128)).save(tmp_path / "a.png", pnginfo=info)
+    assert (read_photo(tmp_path / "a.png", 4, 4) == level).all()

@@ -54,6 +54,12 @@ class TestPhotos:
         (tmp_path / "self.jpg").symlink_to("self.jpg")
         assert photos(tmp_path) == ["a/1.jpg"]
 
+    def test_folders_of_other_programs_hold_none(self, tmp_path: Path) -> None:
+        """Thumbnails of Synology's and other programs, what macOS adds to archives, deleted files."""
+        lay(tmp_path, "1.jpg", "2.jfif", "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "thumbnails/1.jpg", "Thumbs/1.jpg")
+        lay(tmp_path, "__MACOSX/1.jpg", "$RECYCLE.BIN/3.jpg", "#recycle/4.jpg")
+        assert photos(tmp_path) == ["1.jpg", "2.jfif"]
+
     def test_pipes_are_no_photos(self, tmp_path: Path) -> None:
         lay(tmp_path, "1.jpg")
         os.mkfifo(tmp_path / "2.jpg")

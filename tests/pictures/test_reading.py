@@ -177,6 +177,21 @@ class TestMasks:
         Image.fromarray(mask).save(tmp_path / "m.jpg", quality=60)
         assert (read_mask(tmp_path / "m.jpg", 64, 48) == (mask > 0)).mean() > 0.99
 
+    @pytest.mark.parametrize("color", [0, 128, 255])
+    def test_transparency_is_the_mask(self, tmp_path: Path, color: int) -> None:
+        """As in cut-outs, and in masks of programs that draw white on nothing."""
+        pixels = np.full((48, 64, 4), color, dtype=np.uint8)
+        pixels[..., 3] = 0
+        pixels[10:30, 20:41, 3] = 255
+        Image.fromarray(pixels).save(tmp_path / "m.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "m.png", 64, 48), pixels[..., 3] > 0)
+
+    def test_opaque_pictures_with_alpha_are_read_by_brightness(self, tmp_path: Path) -> None:
+        pixels = np.full((48, 64, 4), 255, dtype=np.uint8)
+        pixels[10:30, 20:41, :3] = 0
+        Image.fromarray(pixels).save(tmp_path / "m.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "m.png", 64, 48), pixels[..., 0] > 0)
+
 
 def test_check_tells_whole_files_from_damaged_ones(tmp_path: Path) -> None:
     Image.fromarray(smooth_picture(20, 30)).save(tmp_path / "a.jpg")
