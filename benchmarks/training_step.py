@@ -136,7 +136,7 @@ def fixed_run(n: int, size: str, folder: Path) -> Any:
 
 def start_with(trainer: Img3dSplatTrainer, n: int) -> None:
     """Replace what a set-up trainer starts from by `n` Gaussians."""
-    model = cast(Img3dSplatModel, trainer.pipeline.model)
+    model = trainer.pipeline.model
     model.place_random_points(resampled(model.means.detach().cpu(), n))
     trainer.optimizers = trainer.setup_optimizers()
 
