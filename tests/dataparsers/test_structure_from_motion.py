@@ -563,7 +563,7 @@ class TestCommand:
             assert "good" in line
         for said in (
             "its ground plane",
-            "unknown; train with --camera-distance",
+            "unknown; to set it, end the ns-train command with img3d-photos --camera-distance",
             "What to do next",
             "- Take more photos: 12 are few",
         ):

@@ -226,6 +226,7 @@ class TestNsViewer:
         path = Path(command[command.index("--camera-path-filename") + 1])
         assert path.is_file() and path.parent == run / "camera_paths"
         ns_viewer.page.get_by_role("button", name="Close").click()
+        ns_viewer.page.get_by_role("tab", name="Render").wait_for()  # hidden until the dialog is gone
 
     def test_a_finished_run_says_nothing_of_training(self, ns_viewer: ViewerPage) -> None:
         said = ns_viewer.text()
