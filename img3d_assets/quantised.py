@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8, UInt32
+from jaxtyping import Float, Float64, Integer, UInt8, UInt32
 
 OTHERS = np.array([[j for j in range(4) if j != i] for i in range(4)])
 """Row i: the indices of a quaternion's components other than i."""
@@ -33,13 +33,18 @@ def bytes_of(fractions: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     return levels(fractions).astype(np.uint8)
 
 
+def unit_quats(quats: Float[np.ndarray, "N 4"]) -> Float64[np.ndarray, "N 4"]:
+    """Quaternions of length 1; in double precision, whose squares neither overflow nor vanish."""
+    quats = quats.astype(np.float64)
+    return quats / np.linalg.norm(quats, axis=1, keepdims=True)
+
+
 def smallest_three(quats: Float[np.ndarray, "N 4"]) -> tuple[Integer[np.ndarray, "N"], Float[np.ndarray, "N 3"]]:
     """The index of each quaternion's largest component, and the other three in order, in ±1/√2.
 
     The largest component follows from the others: the norm is 1, and the sign is free because -q is the same rotation.
     """
-    quats = quats.astype(np.float64)  # whose squares neither overflow nor vanish
-    quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
+    quats = unit_quats(quats)
     largest = np.abs(quats).argmax(axis=1)
     sign = np.where(np.take_along_axis(quats, largest[:, None], axis=1) < 0, -1.0, 1.0)
     return largest, np.take_along_axis(quats * sign, OTHERS[largest], axis=1)

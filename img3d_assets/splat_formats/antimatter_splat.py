@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from img3d_assets.gaussians import Gaussians
-from img3d_assets.quantised import LOGITS_OF_BYTES, bytes_of
+from img3d_assets.quantised import LOGITS_OF_BYTES, bytes_of, unit_quats
 from img3d_assets.splat_formats.counts import check_count
 from img3d_base.errors import InputError
 from img3d_base.foreign_files import open_regular
@@ -32,9 +32,7 @@ def write(splats: Gaussians, file: BinaryIO) -> None:
     rows["mean"] = splats.means
     rows["scale"] = np.exp(np.clip(splats.log_scales, -80, 80))
     rows["color"] = bytes_of(np.concatenate([splats.colors(), splats.alphas()[:, None]], axis=1))
-    quats = splats.quats.astype(np.float64)  # whose squares neither overflow nor vanish
-    quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
-    rows["quat"] = np.clip(np.round(quats * 128 + 128), 0, 255)
+    rows["quat"] = np.clip(np.round(unit_quats(splats.quats) * 128 + 128), 0, 255)
     file.write(rows.data)
 
 

@@ -27,7 +27,7 @@ from img3d_assets.color_values import linear_of_srgb, srgb_of_linear
 from img3d_assets.gaussian_frames import rotated
 from img3d_assets.gaussians import SH_COEFFICIENTS, Gaussians
 from img3d_assets.gltf_arrays import BINARY_CHUNK, COMPONENTS, JSON_CHUNK, MAGIC, WIDTHS, GltfArrays, read_gltf
-from img3d_assets.quantised import bytes_of, logits
+from img3d_assets.quantised import bytes_of, logits, unit_quats
 from img3d_assets.splat_formats import spz
 from img3d_assets.splat_formats.counts import check_count, check_packed
 from img3d_base.errors import InputError
@@ -69,7 +69,7 @@ def write_gltf(splats: Gaussians, file: BinaryIO) -> None:
 def _scene(splats: Gaussians) -> tuple[dict[str, Any], bytes]:
     """The JSON and its only buffer."""
     splats = rotated(splats, TO_Y_UP["-y"])
-    quats = splats.quats / np.linalg.norm(splats.quats.astype(np.float64), axis=1, keepdims=True)
+    quats = unit_quats(splats.quats)
     alphas = splats.alphas()
     attributes: dict[str, npt.NDArray[Any]] = {
         "POSITION": splats.means,
