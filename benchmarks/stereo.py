@@ -7,6 +7,10 @@ are compared with the true surface too. fountain-P11 has no true depth here: its
 
     python benchmarks/stereo.py spot bob still_life
     python benchmarks/stereo.py fountain --size 1536 --views 4 --pictures /some/folder
+
+A mesh of the still life by another method, written by `img3d-export mesh --original-frame`, is scored alike:
+
+    python benchmarks/stereo.py --mesh model.ply
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from PIL import Image
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_files import read_mesh
 from img3d_assets.mesh_sampling import points_on_mesh
 from img3d_assets.meshing.cloud_surface import CloudSurfaceOptions, surface_of_cloud
 from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, write_workspace
@@ -242,7 +248,11 @@ def print_scores(scene: Scene, surface: TrueSurface, maps: list[DepthMap], sourc
         write_workspace(Path(folder), photos, sources)
         cloud = fused_cloud(Path(folder))
     print(f"{len(cloud):,} points: {scores(cloud.points, surface)}", flush=True)
-    mesh = surface_of_cloud(cloud, CloudSurfaceOptions())
+    print_mesh_scores(surface_of_cloud(cloud, CloudSurfaceOptions()), surface)
+
+
+def print_mesh_scores(mesh: Mesh, surface: TrueSurface) -> None:
+    """Print how near a mesh comes to the true surface, and how much of it it covers."""
     points = points_on_mesh(mesh, NUM_SEEN).points
     print(f"{len(mesh.faces):,} triangles: {scores(points, surface)}", flush=True)
 
@@ -306,7 +316,15 @@ def main() -> None:
     parser.add_argument("--min-agreeing", type=int, default=2)
     parser.add_argument("--pictures", type=Path, help="folder for pictures of depth maps")
     parser.add_argument("--shown", type=int, default=4, help="pictures of each scene")
+    parser.add_argument(
+        "--mesh", type=Path, help="a mesh of the still life, in its photos' own frame, to score instead"
+    )
     arguments = parser.parse_args()
+    if arguments.mesh is not None:
+        surface = still_life().surface
+        assert surface is not None
+        print_mesh_scores(read_mesh(arguments.mesh)[0], surface)
+        return
     options = StereoOptions(geometric_passes=arguments.geometric_passes, min_agreeing=arguments.min_agreeing)
     print("| scene | views | within 1 %, of what three see | of what is found | found, of all pixels | seconds |")
     print("|---|---|---|---|---|---|")

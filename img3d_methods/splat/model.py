@@ -44,6 +44,7 @@ from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.splat.schedule import TrainingSchedule
 from img3d_methods.splat.sky import SkyPoints, sky_points
+from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import PresetName, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
@@ -111,6 +112,12 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     free_space: float = 0.6
     """Gaussians are removed that several photos have nearer than this share of the distance to the seed points that
     they see there; 0: none."""
+    stereo_prior: float = 0.0
+    """Weight of a loss that keeps surfaces where multi-view stereo of the training photos finds them, in depth and
+    slope; 0: no stereo. It is computed once and kept beside the photos."""
+    flatness: float = 0.0
+    """Weight of the mean width of the Gaussians along their thinnest axis, in world units: flat ones, like those of
+    2D Gaussian splatting, show where a surface is. 0: any shape."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
@@ -147,6 +154,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         self.appearance = PhotoAppearance(self.num_train_data)
         self.floater_limits: FloaterLimits | None = None
         self.free_space: FreeSpace | None = None
+        self.stereo_prior: StereoPrior | None = None
         self.has_sky = False
         self.image_metrics = ImageMetrics()
         self.live_view = LiveView(self)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -398,7 +406,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         params = self.live_view.shown(params)
 
         background = self._get_background_color()
-        with_depth = config.output_depth_during_training or not self.training
+        with_depth = config.output_depth_during_training or not self.training or self.stereo_prior is not None
         if config.sh_degree > 0:
             colors = (params["features_dc"][:, None], params["features_rest"])
             # Coefficients of degrees that are not trained yet are 0, so a trained model is rendered with all of them.
@@ -524,6 +532,11 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if config.strategy == "mcmc":
             losses["opacity_reg"] = config.opacity_reg * opacities.mean()
             losses["scale_reg"] = config.scale_reg * scales.mean()
+        if config.flatness > 0:
+            losses["flatness"] = config.flatness * scales.amin(dim=-1).mean()
+        if self.stereo_prior is not None:
+            prior = self.stereo_prior.loss(batch["image_idx"], outputs["depth"], outputs["accumulation"])
+            losses["stereo_prior"] = config.stereo_prior * prior
         if config.use_scale_regularization and self.step % 10 == 0:
             ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
             losses["ratio_reg"] = 0.1 * (ratio.clamp_min(config.max_gauss_ratio) - config.max_gauss_ratio).mean()

@@ -6,8 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from img3d_methods.mvs.pipeline import depth_of_photos
+from img3d_methods.mvs.presets import PRESETS
 from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.splat.seed_points import random_points_in_frusta
+from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.training.pipeline import Img3dPipeline, Img3dPipelineConfig
 
 
@@ -42,3 +45,6 @@ class Img3dSplatPipeline(Img3dPipeline):
             model.place_random_points(random_points_in_frusta(cameras, model.config.num_random))
         if test_mode == "val":  # in training
             model.know_photos([photo["image"] for photo in datamanager.cached_train], cameras)
+            if model.config.stereo_prior > 0:
+                photos, maps = depth_of_photos(config, datamanager, PRESETS["fast"])
+                model.stereo_prior = StereoPrior.of(photos.views, maps)
