@@ -22,6 +22,8 @@ LGM_FOV = 49.1
 """Field of view that LGM was trained with, in degrees."""
 LGM_RADIUS = 1.5
 """Distance of LGM's cameras from the origin."""
+GOLDEN_ANGLE = 180 * (3 - math.sqrt(5))
+"""Azimuth in degrees between neighbours on a Fibonacci lattice."""
 TO_FRONT_ON_Z = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
 """From the axes of networks whose world has z up (x towards the viewer of the input image, y right, z up) to ours (x
 right, y up, z towards the viewer)."""
@@ -88,6 +90,13 @@ def orbit_camera_to_worlds(
     )  # unit already
     right = torch.stack([azimuth.cos(), torch.zeros_like(azimuth), -azimuth.sin()], dim=-1)  # up x back, normalised
     return torch.stack([right, torch.linalg.cross(back, right), back, radius * back], dim=-1).float()
+
+
+def directions_on_sphere(count: int) -> tuple[list[float], list[float]]:
+    """Azimuths and elevations, in degrees, that are distributed evenly over the sphere: a Fibonacci lattice."""
+    steps = range(count)
+    elevations = [math.degrees(math.asin(1 - (2 * step + 1) / count)) for step in steps]
+    return [step * GOLDEN_ANGLE for step in steps], elevations
 
 
 def normalised_to_first(

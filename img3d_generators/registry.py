@@ -79,6 +79,8 @@ class Generator:
     """Whether its asset looks from +z as in the input image, which then is one of its views."""
     takes_several: bool = False
     """Whether it takes several images of one object, too: then instead of an image `Float[Tensor, "V 4 S S"]`."""
+    mesh_row: str = ""
+    """For Gaussians, the name of the row that makes a mesh of the same object, if there is one."""
     input: InputView | None = None
     """Framing and camera of the input image; None: those of the first checkpoint's YAML file."""
     frame: str = ""

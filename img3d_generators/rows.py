@@ -37,6 +37,7 @@ def _instantmesh(name: str, gives: Literal["Mesh", "Field"], rank: int) -> Gener
 
 def _trellis(name: str, gives: Literal["Gaussians", "Mesh"], title: str) -> Generator:
     """A row of the published TRELLIS."""
+    options = ("steps", "multi_image", "precision", "keep_in")
     return Generator(
         name=name,
         title=f"{title}; any object, from one image or several; hours on a CPU",
@@ -44,12 +45,13 @@ def _trellis(name: str, gives: Literal["Gaussians", "Mesh"], title: str) -> Gene
         gives=gives,
         load=f"img3d_generators.trellis.generator:trellis_{gives.lower()}",
         frame="img3d_generators.trellis.conditioning:framed",
-        options=("steps", "multi_image", "precision", "keep_in"),
+        options=(*options, "texture_size") if gives == "Mesh" else options,
         checkpoints=("trellis-image-large", "dinov2-large-registers"),
         rank=60,
         on_request=True,
         is_aligned=False,
         takes_several=True,
+        mesh_row="trellis-mesh" if gives == "Gaussians" else "",
     )
 
 

@@ -24,7 +24,7 @@ from img3d_assets.mesh_files import read_mesh
 from img3d_assets.meshing.field_surface import surface_of
 from img3d_base.console import print_line
 from img3d_base.progress import with_progress
-from img3d_generators.cameras import TO_FRONT_ON_Z, orbit_camera_to_worlds
+from img3d_generators.cameras import TO_FRONT_ON_Z, directions_on_sphere, orbit_camera_to_worlds
 from img3d_generators.triposr.network import TriposrConfig, field_of
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import intrinsics
@@ -69,9 +69,8 @@ def scene_of(mesh: Mesh) -> MeshScene:
 
 def renders_of(mesh: Mesh, num_views: int, size: int) -> Renders:
     """Renders from all around, in TripoSR's camera."""
-    scene, steps = scene_of(mesh), np.arange(num_views)
-    elevations = np.degrees(np.arcsin(1 - (2 * steps + 1) / num_views))  # a Fibonacci lattice
-    poses = orbit_camera_to_worlds((steps * 137.508).tolist(), elevations.tolist(), DISTANCE)
+    scene = scene_of(mesh)
+    poses = orbit_camera_to_worlds(*directions_on_sphere(num_views), DISTANCE)
     K = intrinsics(FOV, size)
     seen = [scene.render(pose, K, size, size, 2) for pose in poses]
     rgb, depth, alpha = (torch.stack(parts) for parts in list(zip(*seen, strict=True))[:3])

@@ -4,21 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.axes import TO_Y_UP
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.mesh import Mesh
+from img3d_assets.meshing.texture_baking import check_texture_size
 from img3d_generators.networks.devices import Precision, default_device
 from img3d_generators.registry import row
 from img3d_generators.trellis.files import SETTINGS, read_settings
 from img3d_generators.trellis.samplers import SeveralImages
 from img3d_generators.trellis.stages import Options, Trellis
+from img3d_generators.trellis.texture import textured
 from img3d_generators.trellis.voxels import VoxelGrid
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_generators.weights.weight_files import to_use
@@ -31,46 +36,70 @@ the viewer)."""
 
 def trellis_gaussians(name: str) -> Callable[..., Gaussians]:
     """Loads a row that makes Gaussians."""
-    return _loaded(name, gaussians_of)
+    return partial(_made, installed(name), gaussians_of)
 
 
 def trellis_mesh(name: str) -> Callable[..., Mesh]:
     """Loads a row that makes a mesh."""
-    return _loaded(name, mesh_of)
-
-
-def _loaded(name: str, decoded: Callable[[Trellis, VoxelGrid, Tensor, Precision], A]) -> Callable[..., A]:
     trellis = installed(name)
 
-    def made(
-        images: Float[Tensor, "4 S S"] | Float[Tensor, "V 4 S S"],
-        seed: int = 0,
-        steps: int = 0,
-        multi_image: SeveralImages = "stochastic",
-        precision: Precision = "float32",
-        keep_in: Path | None = None,
-    ) -> A:
-        options = Options(seed, steps, multi_image, precision)
-        grid, latents = trellis.latents(images if images.dim() == 4 else images[None], options, keep_in)
-        return decoded(trellis, grid, latents, precision)
+    def made(images: Tensor, seed: int = 0, texture_size: int = 0, **options: Any) -> Mesh:
+        if texture_size:
+            check_texture_size(texture_size)  # before the latents, which take hours
+        return _made(trellis, partial(mesh_of, texture_size=texture_size), images, seed, **options)
 
     return made
+
+
+def _made(
+    trellis: Trellis,
+    decoded: Callable[[Trellis, VoxelGrid, Tensor, Precision], A],
+    images: Float[Tensor, "4 S S"] | Float[Tensor, "V 4 S S"],
+    seed: int = 0,
+    steps: int = 0,
+    multi_image: SeveralImages = "stochastic",
+    precision: Precision = "float32",
+    keep_in: Path | None = None,
+) -> A:
+    options = Options(seed, steps, multi_image, precision)
+    grid, latents = trellis.latents(images if images.dim() == 4 else images[None], options, keep_in)
+    return decoded(trellis, grid, latents, precision)
 
 
 def gaussians_of(trellis: Trellis, grid: VoxelGrid, latents: Tensor, precision: Precision = "float32") -> Gaussians:
     """Decodes latents to Gaussians, y up."""
+    return turned_gaussians(trellis.gaussians(grid, latents, precision))
+
+
+def turned_gaussians(made: ActivatedGaussians) -> Gaussians:
+    """Turns decoded Gaussians to y up."""
     turn = torch.eye(4)
     turn[:3, :3] = torch.from_numpy(TURN)
-    made = trellis.gaussians(grid, latents, precision).transformed(turn).asset(up="y")
-    made.antialiased = True
-    return made
+    turned = made.transformed(turn).asset(up="y")
+    turned.antialiased = True
+    return turned
 
 
-def mesh_of(trellis: Trellis, grid: VoxelGrid, latents: Tensor, precision: Precision = "float32") -> Mesh:
-    """Decodes latents to a mesh, y up."""
-    mesh = trellis.mesh(grid, latents, precision)
-    mesh.vertices, mesh.up = mesh.vertices @ TURN.T.astype(mesh.vertices.dtype), "y"
-    return mesh
+def mesh_of(
+    trellis: Trellis, grid: VoxelGrid, latents: Tensor, precision: Precision = "float32", texture_size: int = 0
+) -> Mesh:
+    """Decodes latents to a mesh, y up.
+
+    Args:
+        trellis: The networks.
+        grid: The occupied voxels.
+        latents: Their latents.
+        precision: Precision of matrix products.
+        texture_size: Width and height of a texture in pixels, baked from renders of the Gaussians of the same latents;
+            0: vertex colours only.
+    """
+    mesh = turned_mesh(trellis.mesh(grid, latents, precision))
+    return textured(mesh, gaussians_of(trellis, grid, latents, precision), texture_size) if texture_size else mesh
+
+
+def turned_mesh(made: Mesh) -> Mesh:
+    """Turns a decoded mesh to y up."""
+    return replace(made, vertices=made.vertices @ TURN.T.astype(made.vertices.dtype), up="y")
 
 
 def installed(name: str) -> Trellis:

@@ -34,6 +34,7 @@ TEXTS = {
     "--pipeline.views 6|4": "how many views the network looks at",
     "--pipeline.quality full|fast": "fast: other views in half the time",
     "--pipeline.precision float32|fast": "fast: half precision, less exact",
+    "--pipeline.output gaussians|mesh|both": "what is made; both: also mesh.glb",
     "--pipeline.multi-image stochastic|multidiffusion": "how several images are combined",
     "--output-dir DIR": "where runs go",
     "--experiment-name NAME": "name of the run (default: that of the data)",
@@ -63,7 +64,7 @@ ONLY_MVS = {"--pipeline.preset", "--pipeline.image-size", "--pipeline.faces", "-
 ONLY_FIELD = {"--pipeline.model.num-samples", "img3d-generated-field"}
 ONLY_INSTANTMESH = {"--pipeline.views", "--pipeline.quality", "img3d-generated-mesh"}
 ONLY_REMOTE = {"--data PICTURE", "--pipeline.service", "--pipeline.settings", "--pipeline.yes", "img3d-remote"}
-ONLY_TRELLIS = {"--pipeline.precision", "--pipeline.multi-image", "img3d-generated-gaussians"}
+ONLY_TRELLIS = {"--pipeline.precision", "--pipeline.output", "--pipeline.multi-image", "img3d-generated-gaussians"}
 ONLY_GUIDED = {"--pipeline.guidance", "--pipeline.elevation", "--pipeline.offload", "img3d-distilled"}
 ONLY_RETEXTURE = {"--pipeline.image PICTURE", "--pipeline.noise"}
 ONLY_MESH = {
@@ -131,13 +132,14 @@ LEFT_OUT = {
         "img3d-generated-field --num-views",
     },
     "img3d-trellis": {
-        *ONLY_MESH - ONLY_TRELLIS,
-        *("--pipeline.network", "--pipeline.model", "--steps", "img3d-photos", "img3d-single-image"),
+        *ONLY_MESH - ONLY_TRELLIS - {"--pipeline.texture-size"},
+        *("--pipeline.network", "--pipeline.model", "--steps", "--load-dir", "--experiment-name"),
+        *("img3d-photos", "img3d-single-image"),
     },
     "img3d-trellis-mesh": {
-        *ONLY_MESH - ONLY_INSTANTMESH - ONLY_TRELLIS,
-        *("--pipeline.views", "--pipeline.quality", "--pipeline.network", "--pipeline.model", "--steps"),
-        *("img3d-photos", "img3d-single-image", "img3d-generated-gaussians"),
+        *ONLY_MESH - ONLY_INSTANTMESH - ONLY_TRELLIS - {"--pipeline.texture-size"},
+        *("--pipeline.output", "--pipeline.views", "--pipeline.quality", "--pipeline.network", "--pipeline.model"),
+        *("--steps", "--max-num", "img3d-photos", "img3d-single-image", "img3d-generated-gaussians"),
     },
     "img3d-object-views": {
         *ONLY_MESH,

@@ -42,8 +42,8 @@ class StageOptions(RenamedGuidanceScale):
     views: Literal[6, 4] = 6
     """Number of Zero123++'s six views that InstantMesh uses."""
     texture_size: int = 0
-    """Width and height of the texture, in the network's own colours; 0: vertex colours only. The texture takes a
-    minute."""
+    """Width and height of the texture, 0: vertex colours only. InstantMesh's is of the network's own colours and takes
+    a minute; TRELLIS's is baked from renders of its Gaussians."""
     num_steps: int = 28
     """Denoising steps of Zero123++; 75 for fine detail."""
     quality: Quality = "full"

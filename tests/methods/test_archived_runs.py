@@ -61,7 +61,8 @@ def test_each_method_has_an_archived_run() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_an_archived_run_loads(method: str) -> None:
     config = load(method)
-    assert type(config) is type(METHODS[method].load().config)
+    # An option of a later edition may have given the method a derived class; its earlier runs stay what they were.
+    assert issubclass(type(METHODS[method].load().config), type(config))
     assert config.method_name == method
     assert config.get_base_dir() == Path("/archive/outputs/photos") / method / config.timestamp
 

@@ -22,13 +22,14 @@ from img3d_generators.inputs import prepared_input
 from img3d_generators.pairing import about, choose
 from img3d_generators.registry import row
 from img3d_generators.rendered_views import rendered_views
-from img3d_generators.trellis import cost
+from img3d_generators.trellis import cost, generator, texture
 from img3d_generators.trellis.files import PARTS
 from img3d_generators.trellis.generator import installed
 from img3d_generators.trellis.latent_flow import LatentFlowConfig
 from img3d_generators.trellis.samplers import Sampler
 from img3d_generators.trellis.stages import Options
 from img3d_generators.trellis.structure import FlowConfig
+from img3d_kernels.spherical_harmonics import rgb_to_sh
 
 STEPS = 3 + 2
 
@@ -86,6 +87,23 @@ def test_an_image_becomes_a_mesh_that_other_programs_open(image: Path, tmp_path:
     mesh.save(tmp_path / "a.glb")
     opened = trimesh.load(tmp_path / "a.glb", force="mesh")
     assert len(opened.faces) == len(mesh.faces)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_mesh_has_a_texture_of_the_gaussians_colours(image: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(texture, "NUM_VIEWS", 12)
+    gaussians = generate("trellis", image, keep_in=tmp_path / "kept")
+    assert isinstance(gaussians, Gaussians)
+    gaussians.sh_dc[:] = rgb_to_sh(torch.tensor([0.9, 0.5, 0.1])).numpy()
+    gaussians.opacities[:] = 8.0
+    gaussians.log_scales[:] = np.log(0.1)
+    monkeypatch.setattr(generator, "gaussians_of", lambda *_: gaussians)
+    mesh = generate("trellis-mesh", image, keep_in=tmp_path / "kept", texture_size=128)
+    assert isinstance(mesh, Mesh) and mesh.texture is not None and mesh.uvs is not None and mesh.up == "y"
+    assert mesh.texture.shape == (128, 128, 3) and 20 < len(mesh.faces) <= 128**2 // texture.TEXELS_OF_FACE
+    painted = mesh.texture.reshape(-1, 3)
+    assert (np.abs(painted - np.array([230, 128, 26])).max(axis=1) < 4).mean() > 0.5
+    with pytest.raises(InputError, match="texture of 7 pixels"):
+        generate("trellis-mesh", image, texture_size=7)
 
 
 def test_the_networks_axes_are_turned_to_ours(image: Path) -> None:

@@ -12,7 +12,8 @@ from nerfstudio.configs.method_configs import all_descriptions, all_methods
 from img3d_generators.registry import generators
 from img3d_methods.commands.command_line_mistakes import option_names
 from img3d_methods.commands.method_help import LEFT_OUT, TEXTS, description, most_used
-from img3d_methods.generated.methods import OBJECT, method_name
+from img3d_methods.generated.methods import OBJECT
+from img3d_methods.generated.runs import method_name
 
 METHODS = sorted(name for name in all_methods if name.startswith("img3d-"))
 

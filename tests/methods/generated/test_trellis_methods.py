@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from nerfstudio.configs.method_configs import all_methods
+from nerfstudio.scripts.train import main
 from object_image import write_object_image
 from small_trellis import write_small
 
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_files import read_mesh
 from img3d_base.errors import InputError
 from img3d_generators import generate
+from img3d_generators.trellis import texture
 from img3d_methods.generated.gaussians_dataparser import read_gaussians
-from img3d_methods.generated.trainer import Img3dGeneratedTrainer
+from img3d_methods.generated.trainer import Img3dGeneratedMeshTrainerConfig, Img3dGeneratedTrainer
 from img3d_methods.representation import representation_of
 
 
@@ -105,6 +109,58 @@ def test_all_images_of_a_folder(image: Path) -> None:
 
 def test_options_of_others_are_refused(image: Path) -> None:
     config = run_of("img3d-trellis", image)
-    config.pipeline.texture_size = 64
-    with pytest.raises(InputError, match="trellis has no option texture_size; it has steps, multi_image, precision"):
+    config.pipeline.num_steps = 30
+    with pytest.raises(InputError, match="trellis has no option num_steps; it has steps, multi_image, precision"):
         config.pipeline.choose()
+    config = run_of("img3d-trellis", image)
+    config.pipeline.texture_size = 64
+    with pytest.raises(InputError, match="is for a mesh: add --pipeline.output mesh"):
+        config.pipeline.choose()
+    config.pipeline.output, config.pipeline.texture_size = "both", 7
+    with pytest.raises(InputError, match="texture of 7 pixels"):
+        config.pipeline.choose()
+
+
+def trained(config: Any, folder: Path) -> Path:
+    """What ns-train does with a configuration; returns the folder of the run."""
+    config.output_dir, config.machine.device_type = folder, "cpu"
+    main(config)
+    return config.get_base_dir()
+
+
+def test_a_mesh_is_the_run_of_the_generator_of_meshes(image: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(texture, "NUM_VIEWS", 4)
+    config = run_of("img3d-trellis", image)
+    config.pipeline.output, config.pipeline.texture_size = "mesh", 64
+    config.pipeline.steps, config.pipeline.datamanager.dataparser.seed = 1, 2
+    run = trained(config, tmp_path / "runs")
+    assert run.parent.name == "img3d-trellis-mesh" and run.parent.parent.name == "a"
+    written: Any = yaml.load((run / "config.yml").read_text("utf8"), Loader=yaml.Loader)
+    assert type(written) is Img3dGeneratedMeshTrainerConfig
+    pipeline: Any = written.pipeline
+    assert pipeline.generator == "trellis-mesh"
+    parser = pipeline.datamanager.dataparser
+    assert parser.options == {"steps": 1, "texture_size": 64} and parser.seed == 2 and parser.num_views == 3
+    mesh = asset_of(written)
+    assert isinstance(mesh, Mesh) and mesh.texture is not None and mesh.texture.shape == (64, 64, 3)
+    config = run_of("img3d-trellis", image)
+    config.pipeline.output, config.max_num_iterations = "mesh", 5
+    with pytest.raises(SystemExit):
+        config.print_to_terminal()
+
+
+def test_both_are_a_run_of_gaussians_and_a_file_of_the_mesh(image: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(texture, "NUM_VIEWS", 4)
+    config = run_of("img3d-trellis", image)
+    config.pipeline.output, config.pipeline.texture_size, config.pipeline.steps = "both", 64, 1
+    run = trained(config, tmp_path / "runs")
+    assert run.parent.name == "img3d-trellis"
+    mesh, up = read_mesh(run / "mesh.glb")
+    assert up == "y" and len(mesh.faces) > 20 and mesh.texture is not None and mesh.texture.shape == (64, 64, 3)
+    assert np.abs(mesh.vertices).max() < 0.6
+    written: Any = yaml.load((run / "config.yml").read_text("utf8"), Loader=yaml.Loader)
+    monkeypatch.setattr("img3d_generators.trellis.stages.Sampler", None)
+    assert isinstance(asset_of(written), Gaussians)
+    other = run_of("img3d-trellis-mesh", image)
+    other.pipeline.texture_size, other.pipeline.steps = 64, 1
+    assert len(asset_of(other).faces) == len(mesh.faces)
