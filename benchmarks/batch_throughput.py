@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much faster `img3d-batch` makes many objects than one after another.
+"""How much faster `img3d-batch` makes many objects than the same commands one after another.
 
     python benchmarks/batch_throughput.py --folder outputs/batch_throughput [--objects cc0_objects] [--items 20]
 
-Pictures of objects, the last of them cut off in the middle of its file, become Gaussians and an export each: by
-`img3d-batch` with one core an item, and by the same command with `--jobs 1`. Prints both times, their ratio and the
-processor. Without --objects (a folder of meshes), the objects are img3d-tiny's held-out ones. Both reports stay in the
-folder. The times say something only on a machine that does nothing else.
+Pictures of objects, the last of them cut off in the middle of its file, become Gaussians and a PLY file each: by
+`img3d-batch` with one core an item, and by `ns-train` and `img3d-export`, one process after another with all cores.
+Prints both times, their ratio and the processor. Without --objects (a folder of meshes), the objects are img3d-tiny's
+held-out ones. The batch's report stays in the folder. The times say something only on a machine that does nothing else.
+Where that lasts a few minutes at a time, `--way` and `--part` measure one of the two and some of its items.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -21,10 +25,13 @@ import torch
 from kernels import describe_machine
 from own_generator import task_of
 
+from img3d_batch.work import PICTURE, PICTURE_OPTIONS
 from img3d_generators.image_preparation import to_pil
 from img3d_generators.procedural_objects import object_views
 
 SIZE = 256
+TRAINING = ("--max-num-iterations", "0")
+EXPORT = "object.ply"
 
 
 @torch.no_grad()
@@ -44,21 +51,41 @@ def write_pictures(folder: Path, objects: Path | None, count: int) -> None:
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
 
 
-def seconds_of(pictures: Path, output: Path, method: str, options: list[str]) -> float:
-    """Wall time of a batch of which one item fails.
-
-    Raises:
-        SystemExit: None or several failed.
-    """
-    program = Path(sys.executable).parent / "img3d-batch"
-    steps = ["--options=--max-num-iterations 0", "--export", "object.spz"]
-    command = [program, pictures, "--output-dir", output, "--method", method, *steps, "--cpus-per-item", "1", *options]
+def seconds_of_batch(pictures: Path, output: Path, method: str) -> tuple[float, int]:
+    """Wall time of a batch, and how many of its items failed."""
+    options = ["--method", method, f"--options={shlex.join(TRAINING)}", "--export", EXPORT, "--cpus-per-item", "1"]
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = called("img3d-batch", str(pictures), "--output-dir", str(output), *options)
     seconds = time.perf_counter() - began
-    if done.returncode != 1 or "1 item failed" not in done.stderr + done.stdout:
-        raise SystemExit(f"One item of the batch should have failed:\n{done.stdout}{done.stderr}")
-    return seconds
+    failed = re.search(r"(\d+) failed: ", done.stdout)
+    if failed is None:
+        raise SystemExit(f"{done.stdout}{done.stderr}")
+    return seconds, int(failed[1])
+
+
+def seconds_of_commands(pictures: Path, output: Path, method: str) -> tuple[float, int]:
+    """Wall time of the commands that `img3d-batch` runs, one after another, and how many items failed."""
+    failed = 0
+    began = time.perf_counter()
+    for picture in sorted(pictures.glob("*.png")):
+        names = ("--output-dir", str(output), "--experiment-name", picture.stem, "--timestamp", "run")
+        run = output / picture.stem / method / "run"
+        config = ("--load-config", str(run / "config.yml"))
+        for command in (
+            ("ns-train", method, "--data", str(picture), *names, "--vis", "tensorboard", *TRAINING),
+            ("img3d-export", "splat", *config, "--output", str(run / EXPORT)),
+            ("img3d-export", "video", *config, "--output", str(run / PICTURE), *PICTURE_OPTIONS),
+        ):
+            if called(*command).returncode != 0:
+                failed += 1
+                break
+    return time.perf_counter() - began, failed
+
+
+def called(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program of this environment."""
+    path = Path(sys.executable).parent / program
+    return subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
 
 
 def main() -> None:
@@ -66,16 +93,29 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="a new folder")
     parser.add_argument("--objects", type=Path)
     parser.add_argument("--items", type=int, default=20)
-    parser.add_argument("--method", default="img3d-object")
+    parser.add_argument("--method", default="img3d-small")
+    parser.add_argument("--way", choices=WAYS, help="only this one")
+    parser.add_argument("--part", type=int, nargs=2, metavar=("FIRST", "LAST"), help="only these items")
     options = parser.parse_args()
-    if options.folder.exists():
-        parser.error(f"{options.folder} exists: its items would not be made again")
-    write_pictures(options.folder / "pictures", options.objects, options.items)
-    together = seconds_of(options.folder / "pictures", options.folder / "together", options.method, [])
-    alone = seconds_of(options.folder / "pictures", options.folder / "alone", options.method, ["--jobs", "1"])
-    print(f"{options.items} items, one of them broken: {together:.0f} s; one after another {alone:.0f} s; ", end="")
-    print(f"ratio {alone / together:.2f}. {describe_machine()}")
+    pictures = options.folder / "pictures"
+    if not pictures.exists():
+        write_pictures(pictures, options.objects, options.items)
+    first, last = options.part or (1, options.items)
+    seconds: dict[str, float] = {}
+    for way in [options.way] if options.way else WAYS:
+        folder = options.folder / f"{way}-{first}-{last}"
+        given = folder / "pictures"  # its own: what has been made of a picture is kept beside it
+        given.mkdir(parents=True)
+        for picture in sorted(pictures.iterdir())[first - 1 : last]:
+            shutil.copy(picture, given)
+        seconds[way], failed = WAYS[way](given, folder / "made", options.method)
+        print(f"{way}, items {first} to {last}: {seconds[way]:.0f} s, {failed} failed", flush=True)
+    if len(seconds) > 1:
+        print(f"ratio {seconds['commands'] / seconds['batch']:.2f}")
+    print(describe_machine())
 
+
+WAYS = {"batch": seconds_of_batch, "commands": seconds_of_commands}
 
 if __name__ == "__main__":
     main()

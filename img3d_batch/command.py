@@ -52,14 +52,15 @@ def batch(
         export: Names of the files to export of each run, such as scene.spz, mesh.glb, report.html.
         options: Options of ns-train for all items, as one argument: --options="--pipeline.model.preset fast".
         jobs: Number of items at a time; 0: as many as cores and memory allow.
-        cpus_per_item: Cores reserved for an item.
+        cpus_per_item: Cores reserved for an item, whose commands use as many threads.
         memory_gb: Memory reserved for an item; one that needs more is ended and fails.
         address: A Ray cluster's address, such as "auto" or "ray://head:10001". Default: this machine alone.
     """
     items = read_items(source, method)
-    settings = Settings(output_dir.absolute(), export, tuple(shlex.split(options)), memory_gb)
+    ns_train_options = tuple(shlex.split(options))
+    settings = Settings(output_dir.absolute(), export, ns_train_options, memory_gb, cores=cpus_per_item)
     began = time.monotonic()
-    results = make_all(items, settings, jobs, cpus_per_item, address)
+    results = make_all(items, settings, jobs, address)
     from img3d_batch.report import write_report
 
     path = write_report(items, results, settings.output_dir, time.monotonic() - began)
@@ -69,9 +70,7 @@ def batch(
         raise InputError(f"{counted(len(failed), 'item')} failed; the same command tries these again.")
 
 
-def make_all(
-    items: Sequence[Item], settings: Settings, jobs: int = 0, cpus_per_item: float = 2, address: str = ""
-) -> list[Result]:
+def make_all(items: Sequence[Item], settings: Settings, jobs: int = 0, address: str = "") -> list[Result]:
     """The results of all items, in order. Items that an earlier batch made are not made again.
 
     Raises:
@@ -84,18 +83,18 @@ def make_all(
     left = [item for item in items if item.name not in results]
     if left:
         if address:
-            made = _on_ray(left, settings, jobs, cpus_per_item, address)
+            made = _on_ray(left, settings, jobs, address)
         else:
-            made = _on_this_machine(left, settings, jobs, cpus_per_item)
+            made = _on_this_machine(left, settings, jobs)
         for result in made:
             results[result.name] = result
     return [results[item.name] for item in items]
 
 
-def _check_room(fits: bool, cpus_per_item: float, settings: Settings, cores: float, memory_gb: float) -> None:
+def _check_room(fits: bool, settings: Settings, cores: float, memory_gb: float) -> None:
     if not fits:
         raise InputError(
-            f"No machine has {cpus_per_item:g} cores and {settings.memory_gb:g} GB for an item: there are "
+            f"No machine has {settings.cores:g} cores and {settings.memory_gb:g} GB for an item: there are "
             f"{cores:g} and {memory_gb:.0f} GB in all. Give --cpus-per-item and --memory-gb."
         )
 
@@ -105,14 +104,14 @@ def _say(number: int, total: int, result: Result) -> None:
     print_line(f"{number} of {total}: {result.name}, {duration(result.seconds)}, {said}")
 
 
-def _on_this_machine(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item: float) -> list[Result]:
+def _on_this_machine(items: Sequence[Item], settings: Settings, jobs: int) -> list[Result]:
     try:
         import psutil
     except ImportError as error:
         raise InputError(MISSING) from error
     cores, memory_gb = os.cpu_count() or 1, psutil.virtual_memory().total / 1e9
-    fitting = int(min(cores / cpus_per_item, memory_gb / settings.memory_gb))
-    _check_room(fitting > 0, cpus_per_item, settings, cores, memory_gb)
+    fitting = int(min(cores / settings.cores, memory_gb / settings.memory_gb))
+    _check_room(fitting > 0, settings, cores, memory_gb)
     stopped, results = Event(), list[Result]()
     with ThreadPoolExecutor(min(jobs or fitting, fitting)) as pool:
         futures = [pool.submit(make, item, settings, stopped) for item in items]
@@ -127,15 +126,15 @@ def _on_this_machine(items: Sequence[Item], settings: Settings, jobs: int, cpus_
     return results
 
 
-def _on_ray(items: Sequence[Item], settings: Settings, jobs: int, cpus_per_item: float, address: str) -> list[Result]:
+def _on_ray(items: Sequence[Item], settings: Settings, jobs: int, address: str) -> list[Result]:
     ray = _connected(address)
     try:
         memory = int(settings.memory_gb * 1e9)
         totals = ray.cluster_resources()
         cores, total = totals.get("CPU", 0.0), totals.get("memory", 0.0)
-        _check_room(cpus_per_item <= cores and memory <= total, cpus_per_item, settings, cores, total / 1e9)
+        _check_room(settings.cores <= cores and memory <= total, settings, cores, total / 1e9)
         # Ray restarts a task elsewhere if its machine is lost; `make` itself handles an item's own failure.
-        remote = ray.remote(make).options(num_cpus=cpus_per_item, memory=memory, max_retries=2)
+        remote = ray.remote(make).options(num_cpus=settings.cores, memory=memory, max_retries=2)
         waiting, results = list(items), list[Result]()
         running: dict[Any, Item] = {}
         while waiting or running:

@@ -40,6 +40,8 @@ class Settings:
     """Memory that the processes of an item may have together."""
     programs: tuple[str, ...] = ()
     """Beginning of each command line, before the program's name, in tests; empty: the program's own path."""
+    cores: float = 2
+    """Cores reserved for an item; its commands use as many threads, unless OMP_NUM_THREADS is set."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _run(command: list[str], settings: Settings, folder: Path, title: str, stopp
         KeyboardInterrupt: `stopped` was set.
     """
     program = [*settings.programs, command[0]] if settings.programs else find_program(command[0])
+    threads = str(max(1, round(settings.cores)))
     with (folder / LOG).open("ab") as log:
         log.write(f"\n{MARK}{title}\n".encode())
         log.flush()
@@ -156,7 +159,7 @@ def _run(command: list[str], settings: Settings, folder: Path, title: str, stopp
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            env={"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
             start_new_session=True,
         )
         peak = 0.0

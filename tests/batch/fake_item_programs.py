@@ -6,6 +6,7 @@ One whose data are called "broken" fails, one called "hungry" takes memory.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ def value(name: str) -> Path:
 if sys.argv[1] == "ns-train":
     data = value("--data").stem
     print(f"Continuing {data}" if "--load-dir" in sys.argv else f"Training {data}")
+    print(f"{os.environ['OMP_NUM_THREADS']} threads")
     if data == "broken":
         print("Error: These photos share nothing.")
         raise SystemExit(1)

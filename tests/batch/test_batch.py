@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from img3d_batch.work import RESULT, Settings, kept_result, make
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_item_programs.py")))
 
 
-def settings(folder: Path, memory_gb: float = 8.0) -> Settings:
-    return Settings(folder / "out", ("scene.spz",), (), memory_gb, FAKE)
+def settings(folder: Path, memory_gb: float = 8.0, cores: float = 2) -> Settings:
+    return Settings(folder / "out", ("scene.spz",), (), memory_gb, FAKE, cores)
 
 
 def images(folder: Path, *names: str) -> list[Item]:
@@ -104,6 +105,19 @@ def test_an_item_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
     assert result.seconds < 50
 
 
+@pytest.mark.parametrize(("set_by_user", "threads"), [(None, "3"), ("1", "1")])
+def test_commands_use_as_many_threads_as_cores_are_reserved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_by_user: str | None, threads: str
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if set_by_user is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
+    (item,) = images(tmp_path, "chair")
+    asked = settings(tmp_path, cores=3)
+    make(item, asked)
+    assert f"{threads} threads" in (asked.output_dir / item.name / "log.txt").read_text().splitlines()
+
+
 def test_the_report_has_a_row_for_each_and_hides_no_failure(tmp_path: Path) -> None:
     items = images(tmp_path, "chair", "broken")
     asked = settings(tmp_path)
@@ -120,14 +134,14 @@ STARTS = 3
 def test_twenty_items_of_which_one_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("psutil")
     items = images(tmp_path, *(f"item {number}" for number in range(19)), "broken")
-    asked = settings(tmp_path, memory_gb=0.5)
-    results = make_all(items, asked, cpus_per_item=1)
+    asked = settings(tmp_path, memory_gb=0.5, cores=1)
+    results = make_all(items, asked)
     assert [result.name for result in results] == [item.name for item in items]
     assert [result.name for result in results if not result.ok] == ["broken.png"]
     assert make_all(items[:19], asked) == results[:19]
     assert "19 items made before" in capsys.readouterr().out
     with pytest.raises(InputError, match="No machine has 6400 cores"):
-        make_all(items, asked, cpus_per_item=6400)
+        make_all(items, replace(asked, cores=6400))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:no"])
@@ -163,16 +177,16 @@ def test_twenty_items_on_a_cluster_of_two_machines_one_of_them_broken(
     monkeypatch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     items = images(tmp_path, *(f"item {number}" for number in range(19)), "broken")
-    asked = settings(tmp_path, memory_gb=0.5)
+    asked = settings(tmp_path, memory_gb=0.5, cores=1)
     machine = {"num_cpus": 2, "memory": 2_000_000_000, "object_store_memory": 100_000_000}
     cluster = started_cluster(machine)
     try:
-        results = make_all(items, asked, cpus_per_item=1, address=cluster.address)
+        results = make_all(items, asked, address=cluster.address)
         assert [result.name for result in results] == [item.name for item in items]
         assert [result.name for result in results if not result.ok] == ["broken.png"]
         assert make_all(items[:19], asked, address="127.0.0.1:1") == results[:19]  # no cluster is asked
         assert "19 items made before" in capsys.readouterr().out
         with pytest.raises(InputError, match="No machine has 64 cores"):
-            make_all(items, asked, cpus_per_item=64, address=cluster.address)
+            make_all(items, replace(asked, cores=64), address=cluster.address)
     finally:
         cluster.shutdown()
