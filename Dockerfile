@@ -1,4 +1,4 @@
-# img3d with all that its commands need, for a CPU:
+# img3d with all that its commands need, for a CPU; FBX files also need Blender (the extra fbx):
 #
 #     docker build --tag img3d .
 #     docker run --rm --volume "$PWD:/data" img3d ns-train img3d-splat --data my_photos --vis tensorboard
@@ -8,7 +8,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends \
         g++ make npm python3-dev python3-venv libgl1 libx11-6 libgomp1
 COPY . /src
 RUN python3 -m venv /opt/img3d \
-    && /opt/img3d/bin/pip install --no-cache-dir --constraint /src/constraints.txt "/src[nerfstudio,remote,studio,background]"
+    && /opt/img3d/bin/pip install --no-cache-dir --constraint /src/constraints.txt "/src[background,batch,nerfstudio,remote,studio]"
 
 FROM debian:12-slim
 RUN apt-get update \
