@@ -82,7 +82,8 @@ def _scene_of_run(load_config: Path, up_axis: UpAxis | None) -> PageScene:
     from img3d_exporters.load_run import load_run
     from img3d_exporters.meshes.mesh_of_run import MeshOptions, levels_of_field
     from img3d_exporters.page.mesh_splats import splats_on_mesh
-    from img3d_exporters.page.viewer_page import PageScene, view_of_photo
+    from img3d_exporters.page.viewer_page import PageScene
+    from img3d_methods.viewing.initial_view import view_of_photo
 
     run = load_run(load_config)
     asset = run.representation.asset()

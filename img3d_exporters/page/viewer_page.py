@@ -30,19 +30,15 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 
 from img3d_assets.axes import TO_Y_UP, UpAxis
 from img3d_assets.gaussians import Gaussians
 from img3d_assets.splat_formats.compressed_ply import compressed_ply
 from img3d_base.errors import InputError
-from img3d_kernels.poses import point_of_attention
-
-if TYPE_CHECKING:
-    from nerfstudio.cameras.cameras import Cameras
+from img3d_methods.viewing.initial_view import InitialView
 
 ASSETS = Path(__file__).parents[1] / "viewer_assets"
 """Output of `make viewer-page` (or of building the wheel) from `web/`: viewer.js, viewer.css, LICENSES.txt."""
@@ -53,17 +49,6 @@ FIRST_PART, PART = 32_768, 131_072
 """Number of Gaussians in the part that is shown first (1.2 MB at most), and in each of the others."""
 EULER: dict[UpAxis, tuple[int, int, int]] = {"z": (-90, 0, 0), "y": (0, 0, 0), "-y": (0, 0, 180)}
 """TO_Y_UP as the renderer takes it: degrees about x, y, z."""
-
-
-@dataclass
-class InitialView:
-    """Initial pose of the page's camera, in world coordinates."""
-
-    position: Float[np.ndarray, "3"]
-    target: Float[np.ndarray, "3"]
-    """The point that it looks at and orbits."""
-    fov: float
-    """Field of view along the longer side of the window, in degrees."""
 
 
 @dataclass
@@ -80,27 +65,6 @@ class PageScene:
     """Whether the Gaussians were trained with gsplat's rasterize_mode "antialiased" (Mip-Splatting's 2D filter)."""
     mesh: bytes | None = None
     """A GLB of the same scene, with y up, which a button of the page shows instead."""
-
-
-def view_of_photo(cameras: Cameras, index: int = 0) -> InitialView:
-    """The view of a training photo. The page's camera orbits the point on its optical axis at the distance of what
-    all photos look at.
-
-    Args:
-        cameras: Nerfstudio cameras of shape [C].
-        index: Index of the photo.
-    """
-    poses = cameras.camera_to_worlds.cpu().double()
-    origins, forward = poses[:, :, 3], -poses[:, :, 2]
-    distance = float((point_of_attention(origins, forward) - origins[index]) @ forward[index])
-    if distance <= 0:  # photos look outward, as in a room: orbit a point near the camera
-        distance = max(0.5 * float((origins - origins.mean(0)).norm(dim=-1).median()), 0.1)
-    half_tangents = (float(cameras.width[index] / cameras.fx[index]), float(cameras.height[index] / cameras.fy[index]))
-    return InitialView(
-        position=origins[index].numpy(),
-        target=(origins[index] + distance * forward[index]).numpy(),
-        fov=math.degrees(2 * math.atan(max(half_tangents) / 2)),
-    )
 
 
 def view_of_everything(splats: Gaussians, up: UpAxis) -> InitialView:

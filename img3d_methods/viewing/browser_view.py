@@ -32,6 +32,7 @@ from img3d_base.errors import warn
 from img3d_methods.compat import RenderThreads, leave_fixed_poses_alone
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve
 from img3d_methods.training.progress import TrainingProgress
+from img3d_methods.viewing.initial_view import open_at, view_of_photo
 from img3d_methods.viewing.render_pace import RenderPace
 from img3d_methods.viewing.view_picture import ViewPicture
 from img3d_methods.viewing.viewer_controls import put_controls_right, training_is_over
@@ -97,6 +98,7 @@ class BrowserView(ViewerControl, ABC):
         camera_optimizer = getattr(self.model, "camera_optimizer", None)
         if camera_optimizer is not None:
             leave_fixed_poses_alone(viewer, camera_optimizer)
+        viewer.viser_server.on_client_connect(self._open_at_photo)
         viewer.viser_server.on_client_connect(self._let_training_go_on)
         put_controls_right(viewer)
         if viewer.trainer is None:
@@ -166,6 +168,12 @@ class BrowserView(ViewerControl, ABC):
         if is_still:
             with _uninterrupted():
                 self._after_still(thread.client)
+
+    def _open_at_photo(self, client: Any) -> None:
+        """Lets a page begin at a photo's view, where Nerfstudio leaves viser's own, which may show anything."""
+        dataset = self.viewer.pipeline.datamanager.train_dataset
+        if dataset is not None:
+            open_at(view_of_photo(dataset.cameras), client, self.page_units())
 
     def _let_training_go_on(self, client: Any) -> None:
         """Keeps training running while a page's camera moves, where Nerfstudio would pause it: frames are rendered

@@ -8,8 +8,8 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 
 from img3d_assets.gaussians import Gaussians
-from img3d_exporters.page.viewer_page import InitialView
 from img3d_kernels import rasterization
+from img3d_methods.viewing.initial_view import InitialView
 
 
 def colorful_splats(num: int = 1500, sh_degree: int = 3, seed: int = 0) -> Gaussians:

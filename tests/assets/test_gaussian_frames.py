@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from splat_scenes import colorful_splats, psnr, render
 
 from img3d_assets.gaussian_frames import in_original_frame, rotated_harmonics
-from img3d_exporters.page.viewer_page import InitialView
 from img3d_kernels.spherical_harmonics import sh_basis
+from img3d_methods.viewing.initial_view import InitialView
 
 ABOVE = np.array([0.0, 0, 1])
 

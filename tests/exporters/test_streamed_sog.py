@@ -23,9 +23,10 @@ from img3d_assets.splat_editing.selection import select
 from img3d_assets.splat_files import in_3dgs_axes, write_splats
 from img3d_assets.splat_formats.sog import META, read
 from img3d_base.errors import InputError
-from img3d_exporters.page.viewer_page import InitialView, view_settings
+from img3d_exporters.page.viewer_page import view_settings
 from img3d_exporters.splats import streamed_sog
 from img3d_exporters.splats.streamed_sog import INDEX, write_streamed_sog
+from img3d_methods.viewing.initial_view import InitialView
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -19,20 +19,18 @@ import plyfile
 import pytest
 import torch
 from export_commands import failing_export, run_export
-from nerfstudio.cameras.cameras import Cameras
 from splat_scenes import colorful_splats
 
 from img3d_assets.gaussians import Gaussians, gaussians_of_parameters
 from img3d_assets.splat_files import read_splats
 from img3d_exporters.page import viewer_page
 from img3d_exporters.page.viewer_page import (
-    InitialView,
     PageScene,
     split_by_importance,
     view_of_everything,
-    view_of_photo,
     write_page,
 )
+from img3d_methods.viewing.initial_view import InitialView
 
 
 @pytest.fixture(autouse=True)
@@ -161,28 +159,6 @@ def test_the_first_part_reaches_as_far_as_the_scene(monkeypatch: pytest.MonkeyPa
 
 
 # ------------------------------------------------------------------------------------------------- where it starts
-
-
-def test_it_starts_at_a_photo_and_turns_around_what_photos_look_at() -> None:
-    eyes = torch.tensor([[4.0, 0, 0], [0, 4, 0], [-4, 0, 0]])
-    back = torch.nn.functional.normalize(eyes, dim=-1)
-    right = torch.linalg.cross(torch.tensor([0.0, 0, 1]).expand_as(back), back)
-    poses = torch.stack([right, torch.linalg.cross(back, right), back, eyes], dim=-1)
-    cameras = Cameras(poses, fx=100.0, fy=100.0, cx=100.0, cy=50.0, width=200, height=100)
-    view = view_of_photo(cameras)
-    assert view.position == pytest.approx([4, 0, 0])
-    assert view.target == pytest.approx([0, 0, 0], abs=1e-5)
-    assert view.fov == pytest.approx(90)  # across the width, the longer side
-
-
-def test_photos_taken_outward_turn_around_a_point_ahead() -> None:
-    eyes = torch.tensor([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0]])
-    back = -eyes
-    right = torch.linalg.cross(torch.tensor([0.0, 0, 1]).expand_as(back), back)
-    poses = torch.stack([right, torch.linalg.cross(back, right), back, eyes], dim=-1)
-    view = view_of_photo(Cameras(poses, fx=100.0, fy=100.0, cx=50.0, cy=50.0, width=100, height=100))
-    assert view.target[0] > 1
-    assert view.target[1:] == pytest.approx([0, 0])
 
 
 @pytest.mark.parametrize("up", ["z", "y", "-y"])

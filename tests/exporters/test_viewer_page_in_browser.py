@@ -20,7 +20,8 @@ from img3d_assets.axes import UpAxis
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import write_mesh
 from img3d_exporters.page import viewer_page
-from img3d_exporters.page.viewer_page import InitialView, PageScene, read_glb, write_page
+from img3d_exporters.page.viewer_page import PageScene, read_glb, write_page
+from img3d_methods.viewing.initial_view import InitialView
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

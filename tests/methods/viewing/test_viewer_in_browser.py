@@ -181,6 +181,20 @@ def ns_viewer(chromium: Browser, trained_sample: tuple[CommandLine, Path]) -> It
 
 
 class TestNsViewer:
+    def test_it_opens_at_a_photo(self, ns_viewer: ViewerPage) -> None:
+        side = 400
+        opened = ns_viewer.rendered(side)
+        left = (opened.width - side) // 2
+        agreement = []
+        for path in sorted((SAMPLE / "images").iterdir()):
+            photo = Image.open(path).convert("RGB")
+            assert photo.width == side and opened.width >= side  # its angle is that of the view's height
+            top = (side - photo.height) // 2
+            same = opened.crop((left, top, left + side, top + photo.height))
+            agreement.append(psnr(np.asarray(same, dtype=np.float64), np.asarray(photo, dtype=np.float64)))
+        *_, second, best = sorted(agreement)
+        assert best > 14 and best - second > 1  # from a little nearer, after 300 steps
+
     def test_the_page_shows_what_a_render_shows(self, ns_viewer: ViewerPage) -> None:
         assert ns_viewer.comes_to_agree(25)
 
