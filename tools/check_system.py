@@ -20,14 +20,15 @@ PACKAGES = {
     "libgomp1": lambda: ctypes.util.find_library("gomp") is not None,
 }
 """Debian's packages, each with whether what it brings is there. The libraries are Open3D's and PyMeshLab's."""
-OLDEST, NEWEST = (3, 10), (3, 12)
+OLDEST, NEWEST = (3, 11), (3, 12)
+"""Python versions for which constraints.txt has packages."""
 
 
 def problem():
     """Say what is missing and how to get it, in one sentence; None if all is there."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         version = sys.version.partition(" ")[0]
-        return f"img3d needs Python 3.10, 3.11 or 3.12, and this is {version}: name one: `make PYTHON=python3.11 …`."
+        return f"img3d needs Python 3.11 or 3.12, and this is {version}: name one: `make PYTHON=python3.11 …`."
     missing = [name for name, is_there in PACKAGES.items() if not is_there()]
     if missing:
         names = " ".join(missing)
