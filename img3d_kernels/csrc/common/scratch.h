@@ -38,18 +38,19 @@ class Scratch {
 // The state that one camera's forward pass keeps for its backward pass, and the work memory of both.
 struct RasterScratch {
   size_t n_visible = 0;
-  Scratch order;        // uint64 [2, n_visible]: depth keys and Gaussian ids, source and destination of the sort
+  Scratch order;        // uint64 [2, n_visible]: depth keys and splats, source and destination of the sort
   Scratch histogram;    // counts of the radix sort and of the tiles
   std::vector<std::vector<uint32_t>> reached_tiles;  // for each chunk, the tiles reached by its splats, splat by splat
-  Scratch splats;       // Splat [n_visible], nearest first
+  Scratch splats;       // Splat [n_visible], in the order of the Gaussians
   Scratch slot_begin;   // uint64 [n_visible + 1]: the first (splat, tile) pair of each splat
+  Scratch slot_tiles;   // uint32 [pairs], splat by splat: the tile
   Scratch tile_begin;   // uint64 [tiles + 1]: the first pair of each tile
   Scratch tile_pairs;   // TilePair [pairs], tile by tile, nearest first
   Scratch pair_blocks;  // uint64 [pairs], as tile_pairs: bit mask of the tile's blocks that each pair is blended into
   Scratch pair_grads;   // float [pairs, PAIR_GRADS], splat by splat
 
   size_t bytes() const {
-    return order.capacity() + histogram.capacity() + splats.capacity() + slot_begin.capacity() +
+    return order.capacity() + histogram.capacity() + splats.capacity() + slot_begin.capacity() + slot_tiles.capacity() +
            tile_begin.capacity() + tile_pairs.capacity() + pair_blocks.capacity() + pair_grads.capacity();
   }
 };

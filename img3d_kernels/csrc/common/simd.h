@@ -55,6 +55,18 @@ inline vf keep(vi mask, vf v) { return from_bits(mask & bits(v)); }
 // a in the lanes that are set in the mask, b elsewhere.
 inline vf select(vi mask, vf a, vf b) { return from_bits((mask & bits(a)) | (~mask & bits(b))); }
 
+// The last lanes of a, from lane SHIFT on, and then the first SHIFT lanes of b.
+template <int SHIFT>
+inline vf across(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_alignr_epi32((__m512i)b, (__m512i)a, SHIFT);
+#else
+  vf r;
+  for (int l = 0; l < W; ++l) r[l] = l + SHIFT < W ? a[l + SHIFT] : b[l + SHIFT - W];
+  return r;
+#endif
+}
+
 // 0, 1, 2, ...
 inline vf first_lanes() {
   vf v;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lists, for each tile of the image, the projected Gaussians that reach it, nearest first.
 //
-// The Gaussians in view are sorted by depth once and copied into that order; a stable scatter into tiles then needs no
-// sort of (tile, depth) pairs. A Gaussian reaches a tile if it passes both gsplat's test (the tile touches the square of
+// The Gaussians in view are sorted by depth once; a stable scatter into tiles in that order then needs no sort of (tile,
+// depth) pairs. Their data stay in the order of the input, so that memory is read and written in sequence: sorted, each
+// would come from another place. A Gaussian reaches a tile if it passes both gsplat's test (the tile touches the square of
 // its 3-sigma radius) and an exact one (a pixel centre of the tile is inside the ellipse alpha >= 1/255). The exact test
 // only saves work; it changes no pixel.
 #pragma once
@@ -40,7 +41,7 @@ struct alignas(64) Splat {
 static_assert(sizeof(Splat) == 64);
 
 struct TilePair {
-  uint32_t splat;  // index into the depth-sorted splats
+  uint32_t splat;  // index into the splats
   uint32_t slot;   // index of this pair's gradients: the pairs of a splat are consecutive
 };
 
@@ -96,13 +97,6 @@ inline void for_reached_tiles(const Splat& s, const TileBox& box, const TileGrid
   }
 }
 
-inline void prefetch_inputs(const RasterizeInputs& in, size_t id) {
-  __builtin_prefetch(in.means2d + 2 * id);
-  __builtin_prefetch(in.conics + 3 * id);
-  __builtin_prefetch(in.colors + in.channels * id);
-  __builtin_prefetch(in.opacities + id);
-}
-
 inline Splat make_splat(const RasterizeInputs& in, uint32_t id) {
   Splat s{};
   s.x = in.means2d[2 * size_t(id)], s.y = in.means2d[2 * size_t(id) + 1];
@@ -118,32 +112,33 @@ inline Splat make_splat(const RasterizeInputs& in, uint32_t id) {
   s.slope = -b * inv_a;
   s.k1 = two_l * inv_a;
   s.k2 = det * inv_a * inv_a;
-  for (int k = 0; k < in.channels; ++k) s.color[k] = in.colors[size_t(id) * in.channels + k];
+  for (int k = 0; k < MAX_CHANNELS && k < in.channels; ++k) s.color[k] = in.colors[size_t(id) * in.channels + k];
   s.id = static_cast<int32_t>(id);
   s.radius = static_cast<float>(in.radii[id]);
   return s;
 }
 
-// Sorts the Gaussians in view by depth, ties by index, with a least-significant-digit radix sort of (key << 32 | id).
-// Returns the scratch.n_visible sorted items.
-inline uint64_t* sort_by_depth(const RasterizeInputs& in, RasterScratch& scratch) {
+inline bool is_in_view(const RasterizeInputs& in, size_t id) { return in.radii[id] > 0 && in.opacities[id] >= MIN_ALPHA; }
+
+// A key for the depth sort: (depth << 32 | index of the splat), of which the depth's bits are put so that they order as
+// unsigned numbers, negative depths too.
+inline uint64_t depth_key(float depth, size_t splat) {
+  uint32_t key;
+  std::memcpy(&key, &depth, sizeof key);
+  key ^= (key >> 31) ? 0xffffffffu : 0x80000000u;
+  return uint64_t(key) << 32 | splat;
+}
+
+// Sorts n keys by depth, ties by index (they must be in order), with a least-significant-digit radix sort. `keys` has
+// room for 2 n; the sorted ones are in the half that is returned.
+inline const uint64_t* sort_by_depth(uint64_t* keys, size_t n, img3d::Scratch& histogram) {
   constexpr int DIGIT = 11, BUCKETS = 1 << DIGIT, PASSES = 3;
-  size_t n = 0;
-  for (size_t i = 0; i < in.n_gaussians; ++i) n += in.radii[i] > 0 && in.opacities[i] >= MIN_ALPHA;
-  scratch.n_visible = n;
-  uint64_t* from = scratch.order.get<uint64_t>(2 * n + 2);
-  uint64_t* to = from + n;
-  uint32_t* counts = scratch.histogram.get<uint32_t>(PASSES * BUCKETS);
+  uint64_t *from = keys, *to = keys + n;
+  uint32_t* counts = histogram.get<uint32_t>(PASSES * BUCKETS);
   std::memset(counts, 0, PASSES * BUCKETS * sizeof(uint32_t));
-  n = 0;
-  for (size_t i = 0; i < in.n_gaussians; ++i) {
-    if (!(in.radii[i] > 0 && in.opacities[i] >= MIN_ALPHA)) continue;
-    uint32_t key;
-    std::memcpy(&key, in.depths + i, sizeof key);
-    key ^= (key >> 31) ? 0xffffffffu : 0x80000000u;  // orders negative floats too
-    from[n++] = uint64_t(key) << 32 | i;
-    for (int pass = 0; pass < PASSES; ++pass) ++counts[pass * BUCKETS + (key >> (pass * DIGIT) & (BUCKETS - 1))];
-  }
+  for (size_t i = 0; i < n; ++i)
+    for (int pass = 0; pass < PASSES; ++pass)
+      ++counts[pass * BUCKETS + (keys[i] >> (32 + pass * DIGIT) & (BUCKETS - 1))];
   for (int pass = 0; pass < PASSES; ++pass) {
     uint32_t* count = counts + pass * BUCKETS;
     bool one_bucket = false;
@@ -164,60 +159,107 @@ inline uint64_t* sort_by_depth(const RasterizeInputs& in, RasterScratch& scratch
   return from;
 }
 
-// Fills scratch.splats, slot_begin, tile_begin and tile_pairs.
-inline void bin_splats(const RasterizeInputs& in, RasterScratch& scratch) {
-  const TileGrid grid(in.width, in.height);
-  const uint64_t* order = sort_by_depth(in, scratch);
-  const size_t n = scratch.n_visible, n_tiles = grid.count();
-  // Few chunks, to keep the table of counts small; but several per thread, to balance the load.
-  const size_t max_chunks = 4 * static_cast<size_t>(img3d::num_threads());
-  const size_t chunk = ceil_div(n, max_chunks) < 256 ? 256 : ceil_div(n, max_chunks);
-  const size_t n_chunks = ceil_div(n, chunk);
+// Few chunks, to keep tables of counts small; but several per thread, to balance the load.
+struct Chunks {
+  size_t n, size, count;
+  explicit Chunks(size_t items) : n(items) {
+    const size_t most = 4 * static_cast<size_t>(img3d::num_threads());
+    size = ceil_div(n, most) < 256 ? 256 : ceil_div(n, most);
+    count = ceil_div(n, size);
+  }
+  size_t begin(size_t chunk) const { return chunk * size; }
+  size_t end(size_t chunk) const { return smaller(n, (chunk + 1) * size); }
+};
 
+// Fills scratch.splats, slot_begin and slot_tiles; returns the splats' keys for the sort, which has room for as many.
+inline uint64_t* make_splats(const RasterizeInputs& in, RasterScratch& scratch) {
+  const TileGrid grid(in.width, in.height);
+  const Chunks chunks(in.n_gaussians);
+  std::vector<size_t> first_splat(chunks.count + 1, 0), first_slot(chunks.count + 1, 0);
+  parallel(chunks.count, [&](size_t c) {
+    size_t n = 0;
+    for (size_t id = chunks.begin(c); id < chunks.end(c); ++id) n += is_in_view(in, id);
+    first_splat[c + 1] = n;
+  });
+  for (size_t c = 0; c < chunks.count; ++c) first_splat[c + 1] += first_splat[c];
+  const size_t n = scratch.n_visible = first_splat[chunks.count];
+
+  uint64_t* keys = scratch.order.get<uint64_t>(2 * n + 2);
   Splat* splats = scratch.splats.get<Splat>(n);
   uint64_t* slot_begin = scratch.slot_begin.get<uint64_t>(n + 1);
-  uint32_t* counts = scratch.histogram.get<uint32_t>(n_chunks * n_tiles);  // [chunk, tile]
-  if (scratch.reached_tiles.size() < n_chunks) scratch.reached_tiles.resize(n_chunks);
-  parallel(n_chunks, [&](size_t task) {
-    uint32_t* count = counts + task * n_tiles;
-    std::memset(count, 0, n_tiles * sizeof(uint32_t));
-    std::vector<uint32_t>& tiles = scratch.reached_tiles[task];
+  if (scratch.reached_tiles.size() < chunks.count) scratch.reached_tiles.resize(chunks.count);
+  parallel(chunks.count, [&](size_t c) {
+    std::vector<uint32_t>& tiles = scratch.reached_tiles[c];
     tiles.clear();
-    const size_t end = smaller(n, (task + 1) * chunk);
-    for (size_t i = task * chunk; i < end; ++i) {
-      prefetch_inputs(in, static_cast<uint32_t>(order[smaller(i + 8, end - 1)]));
-      splats[i] = make_splat(in, static_cast<uint32_t>(order[i]));
-      const size_t before = tiles.size();
-      for_reached_tiles(splats[i], square_tiles(splats[i], grid), grid, [&](int tile) {
-        tiles.push_back(static_cast<uint32_t>(tile));
-        ++count[tile];
-      });
-      slot_begin[i + 1] = tiles.size() - before;
+    size_t i = first_splat[c];
+    for (size_t id = chunks.begin(c); id < chunks.end(c); ++id) {
+      if (!is_in_view(in, id)) continue;
+      keys[i] = depth_key(in.depths[id], i);
+      splats[i] = make_splat(in, static_cast<uint32_t>(id));
+      slot_begin[i] = tiles.size();
+      for_reached_tiles(splats[i], square_tiles(splats[i], grid), grid,
+                        [&](int tile) { tiles.push_back(static_cast<uint32_t>(tile)); });
+      ++i;
     }
+    first_slot[c + 1] = tiles.size();
   });
-  slot_begin[0] = 0;
-  for (size_t i = 0; i < n; ++i) slot_begin[i + 1] += slot_begin[i];
+  for (size_t c = 0; c < chunks.count; ++c) first_slot[c + 1] += first_slot[c];
+  const size_t n_slots = first_slot[chunks.count];
+  if (n_slots > UINT32_MAX) throw std::length_error("more than 2^32 pairs of splats and tiles");
+
+  uint32_t* slot_tiles = scratch.slot_tiles.get<uint32_t>(n_slots);
+  parallel(chunks.count, [&](size_t c) {
+    std::memcpy(slot_tiles + first_slot[c], scratch.reached_tiles[c].data(),
+                (first_slot[c + 1] - first_slot[c]) * sizeof(uint32_t));
+    for (size_t i = first_splat[c]; i < first_splat[c + 1]; ++i) slot_begin[i] += first_slot[c];
+  });
+  slot_begin[n] = n_slots;
+  return keys;
+}
+
+// Fills scratch.splats, slot_begin, tile_begin and tile_pairs.
+inline void bin_splats(const RasterizeInputs& in, RasterScratch& scratch) {
+  uint64_t* keys = make_splats(in, scratch);
+  const uint64_t* order = sort_by_depth(keys, scratch.n_visible, scratch.histogram);
+  const uint64_t* slot_begin = scratch.slot_begin.data<uint64_t>();
+  const uint32_t* slot_tiles = scratch.slot_tiles.data<uint32_t>();
+  const Chunks chunks(scratch.n_visible);
+  const size_t n_tiles = TileGrid(in.width, in.height).count();
+  uint32_t* counts = scratch.histogram.get<uint32_t>(chunks.count * n_tiles);  // [chunk, tile]
+  // Calls f(splat, slot) for a chunk's pairs, nearest first.
+  const auto for_pairs = [&](size_t c, const auto& f) {
+    const size_t end = chunks.end(c);
+    for (size_t k = chunks.begin(c); k < end; ++k) {
+      __builtin_prefetch(slot_begin + static_cast<uint32_t>(order[smaller(k + 16, end - 1)]));
+      __builtin_prefetch(slot_tiles + slot_begin[static_cast<uint32_t>(order[smaller(k + 8, end - 1)])]);
+      const uint32_t splat = static_cast<uint32_t>(order[k]);
+      for (uint64_t slot = slot_begin[splat]; slot < slot_begin[splat + 1]; ++slot) f(splat, slot);
+    }
+  };
+  parallel(chunks.count, [&](size_t c) {
+    uint32_t* count = counts + c * n_tiles;
+    std::memset(count, 0, n_tiles * sizeof(uint32_t));
+    for_pairs(c, [&](uint32_t, uint64_t slot) { ++count[slot_tiles[slot]]; });
+  });
 
   uint64_t* tile_begin = scratch.tile_begin.get<uint64_t>(n_tiles + 1);
   uint64_t total = 0;
   for (size_t tile = 0; tile < n_tiles; ++tile) {
     tile_begin[tile] = total;
-    for (size_t task = 0; task < n_chunks; ++task) {
-      const uint32_t c = counts[task * n_tiles + tile];
-      counts[task * n_tiles + tile] = static_cast<uint32_t>(total);
-      total += c;
+    for (size_t c = 0; c < chunks.count; ++c) {
+      const uint32_t count = counts[c * n_tiles + tile];
+      counts[c * n_tiles + tile] = static_cast<uint32_t>(total);
+      total += count;
     }
   }
   tile_begin[n_tiles] = total;
-  if (total > UINT32_MAX) throw std::length_error("more than 2^32 pairs of splats and tiles");
 
   TilePair* tile_pairs = scratch.tile_pairs.get<TilePair>(total);
-  parallel(n_chunks, [&](size_t task) {
-    uint32_t* next = counts + task * n_tiles;
-    const uint32_t* tile = scratch.reached_tiles[task].data();
-    for (size_t i = task * chunk; i < smaller(n, (task + 1) * chunk); ++i)
-      for (uint64_t slot = slot_begin[i]; slot < slot_begin[i + 1]; ++slot)
-        tile_pairs[next[*tile++]++] = {static_cast<uint32_t>(i), static_cast<uint32_t>(slot)};
+  parallel(chunks.count, [&](size_t c) {
+    uint32_t* next = counts + c * n_tiles;
+    for_pairs(c, [&](uint32_t splat, uint64_t slot) {
+      tile_pairs[next[slot_tiles[slot]]++] = {splat, static_cast<uint32_t>(slot)};
+    });
   });
 }
 
