@@ -217,7 +217,7 @@ def measure(name: str, scene: Scene, options: StereoOptions, pictures: Path | No
         others = sources[i]
         agreeing = count_agreeing(
             scene.views[i], truth, [scene.views[j] for j in others], [scene.depths[j] for j in others]
-        )
+        )[0]
         by_three = (agreeing >= 2) & (truth > 0)
         if (mask := scene.views[i].mask) is not None:
             by_three &= mask

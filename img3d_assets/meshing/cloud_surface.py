@@ -84,7 +84,9 @@ def surface_of_cloud(cloud: PointCloud, options: CloudSurfaceOptions, is_free: I
     tree = KDTree(cloud.points)
     extent = float(np.ptp(cloud.points, axis=0).max())
     usual = float(np.median(spacing))
-    depth = min(max(math.ceil(math.log2(WIDER * extent / usual)), MIN_DEPTH), MAX_DEPTH)  # a cell per spacing
+    # With cells as wide as the spacing, there are about as many triangles as points: coarser ones will do for fewer.
+    cell = usual * max(1.0, math.sqrt(len(cloud) / options.faces))
+    depth = min(max(math.ceil(math.log2(WIDER * extent / cell)), MIN_DEPTH), MAX_DEPTH)
     vertices, faces = screened_poisson(cloud.points, cloud.normals, depth, WIDER, linear_fit=True)
     distance, nearest = tree.query(vertices, workers=-1)
     max_gap = max(MAX_GAP * extent, MAX_GAP_IN_SPACINGS * usual)

@@ -69,8 +69,8 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
     for i, depth in depths.items():
         known = [j for j in sources[i] if j in depths]
         agreeing = count_agreeing(
-            views[i], depth, [views[j] for j in known], [depths[j] for j in known], MAX_DIFFERENCE
-        )
+            views[i], depth, [views[j] for j in known], [depths[j] for j in known], (MAX_DIFFERENCE,)
+        )[0]
         kept = (agreeing >= min(MIN_AGREEING, len(known))) & (agreeing > 0)
         in_camera = (rays(views[i].K, *views[i].size) * depth[..., None])[kept].double()
         pose = torch.linalg.inv(views[i].viewmat)

@@ -71,7 +71,8 @@ def write_workspace(folder: Path, photos: Sequence[DensePhoto], sources: Sequenc
     for photo in photos:
         for path in (folder / "images", maps / "depth_maps", maps / "normal_maps"):
             (path / photo.name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(photo.rgb).save(folder / "images" / photo.name)
+        # A PNG's usual compression would take longer than all other files together.
+        Image.fromarray(photo.rgb).save(folder / "images" / photo.name, compress_level=1)
         write_map(maps / "depth_maps" / f"{photo.name}.geometric.bin", photo.found.depth.numpy()[..., None])
         write_map(maps / "normal_maps" / f"{photo.name}.geometric.bin", photo.found.normals.numpy())
     (maps / "fusion.cfg").write_text("".join(f"{photo.name}\n" for photo in photos))

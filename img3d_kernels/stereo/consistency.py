@@ -34,22 +34,22 @@ def count_agreeing(
     depth: Float32[Tensor, "H W"],
     sources: Sequence[StereoView],
     source_depths: Sequence[Float32[Tensor, "_ _"]],
-    max_relative_difference: float = MAX_RELATIVE_DIFFERENCE,
-) -> Int[Tensor, "H W"]:
-    """Counts, for each pixel, the sources whose depth confirms its point.
+    max_relative_differences: Sequence[float] = (MAX_RELATIVE_DIFFERENCE,),
+) -> Int[Tensor, "D H W"]:
+    """Counts, for each pixel, the sources whose depth confirms its point, for each of D tolerances.
 
     Args:
         view: The view.
         depth: Its depth map, 0 where unknown; the count is 0 there.
         sources: The other views.
         source_depths: Their depth maps, 0 where unknown.
-        max_relative_difference: Maximum relative difference between the two depths, measured in the source.
+        max_relative_differences: Maximum relative differences between the two depths, measured in the source.
     """
     height, width = view.size
     camera_to_world = torch.linalg.inv(view.viewmat.double())
     points = (rays(view.K, height, width) * depth[..., None]).reshape(-1, 3)
     pixels = torch.stack(pixel_centers(height, width), dim=-1).reshape(-1, 2)
-    agreeing = torch.zeros(height * width, dtype=torch.int64)
+    agreeing = torch.zeros(len(max_relative_differences), height * width, dtype=torch.int64)
     for source, source_depth in zip(sources, source_depths, strict=True):
         there = (source.viewmat.double() @ camera_to_world).float()
         back = torch.linalg.inv(there.double()).float()
@@ -59,11 +59,12 @@ def count_agreeing(
         column, row = torch.where(inside[:, None], projected, 0).long().unbind(dim=1)
         found = source_depth[row, column]
         z = torch.where(inside, seen[:, 2], 1.0)
-        close = inside & (found > 0) & ((found - z).abs() <= max_relative_difference * z)
         # The source's own point at this pixel, projected back into the view.
         returned, _ = project(seen * (found / z)[:, None], view.K, back)
-        agreeing += close & ((returned - pixels).norm(dim=1) <= MAX_REPROJECTION_ERROR)
-    return agreeing.reshape(height, width)
+        there_again = inside & (found > 0) & ((returned - pixels).norm(dim=1) <= MAX_REPROJECTION_ERROR)
+        for count, tolerance in zip(agreeing, max_relative_differences, strict=True):
+            count += there_again & ((found - z).abs() <= tolerance * z)
+    return agreeing.reshape(-1, height, width)
 
 
 def in_large_pieces(view: StereoView, depth: Float32[Tensor, "H W"]) -> Bool[Tensor, "H W"]:

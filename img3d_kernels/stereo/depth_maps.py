@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces
+from img3d_kernels.stereo.consistency import MAX_RELATIVE_DIFFERENCE, count_agreeing, in_large_pieces
 from img3d_kernels.stereo.contrast import contrast_of
 from img3d_kernels.stereo.filling import filled
 from img3d_kernels.stereo.patch_match import patch_match, photometric_costs, refined
@@ -138,8 +138,7 @@ def _agreed(
         known = [j for j in sources[i] if j in maps]
         needed = min(at_least, len(known))
         others, depths = [views[j] for j in known], [maps[j].depth for j in known]
-        agreeing = count_agreeing(views[i], each.depth, others, depths)
-        closely = count_agreeing(views[i], each.depth, others, depths, CLOSELY)
+        agreeing, closely = count_agreeing(views[i], each.depth, others, depths, (MAX_RELATIVE_DIFFERENCE, CLOSELY))
         by_two = (closely > 0) & (each.cost <= MAX_COST) & (contrast_of(views[i], PATCH) >= MIN_PATCH_CONTRAST)
         agreed = each.where((agreeing >= needed) & (agreeing > 0) | by_two)
         found[i] = agreed.where(in_large_pieces(views[i], agreed.depth))

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import trimesh
 
+from img3d_assets.meshing import cloud_surface
 from img3d_assets.meshing.cloud_surface import CloudSurfaceOptions, surface_of_cloud
+from img3d_assets.meshing.poisson import screened_poisson
 from img3d_assets.point_cloud import PointCloud
 from img3d_base.errors import InputError
 
@@ -31,6 +35,21 @@ def test_a_closed_surface_is_closed_and_where_the_points_are() -> None:
     np.testing.assert_allclose(np.linalg.norm(off, axis=1), RADIUS, rtol=0.01)
     above, below = off[:, 2] > 0.5, off[:, 2] < -0.5
     assert (mesh.colors[above] == [1, 0, 0]).all() and (mesh.colors[below] == [0, 0, 1]).all()
+
+
+def test_cells_are_no_finer_than_the_triangles_that_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def recorded(points: Any, normals: Any, depth: int, scale: float, linear_fit: bool) -> Any:
+        vertices, faces = screened_poisson(points, normals, depth, scale, linear_fit)
+        made.append(len(faces))
+        return vertices, faces
+
+    monkeypatch.setattr(cloud_surface, "screened_poisson", recorded)
+    for wanted in (100_000, 1500):
+        mesh = surface_of_cloud(ball(), CloudSurfaceOptions(max_points=20_000, faces=wanted))
+        np.testing.assert_allclose(np.linalg.norm(mesh.vertices - [10, 0, 0], axis=1), RADIUS, rtol=0.02)
+    assert made[0] > 6000 and 1500 < made[1] < made[0] / 2
 
 
 def test_outward_stays_outward() -> None:
