@@ -119,12 +119,15 @@ export function runView(view, id) {
         const busy = ["queued", "running"].includes(run.edit?.state);
         const clean = element("input", { type: "checkbox", id: "clean" });
         const keep = SIDES.map(([axis, low, high]) => {
-            const from = element("input", { type: "range", min: "0", max: "100", value: "0", id: `${axis}-from` });
-            const to = element("input", { type: "range", min: "0", max: "100", value: "0", id: `${axis}-to` });
-            const rows = [
-                element("label", { for: from.id }, `${low} %`, from),
-                element("label", { for: to.id }, `${high} %`, to),
-            ];
+            const slider = (end) => element("input", { type: "range", min: "0", max: "100", value: "0", id: `${axis}-${end}` });
+            const row = (side, input) => {
+                const shown = element("output", { "aria-hidden": "true" }, "0");
+                input.addEventListener("input", () => (shown.textContent = input.value));
+                return element("label", { for: input.id }, `${side} %`, input, shown);
+            };
+            const from = slider("from");
+            const to = slider("to");
+            const rows = [row(low, from), row(high, to)];
             return { from, to, rows };
         });
         const edit = () => ({

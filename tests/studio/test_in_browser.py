@@ -113,6 +113,7 @@ def test_dropped_photos_become_a_scene_and_a_file(
         page.get_by_text("Clean and cut").click()
         for side in ("Left", "Right", "Bottom", "Top", "Back", "Front"):
             page.get_by_role("slider", name=f"{side} %").fill("5")
+        assert page.locator("fieldset output").all_inner_texts() == ["5"] * 6
         assert not is_wider_than_the_window(page)
         page.get_by_role("button", name="Make Mesh, GLB").click()
         link = page.get_by_role("link", name="Download Mesh, GLB")
