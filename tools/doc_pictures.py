@@ -2,12 +2,15 @@
 """Makes pictures of the documentation from the bundled sample and from our own procedural objects.
 
 python tools/doc_pictures.py --folder docs/pictures [--only one-image stereo]
+
+The picture of a text trains for a few minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,7 +23,11 @@ from PIL import Image
 from torch import Tensor
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
+from img3d_assets.axes import TO_Y_UP
 from img3d_assets.gaussians import Gaussians
+from img3d_assets.mesh import Mesh
+from img3d_assets.mesh_files import write_mesh
+from img3d_assets.splat_files import read_splats
 from img3d_dataparsers.lenses.views import Resampling, views_of
 from img3d_generators import generate
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
@@ -126,6 +133,44 @@ def panorama() -> list[Row]:
     return [[as_tensor(picture)], [as_tensor(np.asarray(view)) for view in resized]]
 
 
+def text() -> list[Row]:
+    """Gaussians from four sides, shaped by a judge that knows the mesh of the sample's jar."""
+    from sample_patterns import grid_mesh, jar_texture, lathe_points, smooth_profile
+    from sample_scene import JAR_PROFILE
+
+    points = lathe_points(smooth_profile(JAR_PROFILE, 260), 161)
+    sheet, picture = grid_mesh(points), (255 * jar_texture(points, 8)).round().astype(np.uint8)
+    grey = np.full(sheet.vertices.shape, 0.5, np.float32)
+    jar = Mesh(sheet.vertices, sheet.faces, grey, sheet.uvs.astype(np.float32), picture)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_mesh(jar, folder / "jar.glb")
+        known = ("--pipeline.guidance", "known-object", "--pipeline.mesh", folder / "jar.glb")
+        run("ns-train", "img3d-dreamfusion", *known, *outputs(folder), "img3d-distilled", "--view-size", "96")
+        config = next(folder.glob("*/*/run/config.yml"))
+        run("img3d-export", "splat", "--load-config", config, "--output", folder / "jar.ply")
+        splats, _ = read_splats(folder / "jar.ply")
+    poses = z_up_orbit([0.0, 90, 180, 270], [15.0] * 4)
+    rgb, _ = ActivatedGaussians.of(splats).render(poses, LGM_FOV, SIZE)
+    return [list(rgb)]
+
+
+def run(program: str, *arguments: object) -> None:
+    """Runs a command of this environment."""
+    subprocess.run([Path(sys.executable).parent / program, *map(str, arguments)], check=True)
+
+
+def outputs(folder: Path) -> tuple[object, ...]:
+    """The options of `ns-train` for a run in a folder."""
+    return "--output-dir", folder, "--experiment-name", "scene", "--timestamp", "run", "--vis", "tensorboard"
+
+
+def z_up_orbit(azimuths: Sequence[float], elevations: Sequence[float]) -> Float[Tensor, "V 3 4"]:
+    """Poses of cameras around the origin, in axes with z up."""
+    poses = orbit_camera_to_worlds(azimuths, elevations, LGM_RADIUS)
+    return torch.from_numpy(TO_Y_UP["z"].T.astype(np.float32)) @ poses
+
+
 def as_tensor(picture: np.ndarray) -> Float[Tensor, "H W 3"]:
     """A picture of bytes, in [0, 1]."""
     return torch.from_numpy(picture / np.float32(255))
@@ -142,6 +187,7 @@ PICTURES: dict[str, Callable[[], list[Row]]] = {
     "silhouettes": silhouettes,
     "stereo": stereo,
     "panorama": panorama,
+    "text": text,
 }
 
 
