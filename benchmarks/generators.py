@@ -30,11 +30,21 @@ from img3d_generators.instantmesh.heads import MeshHead
 from img3d_generators.instantmesh.network import InstantMesh, config_of
 from img3d_generators.lgm import LGM, LGM_CONFIGS, LGM_INPUT_SIZE, network_input
 from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM
+from img3d_generators.trellis.cost import structure_operations
+from img3d_generators.trellis.files import network_for
+from img3d_generators.trellis.latent_flow import LatentFlowConfig
+from img3d_generators.trellis.structure import FlowConfig
+from img3d_generators.trellis.transformer import FlowTransformer
+from img3d_generators.trellis.voxels import VoxelGrid
 from img3d_generators.triposr.network import SURFACE_DENSITY, Triposr, TriposrConfig, field_of
 from img3d_generators.weights.checkpoints import checkpoint
 from img3d_kernels.ray_marching import OccupancyGrid, march
 
 Run = Callable[[], object]
+TRELLIS_TOKENS = 1374
+"""Tokens of the image that TRELLIS's flows attend to; without an image they attend to one."""
+TRELLIS_BLOCKS = 2
+"""Blocks of the flow that are compared with plain matrix products; all 24 take minutes."""
 REPEATS, MIN_SECONDS = 3, 60.0
 """Runs of a row, and the time after which no other begins."""
 
@@ -205,6 +215,54 @@ def instantmesh_mesh(texture_size: int = 0) -> Run:
     return partial(head.mesh, planes, config.grid_resolution, config.grid_scale, texture_size)
 
 
+def trellis_step(part: str, dtype: torch.dtype, blocks: int = FlowConfig.num_blocks) -> Run:
+    """A guided step of one of TRELLIS's flows, with all or some blocks: two velocities. The details are of voxels on a
+    spherical shell."""
+    flow = with_random_weights(lambda: network_for(part, {part: {"num_blocks": blocks}}))
+    assert isinstance(flow, FlowTransformer)
+    for buffer in flow.buffers():
+        buffer.normal_()
+    image = torch.randn(TRELLIS_TOKENS, FlowConfig().cond_channels, device=device())
+    conditions = [flow.prepared(image), flow.prepared(image.new_zeros(1, image.shape[1]))]
+    inputs: tuple[torch.Tensor, ...] = (torch.randn(2, *(FlowConfig().in_channels, 16, 16, 16), device=device()),)
+    grid = ()
+    if part == "latent_flow":
+        shell = trellis_shell()
+        inputs, grid = (torch.randn(2, len(shell), LatentFlowConfig().in_channels, device=device()),), (shell,)
+    time_of_step = torch.tensor([700.0], device=device())
+
+    def step() -> object:
+        with torch.autocast(device().type, dtype, enabled=dtype != torch.float32, cache_enabled=False):
+            return flow(*inputs, time_of_step, conditions, *grid)
+
+    return step
+
+
+def trellis_products(dtype: torch.dtype) -> Run:
+    """As many operations as a guided step of TRELLIS's structure with `TRELLIS_BLOCKS`, in matrix products of its MLPs'
+    size only, which is the least time for the step."""
+    config = FlowConfig(num_blocks=TRELLIS_BLOCKS)
+    tokens, channels = 2 * config.resolution**3, config.model_channels
+    left, right = (
+        torch.randn(tokens, channels).to(device(), dtype),
+        torch.randn(channels, 4 * channels).to(device(), dtype),
+    )
+    count = round(2 * structure_operations(config, (TRELLIS_TOKENS + 1) // 2) / (2 * tokens * 4 * channels**2))
+
+    def products() -> None:
+        for _ in range(count):
+            torch.mm(left, right)
+
+    return products
+
+
+def trellis_shell() -> VoxelGrid:
+    """About 18,000 voxels on a spherical shell, which are as many as a usual object has."""
+    places = torch.cartesian_prod(*(torch.arange(64),) * 3)
+    radii = (places + 0.5 - 32).norm(dim=1)
+    return VoxelGrid(places[(radii - 27).abs() < 1].to(device()))
+
+
 ROWS: dict[str, Callable[[], Run]] = {
     "lgm-big-float32": partial(lgm, "big", torch.float32),
     "lgm-big-bfloat16": partial(lgm, "big", torch.bfloat16),
@@ -226,6 +284,14 @@ ROWS: dict[str, Callable[[], Run]] = {
     "instantmesh-large-bfloat16": partial(instantmesh, "instantmesh-mesh-large", torch.bfloat16),
     "instantmesh-mesh-128": instantmesh_mesh,
     "instantmesh-texture-1024": partial(instantmesh_mesh, 1024),
+    "trellis-structure-float32": partial(trellis_step, "structure_flow", torch.float32),
+    "trellis-structure-bfloat16": partial(trellis_step, "structure_flow", torch.bfloat16),
+    "trellis-2-blocks-float32": partial(trellis_step, "structure_flow", torch.float32, TRELLIS_BLOCKS),
+    "trellis-2-blocks-bfloat16": partial(trellis_step, "structure_flow", torch.bfloat16, TRELLIS_BLOCKS),
+    "trellis-2-blocks-as-products-float32": partial(trellis_products, torch.float32),
+    "trellis-2-blocks-as-products-bfloat16": partial(trellis_products, torch.bfloat16),
+    "trellis-details-float32": partial(trellis_step, "latent_flow", torch.float32),
+    "trellis-details-bfloat16": partial(trellis_step, "latent_flow", torch.bfloat16),
     "img3d-tiny": img3d_tiny,
 }
 """By name, what prepares a run; it may take long and much memory, but not more than the run itself."""
