@@ -134,9 +134,20 @@ def texels_of(mesh: Mesh, texture_size: int) -> Texels:
 def with_gutters(texture: Num[np.ndarray, "H W 3"], filled: Int64[np.ndarray, "T"]) -> Num[np.ndarray, "H W 3"]:
     """Fills the rest of the texture with the colour of the nearest filled texel, so that filtering at charts' edges
     finds no other colours."""
+    height, width = texture.shape[:2]
+    return texture.reshape(-1, 3)[nearest_filled(height, width, filled)]
+
+
+def nearest_filled(height: int, width: int, filled: Int64[np.ndarray, "T"]) -> Int64[np.ndarray, "H W"]:
+    """The flat index of the nearest filled texel, for each texel of a texture.
+
+    Args:
+        height: Of the texture.
+        width: Of the texture.
+        filled: Flat indices of the filled texels, at least one.
+    """
     import cv2
 
-    height, width = texture.shape[:2]
     empty = np.ones(height * width, np.uint8)
     empty[filled] = 0
     _, labels = cv2.distanceTransformWithLabels(
@@ -145,4 +156,4 @@ def with_gutters(texture: Num[np.ndarray, "H W 3"], filled: Int64[np.ndarray, "T
     labels = labels.reshape(-1).astype(np.int64)
     pixel_of_label = np.zeros(labels.max() + 1, np.int64)
     pixel_of_label[labels[filled]] = filled
-    return texture.reshape(-1, 3)[pixel_of_label[labels]].reshape(height, width, 3)
+    return pixel_of_label[labels].reshape(height, width)

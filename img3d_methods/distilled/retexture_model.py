@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from torch import Tensor
 from torch.nn import Parameter
 
 from img3d_assets.mesh import Mesh
-from img3d_assets.meshing.uv_atlas import texels_of, unwrapped, with_gutters
+from img3d_assets.meshing.uv_atlas import nearest_filled, texels_of, unwrapped, with_gutters
 from img3d_methods.mesh.model import Img3dMeshModel, Img3dMeshModelConfig
 
 
@@ -30,6 +30,8 @@ class Img3dRetexturedModel(Img3dMeshModel):
 
     texels: Parameter
     """`[H, W, 3]`, empty until `begin`."""
+    _nearest: Int64[Tensor, "H W"] | None = None
+    """For each texel the nearest one that faces cover; None before `begin`, and where faces share texels."""
 
     def populate_modules(self) -> None:
         self.texels = Parameter(torch.empty(0, 0, 3))
@@ -53,12 +55,13 @@ class Img3dRetexturedModel(Img3dMeshModel):
         """
         if self.texture.numel() == 0:
             self.set_mesh(with_texture(self.asset(), texture_size))
+        self._nearest = nearest_covered(self.asset())
         self.texels = Parameter(self.texture.float() / 255)
 
     def differentiable_picture(
         self, camera_to_world: Float[Tensor, "3 4"], K: Float[Tensor, "3 3"], size: int
-    ) -> Float[Tensor, "3 S S"]:
-        """A render on the background, differentiable with respect to the texels.
+    ) -> tuple[Float[Tensor, "3 S S"], Float[Tensor, "1 S S"]]:
+        """A render on the background, differentiable with respect to the texels, and its opacity.
 
         Args:
             camera_to_world: OpenGL axes.
@@ -69,17 +72,19 @@ class Img3dRetexturedModel(Img3dMeshModel):
         scene.repaint(self.texels)
         rgb, _, alpha, _ = scene.render(camera_to_world, K, size, size, max(1, self.config.samples_per_side))
         scene.repaint(self.texels.detach())
-        return (rgb + (1 - alpha) * self.background()).permute(2, 0, 1)
+        return (rgb + (1 - alpha) * self.background()).permute(2, 0, 1), alpha.permute(2, 0, 1)
 
     @torch.no_grad()
     def show(self, step: int) -> None:
-        """Limits the texels to [0, 1], and makes them the texture.
+        """Limits the texels to [0, 1], continues them beyond the charts' edges, and makes them the texture.
 
         Args:
             step: The step after which this is.
         """
         self.step = step
         self.texels.clamp_(0, 1)
+        if self._nearest is not None:  # what is between charts has no gradient, and filters mix it with their edges
+            self.texels.copy_(self.texels.reshape(-1, 3)[self._nearest])
         self.texture = (255 * self.texels).round().byte()
         self.scene().repaint(self.texture.float() / 255)
 
@@ -99,3 +104,14 @@ def with_texture(mesh: Mesh, texture_size: int) -> Mesh:
     texture[texels.pixels] = np.round(texels.interpolated(mesh.colors, mesh).clip(0, 1) * 255)
     mesh.texture = with_gutters(texture.reshape(texture_size, texture_size, 3), texels.pixels)
     return mesh
+
+
+def nearest_covered(mesh: Mesh) -> Int64[Tensor, "H W"] | None:
+    """The nearest texel that faces cover, for each texel of a square texture. None for other textures, and for those
+    that repeat: coordinates outside [0, 1] say nothing of texels between charts."""
+    assert mesh.texture is not None and mesh.uvs is not None
+    height, width = mesh.texture.shape[:2]
+    if height != width or mesh.uvs.min() < 0 or mesh.uvs.max() > 1:
+        return None
+    covered = texels_of(mesh, height).pixels
+    return torch.from_numpy(nearest_filled(height, width, covered)) if len(covered) else None

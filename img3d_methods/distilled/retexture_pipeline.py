@@ -3,7 +3,7 @@
 al. 2023, arXiv 2309.16653, section 3.3).
 
 A render from a random side gets some noise, the model removes it in several steps, and the texture is fitted to the
-picture that results.
+picture that results; and, if there is an image of the object, to the image where that shows the mesh.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Img3dRetexturePipelineConfig(DenoiserOptions, Img3dPipelineConfig):
     _target: type = field(default_factory=lambda: Img3dRetexturePipeline)
     image: Path | None = None
     """An image of the object, for a guidance of one; the front of the mesh is what it shows."""
+    given_weight: float = 1.0
+    """Weight of the mean squared difference to the image, in each step, beside that to the guidance's picture."""
     front: float = 0.0
     """Azimuth of the camera that sees the front of the mesh, in degrees: 0 if it faces +z of a glTF file; 90 if +x, as
     in exported meshes of runs that a guidance shaped."""
@@ -89,6 +91,8 @@ class Img3dRetexturePipelineConfig(DenoiserOptions, Img3dPipelineConfig):
                 raise InputError(f"--pipeline.image is for a guidance of an image, and {row.name} is none")
             if not self.image.is_file():
                 raise InputError(f"there is no file {self.image}; check --pipeline.image")
+        if self.given_weight < 0:
+            raise InputError("--pipeline.given-weight cannot be negative")
         if not all(0 < level <= 1 for level in self.noise):
             raise InputError(
                 f"--pipeline.noise is {self.noise[0]:g} {self.noise[1]:g}: both have to be above 0, up to 1"
@@ -106,6 +110,8 @@ class Img3dRetexturePipeline(BegunPipeline):
     config: Img3dRetexturePipelineConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     _denoiser: PictureDenoiser | None = None
+    _given: Float[Tensor, "4 S S"] | None = None
+    """The image, framed as the mesh is."""
 
     @property
     def model(self) -> Img3dRetexturedModel:
@@ -117,6 +123,8 @@ class Img3dRetexturePipeline(BegunPipeline):
         row = guidance_row(self.config.guidance)
         image = None if self.config.image is None else prepared_image(self.config.image, row.view.border_ratio)
         self._denoiser = self.config.loaded_denoiser(row, image, torch.device(self.device))
+        if image is not None and self.config.given_weight > 0:
+            self._given = image.to(self.device)
         self._distance = camera_distance(
             self.model.vertices.cpu().numpy(), row, self.config.front, self.config.elevation
         )
@@ -140,9 +148,7 @@ class Img3dRetexturePipeline(BegunPipeline):
         generator = torch.Generator().manual_seed(1_000_003 * self.config.seed + step)
         angles = self._angles(generator)
         size = self.config.render_size
-        camera = self.cameras(angles.azimuths, angles.elevations, size)
-        K = camera.get_intrinsics_matrices()[0]
-        render = self.model.differentiable_picture(camera.camera_to_worlds[0], K, size)[None]
+        render, _ = self._picture(angles.azimuths, angles.elevations, size)
         first, last = self.config.noise
         strength = first + (last - first) * step / max(1, self.num_steps - 1)
         with failing_in_one_line():
@@ -153,7 +159,29 @@ class Img3dRetexturePipeline(BegunPipeline):
                 raise InputError("the guidance's picture is not finite: try --pipeline.precision float32")
         compared = min(size, wanted.shape[-1])
         render, wanted = (F.interpolate(each, (compared, compared), mode="area") for each in (render, wanted))
-        return {"rgb": render}, {"refined": F.mse_loss(render, wanted)}, {}
+        losses = {"refined": F.mse_loss(render, wanted)}
+        if self._given is not None:
+            losses["given"] = self.config.given_weight * self._difference_to_given(self._given)
+        return {"rgb": render}, losses, {}
+
+    def _picture(
+        self, azimuths: Float[Tensor, "1"], elevations: Float[Tensor, "1"], size: int
+    ) -> tuple[Float[Tensor, "1 3 S S"], Float[Tensor, "1 1 S S"]]:
+        """A differentiable render and its opacity."""
+        camera = self.cameras(azimuths, elevations, size)
+        K = camera.get_intrinsics_matrices()[0]
+        rgb, alpha = self.model.differentiable_picture(camera.camera_to_worlds[0], K, size)
+        return rgb[None], alpha[None]
+
+    def _difference_to_given(self, given: Float[Tensor, "4 S S"]) -> Float[Tensor, ""]:
+        """The mean squared difference to the image; pixels count as far as both the mesh and the image's object cover
+        them."""
+        size = min(self.config.render_size, given.shape[-1])
+        render, alpha = self._picture(torch.zeros(1), torch.tensor([self.config.elevation]), size)
+        premultiplied = torch.cat([given[:3] * given[3:], given[3:]])
+        seen = F.interpolate(premultiplied[None], (size, size), mode="area")
+        colors = seen[:, :3] / seen[:, 3:].clamp_min(1e-6)
+        return (seen[:, 3:] * alpha * (render - colors).square()).mean()
 
     def _angles(self, generator: torch.Generator) -> ViewAngles:
         """A random side."""

@@ -19,10 +19,12 @@ from object_image import write_object_image
 from shaped_runs import SIZE, psnr_of_mesh, trained, write_known_mesh
 
 from img3d_assets.mesh_files import read_mesh
+from img3d_assets.meshing.uv_atlas import texels_of, with_gutters
 from img3d_exporters.load_run import load_run
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_generators.guidance.random_views import directions
 from img3d_generators.guidance.rows import guidance_row
+from img3d_generators.image_preparation import prepared_image
 from img3d_kernels.poses import intrinsics
 from img3d_methods.distilled.retexture_pipeline import camera_distance
 
@@ -96,6 +98,41 @@ def test_steps_change_only_texels_that_the_views_show(tmp_path: Path) -> None:
     assert 0.05 < float(changed.float().mean()) < 0.8
 
 
+def test_the_side_that_an_image_shows_takes_its_colours(tmp_path: Path) -> None:
+    image = write_object_image(tmp_path / "cup.png")
+    config = config_for_mesh(write_known_mesh(tmp_path / "box.ply"), 6)
+    config.pipeline.guidance, config.pipeline.weights = "zero123", write_zero123(tmp_path / "weights")
+    config.pipeline.image, config.pipeline.elevation, config.pipeline.picture_every = image, 15.0, 0
+
+    def difference(given_weight: float) -> float:
+        config.pipeline.given_weight, config.timestamp = given_weight, f"weight-{given_weight:g}"
+        pipeline = trained(config).pipeline
+        camera = pipeline.cameras(torch.zeros(1), torch.tensor([15.0]), SIZE)
+        rgb, alpha = pipeline.model.differentiable_picture(
+            camera.camera_to_worlds[0], camera.get_intrinsics_matrices()[0], SIZE
+        )
+        wanted = prepared_image(image, guidance_row("zero123").view.border_ratio)
+        wanted = torch.nn.functional.interpolate(wanted[None], (SIZE, SIZE), mode="area")[0]
+        both = (alpha[0] > 0.99) & (wanted[3] > 0.99)
+        assert both.float().mean() > 0.1
+        return float((rgb - wanted[:3])[:, both].detach().abs().mean())
+
+    assert difference(100.0) < 0.5 * difference(0.0)
+
+
+def test_texels_between_charts_have_the_colour_of_the_nearest_edge(tmp_path: Path) -> None:
+    mesh = write_known_mesh(tmp_path / "box.ply")
+    config = config_for_mesh(mesh, 2)
+    config.pipeline.guidance, config.pipeline.mesh = "known-object", mesh
+    asset = trained(config).pipeline.model.asset()
+    size = asset.texture.shape[0]
+    covered = texels_of(asset, size).pixels
+    assert len(covered) < size * size
+    texture = asset.texture.copy()
+    texture.reshape(-1, 3)[np.setdiff1d(np.arange(size * size), covered)] = 0
+    assert np.array_equal(with_gutters(texture, covered), asset.texture)
+
+
 def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
     mesh = write_known_mesh(tmp_path / "box.ply")
     config = config_for_mesh(mesh, 2)
@@ -143,6 +180,7 @@ def test_the_mesh_is_framed_like_the_image(front: float, elevation: float, tmp_p
         ({"guidance": "known-object"}, "name its file with --pipeline.mesh"),
         ({"prompt": "a cow", "weights": "weights", "guidance": "sdxl", "image": "cup.png"}, "and sdxl is none"),
         ({"image": "cup.png", "weights": "weights"}, "there is no file .*cup.png"),
+        ({"prompt": "a cow", "weights": "weights", "given_weight": -1.0}, "--pipeline.given-weight cannot be negative"),
         ({"prompt": "a cow", "weights": "weights", "noise": (0.5, 0.0)}, "--pipeline.noise is 0.5 0"),
         ({"prompt": "a cow", "weights": "weights", "render_size": 4}, "--pipeline.render-size is 4"),
         ({"prompt": "a cow", "weights": "weights", "texture_size": 4}, "texture of 4 pixels cannot be made"),
