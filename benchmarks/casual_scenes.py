@@ -50,8 +50,16 @@ def exposures(photo: Photo, rng: np.random.Generator) -> Photo:
 
 def passers_by(photo: Photo, rng: np.random.Generator) -> Photo:
     """A striped figure a third of the photo high stands in three of the photos."""
-    if photo.index not in (2, 7, 12):
-        return photo
+    return _with_figure(photo, rng) if photo.index in (2, 7, 12) else photo
+
+
+def crowd(photo: Photo, rng: np.random.Generator) -> Photo:
+    """Somebody, somebody else each time, stands in every third photo."""
+    return _with_figure(photo, rng) if photo.index % 3 == 1 else photo
+
+
+def _with_figure(photo: Photo, rng: np.random.Generator) -> Photo:
+    """The photo with a striped figure somewhere in its middle half."""
     height, width = photo.picture.shape[:2]
     picture = photo.picture.copy()
     x, y, size = int(rng.uniform(0.25, 0.75) * width), int(0.45 * height), height // 3
@@ -124,6 +132,9 @@ SCENES = {
     **{f"fox-{n}": CasualScene("fox", n, downscale_factor=FOX) for n in (6, 12, 24)},
     **{f"still-{n}": CasualScene("still_life", n) for n in (6, 12, 24)},
     **{f"flower-{n}": CasualScene("llff_flower", n, downscale_factor=FLOWER) for n in (3, 6, 9, 21)},
+    "still-24-passers-by": CasualScene("still_life", 24, passers_by),
+    "still-24-crowd": CasualScene("still_life", 24, crowd),
+    "fox-24-crowd": CasualScene("fox", 24, crowd, FOX),
     "brighton": CasualScene("brighton", downscale_factor=BRIGHTON),
     "sky": CasualScene("sky"),
     "sky-12": CasualScene("sky", 12),

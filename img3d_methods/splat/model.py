@@ -45,6 +45,7 @@ from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_ra
 from img3d_methods.splat.schedule import TrainingSchedule
 from img3d_methods.splat.sky import SkyPoints, sky_points
 from img3d_methods.splat.stereo_prior import StereoPrior
+from img3d_methods.splat.transients import CELLS, CellViews, TransientMasks
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import PresetName, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
@@ -118,6 +119,8 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     flatness: float = 0.0
     """Weight of the mean width of the Gaussians along their thinnest axis, in world units: flat ones, like those of
     2D Gaussian splatting, show where a surface is. 0: any shape."""
+    transients: bool = True
+    """Photos are not held to what only one of them shows, such as people who walk by (after a tenth of the run)."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
@@ -155,6 +158,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         self.floater_limits: FloaterLimits | None = None
         self.free_space: FreeSpace | None = None
         self.stereo_prior: StereoPrior | None = None
+        self.transients: TransientMasks | None = None
+        self._photo_cameras: Cameras | None = None
         self.has_sky = False
         self.image_metrics = ImageMetrics()
         self.live_view = LiveView(self)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -200,6 +205,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         )
         if points is not None and config.free_space > 0:
             self.free_space = FreeSpace.in_front_of(points, cameras, config.free_space, sky)
+        if config.transients:
+            self.transients, self._photo_cameras = TransientMasks(len(cameras), self.device), cameras
         setting = config.appearance
         if setting == "off":
             return
@@ -260,6 +267,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
 
     def step_post_backward(self, step: int) -> None:
         """Densifies after the optimizers' step."""
+        if self.transients is not None and self.transients.is_due(step, self.schedule.max_steps):
+            self.transients.update(self._cell_views())
         is_mcmc = isinstance(self.strategy, MCMCStrategy)
         own: dict[str, Any] = {"lr": self.optimizers["means"].param_groups[0]["lr"]} if is_mcmc else {"packed": False}
         self.strategy.step_post_backward(
@@ -299,8 +308,13 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     # ---------------------------------------------------------------------------------------------- checkpoints
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The state of the strategy, so that a resumed run densifies as an uninterrupted one would."""
-        return {"strategy": self.config.strategy, "strategy_state": self.strategy_state}
+        """The state of the strategy and the learnt masks, so that a resumed run goes on as an uninterrupted one."""
+        transients = None if self.transients is None else self.transients.state()
+        return {
+            "strategy": self.config.strategy,
+            "strategy_state": self.strategy_state,
+            "transients": transients,
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         if state["strategy"] == self.config.strategy:
@@ -308,6 +322,9 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
                 name: value.to(self.device) if isinstance(value, Tensor) else value
                 for name, value in state["strategy_state"].items()
             }
+        learnt = state.get("transients")  # older checkpoints have none
+        if self.transients is not None and learnt is not None:
+            self.transients.load_state(learnt)
 
     def load_state_dict(self, state_dict: dict[str, Any], **kwargs: Any) -> Any:  # pyright: ignore
         """Loads a checkpoint, whatever its number of Gaussians.
@@ -448,6 +465,32 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             outputs["background"] = background.expand(height, width, 3)
         return outputs
 
+    @torch.no_grad()
+    def _cell_views(self) -> CellViews:
+        """What the photos' cameras see, in cells."""
+        cameras = self._photo_cameras
+        assert cameras is not None
+        Ks = cameras.get_intrinsics_matrices().cpu().clone()
+        Ks[:, 0] *= CELLS / cameras.width.cpu()
+        Ks[:, 1] *= CELLS / cameras.height.cpu()
+        poses = viewmats(cameras.camera_to_worlds.cpu())
+        depths = []
+        for K, pose in zip(Ks, poses, strict=True):
+            depth, alpha, _ = rasterization(
+                means=self.means,
+                quats=self.quats,
+                scales=self.scales.exp(),
+                opacities=self.opacities[:, 0].sigmoid(),
+                colors=self.features_dc,
+                viewmats=pose[None].to(self.device),
+                Ks=K[None].to(self.device),
+                width=CELLS,
+                height=CELLS,
+                render_mode="ED",
+            )
+            depths.append(torch.where(alpha[0, ..., 0] > 0.5, depth[0, ..., 0], 0.0).cpu())
+        return CellViews(Ks, poses, torch.stack(depths))
+
     def _grad_stats(self) -> GradStats | None:
         """The statistics for densification that the backward pass accumulates."""
         if not self.training or not isinstance(self.strategy, BudgetedDefaultStrategy):
@@ -525,6 +568,14 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         mask = None
         if "mask" in batch:
             mask = self._downscale_if_required(batch["mask"].float()).to(self.device)
+        photo = batch.get("image_idx")
+        if self.training and self.transients is not None and photo is not None:
+            if self.transients.is_visit(self.step, self.schedule.max_steps):
+                self.transients.visit(photo, outputs["rgb"], target, mask)
+            usable = self.transients.usable(photo, *target.shape[:2])
+            if usable is not None:
+                usable = usable.to(target)
+                mask = usable if mask is None else usable * mask
         losses = {"main_loss": l1_ssim(outputs["rgb"], target, config.ssim_lambda, mask)}
         if not self.training:
             return losses
