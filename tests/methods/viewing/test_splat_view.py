@@ -99,7 +99,7 @@ class TestFrames:
 
     def test_training_need_not_wait_while_the_camera_moves(self, watched: WatchedSplats) -> None:
         page = watched.open_page()
-        connected, _open_at_photo = watched.viewer.viser_server._client_connect_cb  # Nerfstudio's, ours
+        *_, connected = watched.viewer.viser_server._client_connect_cb  # after the one that opens the page at a photo
         page.camera.on_update = lambda moved: setattr(page, "moved", moved)
         connected(page)
         page.moved(page.camera)  # pyright: ignore[reportAttributeAccessIssue]
