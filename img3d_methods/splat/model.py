@@ -45,7 +45,7 @@ from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_ra
 from img3d_methods.splat.schedule import TrainingSchedule
 from img3d_methods.splat.sky import SkyPoints, sky_points
 from img3d_methods.splat.stereo_prior import StereoPrior
-from img3d_methods.splat.transients import CELLS, CellViews, TransientMasks
+from img3d_methods.splat.transients import CellViews, TransientMasks
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import PresetName, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
@@ -268,7 +268,9 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     def step_post_backward(self, step: int) -> None:
         """Densifies after the optimizers' step."""
         if self.transients is not None and self.transients.is_due(step, self.schedule.max_steps):
-            self.transients.update(self._cell_views())
+            assert self._photo_cameras is not None
+            scales, opacities = self.scales.exp(), self.opacities[:, 0].sigmoid()
+            self.transients.update(CellViews.of(self._photo_cameras, self.means, self.quats, scales, opacities))
         is_mcmc = isinstance(self.strategy, MCMCStrategy)
         own: dict[str, Any] = {"lr": self.optimizers["means"].param_groups[0]["lr"]} if is_mcmc else {"packed": False}
         self.strategy.step_post_backward(
@@ -464,32 +466,6 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             outputs["rgb"] = outputs["rgb"].clamp(0, 1)
             outputs["background"] = background.expand(height, width, 3)
         return outputs
-
-    @torch.no_grad()
-    def _cell_views(self) -> CellViews:
-        """What the photos' cameras see, in cells."""
-        cameras = self._photo_cameras
-        assert cameras is not None
-        Ks = cameras.get_intrinsics_matrices().cpu().clone()
-        Ks[:, 0] *= CELLS / cameras.width.cpu()
-        Ks[:, 1] *= CELLS / cameras.height.cpu()
-        poses = viewmats(cameras.camera_to_worlds.cpu())
-        depths = []
-        for K, pose in zip(Ks, poses, strict=True):
-            depth, alpha, _ = rasterization(
-                means=self.means,
-                quats=self.quats,
-                scales=self.scales.exp(),
-                opacities=self.opacities[:, 0].sigmoid(),
-                colors=self.features_dc,
-                viewmats=pose[None].to(self.device),
-                Ks=K[None].to(self.device),
-                width=CELLS,
-                height=CELLS,
-                render_mode="ED",
-            )
-            depths.append(torch.where(alpha[0, ..., 0] > 0.5, depth[0, ..., 0], 0.0).cpu())
-        return CellViews(Ks, poses, torch.stack(depths))
 
     def _grad_stats(self) -> GradStats | None:
         """The statistics for densification that the backward pass accumulates."""

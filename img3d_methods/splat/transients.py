@@ -16,9 +16,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
+from img3d_kernels.poses import viewmats
 from img3d_kernels.projection import in_picture
+from img3d_kernels.rendering import rasterization
 
 CELLS = 64
 """Cells along both sides of a photo, whatever its shape."""
@@ -54,6 +57,38 @@ class CellViews:
     """World to camera, OpenCV axes."""
     depths: Float[Tensor, "N h w"]
     """Rendered depth along the camera's axis; 0 where nothing is."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        cameras: Cameras,
+        means: Float[Tensor, "N 3"],
+        quats: Float[Tensor, "N 4"],
+        scales: Float[Tensor, "N 3"],
+        opacities: Float[Tensor, "N"],
+    ) -> CellViews:
+        """Renders what the photos' cameras `[C]` see of Gaussians, on the Gaussians' device."""
+        Ks = cameras.get_intrinsics_matrices().cpu().clone()
+        Ks[:, 0] *= CELLS / cameras.width.cpu()
+        Ks[:, 1] *= CELLS / cameras.height.cpu()
+        poses = viewmats(cameras.camera_to_worlds.cpu())
+        depths = []
+        for K, pose in zip(Ks, poses, strict=True):
+            depth, alpha, _ = rasterization(
+                means=means,
+                quats=quats,
+                scales=scales,
+                opacities=opacities,
+                colors=means,  # only the depth is needed
+                viewmats=pose[None].to(means),
+                Ks=K[None].to(means),
+                width=CELLS,
+                height=CELLS,
+                render_mode="ED",
+            )
+            depths.append(torch.where(alpha[0, ..., 0] > 0.5, depth[0, ..., 0], 0.0).cpu())
+        return cls(Ks, poses, torch.stack(depths))
 
 
 class TransientMasks:
