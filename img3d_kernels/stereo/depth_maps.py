@@ -12,13 +12,16 @@ from img3d_kernels.stereo.contrast import contrast_of
 from img3d_kernels.stereo.filling import filled
 from img3d_kernels.stereo.patch_match import patch_match, photometric_costs, refined
 from img3d_kernels.stereo.silhouettes import hull_maps
-from img3d_kernels.stereo.views import DepthMap, StereoView
+from img3d_kernels.stereo.views import DepthMap, StereoView, enlarged
 
 Report = Callable[[str, int, int], None]
 """Called with the stage, the number of views that are done, and the number of all views."""
 Keep = Callable[[int, int, Callable[[], DepthMap]], DepthMap]
 """Called with the pass (0: stereo alone; from 1 on: geometric passes), the index of a view, and a function that
 computes its map. Returns the map, computed or from an earlier attempt."""
+LARGE = 500
+"""Shorter side in pixels from which all passes but the last compare a view at half its size, in a quarter of the time:
+the last pass adds the detail."""
 NEIGHBOURHOOD, MIN_CONTRAST = 5, 0.8
 """A pixel without any texture in a square of so many pixels, up to this deviation of grey values, gets no depth: only
 pixels far from it speak for one, such as those of an object's outline for the wall behind it."""
@@ -62,14 +65,20 @@ def stereo_depth_maps(
     """
     usable = [i for i in range(len(views)) if ranges[i] is not None and len(sources[i]) > 0]
     maps: dict[int, DepthMap] = {}
+    passes = options.geometric_passes
+    compared = [view_in_pass(view, 0, passes) for view in views]
     for done, i in enumerate(usable):
         report("Stereo", done, len(usable))
-        maps[i] = keep(0, i, partial(_first, views, sources[i], ranges[i], i))
-    for number in range(1, options.geometric_passes + 1):
-        previous = dict(maps)
+        maps[i] = keep(0, i, partial(_first, compared, sources[i], ranges[i], i))
+    for number in range(1, passes + 1):
+        before, compared = compared, [view_in_pass(view, number, passes) for view in views]
+        previous = {
+            i: found if compared[i].size == before[i].size else enlarged(found, before[i], compared[i])
+            for i, found in maps.items()
+        }
         for done, i in enumerate(usable):
-            report("Refining", (number - 1) * len(usable) + done, options.geometric_passes * len(usable))
-            maps[i] = keep(number, i, partial(_again, views, sources[i], ranges[i], i, number, previous))
+            report("Refining", (number - 1) * len(usable) + done, passes * len(usable))
+            maps[i] = keep(number, i, partial(_again, compared, sources[i], ranges[i], i, number, previous))
     complete = _filled(views, sources, ranges, maps)
     maps = complete or {
         i: found.where(contrast_of(views[i], NEIGHBOURHOOD) >= MIN_CONTRAST) for i, found in maps.items()
@@ -77,6 +86,18 @@ def stereo_depth_maps(
     for i, agreed in _agreed(views, sources, maps, options.min_agreeing).items():
         maps[i] = agreed
     return [maps[i] if i in maps else DepthMap.empty(*view.size) for i, view in enumerate(views)]
+
+
+def view_in_pass(view: StereoView, number: int, passes: int) -> StereoView:
+    """A view at the size at which a pass compares it, which is also the size of the pass's map.
+
+    Args:
+        view: The view.
+        number: The pass.
+        passes: The last pass.
+    """
+    height, width = view.size
+    return view if number == passes or min(height, width) < LARGE else view.resized(height // 2, width // 2)
 
 
 def _first(

@@ -75,6 +75,25 @@ class DepthMap:
         return DepthMap(self.depth * keep, self.normals * keep[..., None], torch.where(keep, self.cost, 2.0))
 
 
+def enlarged(found: DepthMap, view: StereoView, larger: StereoView) -> DepthMap:
+    """A depth map at another size: each pixel takes the plane of the pixel that contains it.
+
+    Args:
+        found: The map.
+        view: The view at the map's size.
+        larger: The view at the wanted size.
+    """
+    known = found.depth > 0
+    facing = found.normals.new_tensor([0.0, 0.0, -1.0])
+    planes = to_planes(
+        view.K, torch.where(known, found.depth, 1.0), torch.where(known[..., None], found.normals, facing)
+    )
+    depth, normals = from_planes(larger.K, resized_planes(planes, *larger.size))
+    rest = torch.stack([found.cost, known.float()])[None]
+    cost, known = F.interpolate(rest, larger.size, mode="nearest-exact")[0]
+    return DepthMap(depth, normals, cost).where(known > 0)
+
+
 def pixel_centers(height: int, width: int) -> tuple[Float32[Tensor, "H W"], Float32[Tensor, "H W"]]:
     """x and y of the pixels' centres, which lie at +0.5."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")

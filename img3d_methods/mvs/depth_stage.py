@@ -11,8 +11,8 @@ import torch
 from img3d_base.console import print_line
 from img3d_base.errors import counted
 from img3d_base.progress import ProgressOfStages
-from img3d_kernels.stereo.depth_maps import StereoOptions, stereo_depth_maps
-from img3d_kernels.stereo.views import DepthMap
+from img3d_kernels.stereo.depth_maps import StereoOptions, stereo_depth_maps, view_in_pass
+from img3d_kernels.stereo.views import DepthMap, StereoView
 from img3d_methods.mvs.photos import MvsPhotos
 from img3d_methods.mvs.presets import MvsPreset
 from img3d_methods.mvs.stage_cache import Arrays, Layout, StageCache
@@ -31,7 +31,7 @@ def depth_maps(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> list[
         there = sum(pair is not None for pair in photos.given_maps)
         print_line(f"{counted(there, 'depth map')} of the data set's dense workspace: no stereo is needed")
         return read_maps(photos.given_maps, photos.views, float(photos.outputs.dataparser_scale))
-    stored = [cache.read(_final(i), _layout(photos, i)) for i in range(len(photos))]
+    stored = [cache.read(_final(i), _layout(photos.views[i])) for i in range(len(photos))]
     if all(arrays is not None for arrays in stored):
         print_line(f"Depth maps of {counted(len(photos), 'photo')} from the cache {cache.folder}")
         return [_map_of(arrays) for arrays in stored if arrays is not None]
@@ -41,7 +41,8 @@ def depth_maps(photos: MvsPhotos, preset: MvsPreset, cache: StageCache) -> list[
 
     def keep(number: int, view: int, make: Callable[[], DepthMap]) -> DepthMap:
         # What is made now is rounded like what is read, so that an interruption changes nothing.
-        return _map_of(cache.kept(f"pass-{number}-{view:04d}", _layout(photos, view), lambda: _arrays_of(make())))
+        layout = _layout(view_in_pass(photos.views[view], number, preset.geometric_passes))
+        return _map_of(cache.kept(f"pass-{number}-{view:04d}", layout, lambda: _arrays_of(make())))
 
     sources = photos.sources(preset.num_sources)
     options = StereoOptions(geometric_passes=preset.geometric_passes)
@@ -58,8 +59,8 @@ def _final(index: int) -> str:
     return f"depth-{index:04d}"
 
 
-def _layout(photos: MvsPhotos, index: int) -> Layout:
-    height, width = photos.views[index].size
+def _layout(view: StereoView) -> Layout:
+    height, width = view.size
     return {"depth": ("float32", (height, width)), "normals": ("float16", (height, width, 3))}
 
 

@@ -28,7 +28,7 @@ from img3d_methods.mvs.photos import MvsPhotos
 from img3d_methods.mvs.presets import MvsPreset
 from img3d_methods.mvs.stage_cache import Arrays, StageCache
 
-RECIPE = 5
+RECIPE = 6
 """Part of the cache key. Increment it with every change that alters depth maps, cloud or surface."""
 CLOUD = {
     "points": ("float64", (None, 3)),

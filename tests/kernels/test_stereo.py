@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import kernel_scenes
 import pytest
@@ -13,12 +13,13 @@ import torch
 from stereo_scenes import stereo_scene
 from torch import Tensor
 
+from img3d_kernels.stereo import depth_maps
 from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces
-from img3d_kernels.stereo.depth_maps import StereoOptions, stereo_depth_maps
+from img3d_kernels.stereo.depth_maps import StereoOptions, stereo_depth_maps, view_in_pass
 from img3d_kernels.stereo.patch_match import MAX_COST, patch_match, projection, quads_of, random_planes, refined, sweep
 from img3d_kernels.stereo.plane_sweep import plane_costs, plane_sweep
 from img3d_kernels.stereo.source_views import choose_sources, depth_range
-from img3d_kernels.stereo.views import DepthMap, StereoView, from_planes, rays, resized_planes, to_planes
+from img3d_kernels.stereo.views import DepthMap, StereoView, enlarged, from_planes, rays, resized_planes, to_planes
 
 MIN_DEPTH, MAX_DEPTH = 2.5, 8.0
 # Of a ball 4 away, pictures of 96 x 80 pixels show a percent of depth as a sixth of a pixel.
@@ -72,6 +73,19 @@ class TestGeometry:
         expected = middle / (rays(VIEWS[0].K, 80, 96) * normal).sum(dim=-1)
         torch.testing.assert_close(depth, expected, rtol=1e-4, atol=0)
         torch.testing.assert_close(normals, normal.expand(80, 96, 3), rtol=0, atol=1e-4)
+
+    def test_an_enlarged_map_lies_on_the_same_surface(self) -> None:
+        fine, coarse = VIEWS[0].resized(160, 192), VIEWS[0]
+        known = torch.arange(96).expand(80, 96) >= 10
+        found = DepthMap(DEPTHS[0], NORMALS[0], torch.full((80, 96), 0.3)).where(known)
+        larger = enlarged(found, coarse, fine)
+        assert larger.depth.shape == (160, 192) and larger.normals.shape == (160, 192, 3)
+        assert (larger.depth[:, :20] == 0).all() and (larger.cost[:, :20] == 2).all()
+        assert (larger.depth[:, 20:] > 0).all() and (larger.cost[:, 20:] == 0.3).all()
+        # The mean over a pixel's four is its own depth, where these are on one plane.
+        means = torch.nn.functional.avg_pool2d(larger.depth[None], 2)[0]
+        assert ((means - DEPTHS[0]).abs()[known] < 1e-3 * DEPTHS[0][known]).float().mean() > 0.97
+        torch.testing.assert_close(larger.normals[::2, 20::2], NORMALS[0][:, 10:], rtol=0, atol=1e-3)
 
     def test_a_projection_takes_points_there_and_back(self) -> None:
         flat = projection(VIEWS[0], VIEWS[1])
@@ -256,6 +270,25 @@ class TestAgreement:
             assert share_within(found.depth, truth, 0.03, known) > 0.97
         assert (maps[0].depth > 0)[interior()].float().mean() > 0.75
         assert said[0] == ("Stereo", 0, 3) and said[-1] == ("Refining", 5, 6)
+
+    @kernel_scenes.needs_compiled
+    def test_large_views_are_halved_in_all_passes_but_the_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sizes: dict[int, set[tuple[int, ...]]] = {}
+
+        def keep(number: int, view: int, make: Callable[[], DepthMap]) -> DepthMap:
+            found = make()
+            sizes.setdefault(number, set()).add(tuple(found.depth.shape))
+            assert found.depth.shape == view_in_pass(views[view], number, 2).size
+            return found
+
+        views, depths, _ = stereo_scene(192, 160)
+        monkeypatch.setattr(depth_maps, "LARGE", 160)
+        sources = [[j for j in range(5) if j != i] for i in range(5)]
+        maps = stereo_depth_maps(views, sources, [(MIN_DEPTH, MAX_DEPTH)] * 5, StereoOptions(), keep=keep)
+        assert sizes == {0: {(80, 96)}, 1: {(80, 96)}, 2: {(160, 192)}}
+        for found, truth in zip(maps, depths, strict=True):
+            assert share_within(found.depth, truth, 0.01, found.depth > 0) > 0.93
+            assert (found.depth > 0).float().mean() > 0.5
 
     @kernel_scenes.needs_compiled
     def test_two_photos_and_photos_of_something_else(self) -> None:
