@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+
+from img3d_kernels.attention import attention
 
 
 def attended(
     queries: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"], values: Float[Tensor, "B S D"], num_heads: int
 ) -> Float[Tensor, "B T D"]:
     """Attention of the queries to the keys and values. The channels are divided among the heads in order."""
-    q, k, v = (tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2) for tokens in (queries, keys, values))
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    q, k, v = (tokens.unflatten(-1, (num_heads, -1)) for tokens in (queries, keys, values))
+    return attention(q, k, v).flatten(2)

@@ -229,6 +229,25 @@ void adam_step(const FloatsOut& param, const Floats& grad, const FloatsOut& exp_
   kernels().adam_step(in);
 }
 
+using Halves = Array<const int16_t>;  // bfloat16, of which nanobind and numpy know nothing
+
+void attention_bfloat16(const Halves& queries, const Halves& keys, const Halves& values, const Array<int16_t>& found) {
+  const AttentionKernel kernel = attention_kernel();
+  require(kernel, "this processor has no instructions for bfloat16");
+  require(queries.ndim() == 4 && queries.shape(3) == ATTENTION_CHANNELS, "queries must have shape [B, T, H, 64]");
+  require(keys.ndim() == 4, "keys must have shape [B, S, H, 64]");
+  const AttentionInputs in{queries.shape(0), queries.shape(1), keys.shape(1), queries.shape(2),
+                           reinterpret_cast<const uint16_t*>(queries.data()), reinterpret_cast<const uint16_t*>(keys.data()),
+                           reinterpret_cast<const uint16_t*>(values.data()), reinterpret_cast<uint16_t*>(found.data())};
+  require(in.n_keys > 0, "there must be a key");
+  require_size(keys, in.n_batch * in.n_keys * in.n_heads * ATTENTION_CHANNELS, "keys");
+  require_size(values, keys.size(), "values");
+  require_size(found, queries.size(), "found");
+  BorrowedScratch borrowed;
+  nb::gil_scoped_release release;
+  kernel(in, *borrowed.scratch);
+}
+
 // Sources: as many of quads and depths, and rows of their projections: A [9], b [3], back_A [9], back_b [3].
 void patch_match(const Floats& image, const std::optional<Array<const uint8_t>>& mask, float fx, float fy, float cx,
                  float cy, const std::vector<Array<const int32_t>>& quads, const Floats& projections,
@@ -311,6 +330,8 @@ NB_MODULE(_C, m) {
   m.def("patch_match", &patch_match, array("image"), optional_array("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),
         array("projections"), array("masks"), array("depths"), "min_inverse_depth"_a, "max_inverse_depth"_a, "iterations"_a,
         "random_iterations"_a, "seed"_a, array("planes"), array("costs"));
+  m.def("attention_bfloat16", &attention_bfloat16, array("queries"), array("keys"), array("values"), array("found"));
+  m.def("has_attention_bfloat16", [] { return attention_kernel() != nullptr; });
   add_fields(m);
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set in use: avx512, avx2 or baseline.");
   m.def("num_threads", &num_threads);

@@ -21,6 +21,9 @@ extern const img3d::KernelTable table;
 namespace isa_avx512 {
 extern const img3d::KernelTable table;
 }
+namespace isa_avx512_bf16 {
+void attention_bfloat16(const img3d::AttentionInputs&, img3d::Scratch&);
+}
 #endif
 
 namespace img3d {
@@ -49,6 +52,13 @@ const KernelTable& kernels() {
     return *find_kernels("baseline");
   }();
   return chosen;
+}
+
+AttentionKernel attention_kernel() {
+#ifdef IMG3D_HAS_X86_ISAS
+  if (&kernels() == &isa_avx512::table && __builtin_cpu_supports("avx512bf16")) return &isa_avx512_bf16::attention_bfloat16;
+#endif
+  return nullptr;
 }
 
 Scratch::~Scratch() { std::free(data_); }

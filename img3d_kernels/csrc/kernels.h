@@ -124,6 +124,17 @@ struct AdamInputs {
   bool skip_zero_rows;
 };
 
+constexpr int ATTENTION_CHANNELS = 64;  // of a head
+
+// B sets of T queries and S keys of H heads, in bfloat16.
+struct AttentionInputs {
+  size_t n_batch, n_queries, n_keys, n_heads;
+  const uint16_t* queries;  // [B, T, H, 64]
+  const uint16_t* keys;     // [B, S, H, 64]
+  const uint16_t* values;   // [B, S, H, 64]
+  uint16_t* found;          // [B, T, H, 64]
+};
+
 constexpr int HIDDEN = 64;          // width of a field's networks
 constexpr int GEOMETRY = 16;        // outputs of the density network; the first is the logarithm of the density
 constexpr int MAX_LEVELS = 16;      // of a field's hash grid
@@ -262,5 +273,9 @@ struct KernelTable {
 
 const KernelTable& kernels();
 const KernelTable* find_kernels(const char* isa);  // null if this build or this processor lacks it
+
+// Needs instructions that only some processors with AVX-512 have, beside those of `kernels()`: null without them.
+using AttentionKernel = void (*)(const AttentionInputs&, Scratch&);
+AttentionKernel attention_kernel();
 
 }  // namespace img3d

@@ -97,7 +97,9 @@ class TestInstructionSets:
 
     def test_none_is_left_out(self) -> None:
         functions = {name for name in dir(_C) if callable(getattr(_C, name)) and not name.startswith("_")}
-        assert functions - {"RasterState", "FieldArrays", "isa", "num_threads", "set_num_threads"} == CALLED.keys()
+        others = {"RasterState", "FieldArrays", "isa", "num_threads", "set_num_threads", "has_attention_bfloat16"}
+        only_on_some = {"attention_bfloat16"}  # test_attention.py
+        assert functions - others - only_on_some == CALLED.keys()
 
 
 ARRAYS = [
