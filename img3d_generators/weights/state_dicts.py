@@ -93,6 +93,9 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path,
     ]
     if wrong:
         raise InputError(f"{source} does not fit {type(module).__name__}, in {len(wrong)} places: {some_names(wrong)}")
-    converted = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
-    module.load_state_dict(converted, assign=True)
+    floats = {key: value for key, value in weights.items() if value.is_floating_point()}
+    # A single weight of a mapped file would keep all of it in memory beside the converted ones.
+    copy = any(value.dtype != dtype for value in floats.values())
+    converted = {key: value.to(dtype, copy=copy) for key, value in floats.items()}
+    module.load_state_dict({**weights, **converted}, assign=True)
     module.eval().requires_grad_(False)
