@@ -61,14 +61,21 @@ def _final(index: int) -> str:
 
 def _layout(view: StereoView) -> Layout:
     height, width = view.size
-    return {"depth": ("float32", (height, width)), "normals": ("float16", (height, width, 3))}
+    return {
+        "depth": ("float32", (height, width)),
+        "normals": ("float16", (height, width, 3)),
+        "cost": ("float16", (height, width)),
+    }
 
 
 def _arrays_of(found: DepthMap) -> Arrays:
-    return {"depth": found.depth.numpy(), "normals": found.normals.half().numpy()}
+    return {
+        "depth": found.depth.numpy(),
+        "normals": found.normals.half().numpy(),
+        "cost": found.cost.half().numpy(),
+    }
 
 
 def _map_of(arrays: Arrays) -> DepthMap:
-    depth, normals = torch.from_numpy(arrays["depth"]), torch.from_numpy(arrays["normals"].astype(np.float32))
-    normals = torch.nn.functional.normalize(normals, dim=-1)
-    return DepthMap(depth, normals, torch.where(depth > 0, 0.0, 2.0))
+    depth, normals, cost = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("depth", "normals", "cost"))
+    return DepthMap(depth, torch.nn.functional.normalize(normals, dim=-1), cost)

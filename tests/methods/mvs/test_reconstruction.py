@@ -185,7 +185,11 @@ def test_a_damaged_map_is_made_again(
 ) -> None:
     whole = cache.path("depth-0001").read_bytes()
     cache.path("depth-0001").write_bytes(whole[:1000])
-    layout = {"depth": ("float32", (104, 128)), "normals": ("float16", (104, 128, 3))}
+    layout = {
+        "depth": ("float32", (104, 128)),
+        "normals": ("float16", (104, 128, 3)),
+        "cost": ("float16", (104, 128)),
+    }
     assert cache.read("depth-0001", layout) is None
     assert "it is made again" in " ".join(capsys.readouterr().out.split())
     cache.path("depth-0001").write_bytes(whole)
@@ -205,7 +209,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
                 raise KeyboardInterrupt
             noise = torch.rand(104, 128, 3, generator=torch.Generator().manual_seed(i))
             normals = torch.nn.functional.normalize(noise, dim=-1)
-            return DepthMap(torch.full((104, 128), 1.0 + i), normals, torch.zeros(104, 128))
+            return DepthMap(torch.full((104, 128), 1.0 + i), normals, torch.full((104, 128), 0.25))
 
         return [keep(0, i, lambda i=i: make(i)) for i in range(5)]
 
@@ -219,6 +223,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
     for first, second in zip(resumed, again, strict=True):
         torch.testing.assert_close(first.depth, second.depth, rtol=0, atol=0)
         torch.testing.assert_close(first.normals, second.normals, rtol=0, atol=0)
+        assert (first.cost == 0.25).all() and (second.cost == 0.25).all(), "two photos confirm a depth by its cost"
 
 
 def test_a_full_disk_costs_only_the_cache(
