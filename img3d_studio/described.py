@@ -10,9 +10,10 @@ from img3d_base.errors import InputError, counted
 from img3d_studio.choices import Choice, choice_named, choices_for, expected_time, needed_for_text
 from img3d_studio.commands import RunFiles, offers_for
 from img3d_studio.job_queue import JobQueue
+from img3d_studio.pictures import pictures_of
 from img3d_studio.progress import progress, tail
 from img3d_studio.store import Job, Run, Store
-from img3d_studio.uploads import IMAGE_SUFFIXES, InputKind, input_of, stored_files
+from img3d_studio.uploads import InputKind, input_of, stored_files
 
 
 def making(run: Run, jobs: Sequence[Job]) -> Job | None:
@@ -50,7 +51,7 @@ def described(run: Run, store: Store, queue: JobQueue) -> dict[str, Any]:
         "inputs": [path.name for path in inputs],
         "message": "" if make is None else make.message,
         "seconds": 0.0 if make is None else make.seconds,
-        "hasPicture": any(path.suffix.lower() in IMAGE_SUFFIXES for path in inputs),
+        "hasPicture": bool(pictures_of(files.folder)),
         "hasPage": (files.page / "index.html").is_file(),
         "running": None,
         "waitsFor": _waits_for(run, jobs, store),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thumbnails of runs' inputs, for the list of runs."""
+"""Pictures of what runs are made from: photos, or a video's frames; and a thumbnail of the first one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from img3d_base.atomic_files import cache_folders
 from img3d_base.errors import InputError
 from img3d_base.output_files import written_whole
 from img3d_pictures.opening import IMAGE_SUFFIXES
@@ -16,6 +17,17 @@ from img3d_studio.uploads import stored_files
 
 SIDE = 320
 """Longest side of a thumbnail, in pixels."""
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """The pictures among a run's inputs; of a video, the frames that have been taken from it so far.
+
+    Args:
+        folder: The run's folder.
+    """
+    uploads = folder / "input"
+    pictures = [file for file in stored_files(uploads) if file.suffix.lower() in IMAGE_SUFFIXES]
+    return pictures or sorted(cache_folders(uploads, None)[0].glob("frames-*/frame_*.jpg"))
 
 
 def thumbnail(folder: Path) -> Path | None:
@@ -27,8 +39,7 @@ def thumbnail(folder: Path) -> Path | None:
     path = folder / "picture.jpg"
     if path.is_file():
         return path
-    pictures = [file for file in stored_files(folder / "input") if file.suffix.lower() in IMAGE_SUFFIXES]
-    for picture in pictures:
+    for picture in pictures_of(folder):
         try:
             pixels = np.asarray(read_upright(picture, SIDE, alpha_color=(1.0, 1.0, 1.0)))
         except InputError:

@@ -6,6 +6,7 @@ import { action, element, minutes, say } from "./elements.js";
 
 const BUSY_MS = 1000;
 const IDLE_MS = 5000;
+const NO_EDIT = { open: false, clean: false, cut: {} };
 const SIDES = [
     ["x", "Left", "Right"],
     ["y", "Bottom", "Top"],
@@ -16,6 +17,7 @@ export function runView(view, id) {
     let closed = false;
     let timer = 0;
     let shown = {}; // what each part shows, to leave alone what has not changed
+    let wanted = NO_EDIT; // what the tools are set to, which outlasts their replacement
     const parts = {
         title: element("h1", {}),
         status: element("div", { class: "progress", role: "status" }),
@@ -117,12 +119,19 @@ export function runView(view, id) {
 
     function tools(run) {
         const busy = ["queued", "running"].includes(run.edit?.state);
-        const clean = element("input", { type: "checkbox", id: "clean" });
+        const clean = element("input", { type: "checkbox", id: "clean", checked: wanted.clean });
+        clean.addEventListener("change", () => (wanted = { ...wanted, clean: clean.checked }));
         const keep = SIDES.map(([axis, low, high]) => {
-            const slider = (end) => element("input", { type: "range", min: "0", max: "100", value: "0", id: `${axis}-${end}` });
+            const slider = (end) => {
+                const id = `${axis}-${end}`;
+                return element("input", { type: "range", min: "0", max: "100", value: wanted.cut[id] ?? "0", id });
+            };
             const row = (side, input) => {
-                const shown = element("output", { "aria-hidden": "true" }, "0");
-                input.addEventListener("input", () => (shown.textContent = input.value));
+                const shown = element("output", { "aria-hidden": "true" }, input.value);
+                input.addEventListener("input", () => {
+                    shown.textContent = input.value;
+                    wanted = { ...wanted, cut: { ...wanted.cut, [input.id]: input.value } };
+                });
                 return element("label", { for: input.id }, `${side} %`, input, shown);
             };
             const from = slider("from");
@@ -134,10 +143,14 @@ export function runView(view, id) {
             clean: clean.checked,
             keep: keep.map(({ from, to }) => [from.value / 100, 1 - to.value / 100]),
         });
+        const undo = act("edit", () => {
+            wanted = { ...NO_EDIT, open: wanted.open };
+            return { clean: false, keep: SIDES.map(() => [0, 1]) };
+        });
         return [
             element(
                 "details",
-                {},
+                { open: wanted.open, ontoggle: (event) => (wanted = { ...wanted, open: event.target.open }) },
                 element("summary", {}, "Clean and cut"),
                 element("label", { class: "check" }, clean, "Remove floaters, fog and needles"),
                 element(
@@ -147,13 +160,7 @@ export function runView(view, id) {
                     keep.flatMap(({ rows }) => rows),
                 ),
                 element("button", { disabled: busy, onclick: act("edit", edit) }, busy ? "Working…" : "Apply"),
-                run.edited
-                    ? element(
-                          "button",
-                          { disabled: busy, onclick: act("edit", () => ({ clean: false, keep: [[0, 1], [0, 1], [0, 1]] })) },
-                          "Undo all",
-                      )
-                    : null,
+                run.edited ? element("button", { disabled: busy, onclick: undo }, "Undo all") : null,
                 run.edit?.state === "failed" ? element("p", { class: "failed" }, run.edit.message) : null,
             ),
         ];

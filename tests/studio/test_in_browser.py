@@ -165,6 +165,31 @@ def test_everything_can_be_reached_by_keyboard(chromium: Browser, address: str, 
 
 
 @pytest.mark.slow
+def test_the_tools_stay_as_they_are_set(chromium: Browser, address: str, tmp_path: Path) -> None:
+    file = tmp_path / "cloud.ply"
+    write_splats(some_splats(), file, "y")
+    with OpenedPage(chromium, address, 800, 700) as opened:
+        page = opened.page
+        page.get_by_text("Drop photos here").wait_for()
+        page.set_input_files("#files", file)
+        page.get_by_role("button", name="Look at it").click()
+        page.get_by_text("Clean and cut").click()
+        clean = page.get_by_label("Remove floaters, fog and needles")
+        clean.check()
+        page.get_by_role("slider", name="Left %").fill("5")
+        page.get_by_role("button", name="Apply").click()
+        undo = page.get_by_role("button", name="Undo all")
+        undo.wait_for()
+        assert page.locator("fieldset output").all_inner_texts() == ["5", "0", "0", "0", "0", "0"]
+        assert page.get_by_role("slider", name="Left %").input_value() == "5" and clean.is_checked()
+        undo.click()
+        undo.wait_for(state="detached")
+        assert page.locator("fieldset output").all_inner_texts() == ["0"] * 6
+        assert not clean.is_checked()
+        assert opened.problems == []
+
+
+@pytest.mark.slow
 def test_real_commands_make_a_page_and_another_file_of_splats(chromium: Browser, tmp_path: Path) -> None:
     file = tmp_path / "ball.ply"
     splats = some_splats(4_000)

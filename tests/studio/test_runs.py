@@ -40,6 +40,18 @@ def test_photos_become_a_scene_and_files(studio: FakeStudio) -> None:
     assert [each["title"] for each in studio.client.get("/api/runs").json()["runs"]] == ["Photos"]
 
 
+def test_a_video_is_shown_by_its_first_frame_once_it_is_taken(studio: FakeStudio) -> None:
+    run = studio.draft(num_photos=0)
+    uploads = studio.folder_of(run) / "input"
+    (uploads / "walk.mp4").write_bytes(b"")
+    assert not studio.show(run)["hasPicture"]
+    frames = uploads / ".img3d" / "frames-0123"
+    frames.mkdir(parents=True)
+    (frames / "frame_00001.jpg").write_bytes(picture())
+    assert studio.show(run)["hasPicture"]
+    assert studio.client.get(f"/runs/{run}/picture.jpg").headers["content-type"] == "image/jpeg"
+
+
 def test_the_time_of_earlier_runs_is_the_expected_one(studio: FakeStudio) -> None:
     run = studio.draft()
     assert "3 to 6 minutes" in studio.client.post(f"/api/runs/{run}/choices", json={}).json()["choices"][0]["time"]
