@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from img3d_kernels import _C
@@ -133,9 +133,14 @@ def rasterize_to_pixels(
     return (renders[0] if len(renders) == 1 else torch.cat(renders, dim=-1)), alphas[0]
 
 
-def l1_ssim(render: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], ssim_lambda: float) -> Float[Tensor, ""]:
-    """`losses.l1_ssim` in one pass. Both sides of the image must be at least 11 pixels; `target` gets no gradient."""
-    return _L1Ssim.apply(render, target, ssim_lambda)
+def l1_ssim(
+    render: Float[Tensor, "H W 3"],
+    target: Float[Tensor, "H W 3"] | UInt8[Tensor, "H W 3"],
+    ssim_lambda: float,
+    mask: Float[Tensor, "H W"] | None = None,
+) -> Float[Tensor, ""]:
+    """`losses.l1_ssim` in one pass. Both sides of the image must be at least 11 pixels; only `render` gets a gradient."""
+    return _L1Ssim.apply(render, target, ssim_lambda, mask)
 
 
 def array(tensor: Tensor | None) -> np.ndarray | None:
@@ -263,14 +268,14 @@ class _Rasterize(torch.autograd.Function):
 
 class _L1Ssim(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, render: Tensor, target: Tensor, ssim_lambda: float) -> Tensor:
+    def forward(ctx: Any, render: Tensor, target: Tensor, ssim_lambda: float, mask: Tensor | None) -> Tensor:
         v_render = torch.empty(render.shape) if ctx.needs_input_grad[0] else None
-        loss = _C.l1_ssim(array(render), array(target), ssim_lambda, array(v_render))
+        loss = _C.l1_ssim(array(render), array(target), ssim_lambda, array(mask), array(v_render))
         ctx.v_render = v_render
         return torch.tensor(loss)
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, v_loss: Tensor
-    ) -> tuple[Tensor | None, None, None]:
-        return (ctx.v_render if v_loss == 1.0 else v_loss * ctx.v_render), None, None
+    ) -> tuple[Tensor | None, None, None, None]:
+        return (ctx.v_render if v_loss == 1.0 else v_loss * ctx.v_render), None, None, None

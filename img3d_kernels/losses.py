@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from img3d_kernels.rendering import default_backend
@@ -18,7 +18,7 @@ C1, C2 = 0.01**2, 0.03**2
 
 def l1_ssim(
     render: Float[Tensor, "H W 3"],
-    target: Float[Tensor, "H W 3"],
+    target: Float[Tensor, "H W 3"] | UInt8[Tensor, "H W 3"],
     ssim_lambda: float,
     mask: Tensor | None = None,
 ) -> Float[Tensor, ""]:
@@ -30,7 +30,7 @@ def l1_ssim(
 
     Args:
         render: Image in [0, 1].
-        target: Image in [0, 1], same shape.
+        target: Image of the same shape in [0, 1], or bytes from 0 to 255.
         ssim_lambda: Weight of the SSIM part, in [0, 1].
         mask: `[H, W]` or `[H, W, 1]`, multiplied into both images as in splatfacto: pixels with 0 do not count.
 
@@ -44,17 +44,22 @@ def l1_ssim(
             raise ValueError(
                 f"mask must be [H, W] or [H, W, 1] for an image {list(render.shape)}, got {list(mask.shape)}"
             )
-        mask = mask.reshape(*render.shape[:2], 1)
-        render, target = render * mask, target * mask
     if (
         default_backend(render) == "cpu"
-        and target.dtype == render.dtype
+        and target.dtype in (torch.float32, torch.uint8)
         and min(render.shape[:2]) >= WINDOW_SIZE
         and not target.requires_grad
+        and not (mask is not None and mask.requires_grad)
     ):
         from img3d_kernels import cpu_backend
 
-        return cpu_backend.l1_ssim(render, target, ssim_lambda)
+        of_pixels = None if mask is None else mask.reshape(render.shape[:2]).float()
+        return cpu_backend.l1_ssim(render, target, ssim_lambda, of_pixels)
+    if target.dtype == torch.uint8:
+        target = target.to(render) / 255
+    if mask is not None:
+        mask = mask.reshape(*render.shape[:2], 1)
+        render, target = render * mask, target * mask
     return _l1_ssim_torch(render, target, ssim_lambda)
 
 

@@ -199,16 +199,20 @@ void rasterize_backward(const RasterState& state, const Floats& render, const Fl
   kernels().rasterize_backward(g, *state.scratch);
 }
 
-float l1_ssim(const Floats& render, const Floats& target, float ssim_lambda, const OptionalFloatsOut& v_render) {
+template <typename T>
+float l1_ssim(const Floats& render, const Array<const T>& target, float ssim_lambda, const OptionalFloats& mask,
+              const OptionalFloatsOut& v_render) {
   require(render.ndim() == 3 && render.shape(2) == 3, "render must have shape [H, W, 3]");
   require(render.shape(0) >= 11 && render.shape(1) >= 11, "the image must be at least 11 pixels high and wide");
   require_size(target, render.size(), "target");
-  const L1SsimInputs in{static_cast<int>(render.shape(1)),
-                        static_cast<int>(render.shape(0)),
-                        render.data(),
-                        target.data(),
-                        ssim_lambda,
-                        data_or_null(v_render, render.size(), "v_render")};
+  L1SsimInputs in{};
+  in.width = static_cast<int>(render.shape(1)), in.height = static_cast<int>(render.shape(0));
+  in.render = render.data(), in.mask = data_or_null(mask, render.size() / 3, "mask");
+  if constexpr (std::is_same_v<T, float>)
+    in.target = target.data();
+  else
+    in.target_bytes = target.data();
+  in.ssim_lambda = ssim_lambda, in.v_render = data_or_null(v_render, render.size(), "v_render");
   BorrowedScratch borrowed;
   nb::gil_scoped_release release;
   return kernels().l1_ssim(in, *borrowed.scratch);
@@ -324,7 +328,10 @@ NB_MODULE(_C, m) {
   m.def("rasterize_backward", &rasterize_backward, "state"_a, array("render"), array("alpha"), array("v_render"),
         array("v_alpha"), array("v_means2d"), array("v_conics"), array("v_colors"), array("v_opacities"),
         optional_array("v_means2d_abs"));
-  m.def("l1_ssim", &l1_ssim, array("render"), array("target"), "ssim_lambda"_a, optional_array("v_render"));
+  m.def("l1_ssim", &l1_ssim<float>, array("render"), array("target"), "ssim_lambda"_a, optional_array("mask"),
+        optional_array("v_render"));
+  m.def("l1_ssim", &l1_ssim<uint8_t>, array("render"), array("target"), "ssim_lambda"_a, optional_array("mask"),
+        optional_array("v_render"));
   m.def("adam_step", &adam_step, array("param"), array("grad"), array("exp_avg"), array("exp_avg_sq"), "lr"_a,
         "beta1"_a, "beta2"_a, "eps"_a, "step"_a, "skip_zero_rows"_a);
   m.def("patch_match", &patch_match, array("image"), optional_array("mask"), "fx"_a, "fy"_a, "cx"_a, "cy"_a, array("quads"),

@@ -540,17 +540,19 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     ) -> dict[str, Tensor]:
         """L1 and SSIM where the mask allows, and the active regularisation losses."""
         config = self.config
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        image = batch["image"]
+        is_plain = image.dtype == torch.uint8 and image.shape == outputs["rgb"].shape
+        target = image.to(self.device) if is_plain else self._photo_over(outputs["background"], batch)
         mask = None
         if "mask" in batch:
             mask = self._downscale_if_required(batch["mask"].float()).to(self.device)
         photo = batch.get("image_idx")
         if self.training and self.transients is not None and photo is not None:
             if self.transients.is_visit(self.step, self.schedule.max_steps):
-                self.transients.visit(photo, outputs["rgb"], target, mask)
+                self.transients.visit(photo, outputs["rgb"], self._photo_over(outputs["background"], batch), mask)
             usable = self.transients.usable(photo, *target.shape[:2])
             if usable is not None:
-                usable = usable.to(target)
+                usable = usable.to(self.device)
                 mask = usable if mask is None else usable * mask
         losses = {"main_loss": l1_ssim(outputs["rgb"], target, config.ssim_lambda, mask)}
         if not self.training:
@@ -572,10 +574,14 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
         return losses
 
+    def _photo_over(self, background: Tensor, batch: dict[str, Any]) -> Float[Tensor, "H W 3"]:
+        """A photo at the size of this step's render, over a background `[3]` if it has alpha."""
+        return self.composite_with_background(self.get_gt_img(batch["image"]), background)
+
     @torch.no_grad()
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
         """PSNR of a training view, the number of Gaussians, and the mean change of poses."""
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        target = self._photo_over(outputs["background"], batch)
         rgb = outputs["rgb"].clamp(0, 1)
         metrics: dict[str, Any] = {"psnr": self.image_metrics.psnr(rgb, target), "gaussian_count": self.num_points}
         if self.config.color_corrected_metrics:
@@ -588,7 +594,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of a held-out view, and the photo and render side by side."""
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        target = self._photo_over(outputs["background"], batch)
         rgb = outputs["rgb"]
         return self.view_metrics(rgb, target), {"img": torch.cat([target, rgb], dim=1)}
 

@@ -107,7 +107,8 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
 
     pictures = {name: random.uniform(0, 1, (HEIGHT, WIDTH, 3)).astype(np.float32) for name in ("render", "target")}
     v_render = float_arrays(v_render=(HEIGHT, WIDTH, 3))
-    v_render["loss"] = np.array(run("l1_ssim", {**pictures, "ssim_lambda": 0.2}, v_render), np.float32)
+    mask = pictures["target"][..., 0].copy()
+    v_render["loss"] = np.array(run("l1_ssim", {**pictures, "ssim_lambda": 0.2, "mask": mask}, v_render), np.float32)
 
     moved = {"param": normal(N, 3), "exp_avg": normal(N, 3), "exp_avg_sq": np.abs(normal(N, 3))}
     grad = normal(N, 3)

@@ -53,6 +53,27 @@ def test_mask_leaves_pixels_out() -> None:
     torch.testing.assert_close(l1_ssim(render, target, 0.2, mask[..., 0].bool()), loss)
 
 
+@pytest.mark.parametrize(("height", "width"), [(11, 11), (12, 37), (64, 400)])
+def test_mask_may_be_anything(height: int, width: int) -> None:
+    """Rows with ones only are left as they are; a picture 400 wide is divided into strips."""
+    render, target = images(height, width)
+    mask = torch.rand(height, width, generator=torch.Generator().manual_seed(1))
+    mask[: height // 2] = 1
+    loss, expected = l1_ssim(render, target, 0.2, mask), splatfactos(render, target, 0.2, mask[..., None])
+    torch.testing.assert_close(loss, expected, rtol=0, atol=LOSS_TOLERANCE)
+    (gradient,), (by_splatfacto,) = (torch.autograd.grad(each, render) for each in (loss, expected))
+    assert (gradient - by_splatfacto).norm() < 1e-4 * by_splatfacto.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_photos_may_be_bytes(dtype: torch.dtype) -> None:
+    render, target = images(20, 37, dtype)
+    photo = (target * 255).round().to(torch.uint8)
+    loss, expected = l1_ssim(render, photo, 0.2), l1_ssim(render, photo.to(dtype) / 255, 0.2)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(each, render)[0] for each in (loss, expected)))
+
+
 @pytest.mark.filterwarnings("ignore:Skipping Gaussian Smoothing")
 @pytest.mark.parametrize(("height", "width"), [(5, 30), (30, 5), (4, 4)])
 def test_images_smaller_than_the_window(height: int, width: int) -> None:

@@ -105,9 +105,31 @@ struct SsimTask {
 };
 
 // Rows of work memory: one image row each of render, target, their squares and their product; ring buffers of moments;
-// derivatives; ring buffers of filtered derivatives. Whole vectors are read past either end.
-constexpr int WORK_ROWS = 4 + 4 * RING + 3 * ROWS_AT_ONCE + 3 * RING;
+// derivatives; ring buffers of filtered derivatives; a few rows of render, target and mask. Whole vectors are read past
+// either end.
+constexpr int WORK_ROWS = 4 + 4 * RING + 3 * ROWS_AT_ONCE + 3 * RING + 3 * ROWS_AT_ONCE;
 constexpr size_t WORK_STRIDE = (MAX_STRIP + 3 * HALO_X + 3 * W + 15) / 16 * 16;
+
+// Copies n values of a row, from `first` on, multiplied by the mask. Returns whether the mask changes any of them, and
+// fills `mask` if so: with a value for each channel.
+inline bool read_row(const L1SsimInputs& in, int row, int first, int n, float* __restrict render,
+                     float* __restrict target, float* __restrict mask) {
+  const size_t at = size_t(row) * in.width * CHANNELS + first;
+  std::memcpy(render, in.render + at, n * sizeof(float));
+  if (in.target)
+    std::memcpy(target, in.target + at, n * sizeof(float));
+  else
+    for (int i = 0; i < n; ++i) target[i] = static_cast<float>(in.target_bytes[at + i]) / 255.0f;
+  if (!in.mask) return false;
+  const float* const of_pixels = in.mask + at / CHANNELS;
+  int changed = 0;
+  for (int pixel = 0; pixel < n / CHANNELS; ++pixel) changed += of_pixels[pixel] != 1.0f;
+  if (changed == 0) return false;
+  for (int pixel = 0; pixel < n / CHANNELS; ++pixel)
+    for (int channel = 0; channel < CHANNELS; ++channel) mask[pixel * CHANNELS + channel] = of_pixels[pixel];
+  for (int i = 0; i < n; ++i) render[i] *= mask[i], target[i] *= mask[i];
+  return true;
+}
 
 // A vector or the beginning of one.
 inline void copy(void* to, const void* from, size_t size) {
@@ -147,6 +169,9 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
   float* const moments = product + stride;                 // 4 rings of horizontally filtered rows
   float* const derivatives = moments + 4 * RING * stride;  // 3 times a few rows, HALO_X zeros before and after the values
   float* const filtered = derivatives + 3 * ROWS_AT_ONCE * stride;  // 3 rings of derivatives, filtered back horizontally
+  float* const own_render = filtered + 3 * RING * stride;  // a few rows each, for L1 and the gradient
+  float* const own_target = own_render + ROWS_AT_ONCE * stride;
+  float* const own_mask = own_target + ROWS_AT_ONCE * stride;
   std::memset(work, 0, WORK_ROWS * stride * sizeof(float));
 
   // Work rows hold the values [first, last) of the image's rows, which the windows over the task's pixels cover.
@@ -157,15 +182,11 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
   const int first_map_row = task.begin - HALO < 0 ? 0 : task.begin - HALO;
   const int last_map_row = task.end < map_height ? task.end : map_height;  // exclusive
   const vf lane = first_lanes();
-  const auto read_row = [&](int row) {
-    std::memcpy(render, in.render + size_t(row) * row_size + first, (last - first) * sizeof(float));
-    std::memcpy(target, in.target + size_t(row) * row_size + first, (last - first) * sizeof(float));
-  };
 
   SsimSums sums;
   for (int top = first_map_row; top < task.end + HALO; top += ROWS_AT_ONCE) {
     for (int row = top; row < top + ROWS_AT_ONCE && row < last_map_row + HALO; ++row) {
-      read_row(row);
+      read_row(in, row, first, last - first, render, target, own_mask);
       for (int i = 0; i < last - first; i += W) {
         const vf r = load(render + i), t = load(target + i);
         store(squares + i, r * r + t * t);
@@ -220,6 +241,11 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
     const RingRows mu1_rows(filtered, stride, above), square_rows(filtered + RING * stride, stride, above);
     const RingRows cross_rows(filtered + 2 * RING * stride, stride, above);
     vf row_sums[ROWS_AT_ONCE] = {};
+    bool is_masked[ROWS_AT_ONCE] = {};
+    for (int r = 0; r < ROWS_AT_ONCE; ++r)
+      if (map_top + r >= task.begin && map_top + r < task.end)
+        is_masked[r] = read_row(in, map_top + r, first, last - first, own_render + r * stride, own_target + r * stride,
+                                own_mask + r * stride);
     for (int i = own; i < own_end; i += W) {
       vf by_mu1[ROWS_AT_ONCE], by_square[ROWS_AT_ONCE], by_cross[ROWS_AT_ONCE];
       if (in.v_render) {
@@ -228,19 +254,18 @@ SsimSums l1_ssim_task(const L1SsimInputs& in, const GaussianWindow& window, cons
         cross_rows.filter(window, i, by_cross);
       }
       const size_t size = smaller(W, own_end - i) * sizeof(float);
+      const vi inside = lane + static_cast<float>(i) < static_cast<float>(own_end);
       for (int r = 0; r < ROWS_AT_ONCE; ++r) {
         const int row = map_top + r;
         if (row < task.begin || row >= task.end) continue;
-        const size_t at = size_t(row) * row_size + first + i;
-        vf x{}, t{};
-        copy(&x, in.render + at, size);
-        copy(&t, in.target + at, size);
-        const vf difference = x - t;
+        const vf x = load(own_render + r * stride + i), t = load(own_target + r * stride + i);
+        const vf difference = keep(inside, x - t);
         row_sums[r] += vabs(difference);
         if (!in.v_render) continue;
         const vf sign = difference > 0.0f ? splat(1.0f) : difference < 0.0f ? splat(-1.0f) : vf{};
-        const vf gradient = by_mu1[r] + 2.0f * x * by_square[r] + t * by_cross[r] + l1_weight * sign;
-        copy(in.v_render + at, &gradient, size);
+        vf gradient = by_mu1[r] + 2.0f * x * by_square[r] + t * by_cross[r] + l1_weight * sign;
+        if (is_masked[r]) gradient *= load(own_mask + r * stride + i);
+        copy(in.v_render + size_t(row) * row_size + first + i, &gradient, size);
       }
     }
     for (const vf& row_sum : row_sums) sums.l1 += sum(row_sum);
