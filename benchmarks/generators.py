@@ -22,6 +22,7 @@ from functools import partial
 import torch
 from kernels import describe_machine
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from img3d_assets.fields.triplane import FieldMlp, TriplaneField
 from img3d_assets.meshing.field_surface import surface_of
@@ -38,6 +39,7 @@ from img3d_generators.trellis.transformer import FlowTransformer
 from img3d_generators.trellis.voxels import VoxelGrid
 from img3d_generators.triposr.network import SURFACE_DENSITY, Triposr, TriposrConfig, field_of
 from img3d_generators.weights.checkpoints import checkpoint
+from img3d_kernels.attention import attention
 from img3d_kernels.ray_marching import OccupancyGrid, march
 
 Run = Callable[[], object]
@@ -256,6 +258,18 @@ def trellis_products(dtype: torch.dtype) -> Run:
     return products
 
 
+def trellis_attention(function: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]) -> Run:
+    """Attention among the tokens of TRELLIS's structure, in bfloat16, without projections."""
+    config = FlowConfig()
+    shape = 1, config.resolution**3, config.num_heads, config.model_channels // config.num_heads
+    return partial(function, *(torch.randn(shape, device=device()).bfloat16() for _ in range(3)))
+
+
+def torchs_attention(*inputs: torch.Tensor) -> torch.Tensor:
+    """`img3d_kernels.attention` by torch."""
+    return scaled_dot_product_attention(*(each.transpose(1, 2) for each in inputs)).transpose(1, 2)
+
+
 def trellis_shell() -> VoxelGrid:
     """About 18,000 voxels on a spherical shell, which are as many as a usual object has."""
     places = torch.cartesian_prod(*(torch.arange(64),) * 3)
@@ -290,6 +304,8 @@ ROWS: dict[str, Callable[[], Run]] = {
     "trellis-2-blocks-bfloat16": partial(trellis_step, "structure_flow", torch.bfloat16, TRELLIS_BLOCKS),
     "trellis-2-blocks-as-products-float32": partial(trellis_products, torch.float32),
     "trellis-2-blocks-as-products-bfloat16": partial(trellis_products, torch.bfloat16),
+    "trellis-attention-bfloat16": partial(trellis_attention, attention),
+    "trellis-attention-bfloat16-torch": partial(trellis_attention, torchs_attention),
     "trellis-details-float32": partial(trellis_step, "latent_flow", torch.float32),
     "trellis-details-bfloat16": partial(trellis_step, "latent_flow", torch.bfloat16),
     "img3d-tiny": img3d_tiny,

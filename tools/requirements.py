@@ -7,12 +7,8 @@ pip's isolated environments, and img3d itself does not (its build folder is reus
 """
 
 import sys
+import tomllib
 from pathlib import Path
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10 has no reader of TOML, the pip of every virtual environment has one
-    from pip._vendor import tomli as tomllib
 
 
 def requirements(extras: list[str]) -> list[str]:

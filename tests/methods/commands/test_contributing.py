@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,6 @@ from command_lines import CommandLine
 from object_image import write_object_image
 
 from img3d_assets.splat_files import read_splats
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 PAGE = Path(__file__).resolve().parents[3] / "CONTRIBUTING.md"
 STILL_LIFE = Path(__file__).resolve().parents[3] / "sample" / "still_life"
