@@ -139,7 +139,7 @@ def l1_ssim(
     ssim_lambda: float,
     mask: Float[Tensor, "H W"] | None = None,
 ) -> Float[Tensor, ""]:
-    """`losses.l1_ssim` in one pass. The image must be at least 11 pixels wide and high; only `render` gets a gradient."""
+    """`losses.l1_ssim` in one pass, for images of at least 11 x 11 pixels. Only `render` gets a gradient."""
     return _L1Ssim.apply(render, target, ssim_lambda, mask)
 
 

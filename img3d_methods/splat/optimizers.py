@@ -15,19 +15,20 @@ def splat_optimizers() -> dict[str, Any]:
     """An optimizer for each parameter group of a splat model, in Nerfstudio's format.
 
     The learning rates are splatfacto's, for poses scaled to [-1, 1], but doubled for positions and scales: a CPU run
-    is several times shorter than 30 000 steps (for scales +0.5 dB on fox, benchmarks/NOTES.md).
+    is several times shorter than 30 000 steps (for scales +0.5 dB on fox, benchmarks/NOTES.md). Those of colours and
+    rotations rise as runs become shorter (+0.7 and +1.3 dB on fox and chair in 2,000 steps, the same place).
     """
 
-    def gaussians(lr: float, scheduler: ExponentialDecayConfig | None = None) -> dict[str, Any]:
-        return {"optimizer": GaussianAdamConfig(lr=lr), "scheduler": scheduler}
+    def gaussians(lr: float, scheduler: ExponentialDecayConfig | None = None, for_steps: int = 0) -> dict[str, Any]:
+        return {"optimizer": GaussianAdamConfig(lr=lr, lr_for_steps=for_steps), "scheduler": scheduler}
 
     return {
         "means": gaussians(3.2e-4, ExponentialDecayConfig(lr_final=3.2e-6)),
-        "features_dc": gaussians(2.5e-3),
-        "features_rest": gaussians(2.5e-3 / 20),
+        "features_dc": gaussians(2.5e-3, for_steps=4000),
+        "features_rest": gaussians(2.5e-3 / 20, for_steps=8000),
         "opacities": gaussians(0.05),
         "scales": gaussians(1e-2),
-        "quats": gaussians(1e-3),
+        "quats": gaussians(1e-3, for_steps=8000),
         "camera_opt": {
             "optimizer": AdamOptimizerConfig(lr=1e-4, eps=1e-15),
             "scheduler": ExponentialDecayConfig(lr_final=5e-7, warmup_fraction=1 / 30),

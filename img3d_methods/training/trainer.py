@@ -39,6 +39,7 @@ from img3d_methods.training.clock import TrainingClock, WorkPlan
 from img3d_methods.training.closing_measurement import measure, time_limit
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 from img3d_methods.training.event_writers import trouble_of_service
+from img3d_methods.training.gaussian_adam import GaussianAdamConfig
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
 from img3d_methods.training.interrupts import InterruptRequest
 from img3d_methods.training.memory import keep_freed_memory
@@ -156,10 +157,12 @@ class Img3dTrainer(Trainer, ABC):
         keep_freed_memory()
 
     def setup_optimizers(self) -> Optimizers:
-        """Creates the optimizers, whose schedules last as long as the run."""
+        """Creates the optimizers, whose schedules and learning rates suit the run's length."""
         optimizers = copy.deepcopy(dict(self.config.optimizers))
         for group in optimizers.values():
-            scheduler = group["scheduler"]
+            optimizer, scheduler = group["optimizer"], group["scheduler"]
+            if isinstance(optimizer, GaussianAdamConfig):
+                group["optimizer"] = optimizer.for_run(self.config.max_num_iterations)
             if getattr(scheduler, "max_steps", None) == 0:
                 scheduler.max_steps = self.config.max_num_iterations
         return Optimizers(optimizers, self.pipeline.get_param_groups())
