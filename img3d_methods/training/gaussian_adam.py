@@ -23,15 +23,16 @@ class GaussianAdamConfig(AdamOptimizerConfig):
     eps: float = 1e-15
     betas: tuple[float, float] = (0.9, 0.999)
     """Factors of the moments at each step."""
-    lr_for_steps: int = 0
-    """Length of the runs that the learning rate is for: in shorter ones it is higher in proportion, at most fourfold.
-    0: all runs have the same."""
+    lr_for_passes: int = 0
+    """Training steps per photo that the learning rate is for. In runs with fewer it is higher in proportion, at most
+    fourfold; where each photo is seen often, a higher one would fit what only that photo shows. 0: all runs have the
+    same."""
 
     def setup(self, params: Any) -> GaussianAdam:
         """The optimizer of some parameters."""
         return self._target(params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
-    def for_run(self, max_steps: int) -> GaussianAdamConfig:
-        """The configuration for a run of `max_steps`."""
-        factor = min(max(self.lr_for_steps / max(max_steps, 1), 1.0), MAX_LR_FACTOR)
+    def for_run(self, passes: float) -> GaussianAdamConfig:
+        """The configuration for a run that has `passes` steps per photo."""
+        factor = min(max(self.lr_for_passes / max(passes, 1.0), 1.0), MAX_LR_FACTOR)
         return replace(self, lr=self.lr * factor)

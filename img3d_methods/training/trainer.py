@@ -161,8 +161,9 @@ class Img3dTrainer(Trainer, ABC):
         optimizers = copy.deepcopy(dict(self.config.optimizers))
         for group in optimizers.values():
             optimizer, scheduler = group["optimizer"], group["scheduler"]
-            if isinstance(optimizer, GaussianAdamConfig):
-                group["optimizer"] = optimizer.for_run(self.config.max_num_iterations)
+            if isinstance(optimizer, GaussianAdamConfig) and optimizer.lr_for_passes > 0:
+                photos = len(self.pipeline.datamanager.train_dataset)
+                group["optimizer"] = optimizer.for_run(self.config.max_num_iterations / photos)
             if getattr(scheduler, "max_steps", None) == 0:
                 scheduler.max_steps = self.config.max_num_iterations
         return Optimizers(optimizers, self.pipeline.get_param_groups())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning rates that suit the run's length."""
+"""Learning rates that suit the number of steps per photo."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from img3d_methods.training.gaussian_adam import MAX_LR_FACTOR, GaussianAdamConf
 
 
 @pytest.mark.parametrize(
-    ("max_steps", "factor"), [(1, MAX_LR_FACTOR), (1000, MAX_LR_FACTOR), (2000, 2.0), (4000, 1.0), (30_000, 1.0)]
+    ("passes", "factor"), [(0.5, MAX_LR_FACTOR), (20, MAX_LR_FACTOR), (45, 2.0), (90, 1.0), (500, 1.0)]
 )
-def test_shorter_runs_learn_faster_up_to_a_limit(max_steps: int, factor: float) -> None:
-    config = GaussianAdamConfig(lr=0.01, lr_for_steps=4000)
-    assert config.for_run(max_steps).lr == pytest.approx(0.01 * factor)
+def test_runs_with_few_steps_per_photo_learn_faster_up_to_a_limit(passes: float, factor: float) -> None:
+    config = GaussianAdamConfig(lr=0.01, lr_for_passes=90)
+    assert config.for_run(passes).lr == pytest.approx(0.01 * factor)
     assert config.lr == 0.01
 
 
@@ -24,11 +24,11 @@ def test_others_always_learn_as_fast() -> None:
 
 
 def test_the_optimizer_has_the_rate() -> None:
-    optimizer = GaussianAdamConfig(lr=0.01, lr_for_steps=4000).for_run(2000).setup([torch.zeros(3, requires_grad=True)])
+    optimizer = GaussianAdamConfig(lr=0.01, lr_for_passes=90).for_run(45).setup([torch.zeros(3, requires_grad=True)])
     (group,) = optimizer.param_groups
     assert group["lr"] == 0.02 and group["eps"] == 1e-15
 
 
-def test_long_runs_have_splatfactos_rates_of_colours_and_rotations() -> None:
+def test_with_many_steps_per_photo_colours_and_rotations_have_splatfactos_rates() -> None:
     groups, expected = splat_optimizers(), {"features_dc": 2.5e-3, "features_rest": 2.5e-3 / 20, "quats": 1e-3}
-    assert {name: groups[name]["optimizer"].for_run(30_000).lr for name in expected} == expected
+    assert {name: groups[name]["optimizer"].for_run(300).lr for name in expected} == expected
