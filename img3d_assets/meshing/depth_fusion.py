@@ -27,8 +27,9 @@ from img3d_kernels.poses import point_of_attention
 BLOCK = 8
 """Voxels along the edge of a block, and the truncation distance in voxels on both sides of a surface. Measured: half
 of this distance lets noise through, twice as much thickens thin parts."""
-MIN_WEIGHT = 1.0
-"""Minimum number of pictures that have seen a voxel of the surface."""
+MIN_PICTURES, MIN_SHARE = 3, 0.1
+"""Number of pictures that must have seen a voxel of the surface; of few pictures, a share. Measured on splats of a
+still life: what only one or two of 60 pictures see is mostly wrong (benchmarks/RESULTS.md)."""
 PIXELS_PER_BLOCK = 2
 """Stride in pixels with which a picture determines the blocks that are needed."""
 FREE = 1e6
@@ -121,7 +122,7 @@ def fused(
             2 * FREE,
             float(BLOCK),
         )
-    mesh = grid.extract_triangle_mesh(MIN_WEIGHT)
+    mesh = grid.extract_triangle_mesh(max(1.0, min(MIN_PICTURES, MIN_SHARE * len(views))))
     if mesh.is_empty():
         raise InputError("The pictures do not agree on any surface there: they may show little, or too many things.")
     vertices, faces = mesh.vertex.positions.numpy().astype(np.float64), mesh.triangle.indices.numpy().astype(np.int64)
