@@ -265,9 +265,10 @@ def trellis_attention(function: Callable[[torch.Tensor, torch.Tensor, torch.Tens
     return partial(function, *(torch.randn(shape, device=device()).bfloat16() for _ in range(3)))
 
 
-def torchs_attention(*inputs: torch.Tensor) -> torch.Tensor:
+def torchs_attention(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """`img3d_kernels.attention` by torch."""
-    return scaled_dot_product_attention(*(each.transpose(1, 2) for each in inputs)).transpose(1, 2)
+    q, k, v = (tokens.transpose(1, 2) for tokens in (queries, keys, values))
+    return scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 def trellis_shell() -> VoxelGrid:

@@ -27,8 +27,8 @@ def attention(
     """
     if _is_compiled(queries, keys, values):
         return _compiled(queries, keys, values)
-    heads = (tokens.transpose(1, 2) for tokens in (queries, keys, values))
-    return scaled_dot_product_attention(*heads).transpose(1, 2)
+    q, k, v = (tokens.transpose(1, 2) for tokens in (queries, keys, values))
+    return scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 def _is_compiled(*inputs: Tensor) -> bool:

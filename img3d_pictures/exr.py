@@ -47,7 +47,7 @@ def read_exr(contents: bytes) -> npt.NDArray[np.float32]:
 
     exr_size(io.BytesIO(contents))
     try:
-        with av.open(io.BytesIO(contents), format="exr_pipe") as container:
+        with av.open(io.BytesIO(contents), "r", format="exr_pipe") as container:
             frame = next(container.decode(video=0))
     except (av.FFmpegError, StopIteration, ValueError) as error:
         raise ValueError(f"an OpenEXR file that cannot be decoded: {error or type(error).__name__}") from error
@@ -55,7 +55,9 @@ def read_exr(contents: bytes) -> npt.NDArray[np.float32]:
     if layout is None:
         raise ValueError(f"an OpenEXR file whose values are not floating point ({frame.format.name})")
     dtype, planes = layout
-    channels = [np.frombuffer(frame.planes[i], dtype).reshape(frame.height, -1)[:, : frame.width] for i in planes]
+    channels = [
+        np.frombuffer(bytes(frame.planes[i]), dtype).reshape(frame.height, -1)[:, : frame.width] for i in planes
+    ]
     return np.stack(channels, axis=-1).astype(np.float32)
 
 

@@ -38,7 +38,7 @@ def read_exr(path: Path) -> FloatArray:
     contents = bytearray(read_bytes(path, MAX_BYTES))
     try:
         layer = _call_depth_y(contents)
-        with av.open(io.BytesIO(contents), format="exr_pipe") as container:
+        with av.open(io.BytesIO(contents), "r", format="exr_pipe") as container:
             stream = container.streams.video[0]
             stream.codec_context.options = {"layer": layer}
             frame = next(container.decode(stream))
@@ -46,7 +46,7 @@ def read_exr(path: Path) -> FloatArray:
         if kind is None:
             raise ValueError(f"its pixels are {frame.format.name}")
         plane = frame.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height]
+        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height]
         width = frame.width * np.dtype(kind).itemsize
         return np.ascontiguousarray(rows[:, :width]).view(kind).astype(np.float64)
     except (av.FFmpegError, IndexError, StopIteration, UnicodeDecodeError, ValueError, struct.error) as error:

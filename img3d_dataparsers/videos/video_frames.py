@@ -21,6 +21,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.codec.context import ThreadType
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from PIL import Image
@@ -145,7 +146,7 @@ class VideoReader:
         try:
             with av.open(str(path)) as container:
                 stream = container.streams.best("video")
-                if stream is None or stream.disposition & Disposition.attached_pic:
+                if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
                     raise InputError(f"{path} has only sound, no pictures; give a video or a folder of photos")
                 rate = stream.average_rate or stream.guessed_rate
                 duration = stream.duration and stream.time_base and float(stream.duration * stream.time_base)
@@ -168,11 +169,11 @@ class VideoReader:
         self.num_damaged, first, last = 0, None, None
         with av.open(str(self.path)) as container:
             stream = container.streams.best("video")
-            assert stream is not None  # checked in __init__
+            assert isinstance(stream, av.VideoStream)  # checked in __init__
             if self.in_one_thread:
                 stream.codec_context.thread_count = 1
             else:
-                stream.thread_type = "AUTO"
+                stream.thread_type = ThreadType.AUTO
             packets = container.demux(stream)
             while True:
                 try:
@@ -188,7 +189,7 @@ class VideoReader:
                     self.num_damaged += 1
                     continue
                 for frame in frames:
-                    if not isinstance(frame, av.VideoFrame) or frame.is_corrupt:
+                    if frame.is_corrupt:
                         self.num_damaged += 1
                         continue
                     if frame.time is not None:
