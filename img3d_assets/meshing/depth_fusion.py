@@ -122,9 +122,13 @@ def fused(
             2 * FREE,
             float(BLOCK),
         )
-    mesh = grid.extract_triangle_mesh(max(1.0, min(MIN_PICTURES, MIN_SHARE * len(views))))
+    nowhere = "The pictures do not agree on any surface there: they may show little, or too many things."
+    try:
+        mesh = grid.extract_triangle_mesh(max(1.0, min(MIN_PICTURES, MIN_SHARE * len(views))))
+    except RuntimeError as error:  # Open3D makes no mesh without vertices
+        raise InputError(nowhere) from error
     if mesh.is_empty():
-        raise InputError("The pictures do not agree on any surface there: they may show little, or too many things.")
+        raise InputError(nowhere)
     vertices, faces = mesh.vertex.positions.numpy().astype(np.float64), mesh.triangle.indices.numpy().astype(np.int64)
     outside = ((vertices < 0) | (vertices > extent)).any(axis=1)
     return vertices, faces[~outside[faces].any(axis=1)]

@@ -70,6 +70,15 @@ def test_what_is_not_known_carves_nothing() -> None:
     assert found.is_watertight
 
 
+def test_of_many_pictures_three_must_have_seen_a_surface() -> None:
+    pictures = pictures_around(trimesh.creation.icosphere(4), 32)
+    blind = [replace(each, depth=np.zeros_like(each.depth)) for each in pictures[2:]]
+    with pytest.raises(InputError, match="do not agree on any surface"):
+        fused_pictures([*pictures[:2], *blind])
+    found, voxel = fused_pictures([*pictures[:2], *blind[:8]])
+    assert np.abs(np.linalg.norm(found.vertices, axis=1) - 1).max() < voxel
+
+
 def test_depth_between_two_surfaces_is_not_known() -> None:
     depth = np.full((8, 9), 2.0, np.float32)
     depth[:, 4:] = 3.0
