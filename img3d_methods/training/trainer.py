@@ -39,7 +39,6 @@ from img3d_methods.training.clock import TrainingClock, WorkPlan
 from img3d_methods.training.closing_measurement import measure, time_limit
 from img3d_methods.training.curve import CURVE_FILE, CurvePoint, read_curve, write_curve
 from img3d_methods.training.event_writers import trouble_of_service
-from img3d_methods.training.gaussian_adam import GaussianAdamConfig
 from img3d_methods.training.held_out_gap import gap_message, training_psnr
 from img3d_methods.training.interrupts import InterruptRequest
 from img3d_methods.training.memory import keep_freed_memory
@@ -161,7 +160,7 @@ class Img3dTrainer(Trainer, ABC):
         optimizers = copy.deepcopy(dict(self.config.optimizers))
         for group in optimizers.values():
             optimizer, scheduler = group["optimizer"], group["scheduler"]
-            if isinstance(optimizer, GaussianAdamConfig) and optimizer.lr_for_passes > 0:
+            if getattr(optimizer, "lr_for_passes", 0) > 0:
                 photos = len(self.pipeline.datamanager.train_dataset)
                 group["optimizer"] = optimizer.for_run(self.config.max_num_iterations / photos)
             if getattr(scheduler, "max_steps", None) == 0:
