@@ -7,6 +7,7 @@ Schedules follow the number of steps, so a shorter run is not the beginning of a
 
     python benchmarks/time_to_quality.py fox --preset fast
     python benchmarks/time_to_quality.py chair --steps 3000 --max-gaussians 50000
+    python benchmarks/time_to_quality.py fox --preset fast --seed-points dense
     python benchmarks/time_to_quality.py fox --method img3d-nerf --preset fast
     python benchmarks/time_to_quality.py chair --method img3d-ngp --preset fast
 """
@@ -22,7 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
@@ -92,6 +93,9 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=8, help="rows of the curve")
     parser.add_argument("--strategy", choices=("mcmc", "default"), help="densification, if not the method's default")
     parser.add_argument("--max-gaussians", type=int, help="the budget of splats, if not the preset's")
+    parser.add_argument(
+        "--seed-points", choices=("triangulated", "dense"), help="made anew, and how long that takes is printed"
+    )
     arguments = parser.parse_args()
     scene = SCENES[arguments.scene]
     if not scene.folder.is_dir():
@@ -114,13 +118,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config.output_dir = Path(folder)
         config.set_timestamp()
+        if arguments.seed_points is not None:
+            dataparser: Any = config.pipeline.datamanager.dataparser
+            dataparser.seed_points, dataparser.cache_dir = arguments.seed_points, Path(folder) / "cache"
         torch.manual_seed(config.machine.seed)
         trainer = config.setup(local_rank=0, world_size=1)
         trainer.measure_at = frozenset(
             round(steps * point / arguments.points) for point in range(1, arguments.points + 1)
         )
         trainer.rows = ["| step | training seconds | Gaussians | PSNR dB | SSIM |", "|---|---|---|---|---|"]
+        began = time.perf_counter()
         trainer.setup()
+        if arguments.seed_points is not None:
+            print(
+                f"{arguments.seed_points} seed points and all else before training: {time.perf_counter() - began:.0f} s"
+            )
         cameras = trainer.pipeline.datamanager.train_dataset.cameras
         print(
             f"{arguments.scene}, {int(cameras.width[0])}x{int(cameras.height[0])}, {len(cameras)} training photos, "
