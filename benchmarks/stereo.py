@@ -38,7 +38,7 @@ from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_files import read_mesh
 from img3d_assets.mesh_sampling import points_on_mesh
 from img3d_assets.meshing.cloud_surface import CloudSurfaceOptions, surface_of_cloud
-from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, write_workspace
+from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, photos_needed, write_workspace
 from img3d_kernels.mesh_rendering import MeshScene
 from img3d_kernels.poses import focal_length
 from img3d_kernels.stereo.consistency import count_agreeing
@@ -246,7 +246,7 @@ def print_scores(scene: Scene, surface: TrueSurface, maps: list[DepthMap], sourc
     ]
     with tempfile.TemporaryDirectory() as folder:
         write_workspace(Path(folder), photos, sources)
-        cloud = fused_cloud(Path(folder))
+        cloud = fused_cloud(Path(folder), photos_needed(scene.views))
     print(f"{len(cloud):,} points: {scores(cloud.points, surface)}", flush=True)
     print_mesh_scores(surface_of_cloud(cloud, CloudSurfaceOptions()), surface)
 

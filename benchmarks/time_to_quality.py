@@ -119,8 +119,9 @@ def main() -> None:
         config.output_dir = Path(folder)
         config.set_timestamp()
         if arguments.seed_points is not None:
-            dataparser: Any = config.pipeline.datamanager.dataparser
-            dataparser.seed_points, dataparser.cache_dir = arguments.seed_points, Path(folder) / "cache"
+            datamanager: Any = config.pipeline.datamanager
+            datamanager.dataparser.seed_points = arguments.seed_points
+            datamanager.dataparser.cache_dir = Path(folder) / "cache"
         torch.manual_seed(config.machine.seed)
         trainer = config.setup(local_rank=0, world_size=1)
         trainer.measure_at = frozenset(

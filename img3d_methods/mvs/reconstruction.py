@@ -19,7 +19,7 @@ from img3d_assets.point_cloud import PointCloud
 from img3d_base.console import print_line
 from img3d_base.errors import counted
 from img3d_base.progress import ProgressOfStages
-from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, write_workspace
+from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, photos_needed, write_workspace
 from img3d_kernels.stereo.views import DepthMap
 from img3d_methods.mvs.backdrop import Backdrop, backdrop_of
 from img3d_methods.mvs.depth_stage import depth_maps
@@ -28,7 +28,7 @@ from img3d_methods.mvs.photos import MvsPhotos
 from img3d_methods.mvs.presets import MvsPreset
 from img3d_methods.mvs.stage_cache import Arrays, StageCache
 
-RECIPE = 6
+RECIPE = 7
 """Part of the cache key. Increment it with every change that alters depth maps, cloud or surface."""
 CLOUD = {
     "points": ("float64", (None, 3)),
@@ -101,7 +101,7 @@ def _cloud(photos: MvsPhotos, preset: MvsPreset, maps: list[DepthMap]) -> Arrays
     dense = [DensePhoto(f"{i:05d}.png", rgb, view, found) for i, (rgb, view, found) in enumerate(each)]
     with TemporaryDirectory() as folder:
         write_workspace(Path(folder), dense, photos.sources(preset.num_sources))
-        cloud = fused_cloud(Path(folder))
+        cloud = fused_cloud(Path(folder), photos_needed(photos.views))
     return {"points": cloud.points, "colors": cloud.colors, "normals": cloud.normals}
 
 

@@ -13,7 +13,7 @@ from stereo_scenes import BALL, RADIUS, WALL_DISTANCE, WALL_NORMAL, stereo_scene
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.sfm.colmap_library import pycolmap
-from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, write_workspace
+from img3d_dataparsers.stereo.dense_workspace import DensePhoto, fused_cloud, photos_needed, write_workspace
 from img3d_kernels.stereo.views import DepthMap
 
 SOURCES = [[j for j in range(5) if j != i] for i in range(5)]
@@ -49,6 +49,13 @@ def test_colmap_reads_what_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "stereo/patch-match.cfg").read_text().splitlines()[1] == ", ".join(
         f"some/{j}.png" for j in range(1, 5)
     )
+
+
+def test_many_photos_of_an_object_that_is_cut_out_need_a_third_one() -> None:
+    views = [photo.view for photo in dense_photos()] * 2
+    cut_out = [dataclasses.replace(view, outline=torch.ones(view.size, dtype=torch.bool)) for view in views]
+    assert photos_needed(cut_out) == 3
+    assert photos_needed(cut_out[:5]) == photos_needed(views) == photos_needed([*cut_out, views[0]]) == 2
 
 
 def test_points_lie_on_the_surface_and_normals_point_off_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
