@@ -107,7 +107,7 @@ struct RasterizeGradients {
 
 struct L1SsimInputs {
   int width, height;
-  const float* render;  // [H, W, 3]
+  const float* render;          // [H, W, 3]
   const float* target;          // [H, W, 3]; or null, and then
   const uint8_t* target_bytes;  // [H, W, 3], from 0 to 255
   const float* mask;            // [H, W], multiplied into both images; or null

@@ -552,7 +552,6 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
                 self.transients.visit(photo, outputs["rgb"], self._photo_over(outputs["background"], batch), mask)
             usable = self.transients.usable(photo, *target.shape[:2])
             if usable is not None:
-                usable = usable.to(self.device)
                 mask = usable if mask is None else usable * mask
         losses = {"main_loss": l1_ssim(outputs["rgb"], target, config.ssim_lambda, mask)}
         if not self.training:

@@ -17,9 +17,9 @@ using img3d::AttentionInputs;
 
 constexpr int SIDE = img3d::ATTENTION_CHANNELS;  // channels of a head, and keys in a block: both products are alike
 constexpr int PAIRS = SIDE / 2, VECTORS = SIDE / W;
-constexpr int ROWS = 48;                 // queries at a time
-constexpr int TILE = 6;                  // rows whose sums are in registers, TILE * VECTORS of 32
-constexpr size_t BLOCK = PAIRS * SIDE;   // pairs of a packed block
+constexpr int ROWS = 48;                // queries at a time
+constexpr int TILE = 6;                 // rows whose sums are in registers, TILE * VECTORS of 32
+constexpr size_t BLOCK = PAIRS * SIDE;  // pairs of a packed block
 
 static_assert(SIDE == 64 && W == 16 && ROWS % TILE == 0 && ROWS % W == 0);
 
@@ -118,7 +118,6 @@ void attend(const AttentionInputs& in, size_t batch, size_t head, size_t first, 
 
 }  // namespace
 
-void attention_bfloat16(const AttentionInputs& in, img3d::Scratch& scratch);
 void attention_bfloat16(const AttentionInputs& in, img3d::Scratch& scratch) {
   const size_t heads = in.n_batch * in.n_heads, blocks = ceil_div(in.n_keys, SIDE), of_head = blocks * BLOCK;
   uint32_t* const keys = scratch.get<uint32_t>(2 * heads * of_head);
