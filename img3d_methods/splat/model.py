@@ -43,6 +43,7 @@ from img3d_methods.splat.free_space import CLEAR_EVERY, CLEAR_UNTIL, FreeSpace
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
 from img3d_methods.splat.schedule import TrainingSchedule
+from img3d_methods.splat.screen_dilation import screen_dilation
 from img3d_methods.splat.sky import SkyPoints, sky_points
 from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.splat.transients import CellViews, TransientMasks
@@ -449,6 +450,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             absgrad=self.training and self._densifies_by_absgrad(),
             grad_stats=self._grad_stats(),
             rasterize_mode=config.rasterize_mode,
+            eps2d=screen_dilation(self._get_downscale_factor()),
         )
         render, alpha = render.squeeze(0), alpha.squeeze(0)  # the gradient of render[0] would be another image
         outputs = {"rgb": render[..., :3], "accumulation": alpha}

@@ -21,12 +21,11 @@ from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.spherical_harmonics import sh_basis
 from img3d_kernels.torch_backend import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
+from img3d_methods.splat.screen_dilation import SCREEN_DILATION
 
 RAYS_PER_PACKET = 256
 GAUSSIANS_PER_BLOCK = 1024
 """Number of depth-sorted Gaussians composited at a time: it bounds memory and lets opaque packets stop early."""
-SCREEN_DILATION = 0.3
-"""The rasteriser's eps2d, in pixels squared."""
 
 
 class RayRender(NamedTuple):

@@ -11,63 +11,116 @@
 namespace IMG3D_ISA {
 namespace {
 
-typedef int64_t Pairs __attribute__((vector_size(4 * W)));
+// The step of a parameter's elements.
+struct AdamStep {
+  const img3d::AdamInputs& in;
+  float step_size, inv_sqrt_correction2;
+
+  explicit AdamStep(const img3d::AdamInputs& inputs) : in(inputs) {
+    step_size = in.lr / (1.0f - static_cast<float>(std::pow(double(in.beta1), double(in.step))));
+    inv_sqrt_correction2 = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(double(in.beta2), double(in.step))));
+  }
+
+  struct Lanes {
+    vf param, exp_avg, exp_avg_sq;
+  };
+
+  Lanes read(size_t i) const { return {load(in.param + i), load(in.exp_avg + i), load(in.exp_avg_sq + i)}; }
+
+  Lanes updated(const Lanes& old, vf grad) const {
+    Lanes r;
+    r.exp_avg = in.beta1 * old.exp_avg + (1.0f - in.beta1) * grad;
+    r.exp_avg_sq = in.beta2 * old.exp_avg_sq + (1.0f - in.beta2) * grad * grad;
+    r.param = old.param - step_size * r.exp_avg / (vsqrt(r.exp_avg_sq) * inv_sqrt_correction2 + in.eps);
+    return r;
+  }
+
+  void write(size_t i, const Lanes& lanes) const {
+    store(in.param + i, lanes.param);
+    store(in.exp_avg + i, lanes.exp_avg);
+    store(in.exp_avg_sq + i, lanes.exp_avg_sq);
+  }
+
+  // Elements [begin, end).
+  void all(size_t begin, size_t end) const {
+    if (end - begin < W) {
+      for (size_t i = begin; i < end; ++i) one(i);
+      return;
+    }
+    // The last vector overlaps the one before it, so it is computed from what was there before that was written.
+    const size_t last = end - W;
+    const Lanes tail = updated(read(last), load(in.grad + last));
+    for (size_t i = begin; i < last; i += W) write(i, updated(read(i), load(in.grad + i)));
+    write(last, tail);
+  }
+
+  // Those of elements [begin, begin + W) whose bit is set.
+  void some(size_t begin, uint32_t changes) const {
+    const Lanes old = read(begin);
+    const Lanes now = updated(old, load(in.grad + begin));
+    const vi mask = mask_of(changes);
+    write(begin, {select(mask, now.param, old.param), select(mask, now.exp_avg, old.exp_avg),
+                  select(mask, now.exp_avg_sq, old.exp_avg_sq)});
+  }
+
+ private:
+  void one(size_t i) const {
+    const float grad = in.grad[i];
+    const float avg = in.beta1 * in.exp_avg[i] + (1.0f - in.beta1) * grad;
+    const float avg_sq = in.beta2 * in.exp_avg_sq[i] + (1.0f - in.beta2) * grad * grad;
+    in.exp_avg[i] = avg;
+    in.exp_avg_sq[i] = avg_sq;
+    in.param[i] -= step_size * avg / (__builtin_sqrtf(avg_sq) * inv_sqrt_correction2 + in.eps);
+  }
+};
+
+// Whether a row has a gradient.
+inline bool has_gradient(const float* row, size_t size) {
+  if (size < W) {
+    for (size_t i = 0; i < size; ++i)
+      if (row[i] != 0.0f) return true;
+    return false;
+  }
+  vi any = load(row + size - W) != 0.0f;
+  for (size_t i = 0; i + W < size; i += W) any |= load(row + i) != 0.0f;
+  return !none(any);
+}
+
+constexpr size_t NARROW = 4;  // a vector for each column of so many holds W rows, whose bits fit into 64
+
+// Updates those of W rows of at most NARROW columns that have a gradient.
+inline void update_narrow_rows(const AdamStep& step, size_t first_element, size_t row_size) {
+  uint64_t nonzero = 0, row_starts = 0;
+  for (size_t u = 0; u < row_size; ++u)
+    nonzero |= uint64_t(lane_bits(load(step.in.grad + first_element + u * W) != 0.0f)) << (u * W);
+  for (size_t row = 0; row < W; ++row) row_starts |= uint64_t(1) << (row * row_size);
+  uint64_t rows = nonzero;
+  for (size_t d = 1; d < row_size; ++d) rows |= nonzero >> d;
+  rows &= row_starts;
+  uint64_t changes = rows;
+  for (size_t d = 1; d < row_size; ++d) changes |= rows << d;
+  constexpr uint32_t ALL = (uint64_t(1) << W) - 1;
+  for (size_t u = 0; u < row_size; ++u) {
+    const uint32_t lanes = static_cast<uint32_t>(changes >> (u * W)) & ALL;
+    const size_t begin = first_element + u * W;
+    if (lanes == ALL) step.all(begin, begin + W);
+    else if (lanes) step.some(begin, lanes);
+  }
+}
 
 void adam_step(const img3d::AdamInputs& in) {
-  const float correction1 = 1.0f - static_cast<float>(std::pow(double(in.beta1), double(in.step)));
-  const float inv_sqrt_correction2 =
-      static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(double(in.beta2), double(in.step))));
-  const float step_size = in.lr / correction1;
-  const auto update = [&](size_t begin, size_t end) {
-    size_t i = begin;
-    for (; i + W <= end; i += W) {
-      const vf grad = load(in.grad + i);
-      const vf avg = in.beta1 * load(in.exp_avg + i) + (1.0f - in.beta1) * grad;
-      const vf avg_sq = in.beta2 * load(in.exp_avg_sq + i) + (1.0f - in.beta2) * grad * grad;
-      store(in.exp_avg + i, avg);
-      store(in.exp_avg_sq + i, avg_sq);
-      store(in.param + i, load(in.param + i) - step_size * avg / (vsqrt(avg_sq) * inv_sqrt_correction2 + in.eps));
-    }
-    for (; i < end; ++i) {
-      const float grad = in.grad[i];
-      const float avg = in.beta1 * in.exp_avg[i] + (1.0f - in.beta1) * grad;
-      const float avg_sq = in.beta2 * in.exp_avg_sq[i] + (1.0f - in.beta2) * grad * grad;
-      in.exp_avg[i] = avg;
-      in.exp_avg_sq[i] = avg_sq;
-      in.param[i] -= step_size * avg / (__builtin_sqrtf(avg_sq) * inv_sqrt_correction2 + in.eps);
-    }
-  };
-  // Rows of two, as a hash table's, whole vectors of them; those without a gradient keep their values.
-  const auto update_pairs = [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i += W) {
-      const vf grad = load(in.grad + i);
-      const vi changes = (vi)((Pairs)(grad != 0.0f) != 0);
-      if (!lane_bits(changes)) continue;
-      const vf old_avg = load(in.exp_avg + i), old_avg_sq = load(in.exp_avg_sq + i), param = load(in.param + i);
-      const vf avg = in.beta1 * old_avg + (1.0f - in.beta1) * grad;
-      const vf avg_sq = in.beta2 * old_avg_sq + (1.0f - in.beta2) * grad * grad;
-      store(in.exp_avg + i, select(changes, avg, old_avg));
-      store(in.exp_avg_sq + i, select(changes, avg_sq, old_avg_sq));
-      const vf updated = param - step_size * avg / (vsqrt(avg_sq) * inv_sqrt_correction2 + in.eps);
-      store(in.param + i, select(changes, updated, param));
-    }
-  };
+  const AdamStep step(in);
   constexpr size_t ELEMENTS_PER_TASK = 1 << 15;
-  const size_t rows = in.row_size >= ELEMENTS_PER_TASK ? 1 : ELEMENTS_PER_TASK / in.row_size;
+  const size_t size = in.row_size;
+  const size_t rows = size * W >= ELEMENTS_PER_TASK ? W : ELEMENTS_PER_TASK / size / W * W;
   parallel(ceil_div(in.n_rows, rows), [&](size_t task) {
     const size_t begin = task * rows, end = smaller(in.n_rows, begin + rows);
-    if (!in.skip_zero_rows) return update(begin * in.row_size, end * in.row_size);
+    if (!in.skip_zero_rows) return step.all(begin * size, end * size);
     size_t row = begin;
-    if (in.row_size == 2) {
-      const size_t whole_vectors = begin + (end - begin) / (W / 2) * (W / 2);
-      update_pairs(begin * 2, whole_vectors * 2);
-      row = whole_vectors;
-    }
-    for (; row < end; ++row) {
-      bool zero = true;
-      for (size_t i = row * in.row_size; i < (row + 1) * in.row_size; ++i) zero &= in.grad[i] == 0.0f;
-      if (!zero) update(row * in.row_size, (row + 1) * in.row_size);
-    }
+    if (size <= NARROW)
+      for (; row + W <= end; row += W) update_narrow_rows(step, row * size, size);
+    for (; row < end; ++row)
+      if (has_gradient(in.grad + row * size, size)) step.all(row * size, (row + 1) * size);
   });
 }
 

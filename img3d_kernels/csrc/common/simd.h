@@ -198,6 +198,13 @@ inline uint32_t lane_bits(vi mask) {
 #endif
 }
 
+// The mask whose lane l is set if bit l is: the inverse of `lane_bits`.
+inline vi mask_of(uint32_t lanes) {
+  vu bit;
+  for (int l = 0; l < W; ++l) bit[l] = 1u << l;
+  return (lanes & bit) != 0u;
+}
+
 inline float sum(vf v) {
   float parts[W];
   store(parts, v);

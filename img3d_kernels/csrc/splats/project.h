@@ -40,10 +40,31 @@ struct Rows {
     }
   }
 
+  // As `read`, but leaves rows that are not wanted as they are.
+  void read_wanted(const float* wanted, const float* array, size_t first, size_t count, size_t stride, int begin,
+                   int end) {
+    for (size_t i = 0; i < count; ++i) {
+      if (wanted[i] == 0.0f) continue;
+      const float* row = array + (first + i) * stride;
+      for (int d = begin; d < end; ++d) at[d][i] = row[d - begin];
+    }
+  }
+
   void write(float* array, size_t first, size_t count, size_t stride = D, int begin = 0, int end = D) const {
     for (size_t i = 0; i < count; ++i) {
       float* row = array + (first + i) * stride;
       for (int d = begin; d < end; ++d) row[d - begin] = at[d][i];
+    }
+  }
+
+  // As `write`, but rows that are not wanted, and columns from `end` to the array's last one, become zero.
+  void write_wanted(const float* wanted, float* array, size_t first, size_t count, size_t stride, size_t columns,
+                    int begin, int end) const {
+    for (size_t i = 0; i < count; ++i) {
+      float* row = array + (first + i) * stride;
+      const int written = wanted[i] == 0.0f ? 0 : end - begin;
+      for (int d = 0; d < written; ++d) row[d] = at[begin + d][i];
+      std::memset(row + written, 0, (columns - written) * sizeof(float));
     }
   }
 };
@@ -139,15 +160,19 @@ struct Projection {
 struct GaussianBlock {
   Rows<3> means, scales;
   Rows<4> quats;
-  Rows<3 * MAX_SH> sh;
+  Rows<3 * MAX_SH> sh{};
 
   void read(const ProjectInputs& in, size_t first, size_t count) {
     means.read(in.means, first, count);
     quats.read(in.quats, first, count);
     scales.read(in.scales, first, count);
-    if (!in.sh0) return;
-    sh.read(in.sh0, first, count, in.sh0_stride, 0, 3);
-    sh.read(in.sh_rest, first, count, in.sh_rest_stride, 3, 3 * (in.sh_degree + 1) * (in.sh_degree + 1));
+  }
+
+  // The harmonics, which are most of a Gaussian's memory, of those that a camera sees; `visible[i]` is 0 for others.
+  void read_sh(const ProjectInputs& in, const float* visible, size_t first, size_t count) {
+    sh.read_wanted(visible, in.sh0, first, count, in.sh0_stride, 0, 3);
+    sh.read_wanted(visible, in.sh_rest, first, count, in.sh_rest_stride, 3,
+                   3 * (in.sh_degree + 1) * (in.sh_degree + 1));
   }
 };
 
@@ -188,14 +213,19 @@ void project_forward(const ProjectInputs& in, const ProjectOutputs& out) {
         for (int i = 0; i < 2; ++i) store(means2d.at[i] + lane, keep(p.visible, p.mean2d[i]));
         for (int i = 0; i < 3; ++i) store(conics.at[i] + lane, keep(p.visible, p.conic[i]));
         if (in.antialiased) store(compensations.at[0] + lane, keep(p.visible, p.compensation));
-        if (in.sh0) {
-          vf dir[3], basis[MAX_SH];
+      }
+      if (in.sh0) {
+        block.read_sh(in, radii.at[0], first, count);
+        for (size_t lane = 0; lane < BLOCK; lane += W) {
+          vf mean[3], dir[3], basis[MAX_SH];
+          load_lanes(block.means, lane, mean);
           view_direction(cam, mean, dir);
           const int n_basis = sh_basis(in.sh_degree, dir[0], dir[1], dir[2], basis);
+          const vi visible = load(radii.at[0] + lane) > 0.0f;
           for (int i = 0; i < 3; ++i) {
             vf color = splat(0.5f);
             for (int k = 0; k < n_basis; ++k) color += basis[k] * load(block.sh.at[k * 3 + i] + lane);
-            store(colors.at[i] + lane, keep(p.visible, vmax(color, vf{})));
+            store(colors.at[i] + lane, keep(visible, vmax(color, vf{})));
           }
         }
       }
@@ -258,7 +288,7 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
     Rows<3> v_means, v_scales, v_conics, v_colors;
     Rows<4> v_quats;
     Rows<2> v_means2d;
-    Rows<1> v_depths, v_opacities, v_opacities_in, visible_rows, opacities;
+    Rows<1> v_depths, v_opacities, v_opacities_in, visible_rows, seen_rows, opacities;
     Rows<3 * MAX_SH> v_sh;
     if (camera_grads)
       for (size_t i = 0; i < in.n_cameras * CAMERA_GRADS; ++i)
@@ -267,6 +297,12 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
     for (size_t first = begin; first < end; first += BLOCK) {
       const size_t count = smaller(BLOCK, end - first);
       block.read(in, first, count);
+      for (size_t i = 0; i < BLOCK; ++i) {
+        bool seen = false;
+        for (size_t c = 0; c < in.n_cameras && i < count; ++c) seen |= g.radii[c * n + first + i] > 0;
+        seen_rows.at[0][i] = seen ? 1.0f : 0.0f;
+      }
+      if (in.sh0) block.read_sh(in, seen_rows.at[0], first, count);
       opacities.read(in.opacities, first, count);
       std::memset(&v_means, 0, sizeof v_means);
       std::memset(&v_quats, 0, sizeof v_quats);
@@ -429,11 +465,9 @@ void project_backward(const ProjectInputs& in, const ProjectGradients& g, Scratc
       v_scales.write(g.v_scales, first, count);
       v_opacities_in.write(g.v_opacities_in, first, count);
       if (in.sh0) {
-        v_sh.write(g.v_sh0, first, count, in.sh0_stride, 0, 3);
-        v_sh.write(g.v_sh_rest, first, count, in.sh_rest_stride, 3, sh_columns);
-        const int written = sh_columns - 3;
-        for (size_t i = first; i < first + count; ++i)
-          std::memset(g.v_sh_rest + i * in.sh_rest_stride + written, 0, (in.sh_rest_size - written) * sizeof(float));
+        v_sh.write_wanted(seen_rows.at[0], g.v_sh0, first, count, in.sh0_stride, 3, 0, 3);
+        v_sh.write_wanted(seen_rows.at[0], g.v_sh_rest, first, count, in.sh_rest_stride, in.sh_rest_size, 3,
+                          sh_columns);
       }
     }
   });

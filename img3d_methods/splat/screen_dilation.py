@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The low-pass filter that the rasteriser applies to projected Gaussians (its `eps2d`)."""
+
+from __future__ import annotations
+
+SCREEN_DILATION = 0.3
+"""Variance that is added to projected Gaussians, in pixels squared: the value of 3DGS."""
+
+
+def screen_dilation(downscale_factor: int) -> float:
+    """The variance to add, in pixels squared of the smaller image, so that an image rendered at 1 / `downscale_factor` of
+    the size looks like the full-size image whose blocks of pixels are averaged.
+
+    Averaging `f` pixels along an axis adds the variance of their centres, (f² - 1) / 12. With the full-size value instead,
+    a coarse image is blurred by what would be `f` pixels of the full size, and training on coarse images makes Gaussians
+    that are too small for the full size: on fox, two decibels were lost by half of the run (benchmarks/NOTES.md).
+    """
+    return (SCREEN_DILATION + (downscale_factor**2 - 1) / 12) / downscale_factor**2
