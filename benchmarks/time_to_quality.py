@@ -51,6 +51,7 @@ SCENES = {
     "fox": Scene(DATA / "fox", 4.0),  # 270x480
     "fox-540x960": Scene(DATA / "fox", 2.0),
     "chair": Scene(DATA / "chair", 2.0),  # 400x400
+    "chair-800x800": Scene(DATA / "chair", 1.0),
     "sample": Scene(REPOSITORY / "sample" / "still_life", 1.0),  # 400x300
 }
 METHODS = {spec.config.method_name: spec for spec in (img3d_splat, img3d_nerf, img3d_ngp)}

@@ -4,7 +4,7 @@ pictures.
 
 Follows Curless and Levoy (1996), in Open3D's sparse blocks of voxels. Every picture contributes to every block in
 which any picture sees a surface. Free space in front of a surface counts too, so that floaters seen by few pictures
-vanish.
+vanish. Of many pictures, only depths count that another one confirms, as in stereo (`img3d_kernels.stereo.consistency`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ from img3d_assets.meshing.surface_view import SurfaceView
 from img3d_assets.splat_editing.selection import Point
 from img3d_base.errors import InputError
 from img3d_kernels.poses import point_of_attention
+from img3d_kernels.stereo.consistency import count_agreeing
+from img3d_kernels.stereo.source_views import choose_sources
+from img3d_kernels.stereo.views import StereoView
 
 BLOCK = 8
 """Voxels along the edge of a block, and the truncation distance in voxels on both sides of a surface. Measured: half
 of this distance lets noise through, twice as much thickens thin parts."""
-MIN_PICTURES, MIN_SHARE = 3, 0.1
+MIN_PICTURES, MIN_SHARE = 2, 0.1
 """Number of pictures that must have seen a voxel of the surface; of few pictures, a share. Measured on splats of a
-still life: what only one or two of 60 pictures see is mostly wrong (benchmarks/RESULTS.md)."""
+still life: what only one of 60 pictures sees is mostly wrong (benchmarks/RESULTS.md)."""
+NEIGHBOURS = 8
+"""Number of overlapping pictures, one of which must confirm a depth if a surface needs more than one picture."""
+OVERLAP_POINTS = 3_000
+"""Approximate number of points, in all, that tell which pictures overlap."""
 PIXELS_PER_BLOCK = 2
 """Stride in pixels with which a picture determines the blocks that are needed."""
 FREE = 1e6
@@ -106,11 +113,17 @@ def fused(
     """
     import open3d as o3d
 
+    pictures_needed = max(1.0, min(MIN_PICTURES, MIN_SHARE * len(views)))
     depths = [surface_depth(view) for view in views]
+    if pictures_needed > 1:
+        depths = _confirmed(views, depths)
+    nowhere = "The pictures do not agree on any surface there: they may show little, or too many things."
     blocks = _blocks_at_surfaces(views, depths, extent)
+    if len(blocks) == 0:
+        raise InputError(nowhere)
     device, f32 = o3d.core.Device("CPU:0"), o3d.core.float32
     grid = o3d.t.geometry.VoxelBlockGrid(
-        ("tsdf", "weight"), (f32, f32), ((1), (1)), 1.0, BLOCK, max(len(blocks), 1), device
+        ("tsdf", "weight"), (f32, f32), ((1), (1)), 1.0, BLOCK, len(blocks), device
     )
     for view, depth in zip(views, depths, strict=True):
         grid.integrate(
@@ -122,9 +135,8 @@ def fused(
             2 * FREE,
             float(BLOCK),
         )
-    nowhere = "The pictures do not agree on any surface there: they may show little, or too many things."
     try:
-        mesh = grid.extract_triangle_mesh(max(1.0, min(MIN_PICTURES, MIN_SHARE * len(views))))
+        mesh = grid.extract_triangle_mesh(pictures_needed)
     except RuntimeError as error:  # Open3D makes no mesh without vertices
         raise InputError(nowhere) from error
     if mesh.is_empty():
@@ -142,11 +154,29 @@ def surface_depth(view: SurfaceView) -> Float32[np.ndarray, "H W"]:
     return np.where(kept, view.depth, np.float32(0))
 
 
-def _points_in_view(views: Sequence[SurfaceView]) -> Float[np.ndarray, "M 3"]:
-    """About `SAMPLES` points of each picture."""
+def _confirmed(
+    views: Sequence[SurfaceView], depths: Sequence[Float32[np.ndarray, "_ _"]]
+) -> list[Float32[np.ndarray, "_ _"]]:
+    """Depths that another picture confirms, and free space; others become unknown (0)."""
+    shown = [torch.from_numpy(np.where(np.isfinite(view.depth), view.depth, np.float32(0))) for view in views]
+    cameras = [
+        StereoView(torch.zeros(depth.shape, dtype=torch.uint8), torch.from_numpy(view.K), torch.from_numpy(view.viewmat))
+        for view, depth in zip(views, shown, strict=True)
+    ]
+    points = torch.from_numpy(_points_in_view(views, max(1, OVERLAP_POINTS // len(views))))
+    confirmed = []
+    for i, sources in enumerate(choose_sources(cameras, points, NEIGHBOURS)):
+        others, their_depths = [cameras[j] for j in sources], [shown[j] for j in sources]
+        agreeing = count_agreeing(cameras[i], shown[i], others, their_depths)[0].numpy()
+        confirmed.append(np.where((agreeing > 0) | np.isinf(depths[i]), depths[i], np.float32(0)))
+    return confirmed
+
+
+def _points_in_view(views: Sequence[SurfaceView], samples: int = SAMPLES) -> Float[np.ndarray, "M 3"]:
+    """About so many points of each picture."""
     parts = []
     for view in views:
-        stride = max(1, round((view.depth.size / SAMPLES) ** 0.5))
+        stride = max(1, round((view.depth.size / samples) ** 0.5))
         parts.append(_points(view, surface_depth(view), stride))
     return np.concatenate(parts)
 
