@@ -4,7 +4,8 @@ pictures.
 
 Follows Curless and Levoy (1996), in Open3D's sparse blocks of voxels. Every picture contributes to every block in
 which any picture sees a surface. Free space in front of a surface counts too, so that floaters seen by few pictures
-vanish. Of many pictures, only depths count that another one confirms, as in stereo (`img3d_kernels.stereo.consistency`).
+vanish. Of many pictures, only depths count that another one confirms, as in stereo
+(`img3d_kernels.stereo.consistency`).
 """
 
 from __future__ import annotations
@@ -122,9 +123,7 @@ def fused(
     if len(blocks) == 0:
         raise InputError(nowhere)
     device, f32 = o3d.core.Device("CPU:0"), o3d.core.float32
-    grid = o3d.t.geometry.VoxelBlockGrid(
-        ("tsdf", "weight"), (f32, f32), ((1), (1)), 1.0, BLOCK, len(blocks), device
-    )
+    grid = o3d.t.geometry.VoxelBlockGrid(("tsdf", "weight"), (f32, f32), ((1), (1)), 1.0, BLOCK, len(blocks), device)
     for view, depth in zip(views, depths, strict=True):
         grid.integrate(
             o3d.core.Tensor(blocks),
@@ -160,7 +159,9 @@ def _confirmed(
     """Depths that another picture confirms, and free space; others become unknown (0)."""
     shown = [torch.from_numpy(np.where(np.isfinite(view.depth), view.depth, np.float32(0))) for view in views]
     cameras = [
-        StereoView(torch.zeros(depth.shape, dtype=torch.uint8), torch.from_numpy(view.K), torch.from_numpy(view.viewmat))
+        StereoView(
+            torch.zeros(depth.shape, dtype=torch.uint8), torch.from_numpy(view.K), torch.from_numpy(view.viewmat)
+        )
         for view, depth in zip(views, shown, strict=True)
     ]
     points = torch.from_numpy(_points_in_view(views, max(1, OVERLAP_POINTS // len(views))))

@@ -48,7 +48,7 @@ from img3d_methods.splat.sky import SkyPoints, sky_points
 from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.splat.transients import CellViews, TransientMasks
 from img3d_methods.training.image_metrics import ImageMetrics
-from img3d_methods.training.presets import PresetName, preset
+from img3d_methods.training.presets import PresetName, growth_threshold, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
 from img3d_methods.viewing.ray_bundles import FAR, normals_from_distances, pinhole_of_bundle
 from img3d_methods.viewing.splat_view import LiveView
@@ -89,6 +89,9 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Steps between doublings of the resolution; 0: evenly until `full_resolution_at`."""
     sh_degree_interval: int = 0
     """Steps between increases of the degree of spherical harmonics; 0: a thirtieth of the run, as in splatfacto."""
+    densify_grad_thresh: float = 0.0
+    """Gradient of a Gaussian's place in the image above which "default" divides it; 0: splatfacto's 0.0008, and less,
+    down to 0.0002, for photos that could support many more Gaussians than the limit."""
     warmup_length: int = 0
     """Steps before densification starts; 0: a thirtieth of the run, but at most 500, as in splatfacto."""
     stop_split_at: int = 0
@@ -142,6 +145,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     def populate_modules(self) -> None:
         config = self.config
         self.max_gaussians = config.max_gaussians or preset(config.preset).max_gaussians
+        self._growth_threshold = growth_threshold(0, self.max_gaussians)
         if self.seed_points is not None and not config.random_init and len(self.seed_points[0]) > 0:
             points, colors = self.seed_points[0], self.seed_points[1].float() / 255
         else:
@@ -193,11 +197,13 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             self.gauss_params[name].data = value.to(self.device)
 
     def know_photos(self, images: Sequence[Tensor], cameras: Cameras) -> None:
-        """Decide, before training, what photos (`[H, W, 3 or 4]` bytes each) ask for: how many Gaussians at most, where
-        none may be, and whether each photo has colours of its own."""
+        """Decide, before training, what photos (`[H, W, 3 or 4]` bytes each) ask for: how many Gaussians at most and
+        how readily they divide, where none may be, and whether each photo has colours of its own."""
         config = self.config
+        num_pixels = sum(image[..., 0].numel() for image in images)
         if config.max_gaussians == 0:
-            self.max_gaussians = preset(config.preset).max_gaussians_for(sum(image[..., 0].numel() for image in images))
+            self.max_gaussians = preset(config.preset).max_gaussians_for(num_pixels)
+        self._growth_threshold = growth_threshold(num_pixels, self.max_gaussians)
         points = None if self.seed_points is None or config.random_init else self.seed_points[0]
         sky = sky_points(images, cameras, points) if config.sky and points is not None else None
         self._place_sky(sky)
@@ -244,7 +250,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             self.strategy = BudgetedDefaultStrategy(
                 **limits,
                 prune_opa=config.cull_alpha_thresh,
-                grow_grad2d=config.densify_grad_thresh,
+                grow_grad2d=config.densify_grad_thresh or self._growth_threshold,
                 grow_scale3d=config.densify_size_thresh,
                 grow_scale2d=config.split_screen_size,
                 # The sky's Gaussians are wider than the scene; `FloaterLimits` keeps all others small.

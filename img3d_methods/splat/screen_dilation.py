@@ -8,11 +8,11 @@ SCREEN_DILATION = 0.3
 
 
 def screen_dilation(downscale_factor: int) -> float:
-    """The variance to add, in pixels squared of the smaller image, so that an image rendered at 1 / `downscale_factor` of
-    the size looks like the full-size image whose blocks of pixels are averaged.
+    """The variance to add, in pixels squared of the smaller image, so that an image rendered at 1 / `downscale_factor`
+    of the size looks like the full-size image whose blocks of pixels are averaged.
 
-    Averaging `f` pixels along an axis adds the variance of their centres, (f² - 1) / 12. With the full-size value instead,
-    a coarse image is blurred by what would be `f` pixels of the full size, and training on coarse images makes Gaussians
-    that are too small for the full size: on fox, two decibels were lost by half of the run (benchmarks/NOTES.md).
+    Averaging f pixels along an axis adds the variance of their centres, (f² - 1) / 12. With the full-size value
+    instead, a coarse image is blurred f times as widely, and training on it makes Gaussians that are too small for the
+    full size: on fox, two decibels were lost by half of the run (benchmarks/NOTES.md).
     """
     return (SCREEN_DILATION + (downscale_factor**2 - 1) / 12) / downscale_factor**2

@@ -10,9 +10,10 @@ import pytest
 import torch
 from gaussian_scenes import pinhole_camera, small_model
 
+from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
-from img3d_methods.training.presets import ON_CPU, ON_CUDA, PresetName, preset
+from img3d_methods.training.presets import ON_CPU, ON_CUDA, PresetName, growth_threshold, preset
 
 
 def run_length(preset_name: PresetName, max_num_iterations: int) -> int:
@@ -67,3 +68,20 @@ def test_few_photos_get_fewer_gaussians() -> None:
     told = small_model(preset="best", max_gaussians=77, appearance="off")
     told.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, cameras)
     assert told.max_gaussians == 77
+
+
+def test_gaussians_divide_more_readily_where_photos_could_support_more_than_the_limit() -> None:
+    assert growth_threshold(0, 50_000) == growth_threshold(50 * 50_000, 50_000) == 0.0008
+    assert growth_threshold(2 * 50 * 50_000, 50_000) == pytest.approx(0.0004)
+    assert growth_threshold(100 * 50 * 50_000, 50_000) == pytest.approx(0.0002)
+
+
+def test_a_models_threshold_follows_its_photos_unless_told_otherwise() -> None:
+    photos = [torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24
+    cameras = pinhole_camera()[torch.zeros(24, dtype=torch.long)]
+    for told, expected in ((0.0, growth_threshold(24 * 120_000, 20_000)), (0.005, 0.005)):
+        model = small_model(max_gaussians=20_000, appearance="off", strategy="default", densify_grad_thresh=told)
+        model.know_photos(photos, cameras)
+        model._prepare_schedule(max_steps=1_000)
+        assert isinstance(model.strategy, BudgetedDefaultStrategy)
+        assert model.strategy.grow_grad2d == pytest.approx(expected)
