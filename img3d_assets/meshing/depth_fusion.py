@@ -77,7 +77,7 @@ def region_of(views: Sequence[SurfaceView], crop_min: Point | None, crop_max: Po
     Raises:
         InputError: The cameras see no surface, or none in that box.
     """
-    points = _points_in_view(views)
+    points = _points_in_view(views, [surface_depth(view) for view in views], SAMPLES)
     if len(points) == 0:
         raise InputError("There is no surface in view of the cameras: nothing to make a mesh of.")
     ends = f"what is in view is between {_text(points.min(axis=0))} and {_text(points.max(axis=0))}"
@@ -164,7 +164,7 @@ def _confirmed(
         )
         for view, depth in zip(views, shown, strict=True)
     ]
-    points = torch.from_numpy(_points_in_view(views, max(1, OVERLAP_POINTS // len(views))))
+    points = torch.from_numpy(_points_in_view(views, depths, max(1, OVERLAP_POINTS // len(views))))
     confirmed = []
     for i, sources in enumerate(choose_sources(cameras, points, NEIGHBOURS)):
         others, their_depths = [cameras[j] for j in sources], [shown[j] for j in sources]
@@ -173,12 +173,14 @@ def _confirmed(
     return confirmed
 
 
-def _points_in_view(views: Sequence[SurfaceView], samples: int = SAMPLES) -> Float[np.ndarray, "M 3"]:
-    """About so many points of each picture."""
+def _points_in_view(
+    views: Sequence[SurfaceView], depths: Sequence[Float32[np.ndarray, "_ _"]], samples: int
+) -> Float[np.ndarray, "M 3"]:
+    """About `samples` points of each picture."""
     parts = []
-    for view in views:
-        stride = max(1, round((view.depth.size / samples) ** 0.5))
-        parts.append(_points(view, surface_depth(view), stride))
+    for view, depth in zip(views, depths, strict=True):
+        stride = max(1, round((depth.size / samples) ** 0.5))
+        parts.append(_points(view, depth, stride))
     return np.concatenate(parts)
 
 

@@ -48,7 +48,7 @@ from img3d_methods.splat.sky import SkyPoints, sky_points
 from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.splat.transients import CellViews, TransientMasks
 from img3d_methods.training.image_metrics import ImageMetrics
-from img3d_methods.training.presets import PresetName, growth_threshold, preset
+from img3d_methods.training.presets import GROWTH_THRESHOLD, PresetName, growth_threshold, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
 from img3d_methods.viewing.ray_bundles import FAR, normals_from_distances, pinhole_of_bundle
 from img3d_methods.viewing.splat_view import LiveView
@@ -145,7 +145,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     def populate_modules(self) -> None:
         config = self.config
         self.max_gaussians = config.max_gaussians or preset(config.preset).max_gaussians
-        self._growth_threshold = growth_threshold(0, self.max_gaussians)
+        self._growth_threshold = GROWTH_THRESHOLD
         if self.seed_points is not None and not config.random_init and len(self.seed_points[0]) > 0:
             points, colors = self.seed_points[0], self.seed_points[1].float() / 255
         else:

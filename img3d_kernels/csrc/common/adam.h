@@ -88,12 +88,12 @@ inline bool has_gradient(const float* row, size_t size) {
 
 constexpr size_t NARROW = 4;  // a vector for each column of so many holds W rows, whose bits fit into 64
 
-// Updates those of W rows of at most NARROW columns that have a gradient.
-inline void update_narrow_rows(const AdamStep& step, size_t first_element, size_t row_size) {
-  uint64_t nonzero = 0, row_starts = 0;
+// Updates those of W rows of at most NARROW columns that have a gradient. `row_starts` has a bit for the first column of
+// each row.
+inline void update_narrow_rows(const AdamStep& step, size_t first_element, size_t row_size, uint64_t row_starts) {
+  uint64_t nonzero = 0;
   for (size_t u = 0; u < row_size; ++u)
     nonzero |= uint64_t(lane_bits(load(step.in.grad + first_element + u * W) != 0.0f)) << (u * W);
-  for (size_t row = 0; row < W; ++row) row_starts |= uint64_t(1) << (row * row_size);
   uint64_t rows = nonzero;
   for (size_t d = 1; d < row_size; ++d) rows |= nonzero >> d;
   rows &= row_starts;
@@ -113,12 +113,14 @@ void adam_step(const img3d::AdamInputs& in) {
   constexpr size_t ELEMENTS_PER_TASK = 1 << 15;
   const size_t size = in.row_size;
   const size_t rows = size * W >= ELEMENTS_PER_TASK ? W : ELEMENTS_PER_TASK / size / W * W;
+  uint64_t row_starts = 0;
+  for (size_t row = 0; size <= NARROW && row < W; ++row) row_starts |= uint64_t(1) << (row * size);
   parallel(ceil_div(in.n_rows, rows), [&](size_t task) {
     const size_t begin = task * rows, end = smaller(in.n_rows, begin + rows);
     if (!in.skip_zero_rows) return step.all(begin * size, end * size);
     size_t row = begin;
     if (size <= NARROW)
-      for (; row + W <= end; row += W) update_narrow_rows(step, row * size, size);
+      for (; row + W <= end; row += W) update_narrow_rows(step, row * size, size, row_starts);
     for (; row < end; ++row)
       if (has_gradient(in.grad + row * size, size)) step.all(row * size, (row + 1) * size);
   });
