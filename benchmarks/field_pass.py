@@ -18,7 +18,14 @@ import time
 import torch
 from kernels import ceilings, describe_machine, isa
 
-from img3d_kernels.fields.radiance_field import GEOMETRY, HIDDEN, FieldParameters, FieldSpace, first_weights
+from img3d_kernels.fields.radiance_field import (
+    GEOMETRY,
+    HIDDEN,
+    FieldParameters,
+    FieldSpace,
+    first_weights,
+    has_bfloat16,
+)
 from img3d_kernels.fields.rays import Rays, Samples
 from img3d_kernels.fields.volume_rendering import field_loss
 from img3d_kernels.hash_grid import level_resolutions
@@ -34,7 +41,9 @@ def multiply_adds(num_levels: int) -> int:
     return 3 * (density + color)
 
 
-def seconds_of_a_pass(num_rays: int, num_samples: int, num_levels: int, log2_table_size: int, repeats: int) -> float:
+def seconds_of_a_pass(
+    num_rays: int, num_samples: int, num_levels: int, log2_table_size: int, bfloat16: bool, repeats: int
+) -> float:
     """The median of `repeats` passes on one thread, after one to warm up."""
     from img3d_kernels import _C
 
@@ -42,7 +51,7 @@ def seconds_of_a_pass(num_rays: int, num_samples: int, num_levels: int, log2_tab
     table = torch.empty(num_levels, 1 << log2_table_size, 2).uniform_(-0.1, 0.1).requires_grad_()
     networks = first_weights(num_levels).requires_grad_()
     field = FieldParameters(
-        table, networks, level_resolutions(num_levels, 16, 2048), FieldSpace.unbounded(), density_bias=-2.0
+        table, networks, level_resolutions(num_levels, 16, 2048), FieldSpace.unbounded(), -2.0, bfloat16
     )
     directions = torch.nn.functional.normalize(torch.randn(num_rays, 3), dim=1)
     features = torch.randn(num_rays, HIDDEN).requires_grad_()
@@ -80,17 +89,21 @@ def main() -> None:
         f"{describe_machine()}. One core, which can do {fmas / 1e9:.1f} G multiply-adds/s (a matrix product) and "
         f"{exps / 1e9:.2f} G exp/s (torch's, in the cache).\n"
     )
-    print("| rays | samples of each | levels | ms a pass | samples/s | of multiply-adds | of exp |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
+    print("| rays | samples of each | levels | factors | ms a pass | samples/s | of multiply-adds | of exp |")
+    print("|---:|---:|---:|---|---:|---:|---:|---:|")
     for levels in arguments.levels:
         for samples in arguments.samples:
-            seconds = seconds_of_a_pass(arguments.rays, samples, levels, arguments.log2_table_size, arguments.repeats)
-            rate = arguments.rays * samples / seconds
-            print(
-                f"| {arguments.rays:,} | {samples} | {levels} | {1e3 * seconds:.1f} | {rate / 1e6:.2f} M "
-                f"| {rate * multiply_adds(levels) / fmas:.0%} | {rate * EXPONENTIALS / exps:.1%} |",
-                flush=True,
-            )
+            for bfloat16 in (False, True) if has_bfloat16() else (False,):
+                seconds = seconds_of_a_pass(
+                    arguments.rays, samples, levels, arguments.log2_table_size, bfloat16, arguments.repeats
+                )
+                rate = arguments.rays * samples / seconds
+                print(
+                    f"| {arguments.rays:,} | {samples} | {levels} | {'bfloat16' if bfloat16 else 'float32'} "
+                    f"| {1e3 * seconds:.1f} | {rate / 1e6:.2f} M | {rate * multiply_adds(levels) / fmas:.0%} "
+                    f"| {rate * EXPONENTIALS / exps:.1%} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,14 @@ struct FieldArrays {
   std::vector<float> low, high;
   std::optional<Array<const int32_t>> occupied;
   size_t grid_size;
+  bool bfloat16;
+
+  const NetworkKernels& kernels() const {
+    if (!bfloat16) return img3d::kernels().networks;
+    const NetworkKernels* found = bfloat16_networks();
+    require(found != nullptr, "this processor has no products of bfloat16");
+    return *found;
+  }
 
   FieldSpace space() const {
     require(low.size() == 3 && high.size() == 3, "low and high must have three numbers");
@@ -147,8 +155,9 @@ std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origi
                                  data_or_null(v_directions, n * 3, "v_directions")};
   float losses[2];
   BorrowedScratch borrowed;
+  const NetworkKernels& kernels = field.kernels();
   nb::gil_scoped_release release;
-  kernels().field_loss(in, rays, samples, loss, gradients, losses, rgb.data(), *borrowed.scratch);
+  kernels.loss(in, rays, samples, loss, gradients, losses, rgb.data(), *borrowed.scratch);
   return {losses[0], losses[1]};
 }
 
@@ -160,8 +169,9 @@ void field_render(const FieldArrays& field, const Floats& origins, const Floats&
   require_step(step);
   const MarchInputs march{in.space, ray_ends(origins, directions, nears, fars, std::nullopt), 0, step};
   const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
+  const NetworkKernels& kernels = field.kernels();
   nb::gil_scoped_release release;
-  kernels().field_render(in, rays, march, picture);
+  kernels.render(in, rays, march, picture);
 }
 
 void field_render_samples(const FieldArrays& field, const Floats& origins, const Floats& directions,
@@ -172,8 +182,9 @@ void field_render_samples(const FieldArrays& field, const Floats& origins, const
   const FieldRays rays = field_rays(origins, directions, features);
   const RaySamples samples = ray_samples(rays.n_rays, counts, middles, lengths);
   const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
+  const NetworkKernels& kernels = field.kernels();
   nb::gil_scoped_release release;
-  kernels().field_render_samples(in, rays, samples, picture);
+  kernels.render_samples(in, rays, samples, picture);
 }
 
 }  // namespace
@@ -184,11 +195,13 @@ void img3d::add_fields(nb::module_& m) {
           "__init__",
           [](FieldArrays* self, Floats table, Floats networks, std::vector<int32_t> resolutions, float density_bias,
              bool contracted, std::vector<float> low, std::vector<float> high,
-             std::optional<Array<const int32_t>> occupied, size_t grid_size) {
-            new (self) FieldArrays{table, networks, resolutions, density_bias, contracted, low, high, occupied, grid_size};
+             std::optional<Array<const int32_t>> occupied, size_t grid_size, bool bfloat16) {
+            new (self) FieldArrays{table, networks, resolutions, density_bias, contracted,
+                                   low,   high,     occupied,    grid_size,    bfloat16};
           },
           array("table"), array("networks"), "resolutions"_a, "density_bias"_a, "contracted"_a, "low"_a, "high"_a,
-          optional_array("occupied"), "grid_size"_a);
+          optional_array("occupied"), "grid_size"_a, "bfloat16"_a);
+  m.def("has_bfloat16_fields", [] { return bfloat16_networks() != nullptr; });
   m.def("field_density", &field_density, "field"_a, array("points"), array("density"));
   m.def("field_march", &field_march, "field"_a, array("origins"), array("directions"), array("nears"), array("fars"),
         optional_array("offsets"), "step"_a, array("counts"), array("middles"), array("lengths"));

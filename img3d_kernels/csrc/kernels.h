@@ -253,6 +253,15 @@ struct PatchMatchInputs {
   uint32_t seed;
 };
 
+// The kernels that evaluate a field's networks.
+struct NetworkKernels {
+  // Writes the colour loss and the distortion loss, means over the rays, and the colours [R, 3] over the backgrounds.
+  void (*loss)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldLossInputs&, const FieldGradients&,
+               float* losses, float* rgb, Scratch&);
+  void (*render)(const FieldInputs&, const FieldRays&, const MarchInputs&, const FieldPicture&);
+  void (*render_samples)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldPicture&);
+};
+
 struct KernelTable {
   const char* isa;
   int lanes;  // floats in a vector
@@ -265,11 +274,7 @@ struct KernelTable {
   void (*field_density)(const FieldInputs&, size_t n_points, const float* points, float* density);  // [N, 3], [N]
   void (*field_march)(const MarchInputs&, int32_t* counts, float* middles, float* lengths);
   void (*field_guided_samples)(const GuidedInputs&, int32_t* counts, float* middles, float* lengths);
-  // Writes the colour loss and the distortion loss, means over the rays, and the colours [R, 3] over the backgrounds.
-  void (*field_loss)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldLossInputs&,
-                     const FieldGradients&, float* losses, float* rgb, Scratch&);
-  void (*field_render)(const FieldInputs&, const FieldRays&, const MarchInputs&, const FieldPicture&);
-  void (*field_render_samples)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldPicture&);
+  NetworkKernels networks;
   void (*patch_match)(const PatchMatchInputs&, float* planes, float* costs);  // [H, W, 3], [H, W]
 };
 
@@ -279,5 +284,7 @@ const KernelTable* find_kernels(const char* isa);  // null if this build or this
 // Needs instructions that only some processors with AVX-512 have, beside those of `kernels()`: null without them.
 using AttentionKernel = void (*)(const AttentionInputs&, Scratch&);
 AttentionKernel attention_kernel();
+// With bfloat16 factors of the networks' products.
+const NetworkKernels* bfloat16_networks();
 
 }  // namespace img3d

@@ -13,7 +13,7 @@ from torch import Tensor
 from img3d_kernels import _C
 from img3d_kernels.cpu_backend import array
 from img3d_kernels.fields.guided_sampling import Guide
-from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters
+from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters, has_bfloat16
 from img3d_kernels.fields.rays import Marching, Picture, Rays, Samples
 
 
@@ -119,4 +119,5 @@ def _arrays(field: FieldParameters) -> Any:
         list(space.high),
         array(space.occupied),
         space.grid_size,
+        field.bfloat16 and has_bfloat16(),
     )

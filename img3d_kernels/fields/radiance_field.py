@@ -9,14 +9,14 @@ direction, its photo's appearance) is added to the colour network's first hidden
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from img3d_kernels.hash_grid import hash_grid
-from img3d_kernels.rendering import default_backend
+from img3d_kernels.rendering import default_backend, has_compiled_kernels
 
 HIDDEN = 64
 """Width of the networks."""
@@ -87,6 +87,10 @@ class FieldParameters:
     space: FieldSpace
     density_bias: float = 0.0
     """Added to the logarithm of the density."""
+    bfloat16: bool = False
+    """Whether the factors of the networks' products are rounded to bfloat16, with sums in float32, in training and
+    rendering. The compiled kernels do so where the processor has such products (AMX, AVX-512 BF16), and are several
+    times as fast then. `density` never does, as normals are differences of densities."""
 
     def __post_init__(self) -> None:
         levels = len(self.resolutions)
@@ -107,6 +111,15 @@ class FieldParameters:
         sizes = [2 * len(self.resolutions), GEOMETRY, GEOMETRY, HIDDEN, 3]
         density1, density2, color1, color2, color3 = self.networks.split(sizes)
         return density1, density2.T, color1, color2, color3.T
+
+
+def has_bfloat16() -> bool:
+    """Whether the compiled kernels are here, and the processor has products of bfloat16 numbers."""
+    if not has_compiled_kernels():
+        return False
+    from img3d_kernels import _C
+
+    return _C.has_bfloat16_fields()
 
 
 def num_weight_rows(num_levels: int) -> int:
@@ -138,7 +151,7 @@ def log_density_torch(
     """`geometry_torch` with the density's logarithm."""
     density1, density2, *_ = field.layers()
     features = hash_grid(field.space.to_unit(positions), field.table, field.resolutions)
-    geometry = (features @ density1).relu() @ density2
+    geometry = _product(field, _product(field, features, density1).relu(), density2)
     return (geometry[:, 0] + field.density_bias).clamp_max(MAX_LOG_DENSITY), geometry
 
 
@@ -147,15 +160,21 @@ def color_torch(
 ) -> Float[Tensor, "N 3"]:
     """sRGB in [0, 1]."""
     *_, color1, color2, color3 = field.layers()
-    hidden = (geometry @ color1 + ray_features).relu()
-    return ((hidden @ color2).relu() @ color3).sigmoid()
+    hidden = (_product(field, geometry, color1) + ray_features).relu()
+    return _product(field, _product(field, hidden, color2).relu(), color3).sigmoid()
+
+
+def _product(field: FieldParameters, activations: Tensor, weights: Tensor) -> Tensor:
+    if field.bfloat16:
+        activations, weights = activations.bfloat16().to(activations.dtype), weights.bfloat16().to(weights.dtype)
+    return activations @ weights
 
 
 @torch.no_grad()
 def density(field: FieldParameters, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     """Density per world unit at world coordinates."""
     if not field.is_compiled:
-        return geometry_torch(field, positions)[0]
+        return geometry_torch(replace(field, bfloat16=False), positions)[0]
     from img3d_kernels.fields import compiled
 
     return compiled.density(field, positions)

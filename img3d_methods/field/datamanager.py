@@ -12,6 +12,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from img3d_base.errors import InputError
+from img3d_methods.field.pixel_rays import PixelRays
 from img3d_methods.training.datamanager import Img3dDatamanager, Img3dDatamanagerConfig
 
 
@@ -92,6 +93,7 @@ class Img3dNerfDatamanager(Img3dDatamanager):
         super().__init__(config, *args, **kwargs)
         self.num_rays = config.train_num_rays_per_batch
         """Rays in the next training step."""
+        self._rays = PixelRays(self.train_cameras)
 
     def setup_train(self) -> None:
         """Loads the training photos before the first step; not for ns-eval etc."""
@@ -115,8 +117,6 @@ class Img3dNerfDatamanager(Img3dDatamanager):
         if self.test_mode != "val":
             return self._next_rays()
         photos, coords, values = self._pixels.sample(self.num_rays)
-        rays = self.train_cameras.generate_rays(
-            camera_indices=photos[:, None].to(self.device), coords=coords.to(self.device)
-        )
+        rays = self._rays(photos.to(self.device), coords.to(self.device))
         values = values.to(self.device)
         return rays, {"image": values if values.is_floating_point() else values / 255}

@@ -24,7 +24,7 @@ from torch.nn import Parameter
 
 from img3d_kernels.fields.guided_sampling import Guide, WeightGrid, guided_samples
 from img3d_kernels.fields.occupancy_grid import OccupancyGrid
-from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters, FieldSpace, first_weights
+from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters, FieldSpace, first_weights, has_bfloat16
 from img3d_kernels.fields.rays import Marching, Rays, Samples
 from img3d_kernels.fields.surface_samples import normals
 from img3d_kernels.fields.volume_rendering import field_loss, march, render
@@ -100,6 +100,9 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     """Samples of each ray in unbounded space."""
     num_bins: int = 128
     """Bins along each ray in unbounded space, whose weights determine where its samples are placed."""
+    bfloat16: bool = True
+    """Whether the factors of the networks' products are rounded to bfloat16 where the processor has such products (AMX,
+    or AVX-512 BF16 of AMD's), which makes training and rendering faster."""
     distortion_loss_mult: float = 0.002
     """Weight of the distortion loss, which concentrates the density along each ray."""
     near_scaling: bool = True
@@ -197,7 +200,10 @@ class Img3dNerfModel(PlainBackgroundModel):
         # In a smaller space, the same optical thickness takes a higher density.
         width = max(high - low for low, high in zip(space.low, space.high, strict=True))
         bias = FIRST_LOG_DENSITY + float(torch.tensor(4 / width).log())
-        return FieldParameters(table, self.networks, self.resolutions, space, bias)
+        return FieldParameters(table, self.networks, self.resolutions, space, bias, self._has_bfloat16())
+
+    def _has_bfloat16(self) -> bool:
+        return self.config.bfloat16 and self.device.type == "cpu" and has_bfloat16()
 
     def _occupied(self) -> Tensor | None:
         if self.step < WARM_UP or not isinstance(self.grid, OccupancyGrid):

@@ -51,7 +51,7 @@ def projection(random: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict[str, Array]]]:
+def calls(extension: Any, seed: int = 0, bfloat16: bool = False) -> dict[str, tuple[dict[str, Any], dict[str, Array]]]:
     """For each kernel what it is called with: its inputs, and the arrays that it writes; all by their names.
 
     Inputs of later kernels are what earlier ones wrote: the kernels run here, in this order, once.
@@ -126,6 +126,7 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
         high=[2.0] * 3,
         occupied=np.full(16**3 // 32, -1, np.int32),
         grid_size=16,
+        bfloat16=bfloat16,
     )
     directions = normal(N, 3)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -175,9 +176,9 @@ def calls(extension: Any, seed: int = 0) -> dict[str, tuple[dict[str, Any], dict
     return found
 
 
-def results(extension: Any) -> dict[str, Array]:
+def results(extension: Any, bfloat16: bool = False) -> dict[str, Array]:
     """What all kernels write, by kernel and argument."""
-    called = calls(extension)
+    called = calls(extension, bfloat16=bfloat16)
     return {f"{kernel} {name}": array for kernel, (_, outputs) in called.items() for name, array in outputs.items()}
 
 
@@ -187,7 +188,7 @@ def main() -> None:
     assert spec is not None and spec.loader is not None
     extension = module_from_spec(spec)
     spec.loader.exec_module(extension)
-    np.savez(sys.argv[2], isa=np.array(extension.isa()), **results(extension))
+    np.savez(sys.argv[2], isa=np.array(extension.isa()), **results(extension, "bfloat16" in sys.argv[3:]))
 
 
 if __name__ == "__main__":

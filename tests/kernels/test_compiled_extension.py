@@ -45,12 +45,12 @@ def has(isa: str) -> bool:
     return all(f" {flag} " in flags.replace("\n", " ") for flag in needed[isa])
 
 
-def assert_same_results(file: Path, isa: str) -> None:
+def assert_same_results(file: Path, isa: str, bfloat16: bool = False) -> None:
     """What every_kernel.py wrote with an instruction set is what this process gets with the set of all other tests."""
     with np.load(file) as arrays:
         assert arrays["isa"] == isa
         actual = {name: arrays[name] for name in arrays.files if name != "isa"}
-    expected = results(_C)
+    expected = results(_C, bfloat16)
     assert actual.keys() == expected.keys()
     for name, array in expected.items():
         assert np.isfinite(array).all() and np.abs(array).max() > 0, name
@@ -67,6 +67,19 @@ class TestInstructionSets:
         command = [sys.executable, str(HERE / "every_kernel.py"), _C.__file__, str(tmp_path / "results.npz")]
         subprocess.run(command, check=True, env={**os.environ, "IMG3D_ISA": isa}, timeout=HANG_SECONDS)
         assert_same_results(tmp_path / "results.npz", isa)
+
+    @pytest.mark.skipif(not _C.has_bfloat16_fields(), reason="this processor has no products of bfloat16")
+    def test_bfloat16_without_amx(self, tmp_path: Path) -> None:
+        """With AVX-512's products of bfloat16, where others have those of AMX."""
+        command = [
+            sys.executable,
+            str(HERE / "every_kernel.py"),
+            _C.__file__,
+            str(tmp_path / "results.npz"),
+            "bfloat16",
+        ]
+        subprocess.run(command, check=True, env={**os.environ, "IMG3D_ISA": "avx512"}, timeout=HANG_SECONDS)
+        assert_same_results(tmp_path / "results.npz", "avx512", bfloat16=True)
 
     @pytest.mark.long
     def test_every_kernel_on_arm(self, tmp_path: Path) -> None:
@@ -97,7 +110,8 @@ class TestInstructionSets:
 
     def test_none_is_left_out(self) -> None:
         functions = {name for name in dir(_C) if callable(getattr(_C, name)) and not name.startswith("_")}
-        others = {"RasterState", "FieldArrays", "isa", "num_threads", "set_num_threads", "has_attention_bfloat16"}
+        others = {"RasterState", "FieldArrays", "isa", "num_threads", "set_num_threads"}
+        others |= {"has_attention_bfloat16", "has_bfloat16_fields"}
         only_on_some = {"attention_bfloat16"}  # test_attention.py
         assert functions - others - only_on_some == CALLED.keys()
 

@@ -16,6 +16,7 @@ inline void parallel(size_t n_tasks, const F& f) {
 }
 
 inline size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+inline int padded(int n, int to) { return (n + to - 1) / to * to; }
 inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 }  // namespace

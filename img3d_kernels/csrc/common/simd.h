@@ -206,11 +206,15 @@ inline vi mask_of(uint32_t lanes) {
 }
 
 inline float sum(vf v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)v);
+#else
   float parts[W];
   store(parts, v);
   for (int half = W / 2; half >= 1; half /= 2)
     for (int l = 0; l < half; ++l) parts[l] += parts[l + half];
   return parts[0];
+#endif
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dense layers of small networks, without biases. Each sample's activations are a row, and vectors run along rows, so
-// that neither the forward nor the backward pass needs a sum across lanes.
+// that neither the forward nor the backward pass needs a sum across lanes. In float32; dense_layers_bfloat16.h has the
+// same interface.
 #pragma once
 
 #include "common/parallel.h"
@@ -11,13 +12,21 @@ namespace {
 
 constexpr int ROWS_AT_A_TIME = 8;  // callers provide whole groups of rows
 
-inline int padded(int n, int to) { return (n + to - 1) / to * to; }
+struct MatrixUnit {};  // what threads hold while they call the functions below: nothing
 
-// y[row] = finish(begin(row) + sum over k of x[row][k] * m[k]) for rows of OUT floats. `begin(row, column)` and
-// `finish(row, column, v)` return vectors.
-template <int OUT, typename Begin, typename Finish>
-inline void multiply(const float* x, int x_stride, int K, const float* m, float* __restrict y, int rows,
-                     const Begin& begin, const Finish& finish) {
+template <int MAX_INPUTS, int OUTPUTS>
+struct Weights {
+  int inputs = MAX_INPUTS;  // in use
+  alignas(64) float rows[MAX_INPUTS][OUTPUTS] = {};
+
+  void set(int input, int output, float weight) { rows[input][output] = weight; }
+};
+
+// y[row] = finish(begin(row) + sum over inputs k of x[row][k] * weights[k]) for rows of OUT floats.
+// `begin(row, column)` and `finish(row, column, v)` return vectors.
+template <int MAX_INPUTS, int OUT, typename Begin, typename Finish>
+inline void multiply(const float* x, int x_stride, const Weights<MAX_INPUTS, OUT>& weights, float* __restrict y,
+                     int rows, const Begin& begin, const Finish& finish) {
   constexpr int V = OUT / W < 4 ? OUT / W : 4;                       // vectors of a row at a time
   constexpr int S = W == 16 ? (V == 4 ? 4 : 8) : (V == 4 ? 2 : 4);  // rows at a time: as many as registers hold
   static_assert(OUT % (V * W) == 0 && ROWS_AT_A_TIME % S == 0);
@@ -29,15 +38,15 @@ inline void multiply(const float* x, int x_stride, int K, const float* m, float*
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) sums[s][v] = begin(row + s, column + v * W);
       const float* const from = x + row * x_stride;
-      for (int k = 0; k < K; ++k) {
-        vf weights[V];
+      for (int k = 0; k < weights.inputs; ++k) {
+        vf weight[V];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) weights[v] = load(m + k * OUT + column + v * W);
+        for (int v = 0; v < V; ++v) weight[v] = load(weights.rows[k] + column + v * W);
 #pragma GCC unroll 8
         for (int s = 0; s < S; ++s) {
           const vf activation = splat(from[s * x_stride + k]);
 #pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) sums[s][v] += activation * weights[v];
+          for (int v = 0; v < V; ++v) sums[s][v] += activation * weight[v];
         }
       }
 #pragma GCC unroll 8
@@ -47,10 +56,6 @@ inline void multiply(const float* x, int x_stride, int K, const float* m, float*
           store(y + (row + s) * OUT + column + v * W, finish(row + s, column + v * W, sums[s][v]));
     }
 }
-
-inline vf zero_rows(int, int) { return vf{}; }
-inline vf unchanged(int, int, vf v) { return v; }
-inline vf relu(int, int, vf v) { return vmax(v, vf{}); }
 
 // Accumulates the gradient of the weights: g[k] += sum over rows of x[row][k] * v[row], for rows of 64 floats in g and v.
 inline void add_weight_gradient(const float* x, int x_stride, int K, const float* v, int rows, float* __restrict g) {

@@ -86,20 +86,34 @@ void find_cells(const Level& level, const float* const points[3], int n, Cells& 
   }
 }
 
-// `features` points to the level's columns of the block's first point; consecutive points are `stride` floats apart.
+// `features` points to the level's columns of the block's first point; consecutive points are `stride` floats apart. So are
+// the axes of `slopes`, which gets the features' derivatives with respect to the points in the unit cube if it is not null.
 template <bool DENSE>
-void interpolate(const Cells& cells, int n, const float* table, float* __restrict features, size_t stride) {
+void interpolate(const Cells& cells, int n, float resolution, const float* table, float* __restrict features,
+                 size_t stride, float* __restrict slopes) {
   for (int i = 0; i < n; ++i, features += stride) {
     if (!DENSE && i + PREFETCH < n)
       for (int e = 0; e < EDGES; ++e)
         for (int side = 0; side < 2; ++side)
           __builtin_prefetch(table + 2 * cells.entry<DENSE>(side, e, i + PREFETCH));
-    feature_pair sums[2]{};
-    for (int e = 0; e < EDGES; ++e)
-      for (int side = 0; side < 2; ++side)
-        sums[side] += cells.weight[e][i] * load_pair(table + 2 * cells.entry<DENSE>(side, e, i));
-    const float far_weight = cells.far_weight[i];
-    store_pair(features, (1.0f - far_weight) * sums[0] + far_weight * sums[1]);
+    const float x = cells.far_weight[i];
+    feature_pair change[EDGES], along[EDGES];  // along each edge: the difference of its corners, and the value at x
+    for (int e = 0; e < EDGES; ++e) {
+      const feature_pair near = load_pair(table + 2 * cells.entry<DENSE>(0, e, i));
+      change[e] = load_pair(table + 2 * cells.entry<DENSE>(1, e, i)) - near;
+      along[e] = near + x * change[e];
+    }
+    feature_pair sum{};
+    for (int e = 0; e < EDGES; ++e) sum += cells.weight[e][i] * along[e];
+    store_pair(features, sum);
+    if (!slopes) continue;
+    const float y = cells.weight[1][i] + cells.weight[3][i], z = cells.weight[2][i] + cells.weight[3][i];
+    feature_pair by_x{};
+    for (int e = 0; e < EDGES; ++e) by_x += cells.weight[e][i] * change[e];
+    store_pair(slopes, resolution * by_x);
+    store_pair(slopes + stride, resolution * ((1.0f - z) * (along[1] - along[0]) + z * (along[3] - along[2])));
+    store_pair(slopes + 2 * stride, resolution * ((1.0f - y) * (along[2] - along[0]) + y * (along[3] - along[1])));
+    slopes += 3 * stride;
   }
 }
 
@@ -115,28 +129,6 @@ void add_gradient(const Cells& cells, int n, const float* v_features, size_t str
         float* const entry = v_table + 2 * cells.entry<DENSE>(side, e, i);
         store_pair(entry, load_pair(entry) + cells.weight[e][i] * sides[side]);
       }
-  }
-}
-
-// Accumulates the gradient with respect to the points in the unit cube, in one array for each axis.
-template <bool DENSE>
-void add_position_gradient(const Cells& cells, int n, float resolution, const float* table, const float* v_features,
-                           size_t stride, float* const v_points[3]) {
-  for (int i = 0; i < n; ++i, v_features += stride) {
-    const feature_pair v = load_pair(v_features);
-    const float x = cells.far_weight[i], y = cells.weight[1][i] + cells.weight[3][i],
-                z = cells.weight[2][i] + cells.weight[3][i];
-    float v_x = 0.0f, along[EDGES];  // along an edge: the product of the gradient and the features
-    for (int e = 0; e < EDGES; ++e) {
-      const feature_pair near = v * load_pair(table + 2 * cells.entry<DENSE>(0, e, i));
-      const feature_pair far = v * load_pair(table + 2 * cells.entry<DENSE>(1, e, i));
-      const float at_near = near[0] + near[1], at_far = far[0] + far[1];
-      v_x += cells.weight[e][i] * (at_far - at_near);
-      along[e] = at_near + x * (at_far - at_near);
-    }
-    v_points[0][i] += resolution * v_x;
-    v_points[1][i] += resolution * ((1.0f - z) * (along[1] - along[0]) + z * (along[3] - along[2]));
-    v_points[2][i] += resolution * ((1.0f - y) * (along[2] - along[0]) + y * (along[3] - along[1]));
   }
 }
 

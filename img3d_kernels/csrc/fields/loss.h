@@ -24,7 +24,7 @@ struct LossBlock : Block {
   alignas(64) float v_hidden[2][ROOM * HIDDEN];
   alignas(64) float v_geometry[ROOM * GEOMETRY];
   alignas(64) float v_features[ROOM * MAX_FEATURES];
-  alignas(64) float v_unit[3][ROOM];
+  alignas(64) float slopes[ROOM * 3 * MAX_FEATURES];  // of samples as they were placed
   float weight[ROOM], after[ROOM], v_weight[ROOM];
 };
 
@@ -64,6 +64,7 @@ class LossPass {
 
   void run(float* losses, float* rgb) {
     parallel(n_parts_, [&](size_t part) {
+      [[maybe_unused]] const MatrixUnit unit;
       for (size_t i = part * runs_.size() / n_parts_; i < (part + 1) * runs_.size() / n_parts_; ++i)
         run_rays(runs_[i], part, rgb);
     });
@@ -89,7 +90,7 @@ class LossPass {
       }
     if (n > 0) {
       field_.place(b, n, rays_.origins, rays_.directions);
-      field_.find_density(b, n);
+      field_.find_density(b, n, gradients_.v_origins ? b.slopes : nullptr);
       RadianceField::find_passing(b, n);
       // Samples behind opaque ones get no colour and no gradient.
       float transmittance = 1.0f;
@@ -160,6 +161,7 @@ class LossPass {
       b.v_weight[i] = v_weight;
     }
     if (loss_.distortion > 0.0f) add_distortion(b, first, end, losses);
+    std::memset(b.v_color + first * COLOR_STRIDE, 0, (end - first) * COLOR_STRIDE * sizeof(float));
     float behind = 0.0f;  // the sum of weight * v_weight over the samples behind
     for (int i = end - 1; i >= first; --i) {
       const float t = b.middle[i];
@@ -167,7 +169,6 @@ class LossPass {
       const float* const sample = b.color + i * COLOR_STRIDE;
       for (int c = 0; c < 3; ++c)
         b.v_color[i * COLOR_STRIDE + c] = scale * v_rgb[c] * b.weight[i] * sample[c] * (1.0f - sample[c]);
-      b.v_color[i * COLOR_STRIDE + 3] = 0.0f;
       const bool clamped = b.geometry[i * GEOMETRY] + in_.density_bias > img3d::MAX_LOG_DENSITY;
       const float v_density = b.length[i] * (b.v_weight[i] * b.after[i] - behind);
       b.v_geometry[i * GEOMETRY] = clamped ? 0.0f : scale * v_density * b.density[i];
@@ -210,9 +211,9 @@ class LossPass {
                 *const color2 = color1 + GEOMETRY * HIDDEN, *const color3 = color2 + HIDDEN * HIDDEN;
     float *const v_one = b.v_hidden[0], *const v_other = b.v_hidden[1];
     add_weight_gradient(b.v_color, COLOR_STRIDE, 4, b.hidden3, n, color3);
-    multiply<HIDDEN>(b.v_color, COLOR_STRIDE, 3, networks.color3[0], v_one, rows, zero_rows, where(b.hidden3));
+    multiply(b.v_color, COLOR_STRIDE, networks.color3_t, v_one, rows, zero_rows, where(b.hidden3));
     add_weight_gradient(b.hidden2, HIDDEN, HIDDEN, v_one, n, color2);
-    multiply<HIDDEN>(v_one, HIDDEN, HIDDEN, networks.color2_t[0], v_other, rows, zero_rows, where(b.hidden2));
+    multiply(v_one, HIDDEN, networks.color2_t, v_other, rows, zero_rows, where(b.hidden2));
     add_weight_gradient(b.geometry, GEOMETRY, GEOMETRY, v_other, n, color1);
     for (int i = 0; i < n; ++i) {
       float* const v_ray = gradients_.v_ray_features + b.ray[i] * size_t(HIDDEN);
@@ -221,16 +222,16 @@ class LossPass {
     // The first column already has the gradient that comes through the density; the colour network's is added to it.
     float v_density[ROOM];
     for (int i = 0; i < n; ++i) v_density[i] = b.v_geometry[i * GEOMETRY];
-    multiply<GEOMETRY>(v_other, HIDDEN, HIDDEN, networks.color1_t[0], b.v_geometry, rows, zero_rows, unchanged);
+    multiply(v_other, HIDDEN, networks.color1_t, b.v_geometry, rows, zero_rows, unchanged);
     for (int i = 0; i < n; ++i) b.v_geometry[i * GEOMETRY] += v_density[i];
     clear(b.v_geometry, GEOMETRY);
     add_weight_gradient(b.v_geometry, GEOMETRY, GEOMETRY, b.hidden1, n, density2);
-    multiply<HIDDEN>(b.v_geometry, GEOMETRY, GEOMETRY, networks.density2[0], v_one, rows, zero_rows, where(b.hidden1));
+    multiply(b.v_geometry, GEOMETRY, networks.density2_t, v_one, rows, zero_rows, where(b.hidden1));
     add_weight_gradient(b.features, stride_, stride_, v_one, n, density1);
     if (stride_ == 16)
-      multiply<16>(v_one, HIDDEN, HIDDEN, networks.density1_t, b.v_features, rows, zero_rows, unchanged);
+      multiply(v_one, HIDDEN, networks.density1_t, b.v_features, rows, zero_rows, unchanged);
     else
-      multiply<32>(v_one, HIDDEN, HIDDEN, networks.density1_t, b.v_features, rows, zero_rows, unchanged);
+      multiply(v_one, HIDDEN, networks.wide_density1_t, b.v_features, rows, zero_rows, unchanged);
   }
 
   void keep_for_tables(const LossBlock& b, int n, const RayRun& run) const {
@@ -243,18 +244,15 @@ class LossPass {
     for (size_t i = run.first_ray * 3; i < run.end_ray * 3; ++i)
       gradients_.v_origins[i] = 0.0f, gradients_.v_directions[i] = 0.0f;
     if (n == 0) return;
-    std::memset(b.v_unit, 0, sizeof b.v_unit);
-    field_.for_levels(b, n, [&](const Level& level, const Cells& cells, size_t l, int first, int count) {
-      float* const to[3] = {b.v_unit[0] + first, b.v_unit[1] + first, b.v_unit[2] + first};
-      (level.dense ? add_position_gradient<true> : add_position_gradient<false>)(
-          cells, count, level.resolution, field_.entries(l), b.v_features + first * stride_ + 2 * l, stride_, to);
-    });
     for (int i = 0; i < n; ++i) {
       const size_t ray = b.ray[i];
+      const float *const v_features = b.v_features + i * stride_, *const slopes = b.slopes + b.placed[i] * 3 * stride_;
       float p[3], v[3];
       for (int axis = 0; axis < 3; ++axis) {
         p[axis] = rays_.origins[ray * 3 + axis] + b.middle[i] * rays_.directions[ray * 3 + axis];
-        v[axis] = b.v_unit[axis][i];
+        vf product{};
+        for (int k = 0; k < stride_; k += W) product += load(v_features + k) * load(slopes + axis * stride_ + k);
+        v[axis] = sum(product);
       }
       field_.to_unit().gradient(p, v);
       for (int axis = 0; axis < 3; ++axis) {

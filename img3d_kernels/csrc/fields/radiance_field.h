@@ -11,7 +11,11 @@
 #include "kernels.h"
 #include "common/parallel.h"
 #include "common/simd.h"
+#ifdef __AVX512BF16__
+#include "fields/dense_layers_bfloat16.h"
+#else
 #include "fields/dense_layers.h"
+#endif
 #include "fields/hash_grid.h"
 #include "fields/marching.h"
 
@@ -34,36 +38,43 @@ static_assert(BLOCK_SAMPLES >= img3d::MAX_RAY_SAMPLES && BLOCK_SAMPLES % POINTS 
 // The weights of the networks' layers, each also transposed: one copy serves the forward pass, the other the backward pass.
 struct Networks {
   int n_features, stride;  // the stride is n_features, rounded up to whole vectors
-  alignas(64) float density1[MAX_FEATURES][HIDDEN];
-  alignas(64) float density2[GEOMETRY][HIDDEN];
-  alignas(64) float color1[GEOMETRY][HIDDEN];
-  alignas(64) float color2[HIDDEN][HIDDEN];
-  alignas(64) float color3[4][HIDDEN];
-  alignas(64) float density1_t[HIDDEN * MAX_FEATURES];  // [64, stride]
-  alignas(64) float density2_t[HIDDEN][GEOMETRY];
-  alignas(64) float color1_t[HIDDEN][GEOMETRY];
-  alignas(64) float color2_t[HIDDEN][HIDDEN];
-  alignas(64) float color3_t[HIDDEN][COLOR_STRIDE];
+  Weights<MAX_FEATURES, HIDDEN> density1;
+  Weights<HIDDEN, GEOMETRY> density2;
+  Weights<GEOMETRY, HIDDEN> color1;
+  Weights<HIDDEN, HIDDEN> color2;
+  Weights<HIDDEN, COLOR_STRIDE> color3;
+  Weights<HIDDEN, 16> density1_t;  // for a stride of 16
+  Weights<HIDDEN, 32> wide_density1_t;
+  Weights<GEOMETRY, HIDDEN> density2_t;
+  Weights<HIDDEN, GEOMETRY> color1_t;
+  Weights<HIDDEN, HIDDEN> color2_t;
+  Weights<COLOR_STRIDE, HIDDEN> color3_t;
 
   explicit Networks(const FieldInputs& in) {
-    std::memset(this, 0, sizeof *this);
     n_features = static_cast<int>(2 * in.n_levels);
     stride = padded(n_features, 16);
+    density1.inputs = n_features;
+    color3_t.inputs = 3;
     const float* from = in.networks;
-    const auto take = [&](float* to, int rows) {
-      std::memcpy(to, from, rows * HIDDEN * sizeof(float));
-      from += rows * HIDDEN;
+    const auto take = [&](int rows, const auto& set) {
+      for (int row = 0; row < rows; ++row, from += HIDDEN)
+        for (int h = 0; h < HIDDEN; ++h) set(row, h, from[h]);
     };
-    take(density1[0], n_features), take(density2[0], GEOMETRY);
-    take(color1[0], GEOMETRY), take(color2[0], HIDDEN), take(color3[0], 3);
-    for (int h = 0; h < HIDDEN; ++h) {
-      for (int k = 0; k < n_features; ++k) density1_t[h * stride + k] = density1[k][h];
-      for (int k = 0; k < GEOMETRY; ++k) density2_t[h][k] = density2[k][h], color1_t[h][k] = color1[k][h];
-      for (int k = 0; k < HIDDEN; ++k) color2_t[h][k] = color2[k][h];
-      for (int k = 0; k < 3; ++k) color3_t[h][k] = color3[k][h];
-    }
+    take(n_features, [&](int k, int h, float w) {
+      density1.set(k, h, w);
+      if (stride == 16) density1_t.set(h, k, w);
+      else wide_density1_t.set(h, k, w);
+    });
+    take(GEOMETRY, [&](int k, int h, float w) { density2.set(h, k, w), density2_t.set(k, h, w); });
+    take(GEOMETRY, [&](int k, int h, float w) { color1.set(k, h, w), color1_t.set(h, k, w); });
+    take(HIDDEN, [&](int k, int h, float w) { color2.set(k, h, w), color2_t.set(h, k, w); });
+    take(3, [&](int k, int h, float w) { color3.set(h, k, w), color3_t.set(k, h, w); });
   }
 };
+
+inline vf zero_rows(int, int) { return vf{}; }
+inline vf unchanged(int, int, vf v) { return v; }
+inline vf relu(int, int, vf v) { return vmax(v, vf{}); }
 
 // The activations of a block of samples, one row for each sample.
 struct Block {
@@ -78,6 +89,7 @@ struct Block {
   alignas(64) float color[ROOM * COLOR_STRIDE];  // RGB in [0, 1]
   alignas(64) float middle[ROOM], length[ROOM];
   uint32_t ray[ROOM];                            // the index of a sample's ray
+  int placed[ROOM];                              // the sample's row when it was placed
 };
 
 // A thread's own T, kept between tasks: fresh pages of memory would cost more than the work.
@@ -101,6 +113,7 @@ class RadianceField {
     for (int i = 0; i < rows; ++i) {
       const float *origin = origins + b.ray[i] * 3, *direction = directions + b.ray[i] * 3;
       for (int axis = 0; axis < 3; ++axis) b.unit[axis][i] = origin[axis] + b.middle[i] * direction[axis];
+      b.placed[i] = i;
     }
     map_to_unit(b, rows);
   }
@@ -113,16 +126,29 @@ class RadianceField {
     }
   }
 
-  // Computes the features, the density network's output and the density of n placed samples.
-  void find_density(Block& b, int n) const {
+  // Computes the features, the density network's output and the density of n placed samples; and the features' derivatives
+  // with respect to the coordinates in the unit cube, [samples, 3, stride], if `slopes` is not null.
+  void find_density(Block& b, int n, float* slopes = nullptr) const {
     const int rows = padded(n, ROWS_AT_A_TIME), stride = networks_.stride;
-    if (networks_.n_features < stride) std::memset(b.features, 0, rows * stride * sizeof(float));
-    for_levels(b, rows, [&](const Level& level, const Cells& cells, size_t l, int first, int count) {
-      (level.dense ? interpolate<true> : interpolate<false>)(cells, count, entries(l),
-                                                             b.features + first * stride + 2 * l, stride);
-    });
-    multiply<HIDDEN>(b.features, stride, networks_.n_features, networks_.density1[0], b.hidden1, rows, zero_rows, relu);
-    multiply<GEOMETRY>(b.hidden1, HIDDEN, HIDDEN, networks_.density2_t[0], b.geometry, rows, zero_rows, unchanged);
+    if (networks_.n_features < stride) {
+      std::memset(b.features, 0, rows * stride * sizeof(float));
+      if (slopes) std::memset(slopes, 0, rows * 3 * stride * sizeof(float));
+    }
+    Cells cells;
+    for (size_t l = 0; l < in_.n_levels; ++l) {
+      const Level level(in_.resolutions[l], in_.table_size);
+      const float* const entries = in_.table + l * in_.table_size * 2;
+      for (int first = 0; first < rows; first += POINTS) {
+        const int count = std::min(POINTS, rows - first);
+        const float* const points[3] = {b.unit[0] + first, b.unit[1] + first, b.unit[2] + first};
+        (level.dense ? find_cells<true> : find_cells<false>)(level, points, count, cells);
+        (level.dense ? interpolate<true> : interpolate<false>)(
+            cells, count, level.resolution, entries, b.features + first * stride + 2 * l, stride,
+            slopes ? slopes + first * 3 * stride + 2 * l : nullptr);
+      }
+    }
+    multiply(b.features, stride, networks_.density1, b.hidden1, rows, zero_rows, relu);
+    multiply(b.hidden1, HIDDEN, networks_.density2, b.geometry, rows, zero_rows, unchanged);
     for (int i = 0; i < rows; ++i) b.density[i] = b.geometry[i * GEOMETRY] + in_.density_bias;
     for (int i = 0; i < rows; i += W) {
       const Vec<1> exponent = {{vmax(vmin(load(b.density + i), splat(img3d::MAX_LOG_DENSITY)), splat(-80.0f)) * LOG2_E}};
@@ -142,9 +168,9 @@ class RadianceField {
   void find_color(Block& b, int n, const float* ray_features) const {
     const int rows = padded(n, ROWS_AT_A_TIME);
     const auto of_ray = [&](int row, int column) { return load(ray_features + b.ray[row] * size_t(HIDDEN) + column); };
-    multiply<HIDDEN>(b.geometry, GEOMETRY, GEOMETRY, networks_.color1[0], b.hidden2, rows, of_ray, relu);
-    multiply<HIDDEN>(b.hidden2, HIDDEN, HIDDEN, networks_.color2[0], b.hidden3, rows, zero_rows, relu);
-    multiply<COLOR_STRIDE>(b.hidden3, HIDDEN, HIDDEN, networks_.color3_t[0], b.color, rows, zero_rows, sigmoid);
+    multiply(b.geometry, GEOMETRY, networks_.color1, b.hidden2, rows, of_ray, relu);
+    multiply(b.hidden2, HIDDEN, networks_.color2, b.hidden3, rows, zero_rows, relu);
+    multiply(b.hidden3, HIDDEN, networks_.color3, b.color, rows, zero_rows, sigmoid);
   }
 
   // Keeps those of n rows for which `keep(row)` is true. Returns their number.
@@ -160,7 +186,7 @@ class RadianceField {
           std::memcpy(b.hidden1 + to * HIDDEN, b.hidden1 + from * HIDDEN, HIDDEN * sizeof(float));
           for (int axis = 0; axis < 3; ++axis) b.unit[axis][to] = b.unit[axis][from];
           b.density[to] = b.density[from], b.passing[to] = b.passing[from];
-          b.middle[to] = b.middle[from], b.length[to] = b.length[from];
+          b.middle[to] = b.middle[from], b.length[to] = b.length[from], b.placed[to] = b.placed[from];
         }
         b.ray[to] = b.ray[from];
       }
@@ -172,23 +198,6 @@ class RadianceField {
     }
     return to;
   }
-
-  // Calls f(level, cells, l, first, count) for each level and group of points.
-  template <typename F>
-  void for_levels(const Block& b, int n, const F& f) const {
-    Cells cells;
-    for (size_t l = 0; l < in_.n_levels; ++l) {
-      const Level level(in_.resolutions[l], in_.table_size);
-      for (int first = 0; first < n; first += POINTS) {
-        const int count = std::min(POINTS, n - first);
-        const float* const points[3] = {b.unit[0] + first, b.unit[1] + first, b.unit[2] + first};
-        (level.dense ? find_cells<true> : find_cells<false>)(level, points, count, cells);
-        f(level, cells, l, first, count);
-      }
-    }
-  }
-
-  const float* entries(size_t level) const { return in_.table + level * in_.table_size * 2; }
 
  private:
   static vf sigmoid(int, int, vf v) {

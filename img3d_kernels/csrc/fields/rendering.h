@@ -118,6 +118,7 @@ void render_all_rays(const FieldInputs& in, const FieldRays& rays, const Source&
   const RadianceField field(in);
   parallel(ceil_div(rays.n_rays, TASK_RAYS), [&](size_t task) {
     const size_t first = task * TASK_RAYS;
+    [[maybe_unused]] const MatrixUnit unit;
     render_rays(field, rays, source, first, smaller(TASK_RAYS, rays.n_rays - first), picture);
   });
 }

@@ -15,9 +15,16 @@ from small_fields import BOX, MARCHING, SPACES, small_field, some_colors, some_r
 from torch import Tensor
 
 from img3d_kernels.fields.guided_sampling import Guide, guided_samples, guided_samples_torch
-from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, density, geometry_torch
+from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, density, geometry_torch, has_bfloat16
 from img3d_kernels.fields.rays import Marching, Rays, Samples
-from img3d_kernels.fields.volume_rendering import field_loss, march, march_torch, render, render_torch
+from img3d_kernels.fields.volume_rendering import (
+    field_loss,
+    field_loss_torch,
+    march,
+    march_torch,
+    render,
+    render_torch,
+)
 
 pytestmark = kernel_scenes.needs_compiled
 
@@ -137,6 +144,45 @@ def test_the_twins_gradient_is_that_of_finite_differences() -> None:
 
     inputs = [field.table, field.networks, rays.features, rays.origins]
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no products of bfloat16")
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(("levels", "count"), [(1, 3), (4, 50), (8, 40), (16, 33)])
+def test_with_bfloat16_the_fused_pass_has_its_twins_values_and_gradients(levels: int, count: int) -> None:
+    samples = march(small_field(BOX), some_rays(count), MARCHING["box"], torch.rand(count))
+    field, targets, backgrounds = small_field(BOX, levels), *(some_colors(count, i, torch.float32) for i in (1, 2))
+    found = {}
+    for name, backend, bfloat16 in [
+        ("compiled", field_loss, True),
+        ("twin", field_loss_torch, True),
+        ("float32", field_loss_torch, False),
+    ]:
+        rays = some_rays(count)
+        learned = [field.table, field.networks, rays.features, rays.origins, rays.directions]
+        loss, rgb, _ = backend(replace(field, bfloat16=bfloat16), rays, samples, targets, backgrounds, 0.3)
+        found[name] = [loss.detach(), rgb, *torch.autograd.grad(loss, learned)]
+    for i, (actual, expected, unrounded) in enumerate(zip(*found.values(), strict=True)):
+        # The kernels also round the gradients that they multiply; the twin's are those of rounded values.
+        assert (actual - expected).norm() < (2e-2 if i >= 2 else 1e-3) * expected.norm()
+        assert 0 < (expected - unrounded).norm() < 0.2 * unrounded.norm()
+
+
+@needs_bfloat16
+def test_with_bfloat16_pictures_are_those_of_the_twin() -> None:
+    field, rays = replace(small_field(BOX), bfloat16=True), some_rays(300)
+    samples = march(field, rays, MARCHING["box"])
+    actual, expected = render(field, rays, samples), render_torch(field, rays, samples)
+    assert (actual.rgb - expected.rgb).abs().max() < 3e-3
+    assert (actual.accumulation - expected.accumulation).abs().max() < 5e-4
+    assert (actual.rgb - render(small_field(BOX), rays, samples).rgb).abs().max() > 1e-5
+
+
+def test_densities_are_never_rounded_to_bfloat16() -> None:
+    field, points = small_field(BOX), torch.rand(50, 3)
+    assert torch.equal(density(field, points), density(replace(field, bfloat16=True), points))
 
 
 def test_a_scaled_loss_has_scaled_gradients() -> None:

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of a field's networks with bfloat16 factors: compiled once for each set of instructions that has such
+// products, with IMG3D_ISA as the namespace.
+#include "fields/loss.h"
+#include "fields/rendering.h"
+#include "kernels.h"
+
+namespace IMG3D_ISA {
+
+extern const img3d::NetworkKernels networks;
+const img3d::NetworkKernels networks = {field_loss, field_render, field_render_samples};
+
+}  // namespace IMG3D_ISA

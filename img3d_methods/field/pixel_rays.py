@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rays through pixels of many photos, for pinhole cameras in a fraction of the time that Nerfstudio takes: that was as
+long as placing all samples of a training step."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor
+
+
+class PixelRays:
+    """Rays of a set of cameras.
+
+    Args:
+        cameras: Cameras `[C]` of any type; those with distortion, or that are no pinholes, are left to Nerfstudio.
+    """
+
+    def __init__(self, cameras: Cameras) -> None:
+        self._cameras = cameras
+        distortion = cameras.distortion_params
+        self._is_pinhole = bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all()) and (
+            distortion is None or not bool(distortion.any())
+        )
+        if not self._is_pinhole:
+            return
+        fx, fy, cx, cy = (values[:, 0] for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
+        zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+        rows = [[1 / fx, zero, -cx / fx], [zero, -1 / fy, cy / fy], [zero, zero, -one]]
+        in_camera = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
+        self._to_directions = cameras.camera_to_worlds[:, :, :3] @ in_camera
+        self._centers = cameras.camera_to_worlds[:, :, 3]
+        self._areas = 1 / (fx * fy)
+
+    def __call__(self, indices: Int64[Tensor, "R"], coords: Float[Tensor, "R 2"]) -> RayBundle:
+        """Rays `[R]`.
+
+        Args:
+            indices: The cameras' indices.
+            coords: (y, x) in pixels, with pixel centres at +0.5.
+        """
+        if not self._is_pinhole:
+            return self._cameras.generate_rays(camera_indices=indices[:, None], coords=coords)
+        to_direction = self._to_directions[indices]
+        directions = (
+            to_direction[:, :, 0] * coords[:, 1:] + to_direction[:, :, 1] * coords[:, :1] + to_direction[:, :, 2]
+        )
+        lengths = directions.norm(dim=1, keepdim=True)
+        return RayBundle(
+            origins=self._centers[indices],
+            directions=directions / lengths,
+            pixel_area=self._areas[indices][:, None] / lengths**3,
+            camera_indices=indices[:, None],
+            metadata={"directions_norm": lengths},
+        )
