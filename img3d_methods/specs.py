@@ -22,7 +22,7 @@ from img3d_methods.compat import (
 )
 from img3d_methods.field.datamanager import Img3dNerfDatamanagerConfig
 from img3d_methods.field.model import Img3dNerfModelConfig
-from img3d_methods.field.trainer import Img3dNerfTrainerConfig
+from img3d_methods.field.trainer import Img3dNerfTrainerConfig, nerf_optimizers
 from img3d_methods.generated.dataparser_specs import img3d_remote as img3d_remote_data
 from img3d_methods.generated.dataparser_specs import img3d_single_image
 from img3d_methods.generated.methods import method_of
@@ -65,10 +65,11 @@ img3d_ngp = MethodSpecification(
     config=Img3dNerfTrainerConfig(
         method_name="img3d-ngp",
         vis="viewer",
+        optimizers=nerf_optimizers(tables_lr_final=5e-3, networks_lr_final=2e-3),
         pipeline=Img3dPipelineConfig(
             # A radiance field does not use seed points.
             datamanager=Img3dNerfDatamanagerConfig(dataparser=replace(img3d_photos.config, triangulate_points=False)),
-            model=Img3dNerfModelConfig(bounds="auto"),
+            model=Img3dNerfModelConfig(bounds="auto", num_levels=12),
         ),
     ),
     description=description(

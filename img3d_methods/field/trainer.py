@@ -15,7 +15,7 @@ from img3d_methods.training.threads import leave_threads_to_kernels
 from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
 
 
-def nerf_optimizers() -> dict[str, Any]:
+def nerf_optimizers(tables_lr_final: float = 2e-3, networks_lr_final: float = 1e-3) -> dict[str, Any]:
     """An optimizer for each parameter group.
 
     The learning rates are nerfacto's, doubled for the tables because runs are short. The second beta and the slow
@@ -26,11 +26,11 @@ def nerf_optimizers() -> dict[str, Any]:
         # Like Gaussians, entries of a hash table that get no gradient in a step are not updated.
         "tables": {
             "optimizer": GaussianAdamConfig(lr=2e-2, betas=(0.9, 0.99)),
-            "scheduler": ExponentialDecayConfig(lr_final=2e-3),
+            "scheduler": ExponentialDecayConfig(lr_final=tables_lr_final),
         },
         "networks": {
             "optimizer": GaussianAdamConfig(lr=1e-2, betas=(0.9, 0.99)),
-            "scheduler": ExponentialDecayConfig(lr_final=1e-3),
+            "scheduler": ExponentialDecayConfig(lr_final=networks_lr_final),
         },
         "camera_opt": {
             "optimizer": AdamOptimizerConfig(lr=1e-3, eps=1e-15),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One training step in a single pass over blocks of rays: the rays' colours, the loss, and the gradients of all that is
-// learned. The gradients of the networks' weights are summed in a fixed number of parts, those of the tables level by
-// level, so that no lock is needed and the results do not depend on the number of threads.
+// One training step: the rays' colours, the loss, and the gradients of all that is learned. All but the tables are dealt
+// with in a single pass over blocks of rays. Before it, features of all samples are read level by level, and after it,
+// gradients of entries are accumulated so: a level's table fits into the L2 cache, all of them do not. The gradients of the
+// networks' weights are summed in a fixed number of parts, so that no lock is needed and the results do not depend on the
+// number of threads.
 #pragma once
 
 #include <array>
@@ -17,14 +19,15 @@ using img3d::FieldGradients;
 using img3d::FieldLossInputs;
 using img3d::RaySamples;
 
-constexpr size_t MAX_PARTS = 32;  // partial sums of the weights' gradients
+constexpr size_t MAX_PARTS = 32;          // partial sums of the weights' gradients
+constexpr size_t LEVEL_SAMPLES = 1 << 14;  // in a task that reads features of one level
+static_assert(LEVEL_SAMPLES % POINTS == 0);
 
 struct LossBlock : Block {
   alignas(64) float v_color[ROOM * COLOR_STRIDE];
   alignas(64) float v_hidden[2][ROOM * HIDDEN];
   alignas(64) float v_geometry[ROOM * GEOMETRY];
   alignas(64) float v_features[ROOM * MAX_FEATURES];
-  alignas(64) float slopes[ROOM * 3 * MAX_FEATURES];  // of samples as they were placed
   float weight[ROOM], after[ROOM], v_weight[ROOM];
 };
 
@@ -40,29 +43,37 @@ class LossPass {
   LossPass(const FieldInputs& in, const FieldRays& rays, const RaySamples& samples, const FieldLossInputs& loss,
            const FieldGradients& gradients, img3d::Scratch& scratch)
       : in_(in), rays_(rays), samples_(samples), loss_(loss), gradients_(gradients), field_(in) {
-    size_t total = 0, in_run = BLOCK_SAMPLES + 1;
+    size_t in_run = BLOCK_SAMPLES + 1;
     for (size_t ray = 0; ray < rays.n_rays; ++ray) {
       const size_t count = samples.counts[ray];
       if (in_run + count > BLOCK_SAMPLES) {
         if (!runs_.empty()) runs_.back().end_ray = ray;
-        runs_.push_back({ray, ray, total});
+        runs_.push_back({ray, ray, total_});
         in_run = 0;
       }
-      in_run += count, total += count;
+      in_run += count, total_ += count;
     }
     if (!runs_.empty()) runs_.back().end_ray = rays.n_rays;
     n_parts_ = smaller(MAX_PARTS, runs_.size());
     stride_ = field_.networks().stride;
-    const size_t room = total + BLOCK_SAMPLES;  // whole vectors are read
-    float* memory = scratch.get<float>(room * (3 + stride_) + n_parts_ * WEIGHT_ROWS * HIDDEN);
-    for (float*& axis : kept_unit_) axis = memory, memory += room;
+    const size_t room = total_ + BLOCK_SAMPLES;  // whole vectors are read
+    const size_t pairs = 2 * in.n_levels * (gradients.v_origins ? 4 : 1);
+    float* memory = scratch.get<float>(room * (3 + stride_ + pairs) + n_parts_ * WEIGHT_ROWS * HIDDEN);
+    for (float*& axis : unit_) axis = memory, memory += room;
     kept_v_features_ = memory, memory += room * stride_;
+    features_ = memory, memory += total_ * 2 * in.n_levels;
+    slopes_ = gradients.v_origins ? memory : nullptr, memory += room * pairs - total_ * 2 * in.n_levels;
     parts_ = memory;
     std::memset(parts_, 0, n_parts_ * WEIGHT_ROWS * HIDDEN * sizeof(float));
     part_losses_.assign(n_parts_, {});
   }
 
   void run(float* losses, float* rgb) {
+    parallel(runs_.size(), [&](size_t index) { place(runs_[index]); });
+    const size_t chunks = ceil_div(total_, LEVEL_SAMPLES);
+    parallel(in_.n_levels * chunks, [&](size_t task) {
+      find_features(in_.n_levels - 1 - task / chunks, task % chunks * LEVEL_SAMPLES);
+    });
     parallel(n_parts_, [&](size_t part) {
       [[maybe_unused]] const MatrixUnit unit;
       for (size_t i = part * runs_.size() / n_parts_; i < (part + 1) * runs_.size() / n_parts_; ++i)
@@ -79,8 +90,8 @@ class LossPass {
  private:
   float* part(size_t index) { return parts_ + index * WEIGHT_ROWS * HIDDEN; }
 
-  void run_rays(RayRun& run, size_t part_index, float* rgb) {
-    LossBlock& b = kept_for_thread<LossBlock>();
+  // The samples of a run, one after the other. Returns their number.
+  int list_samples(const RayRun& run, LossBlock& b) const {
     int n = 0;
     for (size_t ray = run.first_ray; ray < run.end_ray; ++ray)
       for (int i = 0; i < samples_.counts[ray]; ++i, ++n) {
@@ -88,9 +99,43 @@ class LossPass {
         b.middle[n] = samples_.middles[ray * samples_.max_samples + i];
         b.length[n] = samples_.lengths[ray * samples_.max_samples + i];
       }
+    return n;
+  }
+
+  void place(const RayRun& run) const {
+    LossBlock& b = kept_for_thread<LossBlock>();
+    const int n = list_samples(run, b);
+    if (n == 0) return;
+    field_.place(b, n, rays_.origins, rays_.directions);
+    for (int axis = 0; axis < 3; ++axis) std::memcpy(unit_[axis] + run.first_sample, b.unit[axis], n * sizeof(float));
+  }
+
+  void find_features(size_t level, size_t first) const {
+    const float* const points[3] = {unit_[0] + first, unit_[1] + first, unit_[2] + first};
+    const size_t at = 2 * (level * total_ + first);
+    field_.find_level_features(level, points, static_cast<int>(smaller(LEVEL_SAMPLES, total_ - first)), features_ + at, 2,
+                               slopes_ ? slopes_ + 3 * at : nullptr);
+  }
+
+  // Copies what was found level by level for n samples to their rows.
+  void take_features(const RayRun& run, LossBlock& b, int n) const {
+    if (static_cast<int>(2 * in_.n_levels) < stride_) std::memset(b.features, 0, n * stride_ * sizeof(float));
+    std::memset(b.features + n * stride_, 0, (padded(n, ROWS_AT_A_TIME) - n) * stride_ * sizeof(float));
+    for (size_t l = 0; l < in_.n_levels; ++l) {
+      const float* const from = features_ + 2 * (l * total_ + run.first_sample);
+      for (int i = 0; i < n; ++i) store_pair(b.features + i * stride_ + 2 * l, load_pair(from + 2 * i));
+    }
+    for (int axis = 0; axis < 3; ++axis) std::memcpy(b.unit[axis], unit_[axis] + run.first_sample, n * sizeof(float));
+    for (int i = 0; i < n; ++i) b.placed[i] = i;
+    for (int i = n; i < padded(n, ROWS_AT_A_TIME); ++i) b.length[i] = 0.0f;
+  }
+
+  void run_rays(RayRun& run, size_t part_index, float* rgb) {
+    LossBlock& b = kept_for_thread<LossBlock>();
+    int n = list_samples(run, b);
     if (n > 0) {
-      field_.place(b, n, rays_.origins, rays_.directions);
-      field_.find_density(b, n, gradients_.v_origins ? b.slopes : nullptr);
+      take_features(run, b, n);
+      field_.find_density_of_features(b, n);
       RadianceField::find_passing(b, n);
       // Samples behind opaque ones get no colour and no gradient.
       float transmittance = 1.0f;
@@ -236,7 +281,7 @@ class LossPass {
 
   void keep_for_tables(const LossBlock& b, int n, const RayRun& run) const {
     for (int axis = 0; axis < 3; ++axis)
-      std::memcpy(kept_unit_[axis] + run.first_sample, b.unit[axis], n * sizeof(float));
+      std::memcpy(unit_[axis] + run.first_sample, b.unit[axis], n * sizeof(float));
     std::memcpy(kept_v_features_ + run.first_sample * stride_, b.v_features, n * stride_ * sizeof(float));
   }
 
@@ -246,13 +291,16 @@ class LossPass {
     if (n == 0) return;
     for (int i = 0; i < n; ++i) {
       const size_t ray = b.ray[i];
-      const float *const v_features = b.v_features + i * stride_, *const slopes = b.slopes + b.placed[i] * 3 * stride_;
+      feature_pair products[3] = {};
+      for (size_t l = 0; l < in_.n_levels; ++l) {
+        const feature_pair v_features = load_pair(b.v_features + i * stride_ + 2 * l);
+        const float* const slopes = slopes_ + 6 * (l * total_ + run.first_sample + b.placed[i]);
+        for (int axis = 0; axis < 3; ++axis) products[axis] += v_features * load_pair(slopes + 2 * axis);
+      }
       float p[3], v[3];
       for (int axis = 0; axis < 3; ++axis) {
         p[axis] = rays_.origins[ray * 3 + axis] + b.middle[i] * rays_.directions[ray * 3 + axis];
-        vf product{};
-        for (int k = 0; k < stride_; k += W) product += load(v_features + k) * load(slopes + axis * stride_ + k);
-        v[axis] = sum(product);
+        v[axis] = products[axis][0] + products[axis][1];
       }
       field_.to_unit().gradient(p, v);
       for (int axis = 0; axis < 3; ++axis) {
@@ -285,7 +333,7 @@ class LossPass {
       for (int i = 0; i < run.kept; i += POINTS) {
         const size_t first = run.first_sample + i;
         const int count = std::min(POINTS, run.kept - i);
-        const float* const points[3] = {kept_unit_[0] + first, kept_unit_[1] + first, kept_unit_[2] + first};
+        const float* const points[3] = {unit_[0] + first, unit_[1] + first, unit_[2] + first};
         (level.dense ? find_cells<true> : find_cells<false>)(level, points, count, cells);
         (level.dense ? add_gradient<true> : add_gradient<false>)(
             cells, count, kept_v_features_ + first * stride_ + 2 * l, stride_, v_entries);
@@ -302,7 +350,10 @@ class LossPass {
   std::vector<std::array<double, 2>> part_losses_;
   size_t n_parts_ = 0;
   int stride_ = 0;
-  float* kept_unit_[3];
+  size_t total_ = 0;  // samples
+  float* unit_[3];    // the samples' coordinates in the unit cube; after a run, of those that it kept
+  float* features_;   // [levels, samples, 2]
+  float* slopes_;     // [levels, samples, 3, 2], or null
   float* kept_v_features_;  // [samples, stride]
   float* parts_;            // [parts, WEIGHT_ROWS, 64]
 };

@@ -113,7 +113,6 @@ class RadianceField {
     for (int i = 0; i < rows; ++i) {
       const float *origin = origins + b.ray[i] * 3, *direction = directions + b.ray[i] * 3;
       for (int axis = 0; axis < 3; ++axis) b.unit[axis][i] = origin[axis] + b.middle[i] * direction[axis];
-      b.placed[i] = i;
     }
     map_to_unit(b, rows);
   }
@@ -126,27 +125,34 @@ class RadianceField {
     }
   }
 
-  // Computes the features, the density network's output and the density of n placed samples; and the features' derivatives
-  // with respect to the coordinates in the unit cube, [samples, 3, stride], if `slopes` is not null.
-  void find_density(Block& b, int n, float* slopes = nullptr) const {
-    const int rows = padded(n, ROWS_AT_A_TIME), stride = networks_.stride;
-    if (networks_.n_features < stride) {
-      std::memset(b.features, 0, rows * stride * sizeof(float));
-      if (slopes) std::memset(slopes, 0, rows * 3 * stride * sizeof(float));
-    }
+  // Computes one level's features of n points in the unit cube, one array for each axis, from which whole vectors are
+  // read. `features` and `slopes` as for `interpolate`.
+  void find_level_features(size_t level, const float* const points[3], int n, float* features, size_t stride,
+                           float* slopes) const {
+    const Level grid(in_.resolutions[level], in_.table_size);
+    const float* const entries = in_.table + level * in_.table_size * 2;
     Cells cells;
-    for (size_t l = 0; l < in_.n_levels; ++l) {
-      const Level level(in_.resolutions[l], in_.table_size);
-      const float* const entries = in_.table + l * in_.table_size * 2;
-      for (int first = 0; first < rows; first += POINTS) {
-        const int count = std::min(POINTS, rows - first);
-        const float* const points[3] = {b.unit[0] + first, b.unit[1] + first, b.unit[2] + first};
-        (level.dense ? find_cells<true> : find_cells<false>)(level, points, count, cells);
-        (level.dense ? interpolate<true> : interpolate<false>)(
-            cells, count, level.resolution, entries, b.features + first * stride + 2 * l, stride,
-            slopes ? slopes + first * 3 * stride + 2 * l : nullptr);
-      }
+    for (int first = 0; first < n; first += POINTS) {
+      const int count = std::min(POINTS, n - first);
+      const float* const at[3] = {points[0] + first, points[1] + first, points[2] + first};
+      (grid.dense ? find_cells<true> : find_cells<false>)(grid, at, count, cells);
+      (grid.dense ? interpolate<true> : interpolate<false>)(cells, count, grid.resolution, entries,
+                                                            features + first * stride, stride,
+                                                            slopes ? slopes + first * 3 * stride : nullptr);
     }
+  }
+
+  // Computes the features, the density network's output and the density of n placed samples.
+  void find_density(Block& b, int n) const {
+    const int rows = padded(n, ROWS_AT_A_TIME), stride = networks_.stride;
+    if (networks_.n_features < stride) std::memset(b.features, 0, rows * stride * sizeof(float));
+    const float* const points[3] = {b.unit[0], b.unit[1], b.unit[2]};
+    for (size_t l = 0; l < in_.n_levels; ++l) find_level_features(l, points, rows, b.features + 2 * l, stride, nullptr);
+    find_density_of_features(b, n);
+  }
+
+  void find_density_of_features(Block& b, int n) const {
+    const int rows = padded(n, ROWS_AT_A_TIME), stride = networks_.stride;
     multiply(b.features, stride, networks_.density1, b.hidden1, rows, zero_rows, relu);
     multiply(b.hidden1, HIDDEN, networks_.density2, b.geometry, rows, zero_rows, unchanged);
     for (int i = 0; i < rows; ++i) b.density[i] = b.geometry[i * GEOMETRY] + in_.density_bias;
