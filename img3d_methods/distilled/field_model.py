@@ -47,6 +47,8 @@ class Img3dShapedFieldModelConfig(Img3dNerfModelConfig):
     bounds: Literal["auto", "unbounded"] = "auto"
     finest_resolution: int = 512
     grid_resolution: int = 64
+    bfloat16: bool = False
+    """Off: torch calculates a part of the gradients, and would only round."""
 
 
 class Img3dShapedFieldModel(Img3dNerfModel):

@@ -203,7 +203,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         return FieldParameters(table, self.networks, self.resolutions, space, bias, self._has_bfloat16())
 
     def _has_bfloat16(self) -> bool:
-        return self.config.bfloat16 and self.device.type == "cpu" and has_bfloat16()
+        return self.config.bfloat16 and self.table.device.type == "cpu" and has_bfloat16()
 
     def _occupied(self) -> Tensor | None:
         if self.step < WARM_UP or not isinstance(self.grid, OccupancyGrid):
