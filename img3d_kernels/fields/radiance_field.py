@@ -89,8 +89,8 @@ class FieldParameters:
     """Added to the logarithm of the density."""
     bfloat16: bool = False
     """Whether the factors of the networks' products are rounded to bfloat16, with sums in float32, in training and
-    rendering. The compiled kernels do so where the processor has such products (AMX, AVX-512 BF16), and are several
-    times as fast then. `density` never does, as normals are differences of densities."""
+    rendering. The compiled kernels do so where the processor has such products (AMX, AVX-512 BF16 of AMD's).
+    `density` never does, as normals are differences of densities."""
 
     def __post_init__(self) -> None:
         levels = len(self.resolutions)

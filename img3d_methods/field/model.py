@@ -102,7 +102,7 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     """Bins along each ray in unbounded space, whose weights determine where its samples are placed."""
     bfloat16: bool = True
     """Whether the factors of the networks' products are rounded to bfloat16 where the processor has such products (AMX,
-    or AVX-512 BF16 of AMD's), which makes training and rendering faster."""
+    or AVX-512 BF16 of AMD's), which is a little faster."""
     distortion_loss_mult: float = 0.002
     """Weight of the distortion loss, which concentrates the density along each ray."""
     near_scaling: bool = True

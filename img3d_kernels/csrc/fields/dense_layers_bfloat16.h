@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense layers whose products have bfloat16 factors, summed in float32: dense_layers.h, several times as fast, for
-// processors with AMX or with AVX-512's dot products of bfloat16 pairs. Activations are rounded as they are read.
+// Dense layers whose products have bfloat16 factors, summed in float32: dense_layers.h for processors with AMX or with
+// AVX-512's dot products of bfloat16 pairs. Activations are rounded as they are read.
 #pragma once
 
 #include "common/parallel.h"
