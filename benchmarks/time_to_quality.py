@@ -86,7 +86,7 @@ class MeasuringNerfTrainer(Measuring, Img3dNerfTrainer):
 
 
 def seconds_of_a_picture(trainer: Img3dTrainer) -> float:
-    """The median of five renderings of the first held-out photo's view, with depth, and all else that a model renders."""
+    """The median of five renderings of the first held-out photo's view, with all that a model renders."""
     trainer.pipeline.eval()
     camera = trainer.pipeline.datamanager.eval_dataset.cameras[0:1].to(trainer.device)
     times = []

@@ -19,7 +19,7 @@ using img3d::FieldGradients;
 using img3d::FieldLossInputs;
 using img3d::RaySamples;
 
-constexpr size_t MAX_PARTS = 32;          // partial sums of the weights' gradients
+constexpr size_t MAX_PARTS = 32;           // partial sums of the weights' gradients
 constexpr size_t LEVEL_SAMPLES = 1 << 14;  // in a task that reads features of one level
 static_assert(LEVEL_SAMPLES % POINTS == 0);
 
