@@ -5,7 +5,7 @@
 #include <initializer_list>
 #include <new>
 
-#ifdef IMG3D_HAS_X86_ISAS
+#ifdef IMG3D_HAS_AMX
 #include <cpuid.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -33,9 +33,11 @@ namespace isa_avx512_bf16 {
 void attention_bfloat16(const img3d::AttentionInputs&, img3d::Scratch&);
 extern const img3d::NetworkKernels networks;
 }
+#ifdef IMG3D_HAS_AMX
 namespace isa_amx {
 extern const img3d::NetworkKernels networks;
 }
+#endif
 #endif
 
 namespace img3d {
@@ -69,6 +71,7 @@ const KernelTable& kernels() {
 #ifdef IMG3D_HAS_X86_ISAS
 static bool has_avx512_bf16() { return &kernels() == &isa_avx512::table && __builtin_cpu_supports("avx512bf16"); }
 
+#ifdef IMG3D_HAS_AMX
 // Linux lets a process use the tile registers if it asks; all its threads may then. Not where the environment names a set
 // of instructions.
 static bool may_use_amx() {
@@ -84,6 +87,7 @@ static bool may_use_amx() {
 #endif
 }
 #endif
+#endif
 
 AttentionKernel attention_kernel() {
 #ifdef IMG3D_HAS_X86_ISAS
@@ -96,7 +100,9 @@ const NetworkKernels* bfloat16_networks() {
 #ifdef IMG3D_HAS_X86_ISAS
   static const NetworkKernels* const chosen = []() -> const NetworkKernels* {
     if (!has_avx512_bf16()) return nullptr;
+#ifdef IMG3D_HAS_AMX
     if (may_use_amx()) return &isa_amx::networks;
+#endif
     // Intel's processors multiply float32 numbers faster than pairs of bfloat16: on Emerald Rapids, by 1.8 times.
     return __builtin_cpu_is("amd") || std::getenv("IMG3D_ISA") ? &isa_avx512_bf16::networks : nullptr;
   }();
