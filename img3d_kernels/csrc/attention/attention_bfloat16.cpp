@@ -49,12 +49,6 @@ inline void multiply(const uint32_t* a, const uint32_t* b, float* c, const float
     for (int v = 0; v < VECTORS; ++v) store(c + row * SIDE + v * W, (vf)sums[row][v]);
 }
 
-// Stores W floats as bfloat16.
-inline void store_rounded(uint16_t* to, vf v) {
-  const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
-  std::memcpy(to, &rounded, sizeof rounded);
-}
-
 // A head's keys and values in blocks of SIDE keys, the last one filled up with zeros. A block of keys has a row for each
 // pair of channels, a block of values one for each pair of keys.
 void pack(const AttentionInputs& in, size_t batch, size_t head, size_t block, uint32_t* keys, uint32_t* values) {

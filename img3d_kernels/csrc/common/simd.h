@@ -37,6 +37,14 @@ inline vf load(const float* p) {
 
 inline void store(float* p, vf v) { std::memcpy(p, &v, sizeof v); }
 
+#if defined(__AVX512BF16__)
+// Stores W floats as bfloat16.
+inline void store_rounded(uint16_t* to, vf v) {
+  const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
+  std::memcpy(to, &rounded, sizeof rounded);
+}
+#endif
+
 inline vi bits(vf v) {
   vi r;
   std::memcpy(&r, &v, sizeof r);

@@ -50,12 +50,26 @@ struct Weights {
   }
 };
 
-inline void store_rounded(uint16_t* to, vf v) {
-  const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
-  std::memcpy(to, &rounded, sizeof rounded);
-}
-
 #ifdef __AMX_BF16__
+// Loads factors into the registers LEFT and RIGHT, and adds their products to the sums. A macro, as the intrinsics want the
+// registers' numbers as literals.
+#define ADD_PRODUCTS(LEFT, RIGHT)                       \
+  {                                                     \
+    _tile_loadd(LEFT, from, left_stride);               \
+    _tile_loadd(RIGHT, right, STRIDE);                  \
+    _tile_dpbf16ps(0, LEFT, RIGHT);                     \
+    if constexpr (OUT > 16) {                           \
+      _tile_loadd(RIGHT, right + 16, STRIDE);           \
+      _tile_dpbf16ps(1, LEFT, RIGHT);                   \
+    }                                                   \
+    if constexpr (OUT > 32) {                           \
+      _tile_loadd(RIGHT, right + 32, STRIDE);           \
+      _tile_dpbf16ps(2, LEFT, RIGHT);                   \
+      _tile_loadd(RIGHT, right + 48, STRIDE);           \
+      _tile_dpbf16ps(3, LEFT, RIGHT);                   \
+    }                                                   \
+  }
+
 // sums [16, OUT] = left [16, pairs] * right [pairs, OUT], of bfloat16 pairs. `left_stride` is in bytes.
 template <int OUT>
 inline void multiply_tiles(const void* left, int left_stride, const uint32_t* right, int pairs, float* sums) {
@@ -68,36 +82,8 @@ inline void multiply_tiles(const void* left, int left_stride, const uint32_t* ri
     _tile_zero(3);
   }
   const auto* from = static_cast<const uint8_t*>(left);
-  for (; pairs >= 16; pairs -= 16, from += 64, right += 16 * OUT) {
-    _tile_loadd(4, from, left_stride);
-    _tile_loadd(5, right, STRIDE);
-    _tile_dpbf16ps(0, 4, 5);
-    if constexpr (OUT > 16) {
-      _tile_loadd(5, right + 16, STRIDE);
-      _tile_dpbf16ps(1, 4, 5);
-    }
-    if constexpr (OUT > 32) {
-      _tile_loadd(5, right + 32, STRIDE);
-      _tile_dpbf16ps(2, 4, 5);
-      _tile_loadd(5, right + 48, STRIDE);
-      _tile_dpbf16ps(3, 4, 5);
-    }
-  }
-  if (pairs > 0) {
-    _tile_loadd(6, from, left_stride);
-    _tile_loadd(7, right, STRIDE);
-    _tile_dpbf16ps(0, 6, 7);
-    if constexpr (OUT > 16) {
-      _tile_loadd(7, right + 16, STRIDE);
-      _tile_dpbf16ps(1, 6, 7);
-    }
-    if constexpr (OUT > 32) {
-      _tile_loadd(7, right + 32, STRIDE);
-      _tile_dpbf16ps(2, 6, 7);
-      _tile_loadd(7, right + 48, STRIDE);
-      _tile_dpbf16ps(3, 6, 7);
-    }
-  }
+  for (; pairs >= 16; pairs -= 16, from += 64, right += 16 * OUT) ADD_PRODUCTS(4, 5)
+  if (pairs > 0) ADD_PRODUCTS(6, 7)
   _tile_stored(0, sums, STRIDE);
   if constexpr (OUT > 16) _tile_stored(1, sums + 16, STRIDE);
   if constexpr (OUT > 32) {
@@ -105,6 +91,7 @@ inline void multiply_tiles(const void* left, int left_stride, const uint32_t* ri
     _tile_stored(3, sums + 48, STRIDE);
   }
 }
+#undef ADD_PRODUCTS
 #else
 // The same for 16 rows in groups that registers hold.
 template <int OUT>
