@@ -72,18 +72,16 @@ RayEnds ray_ends(const Floats& origins, const Floats& directions, const Floats& 
 
 void require_step(float step) { require(step > 0, "step must be positive"); }
 
-// Where samples of rays are written.
-void require_samples(size_t n_rays, const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
-  require_size(counts, n_rays, "counts");
-  require(middles.ndim() == 2 && middles.shape(0) == n_rays, "middles must have shape [R, S]");
-  require_size(lengths, middles.size(), "lengths");
-}
-
-RaySamples ray_samples(size_t n_rays, const Array<const int32_t>& counts, const Floats& middles, const Floats& lengths) {
+template <typename Counts, typename Values>
+void require_samples(size_t n_rays, const Counts& counts, const Values& middles, const Values& lengths) {
   require_size(counts, n_rays, "counts");
   require(middles.ndim() == 2 && middles.shape(0) == n_rays && middles.shape(1) <= MAX_RAY_SAMPLES,
           "middles must have shape [R, S] with at most 512 samples");
   require_size(lengths, middles.size(), "lengths");
+}
+
+RaySamples ray_samples(size_t n_rays, const Array<const int32_t>& counts, const Floats& middles, const Floats& lengths) {
+  require_samples(n_rays, counts, middles, lengths);
   for (size_t i = 0; i < n_rays; ++i)
     require(counts.data()[i] >= 0 && size_t(counts.data()[i]) <= middles.shape(1), "counts must be from 0 to S");
   return {middles.shape(1), counts.data(), middles.data(), lengths.data()};
@@ -162,7 +160,7 @@ std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origi
 }
 
 void field_render(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& features,
-                  const Floats& nears, const Floats& fars, float step, const FloatsOut& rgb,
+                  const Floats& nears, const Floats& fars, float step, float sharing_weight, const FloatsOut& rgb,
                   const FloatsOut& accumulation, const FloatsOut& depth) {
   const FieldInputs in = field.inputs();
   const FieldRays rays = field_rays(origins, directions, features);
@@ -171,20 +169,20 @@ void field_render(const FieldArrays& field, const Floats& origins, const Floats&
   const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
   const NetworkKernels& kernels = field.kernels();
   nb::gil_scoped_release release;
-  kernels.render(in, rays, march, picture);
+  kernels.render(in, rays, march, sharing_weight, picture);
 }
 
 void field_render_samples(const FieldArrays& field, const Floats& origins, const Floats& directions,
                           const Floats& features, const Array<const int32_t>& counts, const Floats& middles,
-                          const Floats& lengths, const FloatsOut& rgb, const FloatsOut& accumulation,
-                          const FloatsOut& depth) {
+                          const Floats& lengths, float sharing_weight, const FloatsOut& rgb,
+                          const FloatsOut& accumulation, const FloatsOut& depth) {
   const FieldInputs in = field.inputs();
   const FieldRays rays = field_rays(origins, directions, features);
   const RaySamples samples = ray_samples(rays.n_rays, counts, middles, lengths);
   const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
   const NetworkKernels& kernels = field.kernels();
   nb::gil_scoped_release release;
-  kernels.render_samples(in, rays, samples, picture);
+  kernels.render_samples(in, rays, samples, sharing_weight, picture);
 }
 
 }  // namespace
@@ -213,8 +211,8 @@ void img3d::add_fields(nb::module_& m) {
         optional_array("heaviest"), array("rgb"), array("v_table"), array("v_networks"), array("v_features"),
         optional_array("v_origins"), optional_array("v_directions"));
   m.def("field_render", &field_render, "field"_a, array("origins"), array("directions"), array("features"),
-        array("nears"), array("fars"), "step"_a, array("rgb"), array("accumulation"), array("depth"));
+        array("nears"), array("fars"), "step"_a, "sharing_weight"_a, array("rgb"), array("accumulation"), array("depth"));
   m.def("field_render_samples", &field_render_samples, "field"_a, array("origins"), array("directions"),
-        array("features"), array("counts"), array("middles"), array("lengths"), array("rgb"), array("accumulation"),
-        array("depth"));
+        array("features"), array("counts"), array("middles"), array("lengths"), "sharing_weight"_a, array("rgb"),
+        array("accumulation"), array("depth"));
 }

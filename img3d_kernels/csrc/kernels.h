@@ -258,8 +258,10 @@ struct NetworkKernels {
   // Writes the colour loss and the distortion loss, means over the rays, and the colours [R, 3] over the backgrounds.
   void (*loss)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldLossInputs&, const FieldGradients&,
                float* losses, float* rgb, Scratch&);
-  void (*render)(const FieldInputs&, const FieldRays&, const MarchInputs&, const FieldPicture&);
-  void (*render_samples)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldPicture&);
+  // Samples in a row share a colour until they have the weight `sharing_weight`.
+  void (*render)(const FieldInputs&, const FieldRays&, const MarchInputs&, float sharing_weight, const FieldPicture&);
+  void (*render_samples)(const FieldInputs&, const FieldRays&, const RaySamples&, float sharing_weight,
+                         const FieldPicture&);
 };
 
 struct KernelTable {

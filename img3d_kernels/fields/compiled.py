@@ -45,7 +45,7 @@ def guided_samples(field: FieldParameters, rays: Rays, guide: Guide, offsets: Fl
     return Samples(counts, middles, lengths)
 
 
-def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Picture:
+def render(field: FieldParameters, rays: Rays, along: Marching | Samples, sharing_weight: float) -> Picture:
     """`volume_rendering.render`."""
     n = len(rays)
     picture = Picture(torch.empty(n, 3), torch.empty(n), torch.empty(n))
@@ -53,10 +53,10 @@ def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Pic
     outputs = [array(t) for t in (picture.rgb, picture.accumulation, picture.depth)]
     if isinstance(along, Samples):
         known = [array(t) for t in (along.counts, along.middles, along.lengths)]
-        _C.field_render_samples(_arrays(field), *lit, *known, *outputs)
+        _C.field_render_samples(_arrays(field), *lit, *known, sharing_weight, *outputs)
     else:
         ends = array(rays.nears), array(rays.fars)
-        _C.field_render(_arrays(field), *lit, *ends, along.step, *outputs)
+        _C.field_render(_arrays(field), *lit, *ends, along.step, sharing_weight, *outputs)
     return picture
 
 

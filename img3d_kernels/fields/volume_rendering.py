@@ -40,19 +40,21 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     return march_torch(field, rays, marching, offsets)
 
 
-def render(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Picture:
+def render(field: FieldParameters, rays: Rays, along: Marching | Samples, sharing_weight: float = 0.0) -> Picture:
     """Renders rays, without gradients.
 
     Args:
         field: The field.
         rays: The rays.
         along: The samples, or the steps to place them. With steps, the compiled kernels do not limit their number.
+        sharing_weight: Samples in a row share the colour of their mean outputs of the density network until they have
+            this weight, which is faster; 0: each sample has its own colour.
     """
     if field.is_compiled:
         from img3d_kernels.fields import compiled
 
-        return compiled.render(field, rays, along)
-    return render_torch(field, rays, along)
+        return compiled.render(field, rays, along, sharing_weight)
+    return render_torch(field, rays, along, sharing_weight)
 
 
 def field_loss(
@@ -143,35 +145,63 @@ def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:
 
 def _along_rays(
     field: FieldParameters, rays: Rays, samples: Samples, near_scaling: bool = False
-) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S 3"]]:
-    """Remaining light before and behind each sample, its weight and colour. Weights of unused samples are 0."""
+) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S G"]]:
+    """Remaining light before and behind each sample, its weight and the density network's outputs. Weights of unused
+    samples are 0."""
     n, size = samples.middles.shape
     used = torch.arange(size, device=samples.counts.device) < samples.counts[:, None]
     middles = torch.where(used, samples.middles, 0)
     points = rays.origins[:, None] + middles[..., None] * rays.directions[:, None]
     density, geometry = geometry_torch(field, points.view(-1, 3))
-    features = rays.features[:, None].expand(-1, size, -1).reshape(n * size, -1)
-    density, color = density.view(n, size), color_torch(field, geometry, features).view(n, size, 3)
+    density = density.view(n, size)
     if near_scaling:
-        scale = middles.clamp_max(1) ** 2
-        density = density.detach() + scale * (density - density.detach())
-        color = color.detach() + scale[..., None] * (color - color.detach())
+        density = _with_scaled_gradient(density, middles.clamp_max(1) ** 2)
     passing = torch.exp(-density * torch.where(used, samples.lengths, 0))
     after = passing.cumprod(dim=1)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
     seen = used & (before.detach() >= MIN_LIGHT)
-    return before, after, torch.where(seen, before - after, 0), color
+    return before, after, torch.where(seen, before - after, 0), geometry.view(n, size, -1)
+
+
+def _with_scaled_gradient(values: Tensor, scale: Tensor) -> Tensor:
+    return values.detach() + scale * (values - values.detach())
+
+
+def _colors(field: FieldParameters, rays: Rays, geometry: Float[Tensor, "R S G"]) -> Float[Tensor, "R S 3"]:
+    n, size = geometry.shape[:2]
+    features = rays.features[:, None].expand(-1, size, -1).reshape(n * size, -1)
+    return color_torch(field, geometry.reshape(n * size, -1), features).view(n, size, 3)
+
+
+def _shared(
+    weights: Float[Tensor, "R S"], geometry: Float[Tensor, "R S G"], sharing_weight: float
+) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S G"]]:
+    """The weights and mean outputs of samples that share a colour; the last ones have no weight."""
+    group, waiting = torch.zeros_like(weights[:, 0], dtype=torch.int64), torch.zeros_like(weights[:, 0])
+    groups = torch.empty_like(weights, dtype=torch.int64)
+    for sample in range(weights.shape[1]):
+        groups[:, sample] = group
+        waiting = waiting + weights[:, sample]
+        is_full = waiting >= sharing_weight
+        group, waiting = group + is_full, torch.where(is_full, 0, waiting)
+    sums = torch.zeros_like(geometry)
+    sums.scatter_add_(1, groups[..., None].expand_as(geometry), weights[..., None] * geometry)
+    shared = torch.zeros_like(weights).scatter_add_(1, groups, weights)
+    return shared, sums / shared.clamp_min(1e-12)[..., None]
 
 
 @torch.no_grad()
-def render_torch(field: FieldParameters, rays: Rays, along: Marching | Samples) -> Picture:
+def render_torch(field: FieldParameters, rays: Rays, along: Marching | Samples, sharing_weight: float = 0.0) -> Picture:
     """`render` in plain torch, with at most `max_samples` samples of a ray."""
     samples = along if isinstance(along, Samples) else march_torch(field, rays, along)
-    before, after, weights, color = _along_rays(field, rays, samples)
+    before, after, weights, geometry = _along_rays(field, rays, samples)
     half = (before > 0.5) & (after <= 0.5)
     share = torch.log(2 * before) / torch.log(before / after.clamp_min(1e-30)).clamp_min(1e-30)
     depth = torch.where(half, samples.middles + (share - 0.5) * samples.lengths, 0).sum(dim=1)
-    return Picture((weights[..., None] * color).sum(dim=1), weights.sum(dim=1), depth)
+    accumulation = weights.sum(dim=1)
+    if sharing_weight > 0:
+        weights, geometry = _shared(weights, geometry, sharing_weight)
+    return Picture((weights[..., None] * _colors(field, rays, geometry)).sum(dim=1), accumulation, depth)
 
 
 def field_loss_torch(
@@ -185,11 +215,13 @@ def field_loss_torch(
     heaviest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`field_loss` in plain torch."""
-    _, _, weights, color = _along_rays(field, rays, samples, near_scaling)
+    _, _, weights, geometry = _along_rays(field, rays, samples, near_scaling)
+    color, middles = _colors(field, rays, geometry), torch.where(weights > 0, samples.middles, 0)
+    if near_scaling:
+        color = _with_scaled_gradient(color, middles.clamp_max(1)[..., None] ** 2)
     if heaviest is not None:
         _raise_heaviest(heaviest, field.space, rays, samples, weights)
     rgb = (weights[..., None] * color).sum(dim=1) + (1 - weights.sum(dim=1, keepdim=True)) * backgrounds
-    middles = torch.where(weights > 0, samples.middles, 0)
     at, widths = middles / (1 + middles), torch.where(weights > 0, samples.lengths, 0) / (1 + middles) ** 2
     pairs = weights[:, :, None] * weights[:, None, :] * (at[:, :, None] - at[:, None, :]).abs()
     spread = (pairs.sum(dim=(1, 2)) + (weights**2 * widths).sum(dim=1) / 3).mean()

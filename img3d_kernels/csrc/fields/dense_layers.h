@@ -12,6 +12,10 @@ namespace {
 
 constexpr int ROWS_AT_A_TIME = 8;  // callers provide whole groups of rows
 
+using Activation = float;  // of a hidden layer
+
+inline vf load_activations(const Activation* p) { return load(p); }
+
 struct MatrixUnit {};  // what threads hold while they call the functions below: nothing
 
 template <int MAX_INPUTS, int OUTPUTS>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dense layers whose products have bfloat16 factors, summed in float32: dense_layers.h for processors with AMX or with
-// AVX-512's dot products of bfloat16 pairs. Activations are rounded as they are read.
+// AVX-512's dot products of bfloat16 pairs. Hidden activations are stored rounded, others are rounded as they are read.
 #pragma once
+
+#include <type_traits>
 
 #include "common/parallel.h"
 #include "common/simd.h"
@@ -13,6 +15,14 @@ static_assert(W == 16);
 
 constexpr int ROWS_AT_A_TIME = 16;    // callers provide whole groups of rows
 constexpr int INPUTS_AT_A_TIME = 16;  // rows of activations are whole groups of these; the unused ones are finite
+
+using Activation = uint16_t;  // of a hidden layer: bfloat16
+
+inline vf load_activations(const Activation* p) {
+  __m256i v;
+  std::memcpy(&v, p, sizeof v);
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16);
+}
 
 #ifdef __AMX_BF16__
 // What threads hold while they call the functions below: the layout of the tile registers. Registers 0 to 3 have sums of
@@ -50,54 +60,86 @@ struct Weights {
   }
 };
 
+inline void store_two_rounded(uint16_t* to, vf first, vf second) {
+  const __m512bh rounded = _mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  std::memcpy(to, &rounded, sizeof rounded);
+}
+
 #ifdef __AMX_BF16__
-// Loads factors into the registers LEFT and RIGHT, and adds their products to the sums. A macro, as the intrinsics want the
-// registers' numbers as literals.
-#define ADD_PRODUCTS(LEFT, RIGHT)                       \
-  {                                                     \
-    _tile_loadd(LEFT, from, left_stride);               \
-    _tile_loadd(RIGHT, right, STRIDE);                  \
-    _tile_dpbf16ps(0, LEFT, RIGHT);                     \
-    if constexpr (OUT > 16) {                           \
-      _tile_loadd(RIGHT, right + 16, STRIDE);           \
-      _tile_dpbf16ps(1, LEFT, RIGHT);                   \
-    }                                                   \
-    if constexpr (OUT > 32) {                           \
-      _tile_loadd(RIGHT, right + 32, STRIDE);           \
-      _tile_dpbf16ps(2, LEFT, RIGHT);                   \
-      _tile_loadd(RIGHT, right + 48, STRIDE);           \
-      _tile_dpbf16ps(3, LEFT, RIGHT);                   \
-    }                                                   \
+// Sums of products for multiply_tiles, for one group of rows and four groups of columns or the other way round. Macros, as
+// the intrinsics want the registers' numbers as literals.
+#define MULTIPLY_BY_COLUMNS(LEFT, RIGHT)       \
+  {                                            \
+    _tile_loadd(LEFT, from, left_stride);      \
+    _tile_loadd(RIGHT, right, STRIDE);         \
+    _tile_dpbf16ps(0, LEFT, RIGHT);            \
+    if constexpr (OUT > 16) {                  \
+      _tile_loadd(RIGHT, right + 16, STRIDE);  \
+      _tile_dpbf16ps(1, LEFT, RIGHT);          \
+    }                                          \
+    if constexpr (OUT > 32) {                  \
+      _tile_loadd(RIGHT, right + 32, STRIDE);  \
+      _tile_dpbf16ps(2, LEFT, RIGHT);          \
+      _tile_loadd(RIGHT, right + 48, STRIDE);  \
+      _tile_dpbf16ps(3, LEFT, RIGHT);          \
+    }                                          \
+  }
+#define MULTIPLY_BY_ROWS(LEFT, RIGHT)                        \
+  {                                                          \
+    _tile_loadd(RIGHT, right, STRIDE);                       \
+    _tile_loadd(LEFT, from, left_stride);                    \
+    _tile_dpbf16ps(0, LEFT, RIGHT);                          \
+    _tile_loadd(LEFT, from + 16 * left_stride, left_stride); \
+    _tile_dpbf16ps(1, LEFT, RIGHT);                          \
+    _tile_loadd(LEFT, from + 32 * left_stride, left_stride); \
+    _tile_dpbf16ps(2, LEFT, RIGHT);                          \
+    _tile_loadd(LEFT, from + 48 * left_stride, left_stride); \
+    _tile_dpbf16ps(3, LEFT, RIGHT);                          \
   }
 
-// sums [16, OUT] = left [16, pairs] * right [pairs, OUT], of bfloat16 pairs. `left_stride` is in bytes.
+// sums [rows, OUT] = left [rows, pairs] * right [pairs, OUT], of bfloat16 pairs. `left_stride` is in bytes.
 template <int OUT>
-inline void multiply_tiles(const void* left, int left_stride, const uint32_t* right, int pairs, float* sums) {
+inline void multiply_tiles(const void* left, int left_stride, int rows, const uint32_t* weights, int n_pairs, float* sums) {
   constexpr int STRIDE = OUT * 4;
   asm volatile("" ::: "memory");
-  _tile_zero(0);
-  if constexpr (OUT > 16) _tile_zero(1);
-  if constexpr (OUT > 32) {
-    _tile_zero(2);
-    _tile_zero(3);
-  }
-  const auto* from = static_cast<const uint8_t*>(left);
-  for (; pairs >= 16; pairs -= 16, from += 64, right += 16 * OUT) ADD_PRODUCTS(4, 5)
-  if (pairs > 0) ADD_PRODUCTS(6, 7)
-  _tile_stored(0, sums, STRIDE);
-  if constexpr (OUT > 16) _tile_stored(1, sums + 16, STRIDE);
-  if constexpr (OUT > 32) {
-    _tile_stored(2, sums + 32, STRIDE);
-    _tile_stored(3, sums + 48, STRIDE);
+  for (const auto* group = static_cast<const uint8_t*>(left); rows > 0;) {
+    // Four sums at a time, as each product has to wait for the one before it in the same sum.
+    const bool by_rows = OUT == 16 && rows >= 64;
+    const auto* from = group;
+    const uint32_t* right = weights;
+    int pairs = n_pairs;
+    _tile_zero(0);
+    if (OUT > 16 || by_rows) _tile_zero(1);
+    if (OUT > 32 || by_rows) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+    if (by_rows) {
+      for (; pairs >= 16; pairs -= 16, from += 64, right += 16 * OUT) MULTIPLY_BY_ROWS(4, 5)
+      if (pairs > 0) MULTIPLY_BY_ROWS(6, 7)
+    } else {
+      for (; pairs >= 16; pairs -= 16, from += 64, right += 16 * OUT) MULTIPLY_BY_COLUMNS(4, 5)
+      if (pairs > 0) MULTIPLY_BY_COLUMNS(6, 7)
+    }
+    const int next = by_rows ? 16 * OUT : 16;  // from one sum to the next
+    _tile_stored(0, sums, STRIDE);
+    if (OUT > 16 || by_rows) _tile_stored(1, sums + next, STRIDE);
+    if (OUT > 32 || by_rows) {
+      _tile_stored(2, sums + 2 * next, STRIDE);
+      _tile_stored(3, sums + 3 * next, STRIDE);
+    }
+    const int done = by_rows ? 64 : 16;
+    rows -= done, group += done * left_stride, sums += done * OUT;
   }
 }
-#undef ADD_PRODUCTS
+#undef MULTIPLY_BY_COLUMNS
+#undef MULTIPLY_BY_ROWS
 #else
-// The same for 16 rows in groups that registers hold.
+// The same for groups of rows that registers hold.
 template <int OUT>
-inline void multiply_tiles(const void* left, int left_stride, const uint32_t* right, int pairs, float* sums) {
+inline void multiply_tiles(const void* left, int left_stride, int rows, const uint32_t* right, int pairs, float* sums) {
   constexpr int V = OUT / W, S = V == 4 ? 4 : 8;
-  for (int row = 0; row < ROWS_AT_A_TIME; row += S) {
+  for (int row = 0; row < rows; row += S) {
     const auto* const from = static_cast<const uint8_t*>(left) + row * left_stride;
     __m512 found[S][V] = {};
     for (int pair = 0; pair < pairs; ++pair) {
@@ -121,39 +163,57 @@ inline void multiply_tiles(const void* left, int left_stride, const uint32_t* ri
 }
 #endif
 
-// y[row] = finish(begin(row) + sum over inputs k of x[row][k] * weights[k]) for rows of OUT floats.
-// `begin(row, column)` and `finish(row, column, v)` return vectors.
-template <int MAX_INPUTS, int OUT, typename Begin, typename Finish>
-inline void multiply(const float* x, int x_stride, const Weights<MAX_INPUTS, OUT>& weights, float* __restrict y,
-                     int rows, const Begin& begin, const Finish& finish) {
+// y[row] = finish(begin(row) + sum over inputs k of x[row][k] * weights[k]) for rows of OUT values.
+// `begin(row, column)` and `finish(row, column, v)` return vectors. X and Y are float or Activation.
+template <typename X, int MAX_INPUTS, int OUT, typename Y, typename Begin, typename Finish>
+inline void multiply(const X* x, int x_stride, const Weights<MAX_INPUTS, OUT>& weights, Y* __restrict y, int rows,
+                     const Begin& begin, const Finish& finish) {
   static_assert(OUT == 16 || OUT == 32 || OUT == 64);
+  constexpr bool IS_ROUNDED = std::is_same_v<X, Activation>;
   constexpr int CHUNK = 4 * ROWS_AT_A_TIME;  // rows whose factors are stored long before the tiles load them
-  alignas(64) uint16_t left[CHUNK][MAX_INPUTS];
+  alignas(64) uint16_t left[IS_ROUNDED ? 1 : CHUNK][MAX_INPUTS];
   alignas(64) float sums[CHUNK * OUT];
   const int inputs = padded(weights.inputs, INPUTS_AT_A_TIME);
   for (int first = 0; first < rows; first += CHUNK) {
     const int count = rows - first < CHUNK ? rows - first : CHUNK;
-    for (int row = 0; row < count; ++row) {
-      const float* const from = x + (first + row) * x_stride;
-      int k = 0;
-      for (; k + 2 * W <= inputs; k += 2 * W)
-        _mm512_store_si512(left[row] + k, (__m512i)_mm512_cvtne2ps_pbh((__m512)load(from + k + W), (__m512)load(from + k)));
-      if (k < inputs) store_rounded(left[row] + k, load(from + k));
+    if constexpr (IS_ROUNDED) {
+      multiply_tiles<OUT>(x + first * x_stride, x_stride * 2, count, weights.pairs[0], inputs / 2, sums);
+    } else {
+      for (int row = 0; row < count; ++row) {
+        const float* const from = x + (first + row) * x_stride;
+        int k = 0;
+        for (; k + 2 * W <= inputs; k += 2 * W) store_two_rounded(left[row] + k, load(from + k), load(from + k + W));
+        if (k < inputs) store_rounded(left[row] + k, load(from + k));
+      }
+      multiply_tiles<OUT>(left, sizeof left[0], count, weights.pairs[0], inputs / 2, sums);
     }
-    for (int row = 0; row < count; row += ROWS_AT_A_TIME)
-      multiply_tiles<OUT>(left[row], sizeof left[0], weights.pairs[0], inputs / 2, sums + row * OUT);
-    for (int row = 0; row < count; ++row)
-      for (int column = 0; column < OUT; column += W)
-        store(y + (first + row) * OUT + column,
-              finish(first + row, column, begin(first + row, column) + load(sums + row * OUT + column)));
+    for (int row = 0; row < count; ++row) {
+      const auto finished = [&](int column) {
+        return finish(first + row, column, begin(first + row, column) + load(sums + row * OUT + column));
+      };
+      Y* const to = y + (first + row) * OUT;
+      if constexpr (std::is_same_v<Y, Activation>)
+        for (int column = 0; column < OUT; column += 2 * W) store_two_rounded(to + column, finished(column), finished(column + W));
+      else
+        for (int column = 0; column < OUT; column += W) store(to + column, finished(column));
+    }
   }
 }
 
-// W values of each of two rows, as pairs, the first row's in the low halves.
-inline __m512i pairs_of(vf first, vf second) {
+// W values of each of two rows, as pairs, the first row's in the low halves. Without the second row, it counts as zeros.
+template <typename X>
+inline __m512i pairs_of(const X* first, const X* second) {
   alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  __m512i both;
+  if constexpr (std::is_same_v<X, Activation>) {
+    __m256i halves[2] = {};
+    std::memcpy(&halves[0], first, sizeof halves[0]);
+    if (second) std::memcpy(&halves[1], second, sizeof halves[1]);
+    both = _mm512_inserti64x4(_mm512_castsi256_si512(halves[0]), halves[1], 1);
+  } else {
+    both = (__m512i)_mm512_cvtne2ps_pbh((__m512)(second ? load(second) : vf{}), (__m512)load(first));
+  }
   return _mm512_permutexvar_epi16(_mm512_load_si512(order), both);
 }
 
@@ -186,17 +246,18 @@ inline void transpose(__m512i (&rows)[16]) {
 }
 
 // Accumulates the gradient of the weights: g[k] += sum over rows of x[row][k] * v[row], for K inputs of the rows x, which
-// have whole vectors, and rows of 64 floats in g and v.
-inline void add_weight_gradient(const float* x, int x_stride, int K, const float* v, int rows, float* __restrict g) {
+// have whole vectors, and rows of 64 values in g and v. X and V are float or Activation.
+template <typename X, typename V>
+inline void add_weight_gradient(const X* x, int x_stride, int K, const V* v, int rows, float* __restrict g) {
   constexpr int OUT = 64, TILE = 32, GROUP = 4 * TILE;  // rows of a product, and rows that stay in the caches
   alignas(64) uint32_t right[GROUP / 2][OUT];                  // pairs of rows
   alignas(64) float sums[16 * OUT];
   for (int first = 0; first < rows; first += GROUP) {
     const int count = rows - first < GROUP ? rows - first : GROUP, tiles = (count + TILE - 1) / TILE;
-    const auto pairs_at = [&](const float* values, int stride, int pair, int column) {
+    const auto pairs_at = [&](const auto* values, int stride, int pair, int column) {
       const int row = 2 * pair;
-      const float* const from = values + (first + row) * stride + column;
-      return pairs_of(row < count ? load(from) : vf{}, row + 1 < count ? load(from + stride) : vf{});
+      const auto* const from = values + (first + row) * stride + column;
+      return row < count ? pairs_of(from, row + 1 < count ? from + stride : nullptr) : _mm512_setzero_si512();
     };
     for (int pair = 0; pair < tiles * TILE / 2; ++pair)
       for (int column = 0; column < OUT; column += W)
@@ -209,7 +270,7 @@ inline void add_weight_gradient(const float* x, int x_stride, int K, const float
         transpose(columns);
         for (int i = 0; i < 16; ++i) _mm512_store_si512(left[i] + tile * 16, columns[i]);
       }
-      multiply_tiles<OUT>(left, sizeof left[0], right[0], tiles * TILE / 2, sums);
+      multiply_tiles<OUT>(left, sizeof left[0], W, right[0], tiles * TILE / 2, sums);
       for (int i = 0; i < W && k + i < K; ++i)
         for (int column = 0; column < OUT; column += W) {
           float* const to = g + (k + i) * OUT + column;

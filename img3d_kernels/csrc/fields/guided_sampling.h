@@ -3,6 +3,7 @@
 // these weights; Mip-NeRF 360 (Barron et al. 2021, arXiv 2111.12077, section 3) predicts them with a proposal network.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels.h"
@@ -15,10 +16,10 @@ namespace {
 
 using img3d::GuidedInputs;
 using img3d::MAX_BINS;
+using img3d::MAX_RAY_SAMPLES;
 
 // Bins have equal widths in a coordinate that is linear in the distance up to 1, and linear in its inverse beyond.
 inline float bin_coordinate(float t) { return t < 1.0f ? 0.5f * t : 1.0f - 0.5f / t; }
-inline float bin_distance(float s) { return s < 0.5f ? 2.0f * s : 0.5f / (1.0f - s); }
 inline vf bin_distance(vf s) { return select(s < 0.5f, 2.0f * s, 0.5f / vmax(1.0f - s, splat(0.5f / MAX_DISTANCE))); }
 
 class GuidedSampler {
@@ -30,29 +31,28 @@ class GuidedSampler {
     const RayRange range = range_of(in_.space, in_.ends, ray);
     if (!(range.near < range.far)) return 0;
     const float first = bin_coordinate(range.near), width = (bin_coordinate(range.far) - first) / float(in_.n_bins);
-    float chances[MAX_BINS + 1];
-    find_chances(ray, first, width, chances);
+    float chances[MAX_BINS + W], edges[MAX_RAY_SAMPLES + 1 + W];
     const int n_samples = static_cast<int>(in_.n_samples), n_bins = static_cast<int>(in_.n_bins);
-    float sum = 0.0f;
-    for (int bin = 0; bin < n_bins; ++bin) sum += chances[bin];
+    const float sum = find_chances(ray, first, width, chances);
     const float share = sum / float(n_samples + 1), offset = in_.ends.offsets ? in_.ends.offsets[ray] : 0.5f;
     int bin = 0;
-    float before = 0.0f, last = 0.0f;
+    float before = 0.0f;
     for (int i = 0; i <= n_samples; ++i) {
       const float wanted = (float(i) + offset) * share;
       while (bin + 1 < n_bins && before + chances[bin] < wanted) before += chances[bin++];
-      const float within = std::fmin(std::fmax((wanted - before) / chances[bin], 0.0f), 1.0f);
-      const float edge = bin_distance(first + width * (float(bin) + within));
-      if (i > 0) middles[i - 1] = 0.5f * (last + edge), lengths[i - 1] = edge - last;
-      last = edge;
+      const float within = (wanted - before) / chances[bin];
+      edges[i] = first + width * (float(bin) + (within > 0.0f ? std::min(within, 1.0f) : 0.0f));
     }
+    for (int i = 0; i <= n_samples; i += W) store(edges + i, bin_distance(load(edges + i)));
+    for (int i = 0; i < n_samples; ++i) middles[i] = 0.5f * (edges[i] + edges[i + 1]), lengths[i] = edges[i + 1] - edges[i];
     return n_samples;
   }
 
  private:
   // The unnormalised probability of each bin: its weight, widened to the neighbours (the mean of the two maxima
-  // with them, as in mip-NeRF, Barron et al. 2021, arXiv 2103.13415), plus a share that explores all bins.
-  void find_chances(size_t ray, float first, float width, float* chances) const {
+  // with them, as in mip-NeRF, Barron et al. 2021, arXiv 2103.13415), plus a share that explores all bins. Returns their
+  // sum.
+  float find_chances(size_t ray, float first, float width, float* chances) const {
     const int n_bins = static_cast<int>(in_.n_bins);
     float known[MAX_BINS + 2 + W];
     for (int bin = 0; bin < n_bins; bin += W) {
@@ -64,9 +64,14 @@ class GuidedSampler {
     }
     known[0] = known[n_bins + 1] = 0.0f;
     const float everywhere = in_.explored / float(n_bins);
-    for (int bin = 0; bin < n_bins; ++bin)
-      chances[bin] =
-          0.5f * (std::fmax(known[bin], known[bin + 1]) + std::fmax(known[bin + 1], known[bin + 2])) + everywhere;
+    vf sums{};
+    for (int bin = 0; bin < n_bins; bin += W) {
+      const vf own = load(known + 1 + bin);
+      const vf chance = 0.5f * (vmax(load(known + bin), own) + vmax(own, load(known + 2 + bin))) + everywhere;
+      store(chances + bin, chance);
+      sums += keep(float(bin) + lanes_ < float(n_bins), chance);
+    }
+    return sum(sums);
   }
 
   const GuidedInputs& in_;

@@ -3,8 +3,7 @@
 // gradient with respect to the table.
 //
 // A point's cell has four edges along x. Their table entries and weights are computed for a block of points with vector
-// instructions. Features are then read or accumulated point by point: scalar loads are no slower than gather
-// instructions, and points that share an entry must be accumulated one after the other.
+// instructions. Gradients are then accumulated point by point, as points may share an entry.
 #pragma once
 
 #include <cstring>
@@ -86,34 +85,72 @@ void find_cells(const Level& level, const float* const points[3], int n, Cells& 
   }
 }
 
+// Pairs of features of so many points as are interpolated together: gather instructions are faster than scalar loads with
+// AVX-512, and slower without it.
+#if defined(__AVX512F__)
+typedef vf Pairs;
+typedef uint32_t Entries __attribute__((vector_size(2 * W)));
+
+inline Pairs load_pairs(const float* table, Entries entries) { return (vf)_mm512_i32gather_pd((__m256i)entries, table, 8); }
+
+inline Pairs both(const float* values) {
+  const __m512 v = _mm512_castps256_ps512(_mm256_loadu_ps(values));
+  return (vf)_mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), v);
+}
+#else
+typedef feature_pair Pairs;
+typedef uint32_t Entries;
+
+inline Pairs load_pairs(const float* table, Entries entry) { return load_pair(table + 2 * size_t(entry)); }
+
+inline Pairs both(const float* value) { return Pairs{*value, *value}; }
+#endif
+constexpr int PAIRS = sizeof(Pairs) / sizeof(feature_pair);
+
 // `features` points to the level's columns of the block's first point; consecutive points are `stride` floats apart. So are
 // the axes of `slopes`, which gets the features' derivatives with respect to the points in the unit cube if it is not null.
 template <bool DENSE>
 void interpolate(const Cells& cells, int n, float resolution, const float* table, float* __restrict features,
                  size_t stride, float* __restrict slopes) {
-  for (int i = 0; i < n; ++i, features += stride) {
-    if (!DENSE && i + PREFETCH < n)
+  const auto entries = [&](int side, int e, int i) {
+    Entries x, edge;
+    std::memcpy(&x, cells.x[side] + i, sizeof x);
+    std::memcpy(&edge, cells.edge[e] + i, sizeof edge);
+    return DENSE ? x + edge : x ^ edge;
+  };
+  for (int i = 0; i < n; i += PAIRS, features += PAIRS * stride) {
+    if (PAIRS == 1 && !DENSE && i + PREFETCH < n)
       for (int e = 0; e < EDGES; ++e)
-        for (int side = 0; side < 2; ++side)
-          __builtin_prefetch(table + 2 * cells.entry<DENSE>(side, e, i + PREFETCH));
-    const float x = cells.far_weight[i];
-    feature_pair change[EDGES], along[EDGES];  // along each edge: the difference of its corners, and the value at x
+        for (int side = 0; side < 2; ++side) __builtin_prefetch(table + 2 * cells.entry<DENSE>(side, e, i + PREFETCH));
+    const int count = std::min(PAIRS, n - i);
+    const auto put = [&](float* to, size_t to_stride, Pairs pairs) {
+      if (count == PAIRS && (PAIRS == 1 || to_stride == 2)) {
+        std::memcpy(to, &pairs, sizeof pairs);
+        return;
+      }
+      alignas(64) float values[2 * PAIRS];
+      std::memcpy(values, &pairs, sizeof pairs);
+      for (int l = 0; l < count; ++l) store_pair(to + l * to_stride, load_pair(values + 2 * l));
+    };
+    const Pairs x = both(cells.far_weight + i);
+    Pairs weight[EDGES], change[EDGES], along[EDGES];  // along each edge: the difference of its corners, and the value at x
+    Pairs total{};
     for (int e = 0; e < EDGES; ++e) {
-      const feature_pair near = load_pair(table + 2 * cells.entry<DENSE>(0, e, i));
-      change[e] = load_pair(table + 2 * cells.entry<DENSE>(1, e, i)) - near;
+      const Pairs near = load_pairs(table, entries(0, e, i));
+      change[e] = load_pairs(table, entries(1, e, i)) - near;
       along[e] = near + x * change[e];
+      weight[e] = both(cells.weight[e] + i);
+      total += weight[e] * along[e];
     }
-    feature_pair sum{};
-    for (int e = 0; e < EDGES; ++e) sum += cells.weight[e][i] * along[e];
-    store_pair(features, sum);
+    put(features, stride, total);
     if (!slopes) continue;
-    const float y = cells.weight[1][i] + cells.weight[3][i], z = cells.weight[2][i] + cells.weight[3][i];
-    feature_pair by_x{};
-    for (int e = 0; e < EDGES; ++e) by_x += cells.weight[e][i] * change[e];
-    store_pair(slopes, resolution * by_x);
-    store_pair(slopes + stride, resolution * ((1.0f - z) * (along[1] - along[0]) + z * (along[3] - along[2])));
-    store_pair(slopes + 2 * stride, resolution * ((1.0f - y) * (along[2] - along[0]) + y * (along[3] - along[1])));
-    slopes += 3 * stride;
+    const Pairs y = weight[1] + weight[3], z = weight[2] + weight[3];
+    Pairs by_x{};
+    for (int e = 0; e < EDGES; ++e) by_x += weight[e] * change[e];
+    put(slopes, 3 * stride, resolution * by_x);
+    put(slopes + stride, 3 * stride, resolution * ((1.0f - z) * (along[1] - along[0]) + z * (along[3] - along[2])));
+    put(slopes + 2 * stride, 3 * stride, resolution * ((1.0f - y) * (along[2] - along[0]) + y * (along[3] - along[1])));
+    slopes += PAIRS * 3 * stride;
   }
 }
 

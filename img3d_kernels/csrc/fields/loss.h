@@ -25,7 +25,8 @@ static_assert(LEVEL_SAMPLES % POINTS == 0);
 
 struct LossBlock : Block {
   alignas(64) float v_color[ROOM * COLOR_STRIDE];
-  alignas(64) float v_hidden[2][ROOM * HIDDEN];
+  alignas(64) Activation v_hidden[ROOM * HIDDEN];
+  alignas(64) float v_hidden2[ROOM * HIDDEN];
   alignas(64) float v_geometry[ROOM * GEOMETRY];
   alignas(64) float v_features[ROOM * MAX_FEATURES];
   float weight[ROOM], after[ROOM], v_weight[ROOM];
@@ -140,7 +141,7 @@ class LossPass {
       // Samples behind opaque ones get no colour and no gradient.
       float transmittance = 1.0f;
       uint32_t ray = b.ray[0];
-      n = RadianceField::compact(b, n, stride_, true, [&](int i) {
+      n = RadianceField::compact(b, n, stride_, [&](int i) {
         if (b.ray[i] != ray) ray = b.ray[i], transmittance = 1.0f;
         if (transmittance < img3d::MIN_TRANSMITTANCE) return false;
         transmittance *= b.passing[i];
@@ -247,14 +248,15 @@ class LossPass {
       std::memset(values + n * width, 0, (rows - n) * width * sizeof(float));
     };
     clear(b.v_color, COLOR_STRIDE);
-    const auto where = [](const float* activations) {
+    const auto where = [](const Activation* activations) {
       return [activations](int row, int column, vf v) {
-        return keep(load(activations + row * HIDDEN + column) > 0.0f, v);
+        return keep(load_activations(activations + row * HIDDEN + column) > 0.0f, v);
       };
     };
     float *const density1 = g, *const density2 = g + MAX_FEATURES * HIDDEN, *const color1 = density2 + GEOMETRY * HIDDEN,
                 *const color2 = color1 + GEOMETRY * HIDDEN, *const color3 = color2 + HIDDEN * HIDDEN;
-    float *const v_one = b.v_hidden[0], *const v_other = b.v_hidden[1];
+    Activation* const v_one = b.v_hidden;
+    float* const v_other = b.v_hidden2;
     add_weight_gradient(b.v_color, COLOR_STRIDE, 4, b.hidden3, n, color3);
     multiply(b.v_color, COLOR_STRIDE, networks.color3_t, v_one, rows, zero_rows, where(b.hidden3));
     add_weight_gradient(b.hidden2, HIDDEN, HIDDEN, v_one, n, color2);

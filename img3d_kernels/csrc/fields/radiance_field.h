@@ -80,12 +80,12 @@ inline vf relu(int, int, vf v) { return vmax(v, vf{}); }
 struct Block {
   alignas(64) float unit[3][ROOM];               // coordinates in the unit cube, by axis
   alignas(64) float features[ROOM * MAX_FEATURES];
-  alignas(64) float hidden1[ROOM * HIDDEN];
+  alignas(64) Activation hidden1[ROOM * HIDDEN];
   alignas(64) float geometry[ROOM * GEOMETRY];
   alignas(64) float density[ROOM];
   alignas(64) float passing[ROOM];               // 1 - alpha: the share of the light that passes a sample
-  alignas(64) float hidden2[ROOM * HIDDEN];
-  alignas(64) float hidden3[ROOM * HIDDEN];
+  alignas(64) Activation hidden2[ROOM * HIDDEN];
+  alignas(64) Activation hidden3[ROOM * HIDDEN];
   alignas(64) float color[ROOM * COLOR_STRIDE];  // RGB in [0, 1]
   alignas(64) float middle[ROOM], length[ROOM];
   uint32_t ray[ROOM];                            // the index of a sample's ray
@@ -170,9 +170,11 @@ class RadianceField {
     }
   }
 
-  // Computes the colours of n samples from the density network's output.
+  // Computes the colours of n samples, at least one, from the density network's output.
   void find_color(Block& b, int n, const float* ray_features) const {
     const int rows = padded(n, ROWS_AT_A_TIME);
+    for (int i = n; i < rows; ++i) b.ray[i] = b.ray[n - 1];
+    std::memset(b.geometry + n * GEOMETRY, 0, (rows - n) * GEOMETRY * sizeof(float));  // any finite values
     const auto of_ray = [&](int row, int column) { return load(ray_features + b.ray[row] * size_t(HIDDEN) + column); };
     multiply(b.geometry, GEOMETRY, networks_.color1, b.hidden2, rows, of_ray, relu);
     multiply(b.hidden2, HIDDEN, networks_.color2, b.hidden3, rows, zero_rows, relu);
@@ -181,26 +183,20 @@ class RadianceField {
 
   // Keeps those of n rows for which `keep(row)` is true. Returns their number.
   template <typename Keep>
-  static int compact(Block& b, int n, int stride, bool for_backward, const Keep& keep) {
+  static int compact(Block& b, int n, int stride, const Keep& keep) {
     int to = 0;
     for (int from = 0; from < n; ++from) {
       if (!keep(from)) continue;
       if (from != to) {
         std::memcpy(b.geometry + to * GEOMETRY, b.geometry + from * GEOMETRY, GEOMETRY * sizeof(float));
-        if (for_backward) {
-          std::memcpy(b.features + to * stride, b.features + from * stride, stride * sizeof(float));
-          std::memcpy(b.hidden1 + to * HIDDEN, b.hidden1 + from * HIDDEN, HIDDEN * sizeof(float));
-          for (int axis = 0; axis < 3; ++axis) b.unit[axis][to] = b.unit[axis][from];
-          b.density[to] = b.density[from], b.passing[to] = b.passing[from];
-          b.middle[to] = b.middle[from], b.length[to] = b.length[from], b.placed[to] = b.placed[from];
-        }
+        std::memcpy(b.features + to * stride, b.features + from * stride, stride * sizeof(float));
+        std::memcpy(b.hidden1 + to * HIDDEN, b.hidden1 + from * HIDDEN, HIDDEN * sizeof(Activation));
+        for (int axis = 0; axis < 3; ++axis) b.unit[axis][to] = b.unit[axis][from];
+        b.density[to] = b.density[from], b.passing[to] = b.passing[from];
+        b.middle[to] = b.middle[from], b.length[to] = b.length[from], b.placed[to] = b.placed[from];
         b.ray[to] = b.ray[from];
       }
       ++to;
-    }
-    for (int i = to; i < padded(to, ROWS_AT_A_TIME); ++i) {  // padding: any finite values
-      b.ray[i] = b.ray[to - 1];
-      std::memset(b.geometry + i * GEOMETRY, 0, GEOMETRY * sizeof(float));
     }
     return to;
   }

@@ -45,19 +45,23 @@ struct RayTask {
   float transmittance[TASK_RAYS], color[TASK_RAYS][3], depth[TASK_RAYS];
   size_t active[TASK_RAYS];
   int count[TASK_RAYS];
-  float weight[ROOM];
+  alignas(64) float waiting[TASK_RAYS][GEOMETRY];  // the weighted sum of outputs of samples whose colour is not yet evaluated
+  float waiting_weight[TASK_RAYS];
+  alignas(64) float shared[ROOM][GEOMETRY];  // the mean outputs of samples that share a colour
+  float weight[ROOM];                        // of the samples that share a colour
 };
 
 template <typename Source>
-void render_rays(const RadianceField& field, const FieldRays& rays, const Source& source, size_t first, size_t n_rays,
-                 const FieldPicture& picture) {
+void render_rays(const RadianceField& field, const FieldRays& rays, const Source& source, float sharing_weight,
+                 size_t first, size_t n_rays, const FieldPicture& picture) {
   Block& b = kept_for_thread<Block>();
   RayTask<Source>& task = kept_for_thread<RayTask<Source>>();
   size_t n_active = 0;
   for (size_t i = 0; i < n_rays; ++i) {
     task.state[i] = source.begin(first + i);
-    task.transmittance[i] = 1.0f, task.depth[i] = 0.0f;
+    task.transmittance[i] = 1.0f, task.depth[i] = 0.0f, task.waiting_weight[i] = 0.0f;
     for (float& c : task.color[i]) c = 0.0f;
+    for (float& output : task.waiting[i]) output = 0.0f;
     if (task.state[i].far >= 0.0f) task.active[n_active++] = i;
   }
   while (n_active > 0) {
@@ -74,36 +78,42 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Source
       field.find_density(b, n);
       RadianceField::find_passing(b, n);
     }
-    int row = 0;
+    int row = 0, shaded = 0;
     size_t still_active = 0;
     for (size_t a = 0; a < n_active; ++a) {
       const size_t i = task.active[a];
-      float transmittance = task.transmittance[i];
-      for (int k = 0; k < task.count[a]; ++k, ++row) {
-        const float after = transmittance * b.passing[row];
-        task.weight[row] = transmittance < img3d::MIN_TRANSMITTANCE ? 0.0f : transmittance - after;
+      float transmittance = task.transmittance[i], waiting_weight = task.waiting_weight[i];
+      vf waiting[GEOMETRY / W];
+      for (int v = 0; v < GEOMETRY / W; ++v) waiting[v] = load(task.waiting[i] + v * W);
+      const auto shade = [&] {
+        for (int v = 0; v < GEOMETRY / W; ++v) store(task.shared[shaded] + v * W, waiting[v] / waiting_weight), waiting[v] = vf{};
+        task.weight[shaded] = waiting_weight, waiting_weight = 0.0f;
+        b.ray[shaded++] = static_cast<uint32_t>(first + i);
+      };
+      for (int k = 0; k < task.count[a] && transmittance >= img3d::MIN_TRANSMITTANCE; ++k) {
+        const float after = transmittance * b.passing[row + k], weight = transmittance - after;
         if (transmittance > 0.5f && after <= 0.5f) {
           const float share = std::log(2.0f * transmittance) / std::log(transmittance / std::fmax(after, 1e-30f));
-          task.depth[i] = b.middle[row] + (share - 0.5f) * b.length[row];
+          task.depth[i] = b.middle[row + k] + (share - 0.5f) * b.length[row + k];
         }
-        if (transmittance >= img3d::MIN_TRANSMITTANCE) transmittance = after;
+        transmittance = after, waiting_weight += weight;
+        const float* const outputs = b.geometry + (row + k) * GEOMETRY;
+        for (int v = 0; v < GEOMETRY / W; ++v) waiting[v] += weight * load(outputs + v * W);
+        if (waiting_weight >= std::max(sharing_weight, MIN_WEIGHT)) shade();
       }
-      task.transmittance[i] = transmittance;
-      if (task.state[i].far >= 0.0f && transmittance >= img3d::MIN_TRANSMITTANCE) task.active[still_active++] = i;
+      row += task.count[a];
+      const bool ends = task.state[i].far < 0.0f || transmittance < img3d::MIN_TRANSMITTANCE;
+      if (ends && waiting_weight >= MIN_WEIGHT) shade();
+      task.transmittance[i] = transmittance, task.waiting_weight[i] = waiting_weight;
+      for (int v = 0; v < GEOMETRY / W; ++v) store(task.waiting[i] + v * W, waiting[v]);
+      if (!ends) task.active[still_active++] = i;
     }
     n_active = still_active;
-    if (n == 0) continue;
-    int kept = 0;
-    for (int i = 0; i < n; ++i)
-      if (task.weight[i] >= MIN_WEIGHT) ++kept;
-    if (kept == 0) continue;
-    RadianceField::compact(b, n, 0, false, [&](int i) { return task.weight[i] >= MIN_WEIGHT; });
-    field.find_color(b, kept, rays.features);
-    for (int i = 0, to = 0; i < n; ++i) {
-      if (task.weight[i] < MIN_WEIGHT) continue;
-      for (int c = 0; c < 3; ++c) task.color[b.ray[to] - first][c] += task.weight[i] * b.color[to * COLOR_STRIDE + c];
-      ++to;
-    }
+    if (shaded == 0) continue;
+    std::memcpy(b.geometry, task.shared, shaded * sizeof task.shared[0]);
+    field.find_color(b, shaded, rays.features);
+    for (int i = 0; i < shaded; ++i)
+      for (int c = 0; c < 3; ++c) task.color[b.ray[i] - first][c] += task.weight[i] * b.color[i * COLOR_STRIDE + c];
   }
   for (size_t i = 0; i < n_rays; ++i) {
     for (int c = 0; c < 3; ++c) picture.rgb[(first + i) * 3 + c] = task.color[i][c];
@@ -113,23 +123,25 @@ void render_rays(const RadianceField& field, const FieldRays& rays, const Source
 }
 
 template <typename Source>
-void render_all_rays(const FieldInputs& in, const FieldRays& rays, const Source& source, const FieldPicture& picture) {
+void render_all_rays(const FieldInputs& in, const FieldRays& rays, const Source& source, float sharing_weight,
+                     const FieldPicture& picture) {
   static_assert(TASK_RAYS * MIN_AT_A_TIME <= BLOCK_SAMPLES);
   const RadianceField field(in);
   parallel(ceil_div(rays.n_rays, TASK_RAYS), [&](size_t task) {
     const size_t first = task * TASK_RAYS;
     [[maybe_unused]] const MatrixUnit unit;
-    render_rays(field, rays, source, first, smaller(TASK_RAYS, rays.n_rays - first), picture);
+    render_rays(field, rays, source, sharing_weight, first, smaller(TASK_RAYS, rays.n_rays - first), picture);
   });
 }
 
-void field_render(const FieldInputs& in, const FieldRays& rays, const MarchInputs& march, const FieldPicture& picture) {
-  render_all_rays(in, rays, Marcher(march), picture);
+void field_render(const FieldInputs& in, const FieldRays& rays, const MarchInputs& march, float sharing_weight,
+                  const FieldPicture& picture) {
+  render_all_rays(in, rays, Marcher(march), sharing_weight, picture);
 }
 
 void field_render_samples(const FieldInputs& in, const FieldRays& rays, const img3d::RaySamples& samples,
-                          const FieldPicture& picture) {
-  render_all_rays(in, rays, SampleReader(samples), picture);
+                          float sharing_weight, const FieldPicture& picture) {
+  render_all_rays(in, rays, SampleReader(samples), sharing_weight, picture);
 }
 
 }  // namespace

@@ -243,13 +243,25 @@ def test_pictures_are_those_of_the_twin(space: str) -> None:
     assert (actual.depth - expected.depth)[same].abs().max() < 2e-3
 
 
+@pytest.mark.parametrize("sharing_weight", [0.0, 0.1])
 @pytest.mark.parametrize("space", SPACES)
-def test_pictures_of_given_samples_are_those_of_the_twin(space: str) -> None:
+def test_pictures_of_given_samples_are_those_of_the_twin(space: str, sharing_weight: float) -> None:
     samples = march(small_field(SPACES[space]), some_rays(100), MARCHING[space])
-    actual = render(small_field(SPACES[space]), some_rays(100), samples)
-    expected = render_torch(small_field(SPACES[space], dtype=torch.float64), some_rays(100, torch.float64), samples)
+    actual = render(small_field(SPACES[space]), some_rays(100), samples, sharing_weight)
+    twin = small_field(SPACES[space], dtype=torch.float64)
+    expected = render_torch(twin, some_rays(100, torch.float64), samples, sharing_weight)
     assert (actual.rgb - expected.rgb).abs().max() < 3e-3
     assert (actual.accumulation - expected.accumulation).abs().max() < 2e-4
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_samples_that_share_a_colour_are_a_little_off(space: str) -> None:
+    field, rays = small_field(SPACES[space]), some_rays(100)
+    samples = march(field, rays, MARCHING[space])
+    exact, shared = render(field, rays, samples), render(field, rays, samples, 0.1)
+    assert 1e-4 < (shared.rgb - exact.rgb).abs().max() < 0.05
+    assert torch.equal(shared.accumulation, exact.accumulation)
+    assert torch.equal(shared.depth, exact.depth)
 
 
 @pytest.mark.parametrize("space", SPACES)
