@@ -17,6 +17,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
@@ -34,6 +35,7 @@ from img3d_methods.base_model import PlainBackgroundModel
 from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.field.datamanager import Img3dNerfDatamanager
 from img3d_methods.field.object_box import object_box
+from img3d_methods.field.pixel_rays import picture_rays
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import PresetName
 from img3d_methods.viewing.browser_view import VIEWER_GREY
@@ -99,7 +101,7 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     """Cells along each side of space in the grid that says where samples are needed."""
     samples_per_step: int = 1 << 15
     """Samples in a training step of a bounded field; the number of rays is chosen accordingly."""
-    num_samples: int = 48
+    num_samples: int = 32
     """Samples of each ray in unbounded space."""
     num_bins: int = 128
     """Bins along each ray in unbounded space, whose weights determine where its samples are placed."""
@@ -256,6 +258,13 @@ class Img3dNerfModel(PlainBackgroundModel):
         return torch.tensor(VIEWER_GREY, device=self.device) if color is None else color.to(self.device)
 
     # ------------------------------------------------------------------------------------------------ rendering
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Renders a camera, inside the box if there is one; for the viewer, only what its page does not draw itself."""
+        if obb_box is not None:
+            return super().get_outputs_for_camera(camera, obb_box)
+        with self.live_view.frame(camera):
+            return self.get_outputs_for_camera_ray_bundle(picture_rays(camera))
 
     def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:
         """Renders rays; in training, only places their samples.

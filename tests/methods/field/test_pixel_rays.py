@@ -9,7 +9,7 @@ from nerfstudio.cameras.camera_utils import get_distortion_params
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
-from img3d_methods.field.pixel_rays import PixelRays
+from img3d_methods.field.pixel_rays import PixelRays, picture_rays
 
 
 def cameras(camera_type: CameraType = CameraType.PERSPECTIVE, distortion: Tensor | None = None) -> Cameras:
@@ -30,7 +30,7 @@ def cameras(camera_type: CameraType = CameraType.PERSPECTIVE, distortion: Tensor
     )
 
 
-@pytest.mark.parametrize(
+TYPES = pytest.mark.parametrize(
     ("camera_type", "distortion"),
     [
         (CameraType.PERSPECTIVE, None),
@@ -41,6 +41,9 @@ def cameras(camera_type: CameraType = CameraType.PERSPECTIVE, distortion: Tensor
     ],
     ids=["pinhole", "no distortion", "distortion", "fisheye", "equirectangular"],
 )
+
+
+@TYPES
 def test_rays_are_nerfstudios(camera_type: CameraType, distortion: Tensor | None) -> None:
     given = cameras(camera_type, distortion)
     indices = torch.randint(3, (200,))
@@ -53,3 +56,13 @@ def test_rays_are_nerfstudios(camera_type: CameraType, distortion: Tensor | None
     assert found.metadata is not None and expected.metadata is not None
     torch.testing.assert_close(found.metadata["directions_norm"], expected.metadata["directions_norm"])
     torch.testing.assert_close(found.pixel_area, expected.pixel_area, rtol=0.05, atol=0)
+
+
+@TYPES
+def test_rays_of_a_picture_are_nerfstudios(camera_type: CameraType, distortion: Tensor | None) -> None:
+    camera = cameras(camera_type, distortion)[1:2]
+    found, expected = picture_rays(camera), camera.generate_rays(camera_indices=0, keep_shape=True)
+    assert found.shape == (30, 40)
+    torch.testing.assert_close(found.origins, expected.origins)
+    torch.testing.assert_close(found.directions, expected.directions)
+    assert (found.camera_indices == 0).all()
