@@ -24,35 +24,41 @@ inline vf bin_distance(vf s) { return select(s < 0.5f, 2.0f * s, 0.5f / vmax(1.0
 
 class GuidedSampler {
  public:
-  explicit GuidedSampler(const GuidedInputs& in) : in_(in), cells_(in.space), lanes_(first_lanes()) {}
+  explicit GuidedSampler(const GuidedInputs& in) : in_(in), cells_(in.space), lanes_(first_lanes()) {
+    while (2 * half_ < static_cast<int>(in.n_bins)) half_ *= 2;
+  }
 
   // Returns the number of samples: 0 for a ray that misses the space.
   int operator()(size_t ray, float* middles, float* lengths) const {
     const RayRange range = range_of(in_.space, in_.ends, ray);
     if (!(range.near < range.far)) return 0;
     const float first = bin_coordinate(range.near), width = (bin_coordinate(range.far) - first) / float(in_.n_bins);
-    float chances[MAX_BINS + W], edges[MAX_RAY_SAMPLES + 1 + W];
+    float before[1 + MAX_BINS + W], edges[MAX_RAY_SAMPLES + 1 + W];  // the sum of all chances before a bin
     const int n_samples = static_cast<int>(in_.n_samples), n_bins = static_cast<int>(in_.n_bins);
-    const float sum = find_chances(ray, first, width, chances);
-    const float share = sum / float(n_samples + 1), offset = in_.ends.offsets ? in_.ends.offsets[ray] : 0.5f;
-    int bin = 0;
-    float before = 0.0f;
-    for (int i = 0; i <= n_samples; ++i) {
-      const float wanted = (float(i) + offset) * share;
-      while (bin + 1 < n_bins && before + chances[bin] < wanted) before += chances[bin++];
-      const float within = (wanted - before) / chances[bin];
-      edges[i] = first + width * (float(bin) + (within > 0.0f ? std::min(within, 1.0f) : 0.0f));
+    before[0] = 0.0f;
+    find_chances(ray, first, width, before + 1);
+    for (int bin = 1; bin <= n_bins; ++bin) before[bin] += before[bin - 1];
+    const float share = before[n_bins] / float(n_samples + 1), offset = in_.ends.offsets ? in_.ends.offsets[ray] : 0.5f;
+    const auto sums = [&](vi bin) { return from_bits((vi)gather(reinterpret_cast<const uint32_t*>(before), bin)); };
+    for (int i = 0; i <= n_samples; i += W) {
+      const vf wanted = (float(i) + lanes_ + offset) * share;
+      vi bin{};
+      for (int step = half_; step > 0; step /= 2) {
+        const vi next = bin + step, exists = next < n_bins;
+        bin += step & exists & (sums(next & exists) < wanted);
+      }
+      const vf lower = sums(bin), within = (wanted - lower) / (sums(bin + 1) - lower);
+      const vf at = __builtin_convertvector(bin, vf) + vmin(vmax(within, vf{}), splat(1.0f));
+      store(edges + i, bin_distance(first + width * at));
     }
-    for (int i = 0; i <= n_samples; i += W) store(edges + i, bin_distance(load(edges + i)));
     for (int i = 0; i < n_samples; ++i) middles[i] = 0.5f * (edges[i] + edges[i + 1]), lengths[i] = edges[i + 1] - edges[i];
     return n_samples;
   }
 
  private:
   // The unnormalised probability of each bin: its weight, widened to the neighbours (the mean of the two maxima
-  // with them, as in mip-NeRF, Barron et al. 2021, arXiv 2103.13415), plus a share that explores all bins. Returns their
-  // sum.
-  float find_chances(size_t ray, float first, float width, float* chances) const {
+  // with them, as in mip-NeRF, Barron et al. 2021, arXiv 2103.13415), plus a share that explores all bins.
+  void find_chances(size_t ray, float first, float width, float* chances) const {
     const int n_bins = static_cast<int>(in_.n_bins);
     float known[MAX_BINS + 2 + W];
     for (int bin = 0; bin < n_bins; bin += W) {
@@ -64,19 +70,16 @@ class GuidedSampler {
     }
     known[0] = known[n_bins + 1] = 0.0f;
     const float everywhere = in_.explored / float(n_bins);
-    vf sums{};
     for (int bin = 0; bin < n_bins; bin += W) {
       const vf own = load(known + 1 + bin);
-      const vf chance = 0.5f * (vmax(load(known + bin), own) + vmax(own, load(known + 2 + bin))) + everywhere;
-      store(chances + bin, chance);
-      sums += keep(float(bin) + lanes_ < float(n_bins), chance);
+      store(chances + bin, 0.5f * (vmax(load(known + bin), own) + vmax(own, load(known + 2 + bin))) + everywhere);
     }
-    return sum(sums);
   }
 
   const GuidedInputs& in_;
   const GridCells cells_;
   const vf lanes_;
+  int half_ = 1;  // the first step of a binary search for a bin: the highest power of 2 below the number of bins
 };
 
 void field_guided_samples(const GuidedInputs& in, int32_t* counts, float* middles, float* lengths) {

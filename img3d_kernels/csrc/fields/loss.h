@@ -167,13 +167,17 @@ class LossPass {
 
   // An atomic maximum for each cell: floats that are not negative compare as their bit patterns do.
   void raise_heaviest(const LossBlock& b, int n) const {
-    const int size = static_cast<int>(in_.space.grid_size);
-    const auto cell = [&](float unit) {  // clamped as a float, as NaN has no integer: it becomes the last cell
-      return static_cast<int>(std::fmax(0.0f, std::fmin(float(size - 1), unit * float(size))));
-    };
+    const auto size = static_cast<int32_t>(in_.space.grid_size);
+    alignas(64) int32_t cells[ROOM];
+    for (int i = 0; i < n; i += W) {
+      vi cell[3];
+      for (int axis = 0; axis < 3; ++axis)  // NaN becomes the last cell
+        cell[axis] = to_int(vmax(vmin(load(b.unit[axis] + i) * float(size), splat(float(size - 1))), vf{}));
+      const vi index = (cell[0] * size + cell[1]) * size + cell[2];
+      std::memcpy(cells + i, &index, sizeof index);
+    }
     for (int i = 0; i < n; ++i) {
-      const size_t index = (size_t(cell(b.unit[0][i])) * size + cell(b.unit[1][i])) * size + cell(b.unit[2][i]);
-      int32_t found, *const highest = reinterpret_cast<int32_t*>(loss_.heaviest + index);
+      int32_t found, *const highest = reinterpret_cast<int32_t*>(loss_.heaviest + cells[i]);
       std::memcpy(&found, &b.weight[i], sizeof found);
       int32_t before = __atomic_load_n(highest, __ATOMIC_RELAXED);
       while (before < found &&
@@ -225,14 +229,18 @@ class LossPass {
   // The distortion loss of Mip-NeRF 360 (Barron et al. 2021, arXiv 2111.12077, equation 15) in linear time, over
   // t / (1 + t) instead of distances t.
   void add_distortion(LossBlock& b, int first, int end, double* losses) const {
-    const auto place = [](float t) { return t / (1.0f + t); };
+    float places[img3d::MAX_RAY_SAMPLES + W], widths[img3d::MAX_RAY_SAMPLES + W];
+    for (int i = first; i < end; i += W) {
+      const vf t = load(b.middle + i), inverse = 1.0f / (1.0f + t);
+      store(places + i - first, t * inverse);
+      store(widths + i - first, load(b.length + i) * inverse * inverse);
+    }
     const float factor = loss_.distortion / static_cast<float>(rays_.n_rays);
     float total = 0.0f, total_place = 0.0f;
-    for (int i = first; i < end; ++i) total += b.weight[i], total_place += b.weight[i] * place(b.middle[i]);
+    for (int i = first; i < end; ++i) total += b.weight[i], total_place += b.weight[i] * places[i - first];
     float before = 0.0f, before_place = 0.0f, sum = 0.0f;
     for (int i = first; i < end; ++i) {
-      const float w = b.weight[i], t = b.middle[i], at = place(t);
-      const float width = b.length[i] / ((1.0f + t) * (1.0f + t));
+      const float w = b.weight[i], at = places[i - first], width = widths[i - first];
       sum += 2.0f * w * (at * before - before_place) + w * w * width / 3.0f;
       const float behind = total - before - w, behind_place = total_place - before_place - w * at;
       b.v_weight[i] += factor * (2.0f * (at * (before - behind) - before_place + behind_place) + 2.0f / 3.0f * w * width);
