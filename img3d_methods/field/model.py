@@ -101,8 +101,9 @@ class Img3dNerfModelConfig(NoSignedDistanceField, ModelConfig):
     """Cells along each side of space in the grid that says where samples are needed."""
     samples_per_step: int = 1 << 15
     """Samples in a training step of a bounded field; the number of rays is chosen accordingly."""
-    num_samples: int = 32
-    """Samples of each ray in unbounded space."""
+    num_samples: int = 48
+    """Samples of each ray in unbounded space. 32 are as good on fox, but not on photos all around a table (the bundled
+    still life: 18.7 instead of 22.8 dB)."""
     num_bins: int = 128
     """Bins along each ray in unbounded space, whose weights determine where its samples are placed."""
     bfloat16: bool = True

@@ -145,8 +145,12 @@ def calls(extension: Any, seed: int = 0, bfloat16: bool = False) -> dict[str, tu
     learned |= {"heaviest": np.zeros(16**3, np.float32)}
     learned["loss"] = np.array(run("field_loss", {**lit, **along, **colors, **losses}, learned), np.float32)
     seen = float_arrays(rgb=(N, 3), accumulation=(N,), depth=(N,))
-    run("field_render", {**lit, **ends, "step": 0.1}, {name: array.copy() for name, array in seen.items()})
-    run("field_render_samples", {**lit, **along}, seen)
+    run(
+        "field_render",
+        {**lit, **ends, "step": 0.1, "sharing_weight": 0.05},
+        {name: array.copy() for name, array in seen.items()},
+    )
+    run("field_render_samples", {**lit, **along, "sharing_weight": 0.05}, seen)
     guide = {"weights": random.uniform(0, 1, 16**3).astype(np.float32), "num_bins": 40, "explored": 0.3}
     placed = {"counts": np.zeros(N, np.int32), **float_arrays(middles=(N, 12), lengths=(N, 12))}
     run("field_guided_samples", {**rays, **ends, "offsets": offsets, **guide}, placed)
