@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rays through pixels of many photos, or of a whole picture, for pinhole cameras in a fraction of the time that Nerfstudio
-takes: that was as long as placing all samples along the rays."""
+"""Rays through pixels of many photos, or of a whole picture, for pinhole cameras in a fraction of the time that
+Nerfstudio takes: that was as long as placing all samples along the rays."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def picture_rays(camera: Cameras) -> RayBundle:
     """Rays `[H, W]` through the pixel centres of one camera `[1]`."""
     height, width = int(camera.height[0]), int(camera.width[0])
     indices = torch.zeros(height * width, dtype=torch.int64, device=camera.device)
-    coords = camera.get_image_coords(index=0).reshape(-1, 2).to(camera.device)
+    coords = camera.get_image_coords().reshape(-1, 2).to(camera.device)
     return PixelRays(camera)(indices, coords).reshape((height, width))
