@@ -3,7 +3,6 @@
 // these weights; Mip-NeRF 360 (Barron et al. 2021, arXiv 2111.12077, section 3) predicts them with a proposal network.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 
 #include "kernels.h"

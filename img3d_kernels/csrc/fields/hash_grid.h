@@ -6,6 +6,7 @@
 // instructions. Gradients are then accumulated point by point, as points may share an entry.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels.h"

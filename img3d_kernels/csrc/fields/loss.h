@@ -167,13 +167,11 @@ class LossPass {
 
   // An atomic maximum for each cell: floats that are not negative compare as their bit patterns do.
   void raise_heaviest(const LossBlock& b, int n) const {
-    const auto size = static_cast<int32_t>(in_.space.grid_size);
+    const GridCells grid(in_.space);
     alignas(64) int32_t cells[ROOM];
     for (int i = 0; i < n; i += W) {
-      vi cell[3];
-      for (int axis = 0; axis < 3; ++axis)  // NaN becomes the last cell
-        cell[axis] = to_int(vmax(vmin(load(b.unit[axis] + i) * float(size), splat(float(size - 1))), vf{}));
-      const vi index = (cell[0] * size + cell[1]) * size + cell[2];
+      const vf unit[3] = {load(b.unit[0] + i), load(b.unit[1] + i), load(b.unit[2] + i)};
+      const vi index = grid.of_unit(unit);
       std::memcpy(cells + i, &index, sizeof index);
     }
     for (int i = 0; i < n; ++i) {

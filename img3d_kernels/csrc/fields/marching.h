@@ -65,6 +65,11 @@ class GridCells {
 
   vi operator()(vf p[3]) const {
     to_unit_(p);
+    return of_unit(p);
+  }
+
+  // Of points in the unit cube.
+  vi of_unit(const vf p[3]) const {
     const float size = static_cast<float>(size_);
     vi cell[3];
     // NaN becomes the last cell.
