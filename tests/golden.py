@@ -106,15 +106,15 @@ class Golden:
         return seeded_weights().image(rule[1], *map(int, rule.groups()[1:4]), **block)
 
 
-def golden_fixtures(family: str, *arrays: str, slow: bool = False) -> pytest.MarkDecorator:
+def golden_fixtures(family: str, *arrays: str, long: bool = False) -> pytest.MarkDecorator:
     """Runs a test once for every fixture of a family, as its argument `golden`.
 
     Args:
         family: how the fixtures' names begin.
         arrays: arrays that a fixture must have for this test.
-        slow: whether to mark the runs as slow.
+        long: whether to leave the runs out of CI.
     """
-    marks = [pytest.mark.slow] if slow else []
+    marks = [pytest.mark.long] if long else []
     found = [one for one in _sidecars() if one.name.startswith(family) and set(arrays) <= set(one.sidecar["arrays"])]
     parameters = [pytest.param(one, id=one.name, marks=marks) for one in found]
     if not parameters:

@@ -167,7 +167,7 @@ def started_cluster(machine: dict[str, int]) -> Any:
                 pytest.skip(f"Ray does not start on this machine: {str(error).splitlines()[0]}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_items_on_a_cluster_of_two_machines_one_of_them_broken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,7 @@ def test_small_network_gives_the_references_numbers(golden: Golden) -> None:
         np.testing.assert_allclose(values, golden.arrays[name], atol=golden.tolerance(name, tolerance))
 
 
-@golden_fixtures("lgm_", "input_values", "raw_values", "gaussians_values", slow=True)  # 'big': 3 GB of memory
+@golden_fixtures("lgm_", "input_values", "raw_values", "gaussians_values", long=True)  # 'big': 3 GB of memory
 @torch.no_grad()
 def test_big_network_gives_the_references_numbers(golden: Golden) -> None:
     model, views = golden_network(golden), golden_input(golden)

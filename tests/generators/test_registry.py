@@ -154,7 +154,7 @@ class TestOtherPackages:
         assert int(printed.partition("BEST ")[2]) > 100  # of our own, whose rank is higher
         assert (tmp_path / "a.ply").is_file()
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_it_is_a_method_of_ns_train(self, with_toy: dict[str, str], tmp_path: Path) -> None:
         """One for a mesh of a text; test_contributing.py has one for Gaussians of an image."""
         printed = run(str(COMMANDS / "ns-train"), "--help", env=with_toy)

@@ -130,7 +130,7 @@ def test_the_small_network_gives_the_references_numbers(golden: Golden) -> None:
         np.testing.assert_allclose(values, expected, atol=tolerance, rtol=0, err_msg=name)
 
 
-@golden_fixtures("triposr_", "scene_codes_values", slow=True)  # the published architecture: 1.7 GB of weights
+@golden_fixtures("triposr_", "scene_codes_values", long=True)  # the published architecture: 1.7 GB of weights
 @torch.no_grad()
 def test_the_published_architecture_gives_the_references_numbers(golden: Golden) -> None:
     found = stages(golden_network(golden), golden)

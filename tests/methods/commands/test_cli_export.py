@@ -132,6 +132,7 @@ def test_pointcloud_lies_on_the_scene(trained_run: TrainedRun, tmp_path: Path) -
     np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=0.05)
 
 
+@pytest.mark.long
 def test_poisson_gives_a_mesh_of_the_scene(trained_run: TrainedRun, tmp_path: Path) -> None:
     import open3d
 

@@ -41,7 +41,7 @@ def config_for_mesh(mesh: Path, steps: int) -> Any:
     return config
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_blurred_texture_becomes_that_of_the_known_mesh(tmp_path: Path, data_dir: Path) -> None:
     spot = data_dir / "meshes" / "spot" / "spot.obj"
     blurred, up = read_mesh(spot)

@@ -220,9 +220,8 @@ def test_a_run_whose_mesh_is_gone_says_so(
     assert "the mesh that the service made is not at" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "tripo" else pytest.mark.long) for name in FAKES]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAKES)
 def test_from_the_command_to_an_exported_glb(tmp_path: Path, picture: Path, name: str) -> None:
     cli = CommandLine(tmp_path)
     with FAKES[name]().serving() as fake:

@@ -104,7 +104,7 @@ def test_masks_are_withdrawn_when_the_photo_agrees() -> None:
     masks.update(FOUR)
     masks.residuals[1] = 0.02
     masks.update(FOUR)
-    assert not masks.masks.any() and masks.usable(1, 40, 50) is None
+    assert not masks.masks.any() and masks.within(None, 1, 40, 50) is None
 
 
 def test_a_visit_notes_mean_differences_but_not_where_the_users_mask_is_black() -> None:
@@ -126,7 +126,7 @@ def test_a_visit_notes_mean_differences_but_not_where_the_users_mask_is_black() 
 def test_masked_pixels_have_no_gradient_others_have() -> None:
     masks = residuals(4, (1, 30))
     masks.update(FOUR)
-    usable = masks.usable(1, CELLS, 2 * CELLS)
+    usable = masks.within(None, 1, CELLS, 2 * CELLS)
     assert usable is not None
     render = torch.rand(CELLS, 2 * CELLS, 3, requires_grad=True)
     l1_ssim(render, torch.rand(CELLS, 2 * CELLS, 3), 0.2, usable).backward()

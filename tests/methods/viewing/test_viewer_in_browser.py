@@ -253,6 +253,7 @@ class TestNsViewer:
         assert not ns_viewer.errors
 
 
+@pytest.mark.long
 def test_training_is_watched_as_it_goes(chromium: Browser, trained_sample: tuple[CommandLine, Path]) -> None:
     cli, data = trained_sample
     port = free_port()
@@ -270,6 +271,7 @@ def test_training_is_watched_as_it_goes(chromium: Browser, trained_sample: tuple
         command.stop()
 
 
+@pytest.mark.long
 class TestNerf:
     """The trainer's pictures; points while the camera moves, if asked for."""
 
@@ -317,6 +319,7 @@ class TestNerf:
         assert not nerf_viewer.errors
 
 
+@pytest.mark.long
 def test_a_mesh_is_drawn_by_the_page(chromium: Browser, tmp_path: Path) -> None:
     cli, port = CommandLine(tmp_path), free_port()
     box = trimesh.creation.box((1, 2, 3))
