@@ -551,16 +551,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         image = batch["image"]
         is_plain = image.dtype == torch.uint8 and image.shape == outputs["rgb"].shape
         target = image.to(self.device) if is_plain else self._photo_over(outputs["background"], batch)
-        mask = None
-        if "mask" in batch:
-            mask = self._downscale_if_required(batch["mask"].float()).to(self.device)
-        photo = batch.get("image_idx")
-        if self.training and self.transients is not None and photo is not None:
-            if self.transients.is_visit(self.step, self.schedule.max_steps):
-                self.transients.visit(photo, outputs["rgb"], self._photo_over(outputs["background"], batch), mask)
-            usable = self.transients.usable(photo, *target.shape[:2])
-            if usable is not None:
-                mask = usable if mask is None else usable * mask
+        mask = self._mask(outputs, batch)
         losses = {"main_loss": l1_ssim(outputs["rgb"], target, config.ssim_lambda, mask)}
         if not self.training:
             return losses
@@ -580,6 +571,17 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if config.use_bilateral_grid:
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
         return losses
+
+    def _mask(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> Float[Tensor, "H W 1"] | None:
+        """0 where the user's mask, or what passed before this photo, excludes pixels of the loss; None without both."""
+        mask, photo = None, batch.get("image_idx")
+        if "mask" in batch:
+            mask = self._downscale_if_required(batch["mask"].float()).to(self.device)
+        if not self.training or self.transients is None or photo is None:
+            return mask
+        if self.transients.is_visit(self.step, self.schedule.max_steps):
+            self.transients.visit(photo, outputs["rgb"], self._photo_over(outputs["background"], batch), mask)
+        return self.transients.within(mask, photo, *outputs["rgb"].shape[:2])
 
     def _photo_over(self, background: Tensor, batch: dict[str, Any]) -> Float[Tensor, "H W 3"]:
         """A photo at the size of this step's render, over a background `[3]` if it has alpha."""

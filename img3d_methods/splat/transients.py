@@ -151,11 +151,14 @@ class TransientMasks:
             residual[_cell_means(mask)[0] < 1] = torch.nan
         self.residuals[photo] = residual
 
-    def usable(self, photo: int, height: int, width: int) -> Float[Tensor, "H W 1"] | None:
-        """1 for pixels of a photo that count, 0 for others; None if all count."""
+    def within(
+        self, mask: Float[Tensor, "H W 1"] | None, photo: int, height: int, width: int
+    ) -> Float[Tensor, "H W 1"] | None:
+        """A photo's mask, 0 also where its own pixels do not count; None if all count."""
         if not self._has_mask[photo]:
-            return None
-        return F.interpolate((~self.masks[photo])[None, None].float(), (height, width))[0, 0, ..., None]
+            return mask
+        usable = F.interpolate((~self.masks[photo])[None, None].float(), (height, width))[0, 0, ..., None]
+        return usable if mask is None else usable * mask
 
     @torch.no_grad()
     def update(self, views: CellViews) -> None:
