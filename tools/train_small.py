@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train img3d-small on the arrays that tools/small_training_set.py renders.
 
-python tools/train_small.py --set outputs/small_set --folder outputs/small --steps 6500
+python tools/train_small.py --set outputs/small_set --folder outputs/small --steps 3400
 python tools/train_small.py --set outputs/small_set --folder outputs/small --export   # the weights that img3d ships
 
 Goes on from the last checkpoint, on the CPU or on CUDA; what a step draws depends on its number only. On a CPU one
@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from small_training_set import TRUNCATION, VIEWS, Arrays
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, normalize
 
 from img3d_base.atomic_files import write_atomically
@@ -38,14 +38,18 @@ from img3d_generators.weights.checkpoints import PACKAGE
 from img3d_generators.weights.checkpoints import checkpoint as described
 from img3d_generators.weights.state_dicts import sha256_of
 
-BATCH = 8
+BATCH = 16
 CELLS_PER_PICTURE = 128
 POINTS_PER_PICTURE = 1024
 COLOUR_WEIGHT = 1.0
 SURFACE_TOLERANCE, SOFTNESS = 0.016, 0.06
 """Distance in front of the surface, in the object's frame, up to which a point is more inside than outside, and the
 distance over which that changes from wholly to not at all."""
-PEAK_LR, WARMUP = 1e-3, 200
+PEAK_LR, MATRIX_PEAK_LR, WARMUP = 1e-3, 0.02, 100
+"""Learning rates of AdamW and of Muon, and the steps until they are reached."""
+DECAY = 1.2
+"""Exponent with which learning rates fall to 0."""
+WEIGHT_DECAY = 0.02
 AVERAGING = 0.998
 """Share of the averaged weights, which are exported, that each step keeps."""
 VALIDATION_OBJECTS = 48
@@ -153,8 +157,8 @@ def losses(
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """A short warm-up, and a parabola down to 0."""
-    return PEAK_LR * min(1, (step + 1) / WARMUP) * (1 - step / steps) ** 2
+    """Share of the peak: a short warm-up, and nearly a line down to 0."""
+    return min(1, (step + 1) / WARMUP) * (1 - step / steps) ** DECAY
 
 
 def new_network() -> ColumnNetwork:
@@ -164,12 +168,19 @@ def new_network() -> ColumnNetwork:
 
 @dataclass
 class Training:
-    """All that a checkpoint holds: the weights in float32, a copy of them to compute with, their average."""
+    """All that a checkpoint holds: the weights in float32, a copy of them to compute with, their average.
+
+    Muon (https://kellerjordan.github.io/posts/muon) trains the U-Net's inner matrices, AdamW the rest. With AdamW alone
+    the same validation loss takes three to five times as many steps.
+    """
 
     network: ColumnNetwork
     working: ColumnNetwork
     average: ColumnNetwork
-    optimizer: torch.optim.Optimizer
+    adamw: torch.optim.AdamW
+    muon: torch.optim.Muon
+    matrices: list[tuple[nn.Parameter, Tensor]]
+    """Muon's parameters: those of the network, and the same memory as matrices, which it takes only."""
     step: int = 0
     seconds: float = 0.0
 
@@ -180,19 +191,41 @@ class Training:
         network = new_network().to(device)
         network.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         working, average = copy.deepcopy(network).to(torch.bfloat16), copy.deepcopy(network).requires_grad_(False)
-        optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.02, fused=True)
-        return Training(network, working, average, optimizer)
+        inner = [
+            parameter
+            for name, parameter in network.unet.named_parameters()
+            if parameter.ndim > 1 and not name.startswith("conv_in.")
+        ]
+        others = [each for each in network.parameters() if not any(each is one for one in inner)]
+        matrices = [(each, _matrix(each.detach())) for each in inner]
+        return Training(
+            network,
+            working,
+            average,
+            torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True),
+            torch.optim.Muon([matrix for _, matrix in matrices], weight_decay=WEIGHT_DECAY, adjust_lr_fn="original"),
+            matrices,
+        )
 
     def update(self, loss: Tensor, rate: float) -> None:
-        """One step of the optimiser."""
+        """One step of the optimisers.
+
+        Args:
+            loss: Of the working copy.
+            rate: Share of the peak learning rates.
+        """
         loss.backward()
         for parameter, copied in zip(self.network.parameters(), self.working.parameters(), strict=True):
             parameter.grad = None if copied.grad is None else copied.grad.float()
             copied.grad = None
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        for parameter, matrix in self.matrices:
+            assert parameter.grad is not None
+            matrix.grad = _matrix(parameter.grad)
+        for optimizer, peak in ((self.adamw, PEAK_LR), (self.muon, MATRIX_PEAK_LR)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * peak
+            optimizer.step()
         self.step += 1
         keep = min(AVERAGING, self.step / (self.step + 10))
         with torch.no_grad():
@@ -209,7 +242,8 @@ class Training:
                 {
                     "network": self.network.state_dict(),
                     "average": self.average.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
+                    "adamw": self.adamw.state_dict(),
+                    "muon": self.muon.state_dict(),
                     "step": self.step,
                     "seconds": self.seconds,
                 },
@@ -222,8 +256,14 @@ class Training:
         self.network.load_state_dict(state["network"])
         self.working.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.adamw.load_state_dict(state["adamw"])
+        self.muon.load_state_dict(state["muon"])
         self.step, self.seconds = state["step"], state["seconds"]
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """A view of a convolution's weights or gradients, `[O, I, H, W]` with channels last, as a matrix `[O, H W I]`."""
+    return weight.permute(0, *range(2, weight.ndim), 1).view(len(weight), -1)
 
 
 def split(arrays: Arrays) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "M"]]:
@@ -286,7 +326,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", type=Path, required=True, help="folder of tools/small_training_set.py render")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoint and training curve")
-    parser.add_argument("--steps", type=int, default=6500, help="steps in all, those of earlier runs included")
+    parser.add_argument("--steps", type=int, default=3400, help="steps in all, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop this run after that time")
     parser.add_argument("--threads", type=int, default=1, help="threads of the CPU")
     parser.add_argument(
@@ -329,7 +369,12 @@ def main() -> None:
                 row = [*torch.stack(sums).mean(dim=0).tolist(), *validate(training.average, arrays, others, rays)]
                 sums = []
                 with curve.open("a", newline="") as file:
-                    values = [training.step, f"{training.seconds:.0f}", f"{rate:.2e}", *(f"{each:.4f}" for each in row)]
+                    values = [
+                        training.step,
+                        f"{training.seconds:.0f}",
+                        f"{PEAK_LR * rate:.2e}",
+                        *(f"{each:.4f}" for each in row),
+                    ]
                     csv.writer(file).writerow(values)
             if time.monotonic() - saved > SECONDS_PER_CHECKPOINT:
                 training.save(checkpoint)

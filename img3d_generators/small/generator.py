@@ -80,11 +80,14 @@ def on_white(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "4 s s"]:
 
 
 def embedding(network: ColumnNetwork, pictures: Float[Tensor, "B 4 S S"]) -> Float[Tensor, "B F"]:
-    """The embedding of a picture: the mean feature of the cells that show the object, normalised to length 1."""
+    """The embedding of a picture: the standard deviations of the features over the cells that show the object,
+    normalised to length 1. They tell strange pictures apart better than the means do."""
     cells = column_inputs(pictures)[1].any(dim=2)[..., None].to(pictures)
     features = network.features(pictures.to(network.head.weight.dtype)).float()
-    mean = (features * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
-    return torch.nn.functional.normalize(mean, dim=1)
+    count = cells.sum(dim=1).clamp(min=1)
+    mean = (features * cells).sum(dim=1, keepdim=True) / count[:, None]
+    variance = ((features - mean).square() * cells).sum(dim=1) / count
+    return torch.nn.functional.normalize(variance.sqrt(), dim=1)
 
 
 def load_small(path: Path = SMALL_WEIGHTS) -> SmallGenerator:

@@ -16,7 +16,7 @@ from test_objects import box
 
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_formats.glb import glb
-from img3d_generators.small.columns import column_rays
+from img3d_generators.small.columns import INPUT_SIZE, column_rays
 from img3d_generators.small.objects import ObjectMesh, read_object
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
@@ -113,6 +113,18 @@ def test_the_learning_rate_rises_briefly_and_falls_to_0() -> None:
     assert 0 < peak <= train_small.WARMUP
     assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] == 0
+
+
+def test_a_step_moves_every_weight_that_has_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Muon's matrices are views of the network's weights, not copies of them."""
+    monkeypatch.setattr(train_small, "new_network", small_network)
+    training = train_small.Training.started(torch.device("cpu"))
+    before = {name: value.clone() for name, value in training.network.state_dict().items()}
+    features = training.working.features(torch.rand(2, 4, INPUT_SIZE, INPUT_SIZE, dtype=torch.bfloat16))
+    training.update((features.float() * torch.randn(features.shape)).sum(), 1.0)
+    unmoved = [name for name, value in training.network.state_dict().items() if torch.equal(value, before[name])]
+    assert all(name.startswith("head.") for name in unmoved), unmoved
+    assert len(training.matrices) > 10
 
 
 def test_a_stopped_training_goes_on_with_the_same_result(
