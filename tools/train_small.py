@@ -171,7 +171,7 @@ class Training:
     """All that a checkpoint holds: the weights in float32, a copy of them to compute with, their average.
 
     Muon (https://kellerjordan.github.io/posts/muon) trains the U-Net's inner matrices, AdamW the rest. With AdamW alone
-    the same validation loss takes three to five times as many steps.
+    the same validation loss takes far more steps: see `compared` in img3d-small.yaml.
     """
 
     network: ColumnNetwork

@@ -573,7 +573,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         return losses
 
     def _mask(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> Float[Tensor, "H W 1"] | None:
-        """0 where the user's mask, or what passed before this photo, excludes pixels of the loss; None without both."""
+        """0 for pixels that the user's mask or the transients' leaves out of the loss; None without both."""
         mask, photo = None, batch.get("image_idx")
         if "mask" in batch:
             mask = self._downscale_if_required(batch["mask"].float()).to(self.device)
