@@ -22,6 +22,7 @@ from torch import Tensor
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.color_values import without_white
+from img3d_assets.mesh import Mesh
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
 
 GRID = 48
@@ -44,14 +45,7 @@ def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
         split: Objects for training, or others that are never trained on.
     """
     rng = _generator(seed, split)
-    palette = np.stack([_random_colour(rng) for _ in range(NUM_COLOURS)])
-    parts = [_random_part(rng, i, palette) for i in range(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))]
-    pose = Rotation.from_euler("y", rng.uniform(0, 360), degrees=True)
-    grids = _attached([part.grid for part in parts], rng) @ pose.as_matrix().T
-    corners = grids.reshape(-1, 3)
-    middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
-    size = np.linalg.norm(corners - middle, axis=1).max()
-    grids = (grids - middle) * (rng.uniform(0.8, 1.0) * MAX_RADIUS / size)
+    parts, grids = _solids(rng)
 
     # The number of points per area is the same for all parts, so that every Gaussian covers the same area.
     cross = np.cross(grids[:, 1:, :-1] - grids[:, :-1, 1:], grids[:, 1:, 1:] - grids[:, :-1, :-1])  # outward
@@ -82,6 +76,21 @@ def procedural_object(seed: int, split: Split = "train") -> ActivatedGaussians:
         opacities=torch.full((NUM_GAUSSIANS,), 0.97),
         colors=_tensor(np.clip(rgbs * shade[:, None], 0, 1)),
     )
+
+
+def procedural_mesh(seed: int, split: Split = "train") -> Mesh:
+    """The object of a seed as a mesh with the textures' colours at its vertices, unlit."""
+    parts, grids = _solids(_generator(seed, split))
+    side = GRID + 1
+    row, column = np.meshgrid(np.arange(GRID), np.arange(GRID), indexing="ij")
+    first = (row * side + column).ravel()
+    across, along, opposite = first + 1, first + side, first + side + 1
+    faces = np.concatenate(
+        [np.stack([first, along, across], axis=1), np.stack([across, along, opposite], axis=1)]
+    )  # counterclockwise from outside
+    offsets = side**2 * np.arange(len(parts))[:, None, None]
+    colors = np.concatenate([part.pattern(part.local.reshape(-1, 3)) for part in parts])
+    return Mesh(grids.reshape(-1, 3), (faces + offsets).reshape(-1, 3), colors.clip(0, 1).astype(np.float32))
 
 
 @dataclass
@@ -170,6 +179,19 @@ class _Part:
             band = np.clip((p[:, 1] + 1) * 2, 0, 3.999).astype(int)
             return self.colours[band]
         return self.colours[0] + amount[:, None] * (self.colours[1] - self.colours[0])
+
+
+def _solids(rng: np.random.Generator) -> tuple[list[_Part], Float[Array, "P G H 3"]]:
+    """The solids of an object, and their surfaces in their places."""
+    palette = np.stack([_random_colour(rng) for _ in range(NUM_COLOURS)])
+    parts = [_random_part(rng, i, palette) for i in range(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))]
+    pose = Rotation.from_euler("y", rng.uniform(0, 360), degrees=True)
+    grids = _attached([part.grid for part in parts], rng) @ pose.as_matrix().T
+    corners = grids.reshape(-1, 3)
+    middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    size = np.linalg.norm(corners - middle, axis=1).max()
+    grids = (grids - middle) * (rng.uniform(0.8, 1.0) * MAX_RADIUS / size)
+    return parts, grids
 
 
 def _random_part(rng: np.random.Generator, index: int, palette: Float[Array, "4 3"]) -> _Part:

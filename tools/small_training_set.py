@@ -2,6 +2,7 @@
 """The training set of img3d-small: meshes packed in one file, and what training reads, rendered from them once.
 
 python tools/small_training_set.py pack --objects cc0_objects --file objects.npz   # the training split only
+python tools/small_training_set.py pack --procedural 400 --file procedural.npz     # textured, round objects
 python tools/small_training_set.py render --file objects.npz --folder outputs/small_set --processes 2
 
 Rendering goes on where it stopped. The folder holds memory-mapped arrays, with a row for each of N objects:
@@ -21,6 +22,7 @@ import argparse
 import csv
 import multiprocessing
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,7 @@ from torch.nn.functional import grid_sample, max_pool2d
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_sampling import points_on_mesh
 from img3d_base.atomic_files import write_atomically
+from img3d_generators.procedural_objects import procedural_mesh
 from img3d_generators.small.objects import Light, ObjectMesh, ObjectPicture, input_camera, read_object
 
 SIZE = 128
@@ -52,26 +55,31 @@ BURIED = -0.05
 """Surface points that are deeper than this inside the object are inside it: no view shows them."""
 
 
-def pack(objects: Path, file: Path, split: str = "train") -> int:
-    """Writes the meshes of a split into one file; without an index.csv, all meshes of the folder. Returns their
-    number."""
+def mesh_files(objects: Path, split: str = "train") -> list[Path]:
+    """The meshes of a split; without an index.csv, all meshes of the folder."""
     index = objects / "index.csv"
-    if index.exists():
-        with index.open() as rows:
-            paths = [objects / row["file"] for row in csv.DictReader(rows) if row["split"] == split]
-    else:
-        paths = sorted(objects.glob("*.glb"))
-    arrays: dict[str, np.ndarray] = {"names": np.array([path.stem for path in paths])}
-    for i, path in enumerate(track(paths, "Packing")):
-        mesh = read_object(path).mesh
+    if not index.exists():
+        return sorted(objects.glob("*.glb"))
+    with index.open() as rows:
+        return [objects / row["file"] for row in csv.DictReader(rows) if row["split"] == split]
+
+
+def pack(named: Iterable[tuple[str, ObjectMesh]], file: Path) -> int:
+    """Writes objects into one file. Returns their number."""
+    arrays: dict[str, np.ndarray] = {}
+    names = []
+    for i, (name, shape) in enumerate(named):
+        mesh = shape.mesh
+        names.append(name)
         arrays[f"{i}.vertices"] = mesh.vertices.astype(np.float32)
         arrays[f"{i}.faces"] = mesh.faces.astype(np.int32)
         arrays[f"{i}.colors"] = (255 * mesh.colors).round().astype(np.uint8)
         if mesh.texture is not None and mesh.uvs is not None:
             arrays[f"{i}.uvs"], arrays[f"{i}.texture"] = mesh.uvs, mesh.texture
+    arrays["names"] = np.array(names)
     with write_atomically(file) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-    return len(paths)
+    return len(names)
 
 
 def packed_object(arrays: Any, index: int) -> ObjectMesh:
@@ -213,7 +221,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
     packing = commands.add_parser("pack", help="meshes → one file")
-    packing.add_argument("--objects", type=Path, required=True, help="folder of .glb files, with index.csv or without")
+    source = packing.add_mutually_exclusive_group(required=True)
+    source.add_argument("--objects", type=Path, help="folder of .glb files, with index.csv or without")
+    source.add_argument("--procedural", type=int, help="that many of img3d's procedural objects, which are textured")
     packing.add_argument("--file", type=Path, required=True)
     rendering = commands.add_parser("render", help="one file → arrays")
     rendering.add_argument("--file", type=Path, required=True)
@@ -221,7 +231,13 @@ def main() -> None:
     rendering.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     if arguments.command == "pack":
-        count = pack(arguments.objects, arguments.file)
+        if arguments.objects:
+            paths = track(mesh_files(arguments.objects), "Packing")
+            count = pack(((path.stem, read_object(path)) for path in paths), arguments.file)
+        else:
+            seeds = track(range(arguments.procedural), "Packing")
+            made = ((f"procedural-{seed}", ObjectMesh.framed(procedural_mesh(seed))) for seed in seeds)
+            count = pack(made, arguments.file)
         print(f"{count} objects, {arguments.file.stat().st_size / 1e6:.0f} MB")
         return
     with np.load(arguments.file) as packed:

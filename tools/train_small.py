@@ -15,7 +15,7 @@ import argparse
 import copy
 import csv
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 from small_training_set import TRUNCATION, VIEWS, Arrays
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, interpolate, normalize
 
 from img3d_base.atomic_files import write_atomically
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS
 from img3d_generators.lgm import UNetConfig
 from img3d_generators.rows import SMALL_GENERATOR
 from img3d_generators.small.columns import ColumnNetwork, bins_of, column_inputs, column_rays, points_in_columns
@@ -37,6 +38,7 @@ from img3d_generators.small.objects import Light
 from img3d_generators.weights.checkpoints import PACKAGE
 from img3d_generators.weights.checkpoints import checkpoint as described
 from img3d_generators.weights.state_dicts import sha256_of
+from img3d_kernels.poses import focal_length
 
 BATCH = 16
 CELLS_PER_PICTURE = 128
@@ -50,6 +52,8 @@ PEAK_LR, MATRIX_PEAK_LR, WARMUP = 1e-3, 0.02, 100
 DECAY = 1.2
 """Exponent with which learning rates fall to 0."""
 WEIGHT_DECAY = 0.02
+TEXTURED, TEXTURES = 0.3, ((6, 0.25), (24, 0.2))
+"""Share of the pictures that are textured; the textures' cells along a side, and the deviation of their logarithm."""
 AVERAGING = 0.998
 """Share of the averaged weights, which are exported, that each step keeps."""
 VALIDATION_OBJECTS = 48
@@ -76,11 +80,17 @@ class Batch:
     colours: Float[Tensor, "B P 3"]
     """Of the points, lit."""
 
+    @staticmethod
+    def joined(parts: list[Batch]) -> Batch:
+        """All pictures of several batches."""
+        return Batch(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Batch)))
+
 
 def batch_of(
     arrays: Arrays, objects: Int[np.ndarray, "B"], rng: np.random.Generator, device: torch.device, augment: bool = True
 ) -> Batch:
-    """A random view of each of these objects. Augmentation: light, mirroring, exchanged and scaled colour channels."""
+    """A random view of each of these objects. Augmentation: light, mirroring, exchanged and scaled colour channels, and
+    a texture, as the objects have none."""
     count = len(objects)
     views = rng.integers(arrays.images.shape[1], size=count)
     raw = torch.from_numpy(arrays.images[objects, views]).to(device).float()
@@ -112,8 +122,53 @@ def batch_of(
     picture = torch.cat([rgb, alpha], dim=2).unflatten(1, (size, size)).permute(0, 3, 1, 2)
     picture = torch.where(mirrored[:, None, None, None], picture.flip(3), picture)
     placement[:, 0] = torch.where(mirrored[:, None], -placement[:, 0], placement[:, 0])
-    return Batch(
-        picture, placement, (distances - 127.5) / 127.5 * TRUNCATION, points, lit(colours, normals / 127).clamp(0, 1)
+    colours = lit(colours, normals / 127)
+    if augment:
+        texture = _texture(count, size, rng).to(device)
+        rgb, alpha = picture[:, :3], picture[:, 3:]
+        picture = torch.cat([(texture * (rgb - 1 + alpha)).minimum(alpha) + 1 - alpha, alpha], dim=1)
+        places = _in_world(points, placement)
+        seen = (
+            places[..., :2] / (LGM_RADIUS - places[..., 2:]) * places.new_tensor([1, -1]) * 2 * focal_length(LGM_FOV, 1)
+        )
+        shown = grid_sample(texture, seen[:, None], padding_mode="border", align_corners=False)[:, :, 0]
+        colours = colours * shown.transpose(1, 2)
+    return Batch(picture, placement, (distances - 127.5) / 127.5 * TRUNCATION, points, colours.clamp(0, 1))
+
+
+def _in_world(points: Float[Tensor, "B P 3"], placement: Float[Tensor, "B 3 4"]) -> Float[Tensor, "B P 3"]:
+    return points @ placement[:, :, :3].transpose(1, 2) + placement[:, None, :, 3]
+
+
+def _texture(count: int, size: int, rng: np.random.Generator) -> Float[Tensor, "B 3 S S"]:
+    """Factors of the colours, smooth at a coarse and a fine scale, the same through the whole depth; 1 for most of the
+    pictures."""
+    noise = torch.zeros(count, 3, size, size)
+    for cells, deviation in TEXTURES:
+        coarse = torch.from_numpy(rng.normal(scale=deviation, size=(count, 3, cells, cells))).float()
+        noise += interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
+    textured = torch.from_numpy(rng.random(count) < TEXTURED)
+    return torch.where(textured[:, None, None, None], noise, 0).exp()
+
+
+def draw(sets: list[tuple[Arrays, Int[np.ndarray, "_"]]], rng: np.random.Generator, device: torch.device) -> Batch:
+    """Pictures of `BATCH` objects of several sets, all objects being equally likely.
+
+    Args:
+        sets: Arrays, and the objects in them to draw from.
+        rng: Source of randomness.
+        device: Of the batch.
+    """
+    ends = np.cumsum([len(objects) for _, objects in sets])
+    chosen = np.sort(rng.choice(ends[-1], BATCH, replace=False))
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    drawn = zip(sets, parts, ends, strict=True)
+    return Batch.joined(
+        [
+            batch_of(arrays, objects[part - end + len(objects)], rng, device)
+            for (arrays, objects), part, end in drawn
+            if len(part)
+        ]
     )
 
 
@@ -139,8 +194,7 @@ def losses(
     target = (0.5 + (SURFACE_TOLERANCE - free.view_as(logits)) / SOFTNESS).clamp(0, 1)
     occupancy = binary_cross_entropy_with_logits(logits[known], target[known])
 
-    in_world = batch.points @ batch.placement[:, :, :3].transpose(1, 2) + batch.placement[:, None, :, 3]
-    cell, column, bin_, inside = bins_of(in_world)
+    cell, column, bin_, inside = bins_of(_in_world(batch.points, batch.placement))
     position = torch.full(shown.shape[:2], -1, device=device).scatter_(
         1, cells, torch.arange(cells.shape[1], device=device).expand_as(cells)
     )
@@ -325,6 +379,7 @@ def main() -> None:
     """Train, report and checkpoint until `--steps` or `--minutes`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", type=Path, required=True, help="folder of tools/small_training_set.py render")
+    parser.add_argument("--more", type=Path, nargs="*", default=[], help="folders of more objects, all to train on")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoint and training curve")
     parser.add_argument("--steps", type=int, default=3400, help="steps in all, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop this run after that time")
@@ -342,6 +397,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     arrays = Arrays.of(arguments.set)
     objects, others = split(arrays)
+    sets = [(arrays, objects), *((more, np.flatnonzero(more.done)) for more in map(Arrays.of, arguments.more))]
     rays = column_rays().to(device)
     training = Training.started(device)
     if checkpoint.exists():
@@ -358,8 +414,7 @@ def main() -> None:
         sums: list[Tensor] = []
         while training.step < arguments.steps and time.monotonic() - started < 60 * arguments.minutes:
             rng = np.random.default_rng([SEED, training.step])
-            chosen = rng.choice(objects, BATCH, replace=False)
-            occupancy, colour, overlap = losses(training.working, batch_of(arrays, chosen, rng, device), rays, rng)
+            occupancy, colour, overlap = losses(training.working, draw(sets, rng, device), rays, rng)
             rate = learning_rate(training.step, arguments.steps)
             training.update(occupancy + COLOUR_WEIGHT * colour, rate)
             sums.append(torch.stack([occupancy.detach(), colour.detach(), overlap]))

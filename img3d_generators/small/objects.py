@@ -72,6 +72,12 @@ class ObjectMesh:
 
     mesh: Mesh
 
+    @staticmethod
+    def framed(mesh: Mesh) -> ObjectMesh:
+        """Brings a mesh that has y up and an extent into the object's frame."""
+        vertices = mesh.vertices - (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
+        return ObjectMesh(replace(mesh, vertices=vertices / np.linalg.norm(vertices, axis=1).max()))
+
     @cached_property
     def scene(self) -> MeshScene:
         """The mesh prepared for ray casting."""
@@ -161,8 +167,6 @@ def read_object(path: Path) -> ObjectMesh:
         InputError: It is not a glTF file, damaged, or has no extent.
     """
     mesh = read(path)
-    vertices = mesh.vertices - (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
-    radius = np.linalg.norm(vertices, axis=1).max()
-    if not radius > 0:
+    if not np.ptp(mesh.vertices, axis=0).any():
         raise InputError(f"{path} has no extent: all its vertices are in one place")
-    return ObjectMesh(replace(mesh, vertices=vertices / radius, colors=linear_of_srgb(mesh.colors)))
+    return ObjectMesh.framed(replace(mesh, colors=linear_of_srgb(mesh.colors)))

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import KDTree
 
+from img3d_assets.mesh_sampling import points_on_mesh
 from img3d_generators.cameras import LGM_RADIUS
-from img3d_generators.procedural_objects import MAX_RADIUS, Split, object_views, procedural_object
+from img3d_generators.procedural_objects import MAX_RADIUS, Split, object_views, procedural_mesh, procedural_object
 
 seeds = st.integers(0, 2**31)
 splits = st.sampled_from(["train", "held-out"])
@@ -59,6 +62,17 @@ def test_the_gaussians_lie_flat_on_the_surface() -> None:
         assert out_of_plane.median() < 0.1
         outwards = ((gaussians.means - gaussians.means.mean(dim=0)) * normals).sum(dim=1) > 0
         assert outwards.float().mean() > 0.6  # all of them on one convex solid
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_mesh_is_the_same_object(seed: int) -> None:
+    """The Gaussians lie on its triangles, of which each faces outwards: their signed volume is positive."""
+    mesh, gaussians = procedural_mesh(seed), procedural_object(seed)
+    corners = mesh.vertices[mesh.faces]
+    distances, _ = KDTree(points_on_mesh(mesh, 20_000, seed=0).points).query(gaussians.means.numpy())
+    assert np.quantile(distances, 0.99) < 0.02
+    assert np.linalg.det(corners).sum() / 6 > 0.01
+    assert 0 <= mesh.colors.min() and mesh.colors.max() <= 1
 
 
 def test_views_are_from_where_they_are_said_to_be() -> None:

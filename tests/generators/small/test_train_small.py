@@ -26,6 +26,12 @@ import train_small
 GRID = small_training_set.GRID
 
 
+def pack_folder(objects: Path, file: Path) -> int:
+    """Packs a folder's meshes."""
+    paths = small_training_set.mesh_files(objects)
+    return small_training_set.pack(((path.stem, read_object(path)) for path in paths), file)
+
+
 @pytest.fixture(scope="module")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The arrays of three boxes, with few views."""
@@ -36,7 +42,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"VIEWS": 2, "DIRECTIONS": 12, "POINTS": 512}.items():
             patch.setattr(small_training_set, name, value)
-        assert small_training_set.pack(folder / "objects", folder / "objects.npz") == 3
+        assert pack_folder(folder / "objects", folder / "objects.npz") == 3
         small_training_set.Arrays.of(folder, 3)
         for i in range(3):
             small_training_set.render(folder / "objects.npz", folder, i)
@@ -78,16 +84,14 @@ def test_a_texture_is_packed(tmp_path: Path) -> None:
     texture = np.random.default_rng(0).integers(255, size=(8, 8, 3), dtype=np.uint8)
     mesh = Mesh(plain.vertices, plain.faces, plain.colors, np.random.default_rng(1).random((8, 2), np.float32), texture)
     (tmp_path / "textured.glb").write_bytes(glb(mesh))
-    small_training_set.pack(tmp_path, tmp_path / "objects.npz")
+    pack_folder(tmp_path, tmp_path / "objects.npz")
     with np.load(tmp_path / "objects.npz") as packed:
         assert small_training_set.packed_object(packed, 0).mesh.texture is not None
 
 
-def test_only_the_split_s_objects_are_packed(training_set: Path, tmp_path: Path) -> None:
-    for i in range(2):
-        (tmp_path / f"{i}.glb").write_bytes((training_set / "objects" / f"{i}.glb").read_bytes())
+def test_only_the_split_s_objects_are_packed(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("file,split\n0.glb,heldout\n1.glb,train\n")
-    assert small_training_set.pack(tmp_path, tmp_path / "objects.npz") == 1
+    assert [path.name for path in small_training_set.mesh_files(tmp_path)] == ["1.glb"]
 
 
 def test_targets_agree_with_the_picture(training_set: Path) -> None:
@@ -105,6 +109,19 @@ def test_targets_agree_with_the_picture(training_set: Path) -> None:
     occupancy, colour, overlap = train_small.losses(small_network(), batch, column_rays(), rng)
     assert occupancy.isfinite() and overlap == 0
     assert colour < 0.2  # all of a box has one colour, in several lights
+
+
+def test_several_sets_are_drawn_from_alike(training_set: Path) -> None:
+    arrays = small_training_set.Arrays.of(training_set)
+    sets = [(arrays, np.array([0])), (arrays, np.array([1, 2]))]
+    counts = np.zeros(3)
+    for seed in range(30):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train_small, "BATCH", 1)
+            batch = train_small.draw(sets, np.random.default_rng(seed), torch.device("cpu"))
+        free = ((batch.distances / small_training_set.TRUNCATION) * 127.5 + 127.5).round().byte().numpy()
+        counts[[np.array_equal(free[0, 0], arrays.distances[i]) for i in range(3)].index(True)] += 1
+    assert (counts >= 4).all()
 
 
 def test_the_learning_rate_rises_briefly_and_falls_to_0() -> None:
