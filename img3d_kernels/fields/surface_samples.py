@@ -15,9 +15,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from img3d_kernels.density_normals import MIN_DENSITY, density_normals
+from img3d_kernels.fields.lit_samples import lit_samples
 from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, density, log_density_torch
 from img3d_kernels.fields.rays import Rays, Samples
-from img3d_kernels.fields.volume_rendering import MIN_LIGHT
 
 
 @dataclass
@@ -52,19 +52,9 @@ def surface_samples(field: FieldParameters, rays: Rays, samples: Samples) -> Sur
         rays: The rays.
         samples: Their samples, from `march`.
     """
-    size = max(1, int(samples.counts.max()))
-    used = torch.arange(size, device=samples.counts.device) < samples.counts[:, None]
-    ray, place = used.nonzero(as_tuple=True)
-    points = rays.origins[ray] + samples.middles[ray, place, None] * rays.directions[ray]
-    log_density, outputs = log_density_torch(field, points)
-    thickness = points.new_zeros(len(rays), size)
-    thickness = thickness.index_put((ray, place), log_density.exp() * samples.lengths[ray, place])
-    behind = torch.exp(-thickness.cumsum(dim=1))
-    before = torch.cat([torch.ones_like(behind[:, :1]), behind[:, :-1]], dim=1)
-    lit = before.detach()[ray, place] >= MIN_LIGHT
-    ray, place = ray[lit], place[lit]
-    colors = color_torch(field, outputs[lit], rays.features[ray])
-    return SurfaceSamples(ray, points[lit], (before - behind)[ray, place], colors, len(rays))
+    lit = lit_samples(field, rays, samples)
+    colors = color_torch(field, lit.geometry, rays.features[lit.rays])
+    return SurfaceSamples(lit.rays, lit.points, lit.weights, colors, lit.num_rays)
 
 
 def normals(field: FieldParameters, points: Float[Tensor, "N 3"], distance: float) -> Float[Tensor, "N 3"]:

@@ -7,14 +7,13 @@ Compiled kernels do the work on a CPU. The torch twins are their reference in te
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, color_torch, geometry_torch
+from img3d_kernels.fields.lit_samples import LitSamples, lit_samples, with_scaled_gradient
+from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, color_torch
 from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, Marching, Picture, Rays, Samples, ray_ranges
 
-MIN_LIGHT = 1e-4
-"""A ray ends with the sample behind which less than this share of its light remains."""
 STEPS_AT_A_TIME = 1 << 18
 """Steps of all rays together that the torch twin of `march` takes at a time."""
 
@@ -143,65 +142,39 @@ def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:
     return (words[index >> 5] >> (index & 31)) & 1 == 1
 
 
-def _along_rays(
-    field: FieldParameters, rays: Rays, samples: Samples, near_scaling: bool = False
-) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S"], Float[Tensor, "R S G"]]:
-    """Remaining light before and behind each sample, its weight and the density network's outputs. Weights of unused
-    samples are 0."""
-    n, size = samples.middles.shape
-    used = torch.arange(size, device=samples.counts.device) < samples.counts[:, None]
-    middles = torch.where(used, samples.middles, 0)
-    points = rays.origins[:, None] + middles[..., None] * rays.directions[:, None]
-    density, geometry = geometry_torch(field, points.view(-1, 3))
-    density = density.view(n, size)
-    if near_scaling:
-        density = _with_scaled_gradient(density, middles.clamp_max(1) ** 2)
-    passing = torch.exp(-density * torch.where(used, samples.lengths, 0))
-    after = passing.cumprod(dim=1)
-    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
-    seen = used & (before.detach() >= MIN_LIGHT)
-    return before, after, torch.where(seen, before - after, 0), geometry.view(n, size, -1)
+def _colors(field: FieldParameters, rays: Rays, lit: LitSamples) -> Float[Tensor, "N 3"]:
+    return color_torch(field, lit.geometry, rays.features[lit.rays])
 
 
-def _with_scaled_gradient(values: Tensor, scale: Tensor) -> Tensor:
-    return values.detach() + scale * (values - values.detach())
-
-
-def _colors(field: FieldParameters, rays: Rays, geometry: Float[Tensor, "R S G"]) -> Float[Tensor, "R S 3"]:
-    n, size = geometry.shape[:2]
-    features = rays.features[:, None].expand(-1, size, -1).reshape(n * size, -1)
-    return color_torch(field, geometry.reshape(n * size, -1), features).view(n, size, 3)
-
-
-def _shared(
-    weights: Float[Tensor, "R S"], geometry: Float[Tensor, "R S G"], sharing_weight: float
-) -> tuple[Float[Tensor, "R S"], Float[Tensor, "R S G"]]:
-    """The weights and mean outputs of samples that share a colour; the last ones have no weight."""
+def _groups(lit: LitSamples, sharing_weight: float) -> Int64[Tensor, "N"]:
+    """The number of the group of samples in a row that share a colour, for each sample; numbers may be left out."""
+    weights = lit.padded(lit.weights)
     group, waiting = torch.zeros_like(weights[:, 0], dtype=torch.int64), torch.zeros_like(weights[:, 0])
     groups = torch.empty_like(weights, dtype=torch.int64)
-    for sample in range(weights.shape[1]):
-        groups[:, sample] = group
-        waiting = waiting + weights[:, sample]
+    for place in range(weights.shape[1]):
+        groups[:, place] = group
+        waiting = waiting + weights[:, place]
         is_full = waiting >= sharing_weight
         group, waiting = group + is_full, torch.where(is_full, 0, waiting)
-    sums = torch.zeros_like(geometry)
-    sums.scatter_add_(1, groups[..., None].expand_as(geometry), weights[..., None] * geometry)
-    shared = torch.zeros_like(weights).scatter_add_(1, groups, weights)
-    return shared, sums / shared.clamp_min(1e-12)[..., None]
+    return groups[lit.rays, lit.places] + lit.rays * weights.shape[1]
 
 
 @torch.no_grad()
 def render_torch(field: FieldParameters, rays: Rays, along: Marching | Samples, sharing_weight: float = 0.0) -> Picture:
     """`render` in plain torch, with at most `max_samples` samples of a ray."""
-    samples = along if isinstance(along, Samples) else march_torch(field, rays, along)
-    before, after, weights, geometry = _along_rays(field, rays, samples)
-    half = (before > 0.5) & (after <= 0.5)
-    share = torch.log(2 * before) / torch.log(before / after.clamp_min(1e-30)).clamp_min(1e-30)
-    depth = torch.where(half, samples.middles + (share - 0.5) * samples.lengths, 0).sum(dim=1)
-    accumulation = weights.sum(dim=1)
+    lit = lit_samples(field, rays, along if isinstance(along, Samples) else march_torch(field, rays, along))
+    half = (lit.before > 0.5) & (lit.behind <= 0.5)
+    share = torch.log(2 * lit.before) / torch.log(lit.before / lit.behind.clamp_min(1e-30)).clamp_min(1e-30)
+    depth = torch.where(half, lit.middles + (share - 0.5) * lit.lengths, 0)
+    weights = lit.weights
+    accumulation, depth = lit.along_rays(torch.stack([weights, depth], dim=1)).unbind(dim=1)
     if sharing_weight > 0:
-        weights, geometry = _shared(weights, geometry, sharing_weight)
-    return Picture((weights[..., None] * _colors(field, rays, geometry)).sum(dim=1), accumulation, depth)
+        group = _groups(lit, sharing_weight).unique(return_inverse=True)[1]
+        count = int(group.max()) + 1 if len(group) else 0
+        sums = torch.cat([weights[:, None], weights[:, None] * lit.geometry], dim=1)
+        sums = sums.new_zeros(count, sums.shape[1]).index_add(0, group, sums)
+        lit.geometry = (sums[:, 1:] / sums[:, :1].clamp_min(1e-12))[group]
+    return Picture(lit.along_rays(weights[:, None] * _colors(field, rays, lit)), accumulation, depth)
 
 
 def field_loss_torch(
@@ -215,22 +188,20 @@ def field_loss_torch(
     heaviest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`field_loss` in plain torch."""
-    _, _, weights, geometry = _along_rays(field, rays, samples, near_scaling)
-    color, middles = _colors(field, rays, geometry), torch.where(weights > 0, samples.middles, 0)
+    lit = lit_samples(field, rays, samples, near_scaling)
+    color, weights = _colors(field, rays, lit), lit.weights
     if near_scaling:
-        color = _with_scaled_gradient(color, middles.clamp_max(1)[..., None] ** 2)
+        color = with_scaled_gradient(color, lit.middles.clamp_max(1)[:, None] ** 2)
     if heaviest is not None:
-        _raise_heaviest(heaviest, field.space, rays, samples, weights)
-    rgb = (weights[..., None] * color).sum(dim=1) + (1 - weights.sum(dim=1, keepdim=True)) * backgrounds
-    at, widths = middles / (1 + middles), torch.where(weights > 0, samples.lengths, 0) / (1 + middles) ** 2
-    pairs = weights[:, :, None] * weights[:, None, :] * (at[:, :, None] - at[:, None, :]).abs()
-    spread = (pairs.sum(dim=(1, 2)) + (weights**2 * widths).sum(dim=1) / 3).mean()
+        _raise_heaviest(heaviest, field.space, lit)
+    absorbed = lit.along_rays(torch.cat([weights[:, None] * color, weights[:, None]], dim=1))
+    rgb = absorbed[:, :3] + (1 - absorbed[:, 3:]) * backgrounds
+    spread = lit.distortion()
     loss = ((rgb - targets) ** 2).mean() + distortion * spread
     return loss, rgb.detach(), spread.detach()
 
 
 @torch.no_grad()
-def _raise_heaviest(heaviest: Tensor, space: FieldSpace, rays: Rays, samples: Samples, weights: Tensor) -> None:
-    points = rays.origins[:, None] + samples.middles[..., None] * rays.directions[:, None]
-    cells = FieldSpace.cells(space.to_unit(points), space.grid_size)
-    heaviest.scatter_reduce_(0, cells.flatten(), weights.flatten().to(heaviest.dtype), "amax")
+def _raise_heaviest(heaviest: Tensor, space: FieldSpace, lit: LitSamples) -> None:
+    cells = FieldSpace.cells(space.to_unit(lit.points), space.grid_size)
+    heaviest.scatter_reduce_(0, cells, lit.weights.to(heaviest.dtype), "amax")
