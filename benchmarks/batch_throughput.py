@@ -28,6 +28,7 @@ from own_generator import task_of
 from img3d_batch.work import PICTURE, PICTURE_OPTIONS
 from img3d_generators.image_preparation import to_pil
 from img3d_generators.procedural_objects import object_views
+from img3d_generators.small.objects import read_object
 
 SIZE = 256
 TRAINING = ("--max-num-iterations", "0")
@@ -43,8 +44,9 @@ def write_pictures(folder: Path, objects: Path | None, count: int) -> None:
         if objects is None:
             picture = object_views(number, "held-out", 1, 0, SIZE).rgba(0)
         else:
-            task = task_of(meshes[number * len(meshes) // count], number)
-            assert task is not None, f"no view shows {meshes[number]}"
+            mesh = meshes[number * len(meshes) // count]
+            task = task_of(mesh.stem, read_object(mesh), number)
+            assert task is not None, f"no view shows {mesh}"
             picture = task.given
         to_pil(picture).save(folder / f"object-{number + 1:02d}.png")
     broken = folder / f"object-{count:02d}.png"

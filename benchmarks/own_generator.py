@@ -4,6 +4,7 @@
 python benchmarks/own_generator.py --objects cc0_objects
 python benchmarks/own_generator.py --objects cc0_objects --set outputs/small_set --packed objects.npz --sheet sheet.png
 python benchmarks/own_generator.py --objects my_packs --limit 20     # all .glb files of a folder without index.csv
+python benchmarks/own_generator.py --procedural 100                  # img3d's procedural objects, which are textured
 
 Of a folder with an index.csv, the objects whose split is "heldout". The given view has a random azimuth and an
 elevation of 0 to 30 degrees; 8 others at 128 x 128 pixels lie around the object, at elevations of 0 and 30 degrees in
@@ -45,6 +46,7 @@ from img3d_generators import generate
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS
 from img3d_generators.image_preparation import recentred, to_pil
 from img3d_generators.pairing import choose, input_of
+from img3d_generators.procedural_objects import procedural_mesh
 from img3d_generators.registry import row
 from img3d_generators.small.objects import (
     BORDER_RATIO,
@@ -100,9 +102,8 @@ class Task:
 Guess = Callable[[Task], Views]
 
 
-def task_of(path: Path, seed: int) -> Task | None:
+def task_of(name: str, shape: ObjectMesh, seed: int) -> Task | None:
     """The task of an object; None if it is foreshortened from everywhere."""
-    shape = read_object(path)
     rng = np.random.default_rng(seed)
     for _ in range(50):
         azimuth, elevation = rng.uniform(0, 360), rng.uniform(0, 30)
@@ -115,7 +116,7 @@ def task_of(path: Path, seed: int) -> Task | None:
     poses = around(placement, azimuths, [0.0, 30.0] * (NOVEL_VIEWS // 2), RADIUS)
     picture = shape.pictures(placement, input_camera(), GIVEN_SIZE).lit(LIGHT)[0]
     given = torch.cat([without_white(picture[:3], picture[3:]), picture[3:]])
-    return Task(path.stem, given, placement, poses, views_of_mesh(shape, placement, poses))
+    return Task(name, given, placement, poses, views_of_mesh(shape, placement, poses))
 
 
 def views_of_mesh(shape: ObjectMesh, placement: Float[Tensor, "3 4"], poses: Float[Tensor, "V 3 4"]) -> Views:
@@ -284,7 +285,9 @@ def sheet_row(task: Task, views: Views) -> Tensor:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables, write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--objects", type=Path, required=True, help="folder of .glb files")
+    objects = parser.add_mutually_exclusive_group(required=True)
+    objects.add_argument("--objects", type=Path, help="folder of .glb files")
+    objects.add_argument("--procedural", type=int, help="that many held-out procedural objects")
     parser.add_argument("--generators", nargs="+", default=["img3d-small", "img3d-tiny"])
     parser.add_argument("--set", type=Path, help="rendered training set, for the nearest training object")
     parser.add_argument("--packed", type=Path, help="the packed meshes that it was rendered from")
@@ -292,9 +295,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, help="PNG of 24 objects, chosen by the seed")
     arguments = parser.parse_args(argv)
-    paths = objects_of(arguments.objects)
-    order = np.random.default_rng(arguments.seed).permutation(len(paths))
-    paths = [paths[i] for i in (order[: arguments.limit] if arguments.limit else order)]
+    sources: Sequence[Path | int]
+    sources = range(arguments.procedural) if arguments.objects is None else objects_of(arguments.objects)
+    order = np.random.default_rng(arguments.seed).permutation(len(sources))
+    sources = [sources[i] for i in (order[: arguments.limit] if arguments.limit else order)]
     guesses = {name: from_generator(name) for name in arguments.generators}
     guesses["the image on a plane"] = from_plane
     if arguments.set is not None and arguments.packed is not None:
@@ -303,8 +307,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     found: dict[str, list[Tensor]] = {name: [] for name in guesses}
     distances: dict[str, list[float]] = {name: [] for name in guesses}
     angles, sheet = [], []
-    for i, path in enumerate(track(paths, "Held-out objects")):
-        task = task_of(path, arguments.seed + i)
+    for i, source in enumerate(track(sources, "Held-out objects")):
+        shape = (
+            read_object(source) if isinstance(source, Path) else ObjectMesh.framed(procedural_mesh(source, "held-out"))
+        )
+        task = task_of(str(source), shape, arguments.seed + i)
         if task is None:
             continue
         angles.append(task.angles)

@@ -28,13 +28,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def task(file: Path) -> Task:
     """The box as a task."""
-    found = task_of(file, 0)
+    found = task_of("box", read_object(file), 0)
     assert found is not None
     return found
 
 
 def test_a_task_is_the_same_every_time_and_its_views_are_all_around(file: Path, task: Task) -> None:
-    again = task_of(file, 0)
+    again = task_of("box", read_object(file), 0)
     assert again is not None
     torch.testing.assert_close(again.given, task.given, atol=0, rtol=0)
     for low, high in own_generator.SECTORS.values():
