@@ -5,7 +5,7 @@
 
 Pictures of objects, the last of them cut off in the middle of its file, become Gaussians and a PLY file each: by
 `img3d-batch` with one core an item, and by `ns-train` and `img3d-export`, one process after another with all cores.
-Prints both times, their ratio and the processor. Without --objects (a folder of meshes), the objects are img3d-tiny's
+Prints both times, their ratio and the processor. Without --objects (a folder of meshes), the objects are img3d's
 held-out ones. The batch's report stays in the folder. The times say something only on a machine that does nothing else.
 Where that lasts a few minutes at a time, `--way` and `--part` measure one of the two and some of its items.
 """

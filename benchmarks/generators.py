@@ -30,7 +30,8 @@ from img3d_generators.cameras import LGM_FOV, ZERO123PLUS_RIGS, normalised_to_fi
 from img3d_generators.instantmesh.heads import MeshHead
 from img3d_generators.instantmesh.network import InstantMesh, config_of
 from img3d_generators.lgm import LGM, LGM_CONFIGS, LGM_INPUT_SIZE, network_input
-from img3d_generators.tiny import TINY_INPUT_SIZE, TinyLGM
+from img3d_generators.small.columns import INPUT_SIZE
+from img3d_generators.small.generator import load_small
 from img3d_generators.trellis.cost import structure_operations
 from img3d_generators.trellis.files import network_for
 from img3d_generators.trellis.latent_flow import LatentFlowConfig
@@ -96,10 +97,10 @@ def lgm(size: str, dtype: torch.dtype, num_views: int = 4) -> Run:
     return partial(model.generate, views)
 
 
-def img3d_tiny() -> Run:
-    """img3d-tiny from a picture to Gaussians."""
-    model = TinyLGM().to(device()).eval()
-    return partial(model.generate, torch.ones(4, TINY_INPUT_SIZE, TINY_INPUT_SIZE, device=device()))
+def img3d_small() -> Run:
+    """img3d-small from a picture to Gaussians."""
+    generator = load_small()
+    return partial(generator.generate, torch.ones(4, INPUT_SIZE, INPUT_SIZE))
 
 
 def zero123plus_step(dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> Run:
@@ -309,7 +310,7 @@ ROWS: dict[str, Callable[[], Run]] = {
     "trellis-attention-bfloat16-torch": partial(trellis_attention, torchs_attention),
     "trellis-details-float32": partial(trellis_step, "latent_flow", torch.float32),
     "trellis-details-bfloat16": partial(trellis_step, "latent_flow", torch.bfloat16),
-    "img3d-tiny": img3d_tiny,
+    "img3d-small": img3d_small,
 }
 """By name, what prepares a run; it may take long and much memory, but not more than the run itself."""
 

@@ -288,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     objects = parser.add_mutually_exclusive_group(required=True)
     objects.add_argument("--objects", type=Path, help="folder of .glb files")
     objects.add_argument("--procedural", type=int, help="that many held-out procedural objects")
-    parser.add_argument("--generators", nargs="+", default=["img3d-small", "img3d-tiny"])
+    parser.add_argument("--generators", nargs="+", default=["img3d-small"])
     parser.add_argument("--set", type=Path, help="rendered training set, for the nearest training object")
     parser.add_argument("--packed", type=Path, help="the packed meshes that it was rendered from")
     parser.add_argument("--limit", type=int, default=0, help="number of objects, chosen by the seed; 0: all")

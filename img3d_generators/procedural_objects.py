@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simple textured objects generated from a seed: the training and test data of img3d-tiny.
+"""Simple textured objects generated from a seed: some of the training data of img3d-small.
 
 An object stands upright and consists of one solid or a few that touch. Each solid is a profile swept around an axis,
 which gives ellipsoids, boxes, cylinders, superquadrics, cones, pyramids, capsules, rings and vases; each has a
@@ -10,7 +10,6 @@ Gaussians, so that our own kernels can render it.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,17 +101,10 @@ class ObjectViews:
     alpha: Float[Tensor, "V 1 S S"]
     camera_to_worlds: Float[Tensor, "V 3 4"]
     """Poses that look at the origin from LGM's distance with LGM's field of view; y up."""
-    surface: Float[Tensor, "N 3"]
-    """Points on the object's surface."""
 
     def rgba(self, view: int) -> Float[Tensor, "4 S S"]:
         """A view with a transparent background, straight alpha."""
         return torch.cat([without_white(self.rgb[view], self.alpha[view]), self.alpha[view]])
-
-    def psnr(self, pictures: Float[Tensor, "M 3 S S"], views: Sequence[int]) -> Float[Tensor, "M"]:
-        """PSNR in dB of pictures that should be these views."""
-        error = (pictures.clamp(0, 1) - self.rgb[list(views)].to(pictures)).square().mean(dim=(1, 2, 3))
-        return -10 * error.log10()
 
 
 @torch.no_grad()
@@ -136,7 +128,7 @@ def object_views(seed: int, split: Split, num_inputs: int, num_novel: int, size:
     poses = orbit_camera_to_worlds(torch.from_numpy(azimuths), torch.from_numpy(elevations), LGM_RADIUS)
     gaussians = procedural_object(seed, split)
     rgb, alpha = gaussians.render(poses, LGM_FOV, size)
-    return ObjectViews(rgb.clamp(0, 1).permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2), poses, gaussians.means)
+    return ObjectViews(rgb.clamp(0, 1).permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2), poses)
 
 
 @dataclass

@@ -22,6 +22,8 @@ GROUP = "img3d.generators"
 OUR_PACKAGE = "img3d_generators"
 AUTO = ("auto", "object")
 """Names that stand for the best generator whose weights are installed."""
+REPLACED = {"img3d-tiny": "img3d-small"}
+"""Generators of earlier editions that runs still name, and what stands in for them."""
 
 Takes = Literal["image", "views", "text"]
 Gives = Literal["Gaussians", "Mesh", "Field", "views"]
@@ -161,11 +163,12 @@ def rows() -> dict[str, Generator]:
 
 
 def row(name: str) -> Generator:
-    """Finds a row by its name.
+    """Finds a row by its name, or that which replaces it.
 
     Raises:
         InputError: There is no such row.
     """
+    name = REPLACED.get(name, name)
     if name not in rows():
         raise InputError(f"There is no generator {name}; there are: {', '.join(rows())}")
     return rows()[name]

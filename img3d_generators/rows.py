@@ -7,12 +7,8 @@ from typing import Literal
 
 from img3d_generators.registry import Generator, InputView
 
-TINY_GENERATOR = "img3d-tiny"
-"""The generator that was trained on procedural objects."""
 SMALL_GENERATOR = "img3d-small"
-"""The generator that was trained on CC0 game assets."""
-OWN_GENERATORS = (SMALL_GENERATOR, TINY_GENERATOR)
-"""The generators whose weights come with img3d."""
+"""The generator whose weights come with img3d."""
 WHITE_VIEWS = "instantmesh-zero123plus-white"
 """The generator of views that InstantMesh was trained with."""
 ZERO123PLUS_INPUT = InputView(border_ratio=0.15, fov=30, radius=1.866)
@@ -64,14 +60,6 @@ ROWS = (
         gives="Gaussians",
         networks=("lgm-big", "lgm-big-fp32"),
         rank=50,
-    ),
-    Generator(
-        name=TINY_GENERATOR,
-        title="one small network of our own; simple objects, a rough guess of others",
-        takes="image",
-        gives="Gaussians",
-        load="img3d_generators.tiny:tiny_gaussians",
-        checkpoints=(TINY_GENERATOR,),
     ),
     Generator(
         name=SMALL_GENERATOR,

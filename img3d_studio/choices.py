@@ -73,8 +73,8 @@ OF_IMAGE = (
         *("1 to 3 minutes with the built-in network", "splats", "img3d-object"),
     ),
     Choice(
-        *("tiny", "A rough guess", "By img3d's own small network: good for simple shapes only.", "1 minute"),
-        *("splats", "img3d-tiny", ("--max-num-iterations", "0")),
+        *("rough", "A rough guess", "By img3d's own small network: good for simple shapes only.", "1 minute"),
+        *("splats", "img3d-small", ("--max-num-iterations", "0")),
     ),
 )
 OF_TEXT = (

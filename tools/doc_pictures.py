@@ -43,7 +43,7 @@ SAMPLE = REPOSITORY / "sample" / "still_life"
 SIZE = 192
 """Height of a picture's rows in pixels."""
 OBJECTS = (3, 8)
-"""Seeds of objects on which img3d-tiny and img3d-small were not trained."""
+"""Seeds of objects on which img3d-small was not trained."""
 JPEG_QUALITY = 85
 
 Row = Sequence[Float[Tensor, "H W 3"]]

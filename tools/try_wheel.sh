@@ -46,7 +46,7 @@ assert importlib.util.find_spec("nerfstudio") is None
 picture = Image.new("RGBA", (128, 128))
 ImageDraw.Draw(picture).ellipse((20, 20, 108, 108), fill=(200, 30, 30, 255))
 picture.save("ball.png")
-generate("img3d-tiny", "ball.png").save("ball.spz")
+generate("img3d-small", "ball.png").save("ball.spz")
 print(len(read_splats(Path("ball.spz"))[0]), "Gaussians of one image")
 END
 "$env/img3d-export" splat --input ball.spz --output ball.sog

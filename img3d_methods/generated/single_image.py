@@ -18,7 +18,7 @@ from img3d_dataparsers.formats.capture_files import ARKIT_TO_Z_UP as Y_UP_TO_Z_U
 from img3d_generators.pairing import best_view_generator, networks_for
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row
-from img3d_generators.rows import OWN_GENERATORS
+from img3d_generators.rows import SMALL_GENERATOR
 from img3d_generators.zero123plus.samplers import Quality
 from img3d_methods.cached_views import object_outputs, square_cameras, writing_views
 from img3d_methods.generated.generated_views import (
@@ -51,9 +51,8 @@ class Img3dSingleImageDataParserConfig(RenamedGuidanceScale, DataParserConfig):
     """Which image of a folder, in the order of their names."""
     generator: str = "auto"
     """The generator of the views. "zero123plus-v1.2", "instantmesh-zero123plus-white" and "zero123plus-v1.1" need
-    weights (`img3d-weights list`), are not for commercial use, and take an hour on a CPU; "img3d-small" and
-    "img3d-tiny" come with img3d and take a second, but handle simple objects only. "auto": the best one whose weights
-    are installed."""
+    weights (`img3d-weights list`), are not for commercial use, and take an hour on a CPU; "img3d-small" comes with
+    img3d and takes a second, but handles simple objects only. "auto": the best one whose weights are installed."""
     num_steps: int = 28
     """Denoising steps of Zero123++; 75 for fine detail."""
     quality: Quality = "full"
@@ -126,7 +125,7 @@ class Img3dSingleImage(DataParser):
             networks_for(named)  # raises InputError if it makes no views
             return named
         best = best_view_generator()
-        if best not in OWN_GENERATORS:
+        if best != SMALL_GENERATOR:
             return best
         CONSOLE.print(
             f"No published weights are installed (see `img3d-weights list`): {best}, which comes with img3d, makes a "

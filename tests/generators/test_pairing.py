@@ -23,9 +23,9 @@ def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("view_generator", "network", "fitting"),
     [
-        ("img3d-tiny", "lgm-big", "img3d-tiny"),
-        ("zero123plus-v1.2", "img3d-tiny", "lgm-big or .* or instantmesh-nerf-base"),
-        ("instantmesh-zero123plus-white", "img3d-tiny", "lgm-big or lgm-big-fp32 or instantmesh-mesh-large or .*"),
+        ("img3d-small", "lgm-big", "img3d-small"),
+        ("zero123plus-v1.2", "img3d-small", "lgm-big or .* or instantmesh-nerf-base"),
+        ("instantmesh-zero123plus-white", "img3d-small", "lgm-big or lgm-big-fp32 or instantmesh-mesh-large or .*"),
         ("zero123plus-v1.1", "instantmesh-mesh-large", "lgm-big or lgm-big-fp32"),
     ],
 )
@@ -54,5 +54,5 @@ def test_the_library_call_gives_gaussians_of_an_image_file(tmp_path: Path) -> No
 
 
 def test_the_library_call_refuses_what_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="lgm-big does not take the views of img3d-tiny"):
-        generate("auto", tmp_path / "unread.png", view_generator="img3d-tiny", network="lgm-big")
+    with pytest.raises(InputError, match="lgm-big does not take the views of img3d-small"):
+        generate("auto", tmp_path / "unread.png", view_generator="img3d-small", network="lgm-big")

@@ -20,7 +20,7 @@ from img3d_generators import registry
 from img3d_generators.guidance.rows import ROWS as GUIDANCES
 from img3d_generators.pairing import about, better_than, choose, networks_for
 from img3d_generators.registry import Generator, generators, row, rows
-from img3d_generators.rows import OWN_GENERATORS
+from img3d_generators.rows import SMALL_GENERATOR
 from img3d_generators.weights.checkpoints import checkpoint, checkpoints
 
 COMMANDS = Path(sys.executable).parent
@@ -199,14 +199,13 @@ class TestRows:
 
     def test_the_best_that_is_here_and_what_would_be_better(self) -> None:
         choice = choose("object")
-        best = max(OWN_GENERATORS, key=lambda name: row(name).rank)
-        assert (choice.generator.name, choice.view_generator, choice.network) == (best,) * 3
+        assert (choice.generator.name, choice.view_generator, choice.network) == (SMALL_GENERATOR,) * 3
         better = better_than(choice)
         assert better is not None and better.generator.name == "lgm"
         assert "Better: lgm" in about(choice) and "fetch lgm-big" in about(choice)
 
     def test_lgm_is_best_once_its_weights_are_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        here = {"zero123plus-v1.1", "lgm-big-fp32", "img3d-tiny"}
+        here = {"zero123plus-v1.1", "lgm-big-fp32", "img3d-small"}
         monkeypatch.setattr("img3d_generators.pairing.available", lambda name: Path() if name in here else None)
         choice = choose("object")
         assert (choice.generator.name, choice.view_generator, choice.network) == (
@@ -220,7 +219,7 @@ class TestRows:
         ("arguments", "message"),
         [
             (("lmg",), "There is no generator lmg; there are: lgm, "),
-            (("lgm", "img3d-tiny"), "lgm does not have img3d-tiny for a stage"),
+            (("lgm", "img3d-small"), "lgm does not have img3d-small for a stage"),
             (("zero123plus-v1.2",), "makes views, not an asset"),
             (("object", "auto", "nothing"), "There is no generator nothing"),
         ],
@@ -277,4 +276,4 @@ def test_the_name_of_ours_cannot_be_taken(
 
 
 def test_a_checkpoint_of_ours_is_described_here() -> None:
-    assert checkpoint("img3d-tiny").comes_with == "img3d" and checkpoint("lgm-big").comes_with is None
+    assert checkpoint("img3d-small").comes_with == "img3d" and checkpoint("lgm-big").comes_with is None

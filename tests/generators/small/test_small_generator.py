@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from object_image import write_object_image
 from safetensors.torch import load_file, save_file
 from test_objects import box
 from torch import Tensor
@@ -15,6 +16,7 @@ from img3d_assets.color_values import without_white
 from img3d_base.errors import InputError
 from img3d_generators.cameras import LGM_FOV
 from img3d_generators.registry import row
+from img3d_generators.rendered_views import rendered_views
 from img3d_generators.small.columns import INPUT_SIZE
 from img3d_generators.small.generator import FAR, SMALL_WEIGHTS, SmallGenerator, load_small, on_white
 from img3d_generators.small.objects import BORDER_RATIO, Light, ObjectMesh, input_camera
@@ -62,6 +64,16 @@ def test_a_large_picture_of_the_same_object_gives_the_same(shipped: SmallGenerat
 
 def test_a_picture_of_nothing_gives_nothing(shipped: SmallGenerator) -> None:
     assert len(shipped.generate(torch.zeros(4, 128, 128))) == 0
+
+
+def test_an_image_file_becomes_itself_and_six_views(tmp_path: Path) -> None:
+    views, image = rendered_views("img3d-small", write_object_image(tmp_path / "object.png"), size=64)
+    assert views.images.shape == (7, 3, 64, 64) and image.shape[0] == 4
+    assert views.alphas is not None
+    covered = views.alphas.mean(dim=(1, 2, 3))
+    assert (covered > 0.05).all() and (covered < 0.9).all()
+    nothing = (views.alphas == 0).expand(-1, 3, -1, -1)
+    assert (views.images[nothing] == 1).all()
 
 
 def test_noise_is_stranger_than_a_box(shipped: SmallGenerator, picture: Tensor) -> None:

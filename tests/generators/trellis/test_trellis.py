@@ -178,8 +178,8 @@ def test_several_images_of_one_object(image: Path, tmp_path: Path) -> None:
     assert not same(one, in_turn) and not same(in_turn, mean)
     twice = generate("trellis", [image, image])
     assert isinstance(twice, Gaussians) and same(one, twice)
-    with pytest.raises(InputError, match="img3d-tiny takes one image, not 2 images"):
-        generate("img3d-tiny", images)
+    with pytest.raises(InputError, match="img3d-small takes one image, not 2 images"):
+        generate("img3d-small", images)
 
 
 def test_fast_products_change_little(image: Path) -> None:

@@ -15,12 +15,10 @@ from object_image import write_object_image
 from img3d_exporters.load_run import load_run
 from img3d_generators.inputs import prepared_input
 from img3d_generators.registry import row
-from img3d_generators.rows import OWN_GENERATORS
+from img3d_generators.rows import SMALL_GENERATOR
 from img3d_methods.generated.generated_views import read_views
 
 pytestmark = pytest.mark.slow
-BEST = max(OWN_GENERATORS, key=lambda name: row(name).rank)
-"""What makes an object without published weights."""
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +48,15 @@ def train(cli: CommandLine, method: str, steps: int) -> tuple[Result, Path]:
 @pytest.fixture(scope="module")
 def unrefined(here: CommandLine) -> Path:
     result, config = train(here, "img3d-object", 0)
-    assert BEST in result.output and "7 generated views " in result.output and "trained on" not in result.output
+    assert (
+        SMALL_GENERATOR in result.output and "7 generated views " in result.output and "trained on" not in result.output
+    )
     assert "not with the real object" in " ".join(result.output.replace("│", " ").split())
     return config
 
 
 def test_without_steps_the_checkpoint_has_the_object_as_the_network_gave_it(here: CommandLine, unrefined: Path) -> None:
-    generated = row(BEST).loaded()(prepared_input(row(BEST), here.folder / "cup.png"), 0)
+    generated = row(SMALL_GENERATOR).loaded()(prepared_input(row(SMALL_GENERATOR), here.folder / "cup.png"), 0)
     (checkpoint,) = (unrefined.parent / "nerfstudio_models").iterdir()
     means = torch.load(checkpoint, weights_only=True)["pipeline"]["_model.gauss_params.means"]
     x, y, z = torch.from_numpy(generated.means).unbind(dim=1)

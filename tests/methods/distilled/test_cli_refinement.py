@@ -51,7 +51,7 @@ def before_and_after(run: Path, mesh: Path, view: InputView) -> tuple[list[float
 @pytest.mark.parametrize(
     ("method", "generator", "options"),
     [
-        ("img3d-tiny", "img3d-tiny", ("--max-num-iterations", 200)),
+        ("img3d-small", "img3d-small", ("--max-num-iterations", 200)),
         (FIELD, "toy-field", (*FEW_SAMPLES, "--max-num-iterations", 100, "img3d-generated-field", *SMALL)),
         pytest.param(
             *(GAUSSIANS, "toy-gaussians", ("--max-num-iterations", 200, "img3d-generated-gaussians", *SMALL)),

@@ -29,8 +29,8 @@ def _own_event_writers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_for(folder: Path, method: Any = None, **options: Any) -> Any:
-    """A run of two steps of a method, or of img3d-tiny."""
-    config: Any = copy.deepcopy(method or all_methods["img3d-tiny"])
+    """A run of two steps of a method, or of img3d-small."""
+    config: Any = copy.deepcopy(method or all_methods["img3d-small"])
     config.output_dir, config.experiment_name, config.timestamp = folder / "outputs", "object", "now"
     config.vis, config.max_num_iterations = "tensorboard", 2
     config.viewer.quit_on_train_completion = True
@@ -73,7 +73,7 @@ def test_zero123_looks_at_fields_and_at_gaussians_that_are_not_aligned(
     assert torch.isfinite(loss) and loss.requires_grad
 
 
-@pytest.mark.parametrize("method", ["img3d-tiny", "img3d-lgm", "img3d-triposr", "img3d-trellis"])
+@pytest.mark.parametrize("method", ["img3d-small", "img3d-lgm", "img3d-triposr", "img3d-trellis"])
 def test_it_needs_steps(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_for(tmp_path, all_methods[method], guidance="zero123", guidance_weights=tmp_path)
     config.max_num_iterations = 0

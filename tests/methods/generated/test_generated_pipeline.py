@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
-from img3d_methods.specs import img3d_lgm, img3d_object, img3d_object_views, img3d_tiny
+from img3d_methods.specs import img3d_lgm, img3d_object, img3d_object_views, img3d_small
 
 
 def test_a_network_that_is_not_for_these_views_is_refused_before_they_are_made(
@@ -18,15 +18,15 @@ def test_a_network_that_is_not_for_these_views_is_refused_before_they_are_made(
     config = copy.deepcopy(img3d_object.config.pipeline)
     config.network = "lgm-big"  # pyright: ignore[reportAttributeAccessIssue]
     config.datamanager.dataparser = Img3dSingleImageDataParserConfig(
-        data=tmp_path / "an image that nobody reads.png", generator="img3d-tiny"
+        data=tmp_path / "an image that nobody reads.png", generator="img3d-small"
     )
     with pytest.raises(SystemExit) as ended:
         config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
     assert ended.value.code == 1
-    assert "lgm-big does not take the views of img3d-tiny" in " ".join(capsys.readouterr().out.split())
+    assert "lgm-big does not take the views of img3d-small" in " ".join(capsys.readouterr().out.split())
 
 
 def test_views_of_an_object_have_no_sky() -> None:
     """Their plain background would be taken for it."""
-    for method in (img3d_object, img3d_tiny, img3d_lgm, img3d_object_views):
+    for method in (img3d_object, img3d_small, img3d_lgm, img3d_object_views):
         assert not method.config.pipeline.model.sky  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,7 +15,6 @@ from PIL import Image
 
 from img3d_base.errors import InputError
 from img3d_dataparsers.image_dataset import Img3dImageDataset
-from img3d_generators import tiny
 from img3d_generators.small import generator as small
 from img3d_methods.generated.single_image import Img3dSingleImageDataParserConfig
 
@@ -35,7 +34,6 @@ def must_not_generate(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise AssertionError("generated")
 
-    monkeypatch.setattr(tiny, "load_tiny", fail)
     monkeypatch.setattr(small, "load_small", fail)
 
 
