@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train img3d-small on the arrays that tools/small_training_set.py renders.
 
-python tools/train_small.py --set outputs/small_set --folder outputs/small --steps 3400
+python tools/train_small.py --set outputs/small_set --more outputs/round_set --folder outputs/small
 python tools/train_small.py --set outputs/small_set --folder outputs/small --export   # the weights that img3d ships
 
 Goes on from the last checkpoint, on the CPU or on CUDA; what a step draws depends on its number only. On a CPU one
@@ -381,7 +381,7 @@ def main() -> None:
     parser.add_argument("--set", type=Path, required=True, help="folder of tools/small_training_set.py render")
     parser.add_argument("--more", type=Path, nargs="*", default=[], help="folders of more objects, all to train on")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoint and training curve")
-    parser.add_argument("--steps", type=int, default=3400, help="steps in all, those of earlier runs included")
+    parser.add_argument("--steps", type=int, default=8600, help="steps in all, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop this run after that time")
     parser.add_argument("--threads", type=int, default=1, help="threads of the CPU")
     parser.add_argument(
