@@ -14,7 +14,7 @@ from torch import Tensor
 
 from img3d_assets.color_values import without_white
 from img3d_base.errors import InputError
-from img3d_generators.cameras import LGM_FOV
+from img3d_generators.cameras import LGM_FOV, LGM_RADIUS, orbit_camera_to_worlds
 from img3d_generators.registry import row
 from img3d_generators.rendered_views import rendered_views
 from img3d_generators.small.columns import INPUT_SIZE
@@ -57,9 +57,13 @@ def test_the_given_view_is_kept(shipped: SmallGenerator, picture: Tensor) -> Non
 
 
 def test_a_large_picture_of_the_same_object_gives_the_same(shipped: SmallGenerator, picture: Tensor) -> None:
+    """Reduced again it is a little blurred, which shifts the mist's threshold."""
     large = picture.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
     small, from_large = shipped.generate(picture), shipped.generate(large)
-    assert len(from_large) == pytest.approx(len(small), rel=0.02)
+    assert len(from_large) == pytest.approx(len(small), rel=0.05)
+    poses = orbit_camera_to_worlds([0, 90], [0, 0], LGM_RADIUS)
+    (seen, _), (again, _) = (each.render(poses, LGM_FOV, INPUT_SIZE) for each in (small, from_large))
+    assert (seen - again).abs().mean() < 0.005
 
 
 def test_a_picture_of_nothing_gives_nothing(shipped: SmallGenerator) -> None:
