@@ -128,9 +128,7 @@ def batch_of(
         rgb, alpha = picture[:, :3], picture[:, 3:]
         picture = torch.cat([(texture * (rgb - 1 + alpha)).minimum(alpha) + 1 - alpha, alpha], dim=1)
         places = _in_world(points, placement)
-        seen = (
-            places[..., :2] / (LGM_RADIUS - places[..., 2:]) * places.new_tensor([1, -1]) * 2 * focal_length(LGM_FOV, 1)
-        )
+        seen = places[..., :2] / (LGM_RADIUS - places[..., 2:]) * places.new_tensor([1, -1]) * focal_length(LGM_FOV, 2)
         shown = grid_sample(texture, seen[:, None], padding_mode="border", align_corners=False)[:, :, 0]
         colours = colours * shown.transpose(1, 2)
     return Batch(picture, placement, (distances - 127.5) / 127.5 * TRUNCATION, points, colours.clamp(0, 1))

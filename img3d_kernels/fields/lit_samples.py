@@ -60,13 +60,13 @@ class LitSamples:
     def distortion(self) -> Float[Tensor, ""]:
         """The distortion loss (Mip-NeRF 360, Barron et al. 2021, arXiv 2111.12077, equation 15) over t / (1 + t) for
         distances t; the mean over the rays."""
-        at, widths = self.middles / (1 + self.middles), self.lengths / (1 + self.middles) ** 2
+        weights, at = self.weights, self.middles / (1 + self.middles)
+        widths = self.lengths / (1 + self.middles) ** 2
         nearer, moments = (
-            self.padded(value).cumsum(dim=1)[self.rays, self.places] - value
-            for value in (self.weights, self.weights * at)
+            self.padded(value).cumsum(dim=1)[self.rays, self.places] - value for value in (weights, weights * at)
         )
         # Each pair once, as samples are sorted by distance.
-        spread = 2 * self.weights * (at * nearer - moments) + self.weights**2 * widths / 3
+        spread = 2 * weights * (at * nearer - moments) + weights**2 * widths / 3
         return spread.sum() / max(1, self.num_rays)
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import own_generator
 import pytest
 import torch
-from own_generator import Task, chamfer, from_plane, objects_of, scores, task_of, views_of_mesh
+from own_generator import Task, chamfer, from_generator, from_plane, objects_of, scores, task_of, views_of_mesh
 from test_objects import box
 
 from img3d_assets.mesh_formats.glb import glb
 from img3d_base.errors import InputError
+from img3d_generators.procedural_objects import procedural_mesh
 from img3d_generators.small.objects import ObjectMesh, read_object
 
 
@@ -64,6 +65,17 @@ def test_the_picture_on_a_plane_is_better_from_the_front_than_from_the_side(task
     overlap = scores(from_plane(task), task.truth)[:, 2]
     nearest, across = task.angles.argsort()[0], (task.angles - 90).abs().argsort()[0]
     assert overlap[nearest] > 0.6 > overlap[across]
+
+
+def test_the_shipped_weights_guess_held_out_objects_much_better_than_a_plane() -> None:
+    guess, psnr = from_generator("img3d-small"), {"guess": [], "plane": []}
+    for seed in range(6):
+        known = task_of("object", ObjectMesh.framed(procedural_mesh(seed, "held-out")), seed)
+        assert known is not None
+        for name, views in (("guess", guess(known)), ("plane", from_plane(known))):
+            psnr[name].append(scores(views, known.truth)[:, 0].mean())
+    better = torch.stack(psnr["guess"]) - torch.stack(psnr["plane"])
+    assert better.mean() > 4 and better.min() > 0
 
 
 def test_held_out_objects_are_those_of_the_index_or_all(tmp_path: Path) -> None:
