@@ -113,6 +113,20 @@ void field_march(const FieldArrays& field, const Floats& origins, const Floats& 
   kernels().field_march(in, counts.data(), middles.data(), lengths.data());
 }
 
+void field_march_visible(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& nears,
+                         const Floats& fars, const OptionalFloats& offsets, float step, const Array<int32_t>& counts,
+                         const FloatsOut& middles, const FloatsOut& lengths) {
+  const FieldInputs in = field.inputs();
+  const RayEnds ends = ray_ends(origins, directions, nears, fars, offsets);
+  require(ends.n_rays < size_t(1) << 32, "there must be fewer than 2^32 rays");
+  require_step(step);
+  require_samples(ends.n_rays, counts, middles, lengths);
+  const MarchInputs march{in.space, ends, middles.shape(1), step};
+  const NetworkKernels& kernels = field.kernels();
+  nb::gil_scoped_release release;
+  kernels.march_visible(in, march, counts.data(), middles.data(), lengths.data());
+}
+
 void field_guided_samples(const FieldArrays& field, const Floats& weights, const Floats& origins,
                           const Floats& directions, const Floats& nears, const Floats& fars,
                           const OptionalFloats& offsets, size_t num_bins, float explored, const Array<int32_t>& counts,
@@ -203,6 +217,8 @@ void img3d::add_fields(nb::module_& m) {
   m.def("field_density", &field_density, "field"_a, array("points"), array("density"));
   m.def("field_march", &field_march, "field"_a, array("origins"), array("directions"), array("nears"), array("fars"),
         optional_array("offsets"), "step"_a, array("counts"), array("middles"), array("lengths"));
+  m.def("field_march_visible", &field_march_visible, "field"_a, array("origins"), array("directions"), array("nears"),
+        array("fars"), optional_array("offsets"), "step"_a, array("counts"), array("middles"), array("lengths"));
   m.def("field_guided_samples", &field_guided_samples, "field"_a, array("weights"), array("origins"),
         array("directions"), array("nears"), array("fars"), optional_array("offsets"), "num_bins"_a, "explored"_a,
         array("counts"), array("middles"), array("lengths"));

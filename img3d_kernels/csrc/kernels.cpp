@@ -6,6 +6,7 @@
 #include "fields/loss.h"
 #include "fields/marching.h"
 #include "fields/rendering.h"
+#include "fields/visible_samples.h"
 #include "kernels.h"
 #include "common/l1_ssim.h"
 #include "splats/project.h"
@@ -23,7 +24,8 @@ const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
     W,
     project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
-    field_density, field_march, field_guided_samples, {field_loss, field_render, field_render_samples}, patch_match,
+    field_density, field_march, field_guided_samples,
+    {field_march_visible, field_loss, field_render, field_render_samples}, patch_match,
 };
 
 }  // namespace IMG3D_ISA

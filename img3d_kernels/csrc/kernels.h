@@ -255,6 +255,8 @@ struct PatchMatchInputs {
 
 // The kernels that evaluate a field's networks.
 struct NetworkKernels {
+  // Places samples up to where a ray is opaque.
+  void (*march_visible)(const FieldInputs&, const MarchInputs&, int32_t* counts, float* middles, float* lengths);
   // Writes the colour loss and the distortion loss, means over the rays, and the colours [R, 3] over the backgrounds.
   void (*loss)(const FieldInputs&, const FieldRays&, const RaySamples&, const FieldLossInputs&, const FieldGradients&,
                float* losses, float* rgb, Scratch&);

@@ -29,7 +29,9 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     counts = torch.empty(len(rays), dtype=torch.int32)
     middles, lengths = torch.empty(len(rays), marching.max_samples), torch.empty(len(rays), marching.max_samples)
     ends = array(rays.origins), array(rays.directions), array(rays.nears), array(rays.fars)
-    _C.field_march(_arrays(field), *ends, array(offsets), marching.step, array(counts), array(middles), array(lengths))
+    written = array(counts), array(middles), array(lengths)
+    place = _C.field_march_visible if marching.visible_only else _C.field_march
+    place(_arrays(field), *ends, array(offsets), marching.step, *written)
     return Samples(counts, middles, lengths)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from img3d_kernels.fields.radiance_field import FieldParameters, geometry_torch
@@ -47,6 +47,10 @@ class LitSamples:
     def weights(self) -> Float[Tensor, "N"]:
         """Share of the ray's light that the sample absorbs."""
         return self.before - self.behind
+
+    def counts(self) -> Int32[Tensor, "R"]:
+        """The number of samples of each ray."""
+        return torch.bincount(self.rays, minlength=self.num_rays).to(torch.int32)
 
     def along_rays(self, values: Float[Tensor, "N C"]) -> Float[Tensor, "R C"]:
         """Sums of the samples' values by ray."""

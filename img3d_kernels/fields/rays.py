@@ -44,6 +44,8 @@ class Marching:
     """In world units."""
     max_samples: int = MAX_RAY_SAMPLES
     """Maximum number of samples of a ray in training; those beyond it, the farthest, are left out."""
+    visible_only: bool = False
+    """Whether a ray's samples behind opaque ones are left out, which takes their densities."""
 
 
 @dataclass

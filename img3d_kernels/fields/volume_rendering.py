@@ -22,7 +22,7 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     """Places samples where the field may be dense: in occupied cells, and in its box if it has one.
 
     Args:
-        field: The field; only its space is used.
+        field: The field; only its space is used, unless only visible samples are wanted.
         rays: The rays.
         marching: The steps.
         offsets: Shift of each ray's samples as a fraction of a step, in [0, 1); None: 0.5.
@@ -134,7 +134,10 @@ def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets:
         place = places[ray, step].long()
         middles[ray, place], lengths[ray, place] = at[ray, step], marching.step
         counts += wanted.sum(dim=1, dtype=torch.int32)
-    return Samples(counts, middles, lengths)
+    samples = Samples(counts, middles, lengths)
+    if marching.visible_only:
+        samples.counts = lit_samples(field, rays, samples).counts()
+    return samples
 
 
 def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:

@@ -285,7 +285,7 @@ class Img3dNerfModel(PlainBackgroundModel):
             self.camera_optimizer.apply_to_raybundle(bundle)
             rays, offsets = self._rays(bundle), torch.rand(len(bundle), device=self.device)
             if self.is_bounded:
-                samples = march(parameters, rays, self.marching(), offsets)
+                samples = march(parameters, rays, replace(self.marching(), visible_only=True), offsets)
                 mean = float(samples.counts.float().mean())
                 self.samples_of_ray = SMOOTHING * self.samples_of_ray + (1 - SMOOTHING) * mean
             else:

@@ -98,6 +98,10 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
         """The folder in which the viewer saves camera paths."""
         return folder_of_camera_paths() or super().get_datapath()
 
+    def _dataset_to_cache(self, split: Literal["train", "eval"]) -> Img3dImageDataset:
+        """The photos of a split as they are kept in memory."""
+        return self.train_dataset if split == "train" else self.eval_dataset
+
     def _load_images(
         self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]
     ) -> list[dict[str, Tensor]]:
@@ -110,7 +114,7 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
         Returns:
             For each photo `image` `[H, W, 3 or 4]`, `mask` `[H, W, 1]` bool if it has one, and `image_idx`.
         """
-        dataset = self.train_dataset if split == "train" else self.eval_dataset
+        dataset = self._dataset_to_cache(split)
 
         def load(index: int) -> dict[str, Any]:
             data = dataset.get_data(index, image_type=self.config.cache_images_type)

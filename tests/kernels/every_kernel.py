@@ -135,6 +135,8 @@ def calls(extension: Any, seed: int = 0, bfloat16: bool = False) -> dict[str, tu
     run("field_density", {"field": field, "points": normal(N, 3)}, float_arrays(density=(N,)))
     sampled = {"counts": np.zeros(N, np.int32), **float_arrays(middles=(N, 12), lengths=(N, 12))}
     offsets = random.uniform(0, 1, N).astype(np.float32)
+    visible = {name: array.copy() for name, array in sampled.items()}
+    run("field_march_visible", {**rays, **ends, "offsets": offsets, "step": 0.1}, visible)
     run("field_march", {**rays, **ends, "offsets": offsets, "step": 0.1}, sampled)
     lit = {**rays, "features": normal(N, 64)}
     colors = {name: random.uniform(0, 1, (N, 3)).astype(np.float32) for name in ("targets", "backgrounds")}

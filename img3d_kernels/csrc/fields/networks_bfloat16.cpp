@@ -3,11 +3,12 @@
 // products, with IMG3D_ISA as the namespace.
 #include "fields/loss.h"
 #include "fields/rendering.h"
+#include "fields/visible_samples.h"
 #include "kernels.h"
 
 namespace IMG3D_ISA {
 
 extern const img3d::NetworkKernels networks;
-const img3d::NetworkKernels networks = {field_loss, field_render, field_render_samples};
+const img3d::NetworkKernels networks = {field_march_visible, field_loss, field_render, field_render_samples};
 
 }  // namespace IMG3D_ISA

@@ -281,6 +281,33 @@ def test_samples_are_those_of_the_twin(space: str) -> None:
     assert close[used].float().mean() > 0.97  # at a cell's border rounding decides
 
 
+@pytest.mark.parametrize("count", [0, 1, 130, 1100])
+@pytest.mark.parametrize("space", SPACES)
+def test_visible_samples_are_those_of_the_twin(space: str, count: int) -> None:
+    offsets = torch.rand(count, generator=torch.Generator().manual_seed(1))
+    marching = replace(MARCHING[space], visible_only=True)
+    actual = march(small_field(SPACES[space]), some_rays(count), marching, offsets)
+    twin = small_field(SPACES[space], dtype=torch.float64)
+    expected = march_torch(twin, some_rays(count, torch.float64), marching, offsets.double())
+    same = actual.counts == expected.counts
+    assert count == 0 or same.float().mean() > 0.9  # at a cell's border rounding decides
+    assert (actual.counts - expected.counts).abs().sum() <= 2 * (~same).sum()
+    used = (torch.arange(marching.max_samples) < actual.counts[:, None]) & same[:, None]
+    assert torch.allclose(actual.middles[used], expected.middles[used].float(), atol=1e-3)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_samples_that_are_not_visible_do_not_matter(space: str) -> None:
+    """They are most of the samples of an opaque object."""
+    field, rays = small_field(SPACES[space]), some_rays(200)
+    field.density_bias += 6
+    along, visible = (march(field, rays, replace(MARCHING[space], visible_only=only)) for only in (False, True))
+    assert 0 < visible.counts.sum() < 0.5 * along.counts.sum()
+    assert torch.equal(render(field, rays, visible).rgb, render(field, rays, along).rgb)
+    in_front = torch.arange(visible.middles.shape[1]) < visible.counts[:, None]
+    assert torch.equal(along.middles[in_front], visible.middles[in_front])
+
+
 def test_where_nothing_is_known_to_be_empty_samples_follow_each_other_without_gaps() -> None:
     samples = march(small_field(FieldSpace.unbounded()), some_rays(5), Marching(0.2, 512), torch.rand(5))
     for count, middles, lengths in zip(samples.counts, samples.middles, samples.lengths, strict=True):

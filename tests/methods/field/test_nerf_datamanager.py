@@ -66,6 +66,27 @@ class TestPixels:
         assert seen.tolist() == [[0, 0, 0], [0, 0, 2], [1, 0, 0], [1, 1, 0]]
         assert (counts > 800).all()
 
+    def test_most_pixels_are_near_the_object_but_some_are_anywhere(self) -> None:
+        image = torch.zeros(64, 96, 4, dtype=torch.uint8)
+        image[20:30, 40:60, 3] = 255
+        whole = torch.zeros(64, 96, 3, dtype=torch.uint8)
+        torch.manual_seed(0)
+        _, coords, _ = PixelsOfPhotos([{"image": image}]).sample(4000)
+        rows, columns = coords.T
+        near = (rows > 17) & (rows < 33) & (columns > 37) & (columns < 63)
+        assert 0.75 < near.float().mean() < 0.8
+        assert (rows < 5).any() and (rows > 59).any() and (columns < 5).any() and (columns > 91).any()
+        which, _, values = PixelsOfPhotos([{"image": image}, {"image": whole}]).sample(4000)
+        assert 0.8 < which.float().mean() < 0.86 and (values[which == 0, 3] == 0).any()  # an opaque photo is near
+
+    def test_a_mask_also_holds_near_the_object(self) -> None:
+        image = torch.full((4, 6, 4), 255, dtype=torch.uint8)
+        image[2:] = 0
+        mask = torch.zeros(4, 6, 1, dtype=torch.bool)
+        mask[:, 5] = True
+        _, coords, _ = PixelsOfPhotos([{"image": image, "mask": mask}]).sample(500)
+        assert (coords[:, 1] == 5.5).all() and len(coords[:, 0].unique()) == 4
+
     def test_masks_that_leave_nothing_are_said(self) -> None:
         nothing = torch.zeros(2, 2, 1, dtype=torch.bool)
         with pytest.raises(InputError, match="masks"):
