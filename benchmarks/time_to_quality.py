@@ -33,8 +33,10 @@ from img3d_methods.field.trainer import Img3dNerfTrainer
 from img3d_methods.specs import img3d_nerf, img3d_ngp, img3d_splat
 from img3d_methods.splat.trainer import Img3dSplatTrainer
 from img3d_methods.training.clock import TrainingClock
-from img3d_methods.training.presets import PresetName, nerf_steps, preset
+from img3d_methods.training.presets import PresetName, nerf_preset, preset
 from img3d_methods.training.trainer import Img3dTrainer
+from img3d_methods.viewing.point_cloud_view import PointCloudView
+from img3d_methods.viewing.render_pace import RenderPace
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("IMG3D_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -97,6 +99,24 @@ def seconds_of_a_picture(trainer: Img3dTrainer) -> float:
     return statistics.median(times)
 
 
+def moving_camera(trainer: Img3dTrainer, frames: int = 40) -> str:
+    """What a viewer gets while its camera moves: the held-out views in turns, at the size that the viewer chooses."""
+    trainer.pipeline.eval()
+    cameras, model = trainer.pipeline.datamanager.eval_dataset.cameras, trainer.pipeline.model
+    pace, times = RenderPace(PointCloudView.frames_per_second), []
+    camera = cameras[0:1]
+    for frame in range(frames):
+        index = frame % len(cameras)
+        camera = copy.deepcopy(cameras[index : index + 1]).to(trainer.device)
+        pace.resize(camera, float(camera.width / camera.height), max_size=1024)
+        began = time.perf_counter()
+        model.get_outputs_for_camera(camera)
+        times.append(time.perf_counter() - began)
+        pace.record(int(camera.width * camera.height), times[-1])
+    rate = 1 / statistics.median(times[frames // 2 :])
+    return f"While the camera moves, {rate:.1f} frames a second of {int(camera.width)}x{int(camera.height)}."
+
+
 def main() -> None:
     """Train on one scene and print the curve as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,7 +138,7 @@ def main() -> None:
     is_nerf = arguments.method != "img3d-splat"
     config: TrainerConfig = copy.deepcopy(METHODS[arguments.method].config)
     config._target = MeasuringNerfTrainer if is_nerf else MeasuringSplatTrainer
-    preset_steps = nerf_steps(arguments.preset) if is_nerf else preset(arguments.preset).max_num_iterations
+    preset_steps = (nerf_preset if is_nerf else preset)(arguments.preset).max_num_iterations
     steps = arguments.steps or preset_steps
     config.max_num_iterations = steps
     config.vis = "tensorboard"
@@ -157,6 +177,8 @@ def main() -> None:
         trainer.train()
         print("\n".join(trainer.rows))
         print(f"\nA held-out picture takes {seconds_of_a_picture(trainer):.2f} s.")
+        if is_nerf:
+            print(moving_camera(trainer))
 
 
 if __name__ == "__main__":

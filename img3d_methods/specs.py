@@ -69,7 +69,7 @@ img3d_ngp = MethodSpecification(
         pipeline=Img3dPipelineConfig(
             # A radiance field does not use seed points.
             datamanager=Img3dNerfDatamanagerConfig(dataparser=replace(img3d_photos.config, triangulate_points=False)),
-            model=Img3dNerfModelConfig(bounds="auto", num_levels=12),
+            model=Img3dNerfModelConfig(bounds="auto", num_levels=12, finest_resolution=1024),
         ),
     ),
     description=description(

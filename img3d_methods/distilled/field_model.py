@@ -46,6 +46,7 @@ class Img3dShapedFieldModelConfig(Img3dNerfModelConfig):
     _target: type = field(default_factory=lambda: Img3dShapedFieldModel)
     bounds: Literal["auto", "unbounded"] = "auto"
     finest_resolution: int = 512
+    log2_table_size: int = 17
     grid_resolution: int = 64
     bfloat16: bool = False
     """Off: torch calculates a part of the gradients, and would only round."""

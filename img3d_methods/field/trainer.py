@@ -9,7 +9,7 @@ from typing import Any
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
 from img3d_methods.training.gaussian_adam import GaussianAdamConfig
-from img3d_methods.training.presets import nerf_steps
+from img3d_methods.training.presets import nerf_preset
 from img3d_methods.training.schedulers import ExponentialDecayConfig
 from img3d_methods.training.threads import leave_threads_to_kernels
 from img3d_methods.training.trainer import Img3dTrainer, Img3dTrainerConfig
@@ -53,7 +53,7 @@ class Img3dNerfTrainer(Img3dTrainer):
 
     def _preset_steps(self) -> int:
         model_config: Any = self.config.pipeline.model
-        return nerf_steps(model_config.preset)
+        return nerf_preset(model_config.preset).max_num_iterations
 
     def _prepare_cpu(self) -> None:
         super()._prepare_cpu()

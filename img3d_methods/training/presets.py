@@ -49,8 +49,29 @@ ON_CUDA: dict[PresetName, Preset] = {
     "balanced": Preset(max_num_iterations=30_000, max_gaussians=1_000_000),
     "best": Preset(max_num_iterations=30_000, max_gaussians=3_000_000),
 }
-NERF_STEPS_ON_CPU: dict[PresetName, int] = {"fast": 4_000, "balanced": 12_000, "best": 40_000}
-NERF_STEPS_ON_CUDA: dict[PresetName, int] = {"fast": 5_000, "balanced": 15_000, "best": 30_000}
+
+
+@dataclass(frozen=True)
+class NerfPreset:
+    """The values of a radiance field's options that are 0."""
+
+    max_num_iterations: int
+    samples_per_step: int
+    """Of a bounded field."""
+    log2_table_size: int
+    """Of a bounded field, on any device: a GPU's runs load without one. Larger tables pay in long runs only."""
+
+
+NERF_ON_CPU: dict[PresetName, NerfPreset] = {
+    "fast": NerfPreset(max_num_iterations=4_000, samples_per_step=1 << 14, log2_table_size=17),
+    "balanced": NerfPreset(max_num_iterations=12_000, samples_per_step=1 << 14, log2_table_size=18),
+    "best": NerfPreset(max_num_iterations=40_000, samples_per_step=1 << 15, log2_table_size=19),
+}
+NERF_ON_CUDA: dict[PresetName, NerfPreset] = {
+    "fast": NerfPreset(max_num_iterations=5_000, samples_per_step=1 << 17, log2_table_size=17),
+    "balanced": NerfPreset(max_num_iterations=15_000, samples_per_step=1 << 17, log2_table_size=18),
+    "best": NerfPreset(max_num_iterations=30_000, samples_per_step=1 << 17, log2_table_size=19),
+}
 
 
 def preset(name: PresetName) -> Preset:
@@ -58,9 +79,9 @@ def preset(name: PresetName) -> Preset:
     return (ON_CUDA if torch.cuda.is_available() else ON_CPU)[name]
 
 
-def nerf_steps(name: PresetName) -> int:
-    """The number of steps of a radiance field's run, for the device on which this machine trains."""
-    return (NERF_STEPS_ON_CUDA if torch.cuda.is_available() else NERF_STEPS_ON_CPU)[name]
+def nerf_preset(name: PresetName) -> NerfPreset:
+    """The preset of radiance fields for the device on which this machine trains."""
+    return (NERF_ON_CUDA if torch.cuda.is_available() else NERF_ON_CPU)[name]
 
 
 def growth_threshold(num_pixels: int, max_gaussians: int) -> float:

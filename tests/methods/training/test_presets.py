@@ -3,17 +3,30 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 import torch
 from gaussian_scenes import pinhole_camera, small_model
+from small_nerf import small_nerf
 
+from img3d_methods.field.model import LOG2_TABLE_SIZE
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.splat.model import Img3dSplatModelConfig
 from img3d_methods.splat.trainer import Img3dSplatTrainer, Img3dSplatTrainerConfig
-from img3d_methods.training.presets import ON_CPU, ON_CUDA, PresetName, growth_threshold, preset
+from img3d_methods.training.presets import (
+    NERF_ON_CPU,
+    NERF_ON_CUDA,
+    ON_CPU,
+    ON_CUDA,
+    PresetName,
+    growth_threshold,
+    nerf_preset,
+    preset,
+)
 
 
 def run_length(preset_name: PresetName, max_num_iterations: int) -> int:
@@ -42,10 +55,34 @@ def test_each_preset_spends_more_than_the_one_before() -> None:
         assert sizes == sorted(sizes)
 
 
+def test_each_preset_of_fields_spends_more_than_the_one_before() -> None:
+    for presets in (NERF_ON_CPU, NERF_ON_CUDA):
+        values = [astuple(presets[name]) for name in get_args(PresetName)]
+        for one, next_one in pairwise(values):
+            assert all(a <= b for a, b in zip(one, next_one, strict=True)) and one < next_one
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_a_field_that_a_gpu_trained_loads_without_one(name: PresetName) -> None:
+    assert NERF_ON_CPU[name].log2_table_size == NERF_ON_CUDA[name].log2_table_size
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_a_bounded_fields_sizes_are_the_presets_unless_told_otherwise(name: PresetName) -> None:
+    white = {"alpha_color": torch.ones(3)}
+    bounded = small_nerf(white, bounds="auto", preset=name, log2_table_size=0)
+    assert len(bounded.table) == 3 << nerf_preset(name).log2_table_size
+    assert bounded.samples_per_step == nerf_preset(name).samples_per_step
+    assert len(small_nerf(preset=name, log2_table_size=0).table) == 3 << LOG2_TABLE_SIZE
+    given = small_nerf(white, bounds="auto", preset=name, log2_table_size=11, samples_per_step=5000)
+    assert len(given.table) == 3 << 11 and given.samples_per_step == 5000
+
+
 def test_the_device_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    for has_cuda, presets in ((False, ON_CPU), (True, ON_CUDA)):
+    for has_cuda, presets, of_fields in ((False, ON_CPU, NERF_ON_CPU), (True, ON_CUDA, NERF_ON_CUDA)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda has_cuda=has_cuda: has_cuda)
         assert preset("balanced") is presets["balanced"]
+        assert nerf_preset("balanced") is of_fields["balanced"]
 
 
 def test_few_photos_get_shorter_runs() -> None:
