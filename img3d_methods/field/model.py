@@ -51,6 +51,8 @@ UPDATED_EVERY = 16
 """Training steps between two updates of the occupancy grid or the weight grid."""
 STEPS_IN_BOX = 512
 """Steps of a ray along the box's diagonal. 1,024 cost twice the samples, and 0.5 dB (chair at 800×800, 5,000 steps)."""
+FINER_IN_EVALUATION = 2
+"""Factor by which steps are shorter in evaluation: 0.4 dB (chair at 800×800, as trained by preset best)."""
 LOG2_TABLE_SIZE = 17
 """Base-2 logarithm of the number of entries of each grid of an unbounded field."""
 WARM_UP, WARM_UP_COARSENESS = 256, 8
@@ -233,6 +235,8 @@ class Img3dNerfModel(PlainBackgroundModel):
 
     def marching(self) -> Marching:
         """The steps of rays in a box."""
+        if not self.training:
+            return Marching(self._step_in_box() / FINER_IN_EVALUATION)
         return Marching(self._step_in_box() * (WARM_UP_COARSENESS if self.step < WARM_UP else 1))
 
     def _guided(self, parameters: FieldParameters, rays: Rays, offsets: Tensor | None) -> Samples:

@@ -20,6 +20,8 @@ from small_nerf import small_nerf
 from img3d_generators.cameras import orbit_camera_to_worlds
 from img3d_kernels.fields.guided_sampling import WeightGrid
 from img3d_kernels.fields.occupancy_grid import OccupancyGrid
+from img3d_kernels.poses import viewmats
+from img3d_kernels.projection import in_picture
 from img3d_methods.cached_views import square_cameras
 from img3d_methods.field.model import MAX_RAYS, UPDATED_EVERY, WARM_UP, Img3dNerfModel
 from img3d_methods.field.object_box import object_box
@@ -225,6 +227,22 @@ class TestFromPhotos:
         low, high = object_box(*self.photos())
         assert ((low < self.CENTER - 0.4) & (low > self.CENTER - 0.7)).all()
         assert ((high > self.CENTER + 0.4) & (high < self.CENTER + 0.7)).all()
+
+    def test_the_box_holds_parts_that_are_thinner_than_what_is_tested(self) -> None:
+        """A chair lost its feet, and had fog in their place."""
+        cameras, photos = self.photos(200)
+        stick = self.CENTER - torch.linspace(0.4, 0.9, 500)[:, None] * torch.tensor([0.0, 0.0, 1.0])
+        for K, view, photo in zip(
+            cameras.get_intrinsics_matrices(), viewmats(cameras.camera_to_worlds), photos, strict=True
+        ):
+            in_view, pixels, _ = in_picture(stick, K, view, 200, 200)
+            column, row = pixels[in_view].long().T
+            photo["image"][row, column] = 255
+        low, high = object_box(cameras, photos)
+        end = self.CENTER[2] - 0.9
+        assert end - 0.15 < low[2] < end
+        assert ((low[:2] < self.CENTER[:2] - 0.4) & (low[:2] > self.CENTER[:2] - 0.6)).all()
+        assert ((high > self.CENTER + 0.4) & (high < self.CENTER + 0.6)).all()
 
     def test_without_an_object_it_is_where_the_cameras_are(self) -> None:
         cameras, photos = self.photos()
