@@ -132,8 +132,8 @@ class Img3dNerfDatamanager(Img3dDatamanager):
 
     def _dataset_to_cache(self, split: Literal["train", "eval"]) -> Img3dImageDataset:
         """With alpha where training photos have it: it shows where an object is, and backgrounds can be random."""
-        if split == "eval":
-            return self.eval_dataset
+        if split == "eval" or self.train_dataparser_outputs.alpha_color is None:
+            return super()._dataset_to_cache(split)
         outputs = replace(self.train_dataparser_outputs, alpha_color=None)
         return Img3dImageDataset(outputs, self.config.camera_res_scale_factor)
 

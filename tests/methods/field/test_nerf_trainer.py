@@ -7,10 +7,13 @@ import copy
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nerfstudio.engine.trainer import Trainer
+from nerfstudio.plugins.types import MethodSpecification
 from PIL import Image
 
 from img3d_generators.cameras import orbit_camera_to_worlds
@@ -21,20 +24,25 @@ from img3d_methods.field.model import Img3dNerfModel
 from img3d_methods.specs import img3d_nerf, img3d_ngp
 
 
+def ready(method: MethodSpecification, data: Path, outputs: Path) -> Trainer:
+    """Set up for a single step."""
+    config: Any = copy.deepcopy(method.config)
+    config.max_num_iterations, config.vis, config.output_dir = 1, "tensorboard", outputs
+    config.data = config.pipeline.datamanager.data = data
+    config.logging.local_writer.enable = False
+    config.set_timestamp()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    return trainer
+
+
 @pytest.mark.skipif(not has_compiled_kernels(), reason="img3d_kernels._C is not built")
 def test_training_leaves_the_cores_to_the_kernels(tiny_scene: Path, tmp_path: Path) -> None:
     """torch's threads spin between its operations: a step took half as long again."""
-    config = copy.deepcopy(img3d_nerf.config)
-    config.max_num_iterations, config.vis, config.output_dir, config.data = 1, "tensorboard", tmp_path, tiny_scene
-    config.pipeline.datamanager.data = tiny_scene
-    config.logging.local_writer.enable = False
-    config.set_timestamp()
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        trainer = config.setup(local_rank=0, world_size=1)
-        trainer.setup()
-        trainer.train()
+        ready(img3d_nerf, tiny_scene, tmp_path).train()
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -61,13 +69,7 @@ def ball_in_nerf_synthetics_format(folder: Path, radius: float = 0.4, size: int 
 
 def test_an_object_that_is_cut_out_gets_a_box_around_it(tmp_path: Path) -> None:
     """Blended with its background, it would get one around the cameras, and grids and steps many times too coarse."""
-    config = copy.deepcopy(img3d_ngp.config)
-    config.max_num_iterations, config.vis, config.output_dir = 1, "tensorboard", tmp_path / "runs"
-    config.data = config.pipeline.datamanager.data = ball_in_nerf_synthetics_format(tmp_path)
-    config.logging.local_writer.enable = False
-    config.set_timestamp()
-    trainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
+    trainer = ready(img3d_ngp, ball_in_nerf_synthetics_format(tmp_path), tmp_path / "runs")
     model, datamanager = trainer.pipeline.model, trainer.pipeline.datamanager
     assert isinstance(model, Img3dNerfModel) and isinstance(datamanager, Img3dNerfDatamanager)
     low, high = model.box
