@@ -56,7 +56,7 @@ def seconds_of_a_pass(
     directions = torch.nn.functional.normalize(torch.randn(num_rays, 3), dim=1)
     features = torch.randn(num_rays, HIDDEN).requires_grad_()
     ends = torch.full((num_rays,), 0.05), torch.full((num_rays,), 4.0)
-    rays = Rays(0.3 * torch.randn(num_rays, 3), directions, features, *ends)
+    rays = Rays(0.3 * torch.randn(num_rays, 3), directions, *ends, features)
     length = 4.0 / num_samples
     middles = length * (torch.arange(num_samples) + torch.rand(num_rays, 1))
     counts = torch.full((num_rays,), num_samples, dtype=torch.int32)

@@ -52,12 +52,13 @@ struct FieldArrays {
   }
 };
 
-FieldRays field_rays(const Floats& origins, const Floats& directions, const Floats& features) {
+FieldRays field_rays(const Floats& origins, const Floats& directions, const Floats& features, size_t width) {
   require(origins.ndim() == 2 && origins.shape(1) == 3 && origins.shape(0) < size_t(1) << 32, "origins must have shape [R, 3]");
   const size_t n = origins.shape(0);
   require_size(directions, n * 3, "directions");
   require_size(features, n * HIDDEN, "features");
-  return {n, origins.data(), directions.data(), features.data()};
+  require(width == 0 || n % width == 0, "rays of a picture must be whole rows of it");
+  return {n, width, origins.data(), directions.data(), features.data()};
 }
 
 RayEnds ray_ends(const Floats& origins, const Floats& directions, const Floats& nears, const Floats& fars,
@@ -102,6 +103,18 @@ void field_density(const FieldArrays& field, const Floats& points, const FloatsO
   kernels().field_density(in, points.shape(0), points.data(), density.data());
 }
 
+void field_surface_normals(const FieldArrays& field, const Floats& origins, const Floats& directions,
+                           const Floats& depth, float distance, const FloatsOut& normals) {
+  const FieldInputs in = field.inputs();
+  require(origins.ndim() == 2 && origins.shape(1) == 3, "origins must have shape [R, 3]");
+  const size_t n = origins.shape(0);
+  require_size(directions, n * 3, "directions");
+  require_size(depth, n, "depth");
+  require_size(normals, n * 3, "normals");
+  nb::gil_scoped_release release;
+  kernels().field_surface_normals(in, n, origins.data(), directions.data(), depth.data(), distance, normals.data());
+}
+
 void field_march(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& nears,
                  const Floats& fars, const OptionalFloats& offsets, float step,
                  const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
@@ -127,17 +140,21 @@ void field_march_visible(const FieldArrays& field, const Floats& origins, const 
   kernels.march_visible(in, march, counts.data(), middles.data(), lengths.data());
 }
 
+GuidedInputs guided_inputs(const FieldSpace& space, const RayEnds& ends, const Floats& weights, size_t num_bins,
+                           size_t num_samples, float explored) {
+  require(1 <= num_bins && num_bins <= MAX_BINS, "num_bins must be from 1 to 512");
+  require(explored > 0, "explored must be positive");
+  require_size(weights, num_cells(space), "weights");
+  return {space, ends, weights.data(), num_bins, num_samples, explored};
+}
+
 void field_guided_samples(const FieldArrays& field, const Floats& weights, const Floats& origins,
                           const Floats& directions, const Floats& nears, const Floats& fars,
                           const OptionalFloats& offsets, size_t num_bins, float explored, const Array<int32_t>& counts,
                           const FloatsOut& middles, const FloatsOut& lengths) {
   const RayEnds ends = ray_ends(origins, directions, nears, fars, offsets);
   require_samples(ends.n_rays, counts, middles, lengths);
-  require(1 <= num_bins && num_bins <= MAX_BINS, "num_bins must be from 1 to 512");
-  require(explored > 0, "explored must be positive");
-  const FieldSpace space = field.space();
-  require_size(weights, num_cells(space), "weights");
-  const GuidedInputs in{space, ends, weights.data(), num_bins, middles.shape(1), explored};
+  const GuidedInputs in = guided_inputs(field.space(), ends, weights, num_bins, middles.shape(1), explored);
   nb::gil_scoped_release release;
   kernels().field_guided_samples(in, counts.data(), middles.data(), lengths.data());
 }
@@ -150,7 +167,7 @@ std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origi
                                    const FloatsOut& v_networks, const FloatsOut& v_features,
                                    const OptionalFloatsOut& v_origins, const OptionalFloatsOut& v_directions) {
   const FieldInputs in = field.inputs();
-  const FieldRays rays = field_rays(origins, directions, features);
+  const FieldRays rays = field_rays(origins, directions, features, 0);
   const size_t n = rays.n_rays;
   const RaySamples samples = ray_samples(n, counts, middles, lengths);
   require_size(targets, n * 3, "targets");
@@ -174,10 +191,10 @@ std::pair<float, float> field_loss(const FieldArrays& field, const Floats& origi
 }
 
 void field_render(const FieldArrays& field, const Floats& origins, const Floats& directions, const Floats& features,
-                  const Floats& nears, const Floats& fars, float step, float sharing_weight, const FloatsOut& rgb,
-                  const FloatsOut& accumulation, const FloatsOut& depth) {
+                  size_t width, const Floats& nears, const Floats& fars, float step, float sharing_weight,
+                  const FloatsOut& rgb, const FloatsOut& accumulation, const FloatsOut& depth) {
   const FieldInputs in = field.inputs();
-  const FieldRays rays = field_rays(origins, directions, features);
+  const FieldRays rays = field_rays(origins, directions, features, width);
   require_step(step);
   const MarchInputs march{in.space, ray_ends(origins, directions, nears, fars, std::nullopt), 0, step};
   const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
@@ -187,16 +204,52 @@ void field_render(const FieldArrays& field, const Floats& origins, const Floats&
 }
 
 void field_render_samples(const FieldArrays& field, const Floats& origins, const Floats& directions,
-                          const Floats& features, const Array<const int32_t>& counts, const Floats& middles,
-                          const Floats& lengths, float sharing_weight, const FloatsOut& rgb,
+                          const Floats& features, size_t width, const Array<const int32_t>& counts,
+                          const Floats& middles, const Floats& lengths, float sharing_weight, const FloatsOut& rgb,
                           const FloatsOut& accumulation, const FloatsOut& depth) {
   const FieldInputs in = field.inputs();
-  const FieldRays rays = field_rays(origins, directions, features);
+  const FieldRays rays = field_rays(origins, directions, features, width);
   const RaySamples samples = ray_samples(rays.n_rays, counts, middles, lengths);
   const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
   const NetworkKernels& kernels = field.kernels();
   nb::gil_scoped_release release;
   kernels.render_samples(in, rays, samples, sharing_weight, picture);
+}
+
+size_t num_blocks(const PictureBlocks& blocks, size_t n_rays) {
+  require(blocks.width > 0 && n_rays % blocks.width == 0, "rays of a picture must be whole rows of it");
+  require(blocks.side > 0, "blocks must have at least one pixel");
+  return n_rays == 0 ? 0 : blocks.of(n_rays - 1) + 1;
+}
+
+void field_render_blocks(const FieldArrays& field, const Floats& origins, const Floats& directions,
+                         const Floats& features, size_t width, size_t block_side, const Array<const int32_t>& counts,
+                         const Floats& middles, const Floats& lengths, float sharing_weight, const FloatsOut& rgb,
+                         const FloatsOut& accumulation, const FloatsOut& depth) {
+  const FieldInputs in = field.inputs();
+  const FieldRays rays = field_rays(origins, directions, features, width);
+  const RaySamples samples = ray_samples(num_blocks({width, block_side}, rays.n_rays), counts, middles, lengths);
+  const FieldPicture picture = field_picture(rays.n_rays, rgb, accumulation, depth);
+  const NetworkKernels& kernels = field.kernels();
+  nb::gil_scoped_release release;
+  kernels.render_blocks(in, rays, samples, block_side, sharing_weight, picture);
+}
+
+void field_block_samples(const FieldArrays& field, const Floats& weights, const Floats& origins,
+                         const Floats& directions, const Floats& nears, const Floats& fars, size_t width,
+                         size_t block_side, size_t num_bins, float explored, float least_weight,
+                         const Array<int32_t>& counts, const FloatsOut& middles, const FloatsOut& lengths) {
+  const FieldInputs in = field.inputs();
+  const RayEnds ends = ray_ends(origins, directions, nears, fars, std::nullopt);
+  const PictureBlocks blocks{width, block_side};
+  require(ends.n_rays < size_t(1) << 32, "there must be fewer than 2^32 rays");
+  require_samples(num_blocks(blocks, ends.n_rays), counts, middles, lengths);
+  const GuidedInputs guided = guided_inputs(in.space, ends, weights, num_bins, middles.shape(1), explored);
+  BorrowedScratch borrowed;
+  const NetworkKernels& kernels = field.kernels();
+  nb::gil_scoped_release release;
+  kernels.block_samples(in, guided, blocks, least_weight, counts.data(), middles.data(), lengths.data(),
+                        *borrowed.scratch);
 }
 
 }  // namespace
@@ -215,6 +268,8 @@ void img3d::add_fields(nb::module_& m) {
           optional_array("occupied"), "grid_size"_a, "bfloat16"_a);
   m.def("has_bfloat16_fields", [] { return bfloat16_networks() != nullptr; });
   m.def("field_density", &field_density, "field"_a, array("points"), array("density"));
+  m.def("field_surface_normals", &field_surface_normals, "field"_a, array("origins"), array("directions"),
+        array("depth"), "distance"_a, array("normals"));
   m.def("field_march", &field_march, "field"_a, array("origins"), array("directions"), array("nears"), array("fars"),
         optional_array("offsets"), "step"_a, array("counts"), array("middles"), array("lengths"));
   m.def("field_march_visible", &field_march_visible, "field"_a, array("origins"), array("directions"), array("nears"),
@@ -226,9 +281,15 @@ void img3d::add_fields(nb::module_& m) {
         array("middles"), array("lengths"), array("targets"), array("backgrounds"), "distortion"_a, "near_scaling"_a,
         optional_array("heaviest"), array("rgb"), array("v_table"), array("v_networks"), array("v_features"),
         optional_array("v_origins"), optional_array("v_directions"));
-  m.def("field_render", &field_render, "field"_a, array("origins"), array("directions"), array("features"),
+  m.def("field_render", &field_render, "field"_a, array("origins"), array("directions"), array("features"), "width"_a,
         array("nears"), array("fars"), "step"_a, "sharing_weight"_a, array("rgb"), array("accumulation"), array("depth"));
   m.def("field_render_samples", &field_render_samples, "field"_a, array("origins"), array("directions"),
-        array("features"), array("counts"), array("middles"), array("lengths"), "sharing_weight"_a, array("rgb"),
-        array("accumulation"), array("depth"));
+        array("features"), "width"_a, array("counts"), array("middles"), array("lengths"), "sharing_weight"_a,
+        array("rgb"), array("accumulation"), array("depth"));
+  m.def("field_render_blocks", &field_render_blocks, "field"_a, array("origins"), array("directions"),
+        array("features"), "width"_a, "block_side"_a, array("counts"), array("middles"), array("lengths"),
+        "sharing_weight"_a, array("rgb"), array("accumulation"), array("depth"));
+  m.def("field_block_samples", &field_block_samples, "field"_a, array("weights"), array("origins"), array("directions"),
+        array("nears"), array("fars"), "width"_a, "block_side"_a, "num_bins"_a, "explored"_a,
+        "least_weight"_a, array("counts"), array("middles"), array("lengths"));
 }

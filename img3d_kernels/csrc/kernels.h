@@ -165,6 +165,7 @@ struct FieldInputs {
 
 struct FieldRays {
   size_t n_rays;
+  size_t width;             // of the picture whose pixels the rays are, row by row; 0: they are no whole rows of a picture
   const float* origins;     // [R, 3]
   const float* directions;  // [R, 3], of unit length
   const float* features;    // [R, 64]: added to the colour network's first layer
@@ -204,6 +205,15 @@ struct RaySamples {
   const int32_t* counts;   // [R]
   const float* middles;    // [R, S], distances along the ray
   const float* lengths;    // [R, S]
+};
+
+// The rays of a picture in blocks of so many pixels on each side, which share samples. Blocks at the right and lower edge
+// may be smaller.
+struct PictureBlocks {
+  size_t width, side;
+
+  size_t across() const { return (width + side - 1) / side; }
+  size_t of(size_t ray) const { return ray / width / side * across() + ray % width / side; }
 };
 
 struct FieldLossInputs {
@@ -264,6 +274,13 @@ struct NetworkKernels {
   void (*render)(const FieldInputs&, const FieldRays&, const MarchInputs&, float sharing_weight, const FieldPicture&);
   void (*render_samples)(const FieldInputs&, const FieldRays&, const RaySamples&, float sharing_weight,
                          const FieldPicture&);
+  // Renders whole rows of a picture; the samples are those of their blocks.
+  void (*render_blocks)(const FieldInputs&, const FieldRays&, const RaySamples&, size_t block_side, float sharing_weight,
+                        const FieldPicture&);
+  // Places samples for blocks of a picture, without those that weigh less than `least_weight` in one ray of the block and
+  // of its neighbours; [B], [B, S], [B, S].
+  void (*block_samples)(const FieldInputs&, const GuidedInputs&, const PictureBlocks&, float least_weight, int32_t* counts,
+                        float* middles, float* lengths, Scratch&);
 };
 
 struct KernelTable {
@@ -276,6 +293,9 @@ struct KernelTable {
   float (*l1_ssim)(const L1SsimInputs&, Scratch&);
   void (*adam_step)(const AdamInputs&);
   void (*field_density)(const FieldInputs&, size_t n_points, const float* points, float* density);  // [N, 3], [N]
+  // Unit normals [R, 3] at depth [R] along rays, [R, 3] each; 0 where the depth is.
+  void (*field_surface_normals)(const FieldInputs&, size_t n_rays, const float* origins, const float* directions,
+                                const float* depth, float distance, float* normals);
   void (*field_march)(const MarchInputs&, int32_t* counts, float* middles, float* lengths);
   void (*field_guided_samples)(const GuidedInputs&, int32_t* counts, float* middles, float* lengths);
   NetworkKernels networks;

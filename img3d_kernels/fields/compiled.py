@@ -14,13 +14,22 @@ from img3d_kernels import _C
 from img3d_kernels.cpu_backend import array
 from img3d_kernels.fields.guided_sampling import Guide
 from img3d_kernels.fields.radiance_field import HIDDEN, FieldParameters, has_bfloat16
-from img3d_kernels.fields.rays import Marching, Picture, Rays, Samples
+from img3d_kernels.fields.rays import BlockSamples, Marching, Picture, RayEnds, Rays, Samples
 
 
 def density(field: FieldParameters, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     """`radiance_field.density`."""
     found = torch.empty(len(positions))
     _C.field_density(_arrays(field), array(positions), array(found))
+    return found
+
+
+def surface_normals(field: FieldParameters, rays: RayEnds, depth: Float[Tensor, "R"], distance: float) -> Tensor:
+    """`surface_samples.surface_normals`."""
+    found = torch.empty(len(rays), 3)
+    _C.field_surface_normals(
+        _arrays(field), array(rays.origins), array(rays.directions), array(depth), distance, array(found)
+    )
     return found
 
 
@@ -35,7 +44,7 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     return Samples(counts, middles, lengths)
 
 
-def guided_samples(field: FieldParameters, rays: Rays, guide: Guide, offsets: Float[Tensor, "R"] | None) -> Samples:
+def guided_samples(field: FieldParameters, rays: RayEnds, guide: Guide, offsets: Float[Tensor, "R"] | None) -> Samples:
     """`guided_sampling.guided_samples`."""
     counts = torch.empty(len(rays), dtype=torch.int32)
     middles, lengths = (torch.empty(len(rays), guide.num_samples) for _ in range(2))
@@ -47,18 +56,38 @@ def guided_samples(field: FieldParameters, rays: Rays, guide: Guide, offsets: Fl
     return Samples(counts, middles, lengths)
 
 
-def render(field: FieldParameters, rays: Rays, along: Marching | Samples, sharing_weight: float) -> Picture:
+def block_samples(
+    field: FieldParameters, rays: RayEnds, width: int, side: int, guide: Guide, least_weight: float
+) -> BlockSamples:
+    """`block_sampling.block_samples`."""
+    blocks = -(-len(rays) // width // side) * -(-width // side)
+    counts = torch.empty(blocks, dtype=torch.int32)
+    middles, lengths = (torch.empty(blocks, guide.num_samples) for _ in range(2))
+    ends = array(rays.origins), array(rays.directions), array(rays.nears), array(rays.fars)
+    options = width, side, guide.num_bins, guide.explored, least_weight
+    written = array(counts), array(middles), array(lengths)
+    _C.field_block_samples(_arrays(field), array(guide.weights), *ends, *options, *written)
+    return BlockSamples(Samples(counts, middles, lengths), width, side)
+
+
+def render(
+    field: FieldParameters, rays: Rays, along: Marching | Samples | BlockSamples, sharing_weight: float, width: int
+) -> Picture:
     """`volume_rendering.render`."""
     n = len(rays)
     picture = Picture(torch.empty(n, 3), torch.empty(n), torch.empty(n))
     lit = [array(t) for t in (rays.origins, rays.directions, rays.features)]
     outputs = [array(t) for t in (picture.rgb, picture.accumulation, picture.depth)]
-    if isinstance(along, Samples):
-        known = [array(t) for t in (along.counts, along.middles, along.lengths)]
-        _C.field_render_samples(_arrays(field), *lit, *known, sharing_weight, *outputs)
-    else:
+    if isinstance(along, Marching):
         ends = array(rays.nears), array(rays.fars)
-        _C.field_render(_arrays(field), *lit, *ends, along.step, sharing_weight, *outputs)
+        _C.field_render(_arrays(field), *lit, width, *ends, along.step, sharing_weight, *outputs)
+    elif isinstance(along, Samples):
+        known = [array(t) for t in (along.counts, along.middles, along.lengths)]
+        _C.field_render_samples(_arrays(field), *lit, width, *known, sharing_weight, *outputs)
+    else:
+        known = [array(t) for t in (along.samples.counts, along.samples.middles, along.samples.lengths)]
+        blocks = along.width, along.side
+        _C.field_render_blocks(_arrays(field), *lit, *blocks, *known, sharing_weight, *outputs)
     return picture
 
 

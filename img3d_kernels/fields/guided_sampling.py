@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from img3d_kernels.fields.radiance_field import FieldParameters
-from img3d_kernels.fields.rays import Rays, Samples, ray_ranges
+from img3d_kernels.fields.rays import RayEnds, Samples, ray_ranges
 
 MAX_BINS = 512
 """Maximum number of bins along a ray."""
@@ -73,7 +74,7 @@ class Guide:
 
 
 def guided_samples(
-    field: FieldParameters, rays: Rays, guide: Guide, offsets: Float[Tensor, "R"] | None = None
+    field: FieldParameters, rays: RayEnds, guide: Guide, offsets: Float[Tensor, "R"] | None = None
 ) -> Samples:
     """Places samples by inverse transform sampling of the weights of a ray's bins. Rays that miss the field's space get
     none.
@@ -91,7 +92,8 @@ def guided_samples(
     return guided_samples_torch(field, rays, guide, offsets)
 
 
-def _bin_coordinate(distances: Tensor) -> Tensor:
+def bin_coordinate(distances: Tensor) -> Tensor:
+    """The coordinate in which bins have equal widths: linear in the distance up to 1, and in its inverse beyond."""
     return torch.where(distances < 1, 0.5 * distances, 1 - 0.5 / distances.clamp_min(1))
 
 
@@ -99,26 +101,52 @@ def _bin_distance(coordinates: Tensor) -> Tensor:
     return torch.where(coordinates < 0.5, 2 * coordinates, 0.5 / (1 - coordinates).clamp_min(1e-7))
 
 
+@dataclass
+class RayBins:
+    """The bins of R rays, of which the coordinate `firsts + widths * bin` is that of the edge before a bin."""
+
+    nears: Float[Tensor, "R"]
+    """Distances at which the rays enter the space."""
+    fars: Float[Tensor, "R"]
+    """Distances at which they leave it; not above `nears` if they miss it."""
+    firsts: Float[Tensor, "R"]
+    widths: Float[Tensor, "R"]
+    num_bins: int
+
+    @staticmethod
+    def of(field: FieldParameters, rays: RayEnds, num_bins: int) -> RayBins:
+        """The bins of rays in a field's space."""
+        nears, fars = ray_ranges(field.space, rays)
+        firsts = bin_coordinate(nears)
+        return RayBins(nears, fars, firsts, (bin_coordinate(fars) - firsts) / num_bins, num_bins)
+
+    def distances(self, bins: Float[Tensor, "#R K"]) -> Float[Tensor, "R K"]:
+        """Distances of places among the bins."""
+        return _bin_distance(self.firsts[:, None] + self.widths[:, None] * bins)
+
+    def place(
+        self, weights: Float[Tensor, "R bins"], explored: float, num_samples: int, offsets: Float[Tensor, "R"] | None
+    ) -> Samples:
+        """Samples at equal shares of the bins' weights, which are widened to the neighbours; `explored` goes to all."""
+        known = F.pad(weights, (1, 1))
+        larger = torch.maximum(known[:, 1:], known[:, :-1])
+        chances = 0.5 * (larger[:, 1:] + larger[:, :-1]) + explored / self.num_bins
+        until = F.pad(chances.cumsum(dim=1), (1, 0))
+        shift = torch.full_like(self.nears, 0.5) if offsets is None else offsets
+        counted = torch.arange(num_samples + 1, device=known.device) + shift[:, None]
+        wanted = counted / (num_samples + 1) * until[:, -1:]
+        found = (torch.searchsorted(until.contiguous(), wanted.contiguous()) - 1).clamp(0, self.num_bins - 1)
+        within = (wanted - until.gather(1, found)) / chances.gather(1, found)
+        distances = self.distances(found + within.clamp(0, 1))
+        counts = torch.where(self.nears < self.fars, num_samples, 0).to(torch.int32)
+        return Samples(counts, 0.5 * (distances[:, 1:] + distances[:, :-1]), distances.diff(dim=1))
+
+
 @torch.no_grad()
-def guided_samples_torch(field: FieldParameters, rays: Rays, guide: Guide, offsets: Tensor | None = None) -> Samples:
+def guided_samples_torch(field: FieldParameters, rays: RayEnds, guide: Guide, offsets: Tensor | None = None) -> Samples:
     """`guided_samples` in plain torch."""
-    space, origins, size = field.space, rays.origins, field.space.grid_size
-    nears, fars = ray_ranges(space, rays)
-    firsts = _bin_coordinate(nears)
-    widths = (_bin_coordinate(fars) - firsts) / guide.num_bins
-    bins = torch.arange(guide.num_bins + 1, device=origins.device)
-    edges = firsts[:, None] + widths[:, None] * bins
-    middles = _bin_distance(0.5 * (edges[:, 1:] + edges[:, :-1]))
-    points = space.to_unit(origins[:, None] + middles[..., None] * rays.directions[:, None])
-    known = torch.nn.functional.pad(guide.weights[space.cells(points, size)], (1, 1))
-    larger = torch.maximum(known[:, 1:], known[:, :-1])
-    chances = 0.5 * (larger[:, 1:] + larger[:, :-1]) + guide.explored / guide.num_bins
-    until = torch.nn.functional.pad(chances.cumsum(dim=1), (1, 0))
-    shift = torch.full_like(nears, 0.5) if offsets is None else offsets
-    counted = torch.arange(guide.num_samples + 1, device=origins.device) + shift[:, None]
-    wanted = counted / (guide.num_samples + 1) * until[:, -1:]
-    found = (torch.searchsorted(until.contiguous(), wanted.contiguous()) - 1).clamp(0, guide.num_bins - 1)
-    within = (wanted - until.gather(1, found)) / chances.gather(1, found)
-    distances = _bin_distance(firsts[:, None] + widths[:, None] * (found + within.clamp(0, 1)))
-    counts = torch.where(nears < fars, guide.num_samples, 0).to(torch.int32)
-    return Samples(counts, 0.5 * (distances[:, 1:] + distances[:, :-1]), distances.diff(dim=1))
+    space, size = field.space, field.space.grid_size
+    bins = RayBins.of(field, rays, guide.num_bins)
+    middles = bins.distances(torch.arange(guide.num_bins, device=rays.origins.device)[None] + 0.5)
+    points = space.to_unit(rays.origins[:, None] + middles[..., None] * rays.directions[:, None])
+    return bins.place(guide.weights[space.cells(points, size)], guide.explored, guide.num_samples, offsets)

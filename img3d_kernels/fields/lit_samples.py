@@ -14,7 +14,7 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from img3d_kernels.fields.radiance_field import FieldParameters, geometry_torch
-from img3d_kernels.fields.rays import Rays, Samples
+from img3d_kernels.fields.rays import RayEnds, Samples
 
 MIN_LIGHT = 1e-4
 """A ray ends with the sample behind which less than this share of its light remains."""
@@ -74,7 +74,7 @@ class LitSamples:
         return spread.sum() / max(1, self.num_rays)
 
 
-def lit_samples(field: FieldParameters, rays: Rays, samples: Samples, near_scaling: bool = False) -> LitSamples:
+def lit_samples(field: FieldParameters, rays: RayEnds, samples: Samples, near_scaling: bool = False) -> LitSamples:
     """Evaluates the density; differentiable in the field's table and networks, and in the rays.
 
     Args:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int32
@@ -18,15 +18,13 @@ MAX_RAY_SAMPLES = 512
 
 
 @dataclass
-class Rays:
-    """R rays."""
+class RayEnds:
+    """Where R rays begin and end."""
 
     origins: Float[Tensor, "R 3"]
     """World coordinates."""
     directions: Float[Tensor, "R 3"]
     """Of unit length."""
-    features: Float[Tensor, "R 64"]
-    """Added to the colour network's first hidden layer."""
     nears: Float[Tensor, "R"]
     """Distances at which the rays begin."""
     fars: Float[Tensor, "R"]
@@ -34,6 +32,14 @@ class Rays:
 
     def __len__(self) -> int:
         return len(self.origins)
+
+
+@dataclass
+class Rays(RayEnds):
+    """R rays."""
+
+    features: Float[Tensor, "R 64"]
+    """Added to the colour network's first hidden layer."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,33 @@ class Samples:
 
 
 @dataclass
+class BlockSamples:
+    """Samples of a picture's rays, which those of a block of pixels share."""
+
+    samples: Samples
+    """One row for each block, from left to right and from top to bottom."""
+    width: int
+    """Pixels in a row of the picture."""
+    side: int
+    """Pixels along each side of a block; blocks at the right and lower edge may be smaller."""
+
+    def in_rows(self, first: int, last: int) -> BlockSamples:
+        """Of the picture's pixel rows from `first`, a multiple of `side`, up to `last`."""
+        across = -(-self.width // self.side)
+        blocks = slice(first // self.side * across, -(-last // self.side) * across)
+        samples = self.samples
+        return replace(self, samples=Samples(samples.counts[blocks], samples.middles[blocks], samples.lengths[blocks]))
+
+    def of_rays(self, count: int) -> Samples:
+        """A row for each of the picture's `count` rays."""
+        ray = torch.arange(count, device=self.samples.counts.device)
+        across = -(-self.width // self.side)
+        block = ray // self.width // self.side * across + ray % self.width // self.side
+        samples = self.samples
+        return Samples(samples.counts[block], samples.middles[block], samples.lengths[block])
+
+
+@dataclass
 class Picture:
     """R rendered rays."""
 
@@ -72,7 +105,7 @@ class Picture:
     """Distance along the ray at which half of the light is absorbed; 0 where that never happens."""
 
 
-def ray_ranges(space: FieldSpace, rays: Rays) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
+def ray_ranges(space: FieldSpace, rays: RayEnds) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
     """Distances at which rays enter and leave a space. For rays that miss it, the second is not above the first."""
     nears, fars = rays.nears.clamp_min(0), rays.fars.clamp_max(MAX_DISTANCE)
     if space.contracted:

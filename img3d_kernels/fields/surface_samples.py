@@ -7,17 +7,17 @@ look away from the camera is Ref-NeRF's (Verbin et al. 2021, arXiv 2112.03907, e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from img3d_kernels.density_normals import MIN_DENSITY, density_normals
+from img3d_kernels.density_normals import density_normals
 from img3d_kernels.fields.lit_samples import lit_samples
-from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, density, log_density_torch
-from img3d_kernels.fields.rays import Rays, Samples
+from img3d_kernels.fields.radiance_field import FieldParameters, color_torch, log_density_torch
+from img3d_kernels.fields.rays import RayEnds, Rays, Samples
 
 
 @dataclass
@@ -59,10 +59,29 @@ def surface_samples(field: FieldParameters, rays: Rays, samples: Samples) -> Sur
 
 def normals(field: FieldParameters, points: Float[Tensor, "N 3"], distance: float) -> Float[Tensor, "N 3"]:
     """`density_normals` of a field, differentiable in its table, its networks and the points."""
-    if torch.is_grad_enabled():
-        return density_normals(lambda around: log_density_torch(field, around)[0], points, distance)
-    # Compiled:
-    return density_normals(lambda around: density(field, around).clamp_min(MIN_DENSITY).log(), points, distance)
+    return density_normals(lambda around: log_density_torch(field, around)[0], points, distance)
+
+
+@torch.no_grad()
+def surface_normals(
+    field: FieldParameters, rays: RayEnds, depth: Float[Tensor, "R"], distance: float
+) -> Float[Tensor, "R 3"]:
+    """`normals` of what rays meet, without gradients; 0 for rays that meet nothing.
+
+    Args:
+        field: The field; its `bfloat16` does not matter.
+        rays: The rays.
+        depth: Distances along them; 0 where they meet nothing.
+        distance: Distance from a point to the four at which the density is looked up, in world units.
+    """
+    if field.is_compiled:
+        from img3d_kernels.fields import compiled
+
+        return compiled.surface_normals(field, rays, depth, distance)
+    hits, found = depth > 0, torch.zeros_like(rays.origins)
+    points = rays.origins[hits] + depth[hits, None] * rays.directions[hits]
+    found[hits] = normals(replace(field, bfloat16=False), points, distance)
+    return found
 
 
 def lambertian(

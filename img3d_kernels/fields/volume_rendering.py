@@ -12,7 +12,7 @@ from torch import Tensor
 
 from img3d_kernels.fields.lit_samples import LitSamples, lit_samples, with_scaled_gradient
 from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, color_torch
-from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, Marching, Picture, Rays, Samples, ray_ranges
+from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, BlockSamples, Marching, Picture, Rays, Samples, ray_ranges
 
 STEPS_AT_A_TIME = 1 << 18
 """Steps of all rays together that the torch twin of `march` takes at a time."""
@@ -39,7 +39,13 @@ def march(field: FieldParameters, rays: Rays, marching: Marching, offsets: Float
     return march_torch(field, rays, marching, offsets)
 
 
-def render(field: FieldParameters, rays: Rays, along: Marching | Samples, sharing_weight: float = 0.0) -> Picture:
+def render(
+    field: FieldParameters,
+    rays: Rays,
+    along: Marching | Samples | BlockSamples,
+    sharing_weight: float = 0.0,
+    width: int = 0,
+) -> Picture:
     """Renders rays, without gradients.
 
     Args:
@@ -48,11 +54,13 @@ def render(field: FieldParameters, rays: Rays, along: Marching | Samples, sharin
         along: The samples, or the steps to place them. With steps, the compiled kernels do not limit their number.
         sharing_weight: Samples in a row share the colour of their mean outputs of the density network until they have
             this weight, which is faster; 0: each sample has its own colour.
+        width: Pixels in a row of the picture if the rays are whole rows of one: neighbours are then rendered together,
+            which is faster.
     """
     if field.is_compiled:
         from img3d_kernels.fields import compiled
 
-        return compiled.render(field, rays, along, sharing_weight)
+        return compiled.render(field, rays, along, sharing_weight, width)
     return render_torch(field, rays, along, sharing_weight)
 
 
@@ -163,9 +171,15 @@ def _groups(lit: LitSamples, sharing_weight: float) -> Int64[Tensor, "N"]:
 
 
 @torch.no_grad()
-def render_torch(field: FieldParameters, rays: Rays, along: Marching | Samples, sharing_weight: float = 0.0) -> Picture:
+def render_torch(
+    field: FieldParameters, rays: Rays, along: Marching | Samples | BlockSamples, sharing_weight: float = 0.0
+) -> Picture:
     """`render` in plain torch, with at most `max_samples` samples of a ray."""
-    lit = lit_samples(field, rays, along if isinstance(along, Samples) else march_torch(field, rays, along))
+    if isinstance(along, Marching):
+        along = march_torch(field, rays, along)
+    elif isinstance(along, BlockSamples):
+        along = along.of_rays(len(rays))
+    lit = lit_samples(field, rays, along)
     half = (lit.before > 0.5) & (lit.behind <= 0.5)
     share = torch.log(2 * lit.before) / torch.log(lit.before / lit.behind.clamp_min(1e-30)).clamp_min(1e-30)
     depth = torch.where(half, lit.middles + (share - 0.5) * lit.lengths, 0)

@@ -43,15 +43,20 @@ class PixelRays:
         """
         if not self._is_pinhole:
             return self._cameras.generate_rays(camera_indices=indices[:, None], coords=coords)
-        to_direction = self._to_directions[indices]
+        if len(self._areas) == 1:  # a picture: not a copy of the camera's matrix for each pixel
+            to_direction, centers, areas = self._to_directions, self._centers.expand(len(coords), 3), self._areas
+        else:
+            to_direction, centers, areas = (
+                values[indices] for values in (self._to_directions, self._centers, self._areas)
+            )
         directions = (
             to_direction[:, :, 0] * coords[:, 1:] + to_direction[:, :, 1] * coords[:, :1] + to_direction[:, :, 2]
         )
         lengths = directions.norm(dim=1, keepdim=True)
         return RayBundle(
-            origins=self._centers[indices],
-            directions=directions / lengths,
-            pixel_area=self._areas[indices][:, None] / lengths**3,
+            origins=centers.contiguous(),
+            directions=directions.div_(lengths),
+            pixel_area=areas[:, None] / lengths**3,
             camera_indices=indices[:, None],
             metadata={"directions_norm": lengths},
         )

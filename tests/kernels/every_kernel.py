@@ -149,13 +149,20 @@ def calls(extension: Any, seed: int = 0, bfloat16: bool = False) -> dict[str, tu
     seen = float_arrays(rgb=(N, 3), accumulation=(N,), depth=(N,))
     run(
         "field_render",
-        {**lit, **ends, "step": 0.1, "sharing_weight": 0.05},
+        {**lit, **ends, "width": 0, "step": 0.1, "sharing_weight": 0.05},
         {name: array.copy() for name, array in seen.items()},
     )
-    run("field_render_samples", {**lit, **along, "sharing_weight": 0.05}, seen)
+    picture = {name: array.copy() for name, array in seen.items()}
+    run("field_render_samples", {**lit, **along, "width": N // 2, "sharing_weight": 0.05}, seen)
+    normals = float_arrays(normals=(N, 3))
+    run("field_surface_normals", {**rays, "depth": ends["nears"], "distance": 0.01}, normals)
     guide = {"weights": random.uniform(0, 1, 16**3).astype(np.float32), "num_bins": 40, "explored": 0.3}
     placed = {"counts": np.zeros(N, np.int32), **float_arrays(middles=(N, 12), lengths=(N, 12))}
     run("field_guided_samples", {**rays, **ends, "offsets": offsets, **guide}, placed)
+    blocks, shape = -(-(N // 4) // 4), {"width": N // 4, "block_side": 4}
+    shared = {"counts": np.zeros(blocks, np.int32), **float_arrays(middles=(blocks, 12), lengths=(blocks, 12))}
+    run("field_block_samples", {**rays, **ends, **shape, **guide, "least_weight": 0.02}, shared)
+    run("field_render_blocks", {**lit, **shape, **shared, "sharing_weight": 0.05}, picture)
 
     # A wall at depth 5 with a pattern, from two places.
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)

@@ -31,7 +31,7 @@ def some_rays(count: int, dtype: torch.dtype = torch.float32) -> Rays:
     learned = [0.5 * origins, torch.nn.functional.normalize(directions, dim=-1), features]
     origins, directions, features = (value.to(dtype).requires_grad_() for value in learned)
     nears, fars = (torch.full((count,), end, dtype=dtype) for end in (0.05, 50.0))
-    return Rays(origins, directions, features, nears, fars)
+    return Rays(origins, directions, nears, fars, features)
 
 
 def some_colors(count: int, seed: int, dtype: torch.dtype) -> torch.Tensor:

@@ -15,7 +15,14 @@ from torch import Tensor
 from img3d_kernels.fields.differentiable_picture import differentiable_picture
 from img3d_kernels.fields.radiance_field import FieldParameters
 from img3d_kernels.fields.rays import Rays, Samples
-from img3d_kernels.fields.surface_samples import SurfaceSamples, lambertian, looking_away, normals, surface_samples
+from img3d_kernels.fields.surface_samples import (
+    SurfaceSamples,
+    lambertian,
+    looking_away,
+    normals,
+    surface_normals,
+    surface_samples,
+)
 from img3d_kernels.fields.volume_rendering import march, render
 
 pytestmark = kernel_scenes.needs_compiled
@@ -78,11 +85,15 @@ def test_normals_have_gradients() -> None:
     assert gradient.isfinite().all() and gradient.abs().max() > 0
 
 
-def test_normals_without_gradients_are_the_same() -> None:
+def test_normals_of_what_rays_meet_are_the_same() -> None:
     field, rays, _ = scene()
-    with torch.no_grad():
-        compiled = normals(field, rays.origins, 0.02)
-    torch.testing.assert_close(compiled, normals(field, rays.origins, 0.02).detach(), atol=1e-2, rtol=0)
+    depth = torch.linspace(0.2, 1.0, COUNT).where(torch.arange(COUNT) % 3 > 0, 0)
+    facing = surface_normals(field, rays, depth, 0.02)
+    expected = normals(field, rays.origins + depth[:, None] * rays.directions, 0.02).detach()
+    torch.testing.assert_close(facing, expected * (depth > 0)[:, None], atol=1e-2, rtol=0)
+    double, its_rays, _ = scene(torch.float64)
+    twin = surface_normals(double, its_rays, depth.double(), 0.02)
+    torch.testing.assert_close(facing.double(), twin, atol=1e-2, rtol=0)
 
 
 def test_a_light_shines_on_what_faces_it() -> None:

@@ -121,8 +121,8 @@ def test_guided_samples_are_where_the_weights_are() -> None:
     weights[10, size // 2, size // 2] = 1.0
     y, z = (0.5 * (BOX.low[i] + BOX.high[i]) + 0.02 for i in (1, 2))
     rays = Rays(
-        *(torch.tensor([[-2.0, y, z]]), torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1, 64)),
-        *(torch.tensor([0.05]), torch.tensor([50.0])),
+        *(torch.tensor([[-2.0, y, z]]), torch.tensor([[1.0, 0.0, 0.0]])),
+        *(torch.tensor([0.05]), torch.tensor([50.0]), torch.zeros(1, 64)),
     )
     samples = guided_samples(field, rays, Guide(weights.flatten(), 128, 64, explored=5), torch.rand(1))
     x = -2 + samples.middles[0]

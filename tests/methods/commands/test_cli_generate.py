@@ -87,6 +87,7 @@ def test_refinement_brings_it_nearer_to_the_image(here: CommandLine, unrefined: 
     assert error_of_front(refined) < 0.7 * error_of_front(unrefined)
 
 
+@pytest.mark.long
 def test_its_views_train_a_plain_splat_model(here: CommandLine) -> None:
     result, config = train(here, "img3d-object-views", 60)
     assert config.is_file() and "Training Finished" in result.output

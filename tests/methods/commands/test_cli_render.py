@@ -72,6 +72,7 @@ def test_a_camera_path_is_rendered_without_the_systems_ffmpeg(trained_run: Train
     assert psnr(frames[0], frames[1]) < 30
 
 
+@pytest.mark.long
 def test_a_spiral_goes_around_what_the_photos_look_at(trained_run: TrainedRun, tmp_path: Path) -> None:
     trained_run.cli.succeed(
         *("ns-render", "spiral", "--load-config", trained_run.config, "--output-path", tmp_path / "out.mp4"),

@@ -87,6 +87,7 @@ def test_ns_eval_agrees_with_training(trained_run: TrainedRun, tmp_path: Path) -
     assert "lpips" not in results and "LPIPS is not computed: its weights are not on disk" in output
 
 
+@pytest.mark.long
 def test_a_finished_run_is_trained_further_with_wandb_offline(trained_run: TrainedRun) -> None:
     cli = trained_run.cli
     output = cli.succeed(

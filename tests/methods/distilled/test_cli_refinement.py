@@ -52,7 +52,10 @@ def before_and_after(run: Path, mesh: Path, view: InputView) -> tuple[list[float
     ("method", "generator", "options"),
     [
         ("img3d-small", "img3d-small", ("--max-num-iterations", 200)),
-        (FIELD, "toy-field", (*FEW_SAMPLES, "--max-num-iterations", 100, "img3d-generated-field", *SMALL)),
+        pytest.param(
+            *(FIELD, "toy-field", (*FEW_SAMPLES, "--max-num-iterations", 100, "img3d-generated-field", *SMALL)),
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             *(GAUSSIANS, "toy-gaussians", ("--max-num-iterations", 200, "img3d-generated-gaussians", *SMALL)),
             marks=pytest.mark.long,
