@@ -343,9 +343,12 @@ class Img3dNerfModel(PlainBackgroundModel):
     ) -> dict[str, Tensor]:
         """What rays see: the outputs `[R, C]` in evaluation."""
         rays = self._rays(bundle)
-        if along is None:
-            along = self.marching() if self.is_bounded else self._guided(parameters, rays, None)
-        picture = render(parameters, rays, along, SHARING_WEIGHT, width)
+        if along is not None:
+            picture = render(parameters, rays, along, SHARING_WEIGHT)
+        elif self.is_bounded:
+            picture = render(parameters, rays, self.marching(), SHARING_WEIGHT, width)
+        else:
+            picture = render(parameters, rays, self._guided(parameters, rays, None), SHARING_WEIGHT, width)
         side = min(high - low for low, high in zip(parameters.space.low, parameters.space.high, strict=True))
         facing = surface_normals(parameters, rays, picture.depth, side / NORMAL_STEPS)
         return {

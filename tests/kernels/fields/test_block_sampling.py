@@ -29,8 +29,10 @@ def picture_rays(dtype: torch.dtype = torch.float32) -> Rays:
     directions = torch.nn.functional.normalize(directions.reshape(-1, 3), dim=1).to(dtype)
     count = len(directions)
     features = 0.5 * torch.randn(count, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
-    ends = (torch.full((count,), end, dtype=dtype) for end in (0.05, 50.0))
-    return Rays(torch.tensor([-1.5, 0.0, 0.0], dtype=dtype).expand(count, 3).contiguous(), directions, *ends, features)
+    near, far = (torch.full((count,), end, dtype=dtype) for end in (0.05, 50.0))
+    return Rays(
+        torch.tensor([-1.5, 0.0, 0.0], dtype=dtype).expand(count, 3).contiguous(), directions, near, far, features
+    )
 
 
 def some_guide(space: str, dtype: torch.dtype = torch.float32) -> Guide:
