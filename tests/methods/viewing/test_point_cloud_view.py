@@ -86,13 +86,13 @@ class TestPictures:
         self, viser_server: viser.ViserServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         watched = WatchedModel(small_nerf(num_samples=8), viser_server, tmp_path)
-        page, seconds, render = watched.open_page(), [0.0], watched.model.get_outputs
+        page, seconds, render = watched.open_page(), [0.0], watched.model.get_outputs_for_camera_ray_bundle
 
         def slowly(rays: Any) -> Any:
             seconds[0] += rays.size / 60_000
             return render(rays)
 
-        monkeypatch.setattr(watched.model, "get_outputs", slowly)
+        monkeypatch.setattr(watched.model, "get_outputs_for_camera_ray_bundle", slowly)
         monkeypatch.setattr(time, "perf_counter", lambda: seconds[0])
         watched.frame(page, first=True)
         sizes = [watched.frame(page, moving=True)["rgb"][..., 0].numel() for _ in range(6)]
