@@ -193,6 +193,6 @@ class TestWhileTraining:
         def never(*args: object) -> None:
             raise AssertionError("rendered for nobody")
 
-        monkeypatch.setattr(watched.model, "get_outputs", never)
+        monkeypatch.setattr(watched.model, "get_outputs_for_camera_ray_bundle", never)
         watched.view.after_step(5)
         watched.view.after_training(5)
