@@ -289,7 +289,7 @@ class Img3dNerfModel(PlainBackgroundModel):
         if obb_box is not None:
             return super().get_outputs_for_camera(camera, obb_box)
         with self.live_view.frame(camera):
-            return self.get_outputs_for_camera_ray_bundle(picture_rays(camera))
+            return self.picture(picture_rays(camera))
 
     def get_outputs(self, ray_bundle: RayBundle | Cameras) -> dict[str, Any]:
         """Renders rays; in training, only places their samples.
@@ -320,10 +320,9 @@ class Img3dNerfModel(PlainBackgroundModel):
         return {name: value.view(*shape, -1) for name, value in seen.items()}
 
     @torch.no_grad()
-    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """`get_outputs` of a picture's rays `[H, W]`, in strips."""
-        home = camera_ray_bundle.origins.device
-        (height, width), bundle = camera_ray_bundle.shape, camera_ray_bundle.to(self.device).flatten()
+    def picture(self, rays: RayBundle) -> dict[str, Tensor]:
+        """`get_outputs` of the rays `[H, W]` of one camera, in strips; neighbours in it may share samples."""
+        home, (height, width), bundle = rays.origins.device, rays.shape, rays.to(self.device).flatten()
         parameters, blocks = self.parameters_of_field(), None
         if isinstance(self.grid, WeightGrid) and bundle.nears is None:
             ends, guide = self._ends(bundle), self._guide(self.grid)

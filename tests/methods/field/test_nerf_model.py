@@ -84,6 +84,12 @@ class TestRendering:
         for name, value in alone.items():
             assert torch.allclose(together[name][1, 2], value[0, 0], atol=1e-5)
 
+    def test_rays_of_many_cameras_do_not_share_samples(self, kind: dict[str, Any]) -> None:
+        """The viewer's point cloud renders single rays of all photos as one column."""
+        model, rays = small_nerf(**kind), some_rays(40, 1)
+        column, alone = model.get_outputs_for_camera_ray_bundle(rays), model(rays)
+        assert all(torch.allclose(column[name], value, atol=1e-5) for name, value in alone.items())
+
     def test_a_camera_gives_a_picture(self, kind: dict[str, Any]) -> None:
         model = small_nerf(**kind, eval_num_rays_per_chunk=100)
         outputs = model.get_outputs_for_camera(pinhole_camera())

@@ -86,13 +86,13 @@ class TestPictures:
         self, viser_server: viser.ViserServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         watched = WatchedModel(small_nerf(num_samples=8), viser_server, tmp_path)
-        page, seconds, render = watched.open_page(), [0.0], watched.model.get_outputs_for_camera_ray_bundle
+        page, seconds, render = watched.open_page(), [0.0], watched.model.picture
 
         def slowly(rays: Any) -> Any:
             seconds[0] += rays.size / 60_000
             return render(rays)
 
-        monkeypatch.setattr(watched.model, "get_outputs_for_camera_ray_bundle", slowly)
+        monkeypatch.setattr(watched.model, "picture", slowly)
         monkeypatch.setattr(time, "perf_counter", lambda: seconds[0])
         watched.frame(page, first=True)
         sizes = [watched.frame(page, moving=True)["rgb"][..., 0].numel() for _ in range(6)]
@@ -193,6 +193,7 @@ class TestWhileTraining:
         def never(*args: object) -> None:
             raise AssertionError("rendered for nobody")
 
-        monkeypatch.setattr(watched.model, "get_outputs_for_camera_ray_bundle", never)
+        monkeypatch.setattr(watched.model, "get_outputs", never)
+        monkeypatch.setattr(watched.model, "picture", never, raising=False)
         watched.view.after_step(5)
         watched.view.after_training(5)
