@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
 from img3d_kernels.hash_grid import hash_grid
@@ -62,6 +62,16 @@ class FieldSpace:
         """Indices of the cells of a grid over the unit cube, with `size` cells along an axis, x slowest."""
         x, y, z = (unit * size).long().clamp(0, size - 1).unbind(dim=-1)
         return (x * size + y) * size + z
+
+    def may_be_dense(self, cells: Int64[Tensor, "*N"]) -> Bool[Tensor, "*N"]:
+        """Whether cells with these indices may be dense.
+
+        Raises:
+            ValueError: No cell is known to be empty.
+        """
+        if self.occupied is None:
+            raise ValueError("this space has no occupancy grid")
+        return (self.occupied[cells >> 5] >> (cells & 31)) & 1 == 1
 
     def from_unit(self, unit: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
         """The unit cube to world coordinates; what would be infinitely far is about 1e4 away."""

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from img3d_kernels.fields.lit_samples import LitSamples, lit_samples, with_scaled_gradient
+from img3d_kernels.fields.nerfacc_marching import can_march, placed_samples
 from img3d_kernels.fields.radiance_field import FieldParameters, FieldSpace, color_torch
 from img3d_kernels.fields.rays import MAX_RAY_SAMPLES, BlockSamples, Marching, Picture, Rays, Samples, ray_ranges
 
@@ -120,11 +121,23 @@ def field_loss(
 
 @torch.no_grad()
 def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets: Tensor | None = None) -> Samples:
-    """`march` in plain torch."""
-    space, origins, directions = field.space, rays.origins, rays.directions
+    """`march` in plain torch, and with nerfacc on CUDA where it can be used."""
+    space = field.space
     nears, fars = ray_ranges(space, rays)
     starts = nears / marching.step + (0.5 if offsets is None else offsets)
-    hits = nears < fars
+    if can_march(space, rays):
+        samples = placed_samples(space, rays, marching, starts * marching.step, fars)
+    else:
+        samples = _placed_samples(space, rays, marching, starts, fars, nears < fars)
+    if marching.visible_only:
+        samples.counts = lit_samples(field, rays, samples).counts()
+    return samples
+
+
+def _placed_samples(
+    space: FieldSpace, rays: Rays, marching: Marching, starts: Tensor, fars: Tensor, hits: Tensor
+) -> Samples:
+    origins, directions = rays.origins, rays.directions
     n = len(rays)
     num_steps = int((fars / marching.step - starts)[hits].max().clamp_min(0)) + 2 if hits.any() else 0
     counts = torch.zeros(n, dtype=torch.int32, device=origins.device)
@@ -135,22 +148,14 @@ def march_torch(field: FieldParameters, rays: Rays, marching: Marching, offsets:
         wanted = hits[:, None] & (at < fars[:, None])
         if space.occupied is not None:
             points = space.to_unit(origins[:, None] + at[..., None] * directions[:, None])
-            wanted &= _is_occupied(space.occupied, space.grid_size, points)
+            wanted &= space.may_be_dense(space.cells(points, space.grid_size))
         places = counts[:, None] + wanted.cumsum(dim=1) - 1
         wanted &= places < marching.max_samples
         ray, step = wanted.nonzero(as_tuple=True)
         place = places[ray, step].long()
         middles[ray, place], lengths[ray, place] = at[ray, step], marching.step
         counts += wanted.sum(dim=1, dtype=torch.int32)
-    samples = Samples(counts, middles, lengths)
-    if marching.visible_only:
-        samples.counts = lit_samples(field, rays, samples).counts()
-    return samples
-
-
-def _is_occupied(words: Tensor, size: int, unit: Tensor) -> Tensor:
-    index = FieldSpace.cells(unit, size)
-    return (words[index >> 5] >> (index & 31)) & 1 == 1
+    return Samples(counts, middles, lengths)
 
 
 def _colors(field: FieldParameters, rays: Rays, lit: LitSamples) -> Float[Tensor, "N 3"]:
