@@ -199,6 +199,35 @@ void rasterize_backward(const RasterState& state, const Floats& render, const Fl
   kernels().rasterize_backward(g, *state.scratch);
 }
 
+void composite_rays(const Floats& means, const Floats& rotations, const Floats& scales, const Floats& opacities,
+                    const Floats& colors, int sh_degree, const Floats& origins, const Floats& directions,
+                    const Floats& nears, const Floats& fars, const Floats& pixel_pitch, float eps2d, const FloatsOut& rgb,
+                    const FloatsOut& passing, const FloatsOut& distance, const FloatsOut& normals) {
+  const size_t n = opacities.size(), rays = nears.size();
+  require_size(means, n * 3, "means");
+  require_size(rotations, n * 9, "rotations");
+  require_size(scales, n * 3, "scales");
+  require(n < size_t(1) << 32, "there must be fewer than 2^32 Gaussians");
+  require(-1 <= sh_degree && sh_degree <= 3, "sh_degree must be 0 to 3, or -1 without harmonics");
+  const size_t least = sh_degree < 0 ? 3 : (sh_degree + 1) * (sh_degree + 1) * 3, stride = n ? colors.size() / n : least;
+  require(colors.size() == n * stride && stride >= least, "colors must have shape [N, 3], or [N, K, 3] with enough K");
+  require_size(origins, rays * 3, "origins");
+  require_size(directions, rays * 3, "directions");
+  require_size(fars, rays, "fars");
+  require_size(pixel_pitch, rays, "pixel_pitch");
+  require_size(rgb, rays * 3, "rgb");
+  require_size(passing, rays, "passing");
+  require_size(distance, rays, "distance");
+  require_size(normals, rays * 3, "normals");
+  const CompositeInputs in{n, rays, means.data(), rotations.data(), scales.data(), opacities.data(), colors.data(), stride,
+                           sh_degree, origins.data(), directions.data(), nears.data(), fars.data(), pixel_pitch.data(),
+                           eps2d};
+  const CompositeOutputs out{rgb.data(), passing.data(), distance.data(), normals.data()};
+  BorrowedScratch borrowed;
+  nb::gil_scoped_release release;
+  kernels().composite_rays(in, out, *borrowed.scratch);
+}
+
 template <typename T>
 float l1_ssim(const Floats& render, const Array<const T>& target, float ssim_lambda, const OptionalFloats& mask,
               const OptionalFloatsOut& v_render) {
@@ -328,6 +357,9 @@ NB_MODULE(_C, m) {
   m.def("rasterize_backward", &rasterize_backward, "state"_a, array("render"), array("alpha"), array("v_render"),
         array("v_alpha"), array("v_means2d"), array("v_conics"), array("v_colors"), array("v_opacities"),
         optional_array("v_means2d_abs"));
+  m.def("composite_rays", &composite_rays, array("means"), array("rotations"), array("scales"), array("opacities"),
+        array("colors"), "sh_degree"_a, array("origins"), array("directions"), array("nears"), array("fars"),
+        array("pixel_pitch"), "eps2d"_a, array("rgb"), array("passing"), array("distance"), array("normals"));
   m.def("l1_ssim", &l1_ssim<float>, array("render"), array("target"), "ssim_lambda"_a, optional_array("mask"),
         optional_array("v_render"));
   m.def("l1_ssim", &l1_ssim<uint8_t>, array("render"), array("target"), "ssim_lambda"_a, optional_array("mask"),

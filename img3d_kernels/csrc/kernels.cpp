@@ -11,6 +11,7 @@
 #include "fields/visible_samples.h"
 #include "kernels.h"
 #include "common/l1_ssim.h"
+#include "splats/composite_rays.h"
 #include "splats/project.h"
 #include "splats/rasterize.h"
 #include "common/simd.h"
@@ -25,7 +26,7 @@ extern const img3d::KernelTable table;
 const img3d::KernelTable table = {
     IMG3D_STRING(IMG3D_ISA) + 4,  // without "isa_"
     W,
-    project_forward, project_backward, rasterize_forward, rasterize_backward, l1_ssim, adam_step,
+    project_forward, project_backward, rasterize_forward, rasterize_backward, composite_rays, l1_ssim, adam_step,
     field_density, field_surface_normals, field_march, field_guided_samples,
     {field_march_visible, field_loss, field_render, field_render_samples, field_render_blocks, field_block_samples},
     patch_match,

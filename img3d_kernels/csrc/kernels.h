@@ -105,6 +105,32 @@ struct RasterizeGradients {
   float* v_means2d_abs;  // or null
 };
 
+// Gaussians along arbitrary rays, neighbours next to each other.
+struct CompositeInputs {
+  size_t n_gaussians, n_rays;
+  const float* means;      // [N, 3]
+  const float* rotations;  // [N, 3, 3]: columns are the Gaussian's axes
+  const float* scales;     // [N, 3]
+  const float* opacities;  // [N]
+  const float* colors;     // [N, 3], or [N, K, 3] coefficients of spherical harmonics
+  size_t color_stride;     // floats from one Gaussian to the next
+  int sh_degree;           // -1: no harmonics
+  const float* origins;      // [R, 3]
+  const float* directions;   // [R, 3], of unit length
+  const float* nears;        // [R]
+  const float* fars;         // [R]
+  const float* pixel_pitch;  // [R]: distance between neighbouring pixels' rays at distance 1
+  float eps2d;               // variance that a pixel adds, in pixels squared
+};
+
+// Sums over each ray's Gaussians, weighted with the light that they absorb.
+struct CompositeOutputs {
+  float* rgb;       // [R, 3]
+  float* passing;   // [R]: light that passes all of them
+  float* distance;  // [R]
+  float* normals;   // [R, 3]: of the axes along which they are thinnest, turned towards the origins
+};
+
 struct L1SsimInputs {
   int width, height;
   const float* render;          // [H, W, 3]
@@ -290,6 +316,7 @@ struct KernelTable {
   void (*project_backward)(const ProjectInputs&, const ProjectGradients&, Scratch&);
   void (*rasterize_forward)(const RasterizeInputs&, RasterScratch&, float* render, float* alpha);
   void (*rasterize_backward)(const RasterizeGradients&, RasterScratch&);
+  void (*composite_rays)(const CompositeInputs&, const CompositeOutputs&, Scratch&);
   float (*l1_ssim)(const L1SsimInputs&, Scratch&);
   void (*adam_step)(const AdamInputs&);
   void (*field_density)(const FieldInputs&, size_t n_points, const float* points, float* density);  // [N, 3], [N]

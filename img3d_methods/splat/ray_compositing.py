@@ -5,7 +5,7 @@ The response of a ray to a Gaussian is the maximum along the ray, which equals t
 (minimising the quadratic form over one coordinate gives the marginal's form). Responses are composited front to back
 with the rasteriser's rules (minimum and maximum alpha, minimum transmittance). Rays are sorted into packets of
 neighbours, and each packet considers only Gaussians whose 3-sigma sphere reaches its bounding cone, so that no table
-of rays x Gaussians is needed.
+of rays x Gaussians is needed. A compiled kernel does so on a CPU; torch on other devices, and for gradients.
 """
 
 from __future__ import annotations
@@ -19,13 +19,25 @@ from torch import Tensor
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_kernels.quaternions import rotation_matrices
+from img3d_kernels.rendering import default_backend
 from img3d_kernels.spherical_harmonics import sh_basis
 from img3d_kernels.torch_backend import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 from img3d_methods.splat.screen_dilation import SCREEN_DILATION
 
 RAYS_PER_PACKET = 256
+"""Of the torch code."""
 GAUSSIANS_PER_BLOCK = 1024
 """Number of depth-sorted Gaussians composited at a time: it bounds memory and lets opaque packets stop early."""
+
+
+class RaySums(NamedTuple):
+    """Sums over the Gaussians along R rays, weighted with the light that they absorb."""
+
+    rgb: Float[Tensor, "R 3"]
+    passing: Float[Tensor, "R"]
+    """Share of the light that passes all of them."""
+    distance: Float[Tensor, "R"]
+    normals: Float[Tensor, "R 3"]
 
 
 class RayRender(NamedTuple):
@@ -65,36 +77,57 @@ def composite_rays(
     nears = torch.full((num_rays,), 0.01, device=device) if nears is None else nears
     fars = torch.full((num_rays,), math.inf, device=device) if fars is None else fars
     pixel_pitch = torch.zeros(num_rays, device=device) if pixel_pitch is None else pixel_pitch
+    rays = (origins, directions, nears, fars, pixel_pitch)
+    order = _neighbouring_rays(origins, directions)
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(num_rays, device=device)
+    wants_gradient = torch.is_grad_enabled() and gaussians.means.requires_grad
+    composite = _composite_torch
+    if default_backend(gaussians.means) == "cpu" and not wants_gradient:
+        composite = _composite_compiled
+    sums = RaySums(*(values[inverse] for values in composite(gaussians, *(values[order] for values in rays))))
+    opacity = 1 - sums.passing[:, None]
+    return RayRender(
+        sums.rgb + sums.passing[:, None] * background,
+        opacity,
+        sums.distance[:, None] / opacity.clamp_min(1e-10),
+        torch.nn.functional.normalize(sums.normals, dim=-1),
+    )
+
+
+def _composite_compiled(gaussians: ActivatedGaussians, *rays: Tensor) -> RaySums:
+    from img3d_kernels import cpu_backend
+
+    return RaySums(
+        *cpu_backend.composite_rays(
+            gaussians.means,
+            rotation_matrices(gaussians.quats),
+            gaussians.scales,
+            gaussians.opacities,
+            gaussians.colors,
+            gaussians.sh_degree,
+            *rays,
+            eps2d=SCREEN_DILATION,
+        )
+    )
+
+
+def _composite_torch(
+    gaussians: ActivatedGaussians,
+    origins: Float[Tensor, "R 3"],
+    directions: Float[Tensor, "R 3"],
+    nears: Float[Tensor, "R"],
+    fars: Float[Tensor, "R"],
+    pixel_pitch: Float[Tensor, "R"],
+) -> RaySums:
     rotations = rotation_matrices(gaussians.quats)
     reach = 3 * gaussians.scales.amax(dim=-1)
-
-    result = RayRender(
-        background.expand(num_rays, 3).clone(),
-        torch.zeros(num_rays, 1, device=device),
-        torch.zeros(num_rays, 1, device=device),
-        torch.zeros(num_rays, 3, device=device),
-    )
-    for packet in _neighbouring_rays(origins, directions).split(RAYS_PER_PACKET):
-        near, far = nears[packet].min(), fars[packet].max()
-        ids = _gaussians_near(
-            gaussians.means, reach, origins[packet], directions[packet], near, far, pixel_pitch[packet]
-        )
-        if len(ids) == 0:
-            continue
-        rendered = _composite_packet(
-            gaussians,
-            rotations,
-            ids,
-            origins[packet],
-            directions[packet],
-            background,
-            nears[packet],
-            fars[packet],
-            pixel_pitch[packet],
-        )
-        for whole, part in zip(result, rendered, strict=True):
-            whole[packet] = part
-    return result
+    packets = []
+    for first in range(0, len(origins), RAYS_PER_PACKET):
+        rays = [values[first : first + RAYS_PER_PACKET] for values in (origins, directions, nears, fars, pixel_pitch)]
+        ids = _gaussians_near(gaussians.means, reach, rays[0], rays[1], rays[2].min(), rays[3].max(), rays[4])
+        packets.append(_composite_packet(gaussians, rotations, ids, *rays))
+    return RaySums(*(torch.cat(values) for values in zip(*packets, strict=True)))
 
 
 def _neighbouring_rays(origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Int[Tensor, "R"]:
@@ -144,11 +177,10 @@ def _composite_packet(
     ids: Int[Tensor, "M"],
     origins: Float[Tensor, "R 3"],
     directions: Float[Tensor, "R 3"],
-    background: Float[Tensor, "3"],
     nears: Float[Tensor, "R"],
     fars: Float[Tensor, "R"],
     pixel_pitch: Float[Tensor, "R"],
-) -> RayRender:
+) -> RaySums:
     """Composites the Gaussians `ids`, in this order, along each ray of a packet."""
     num_rays = len(origins)
     basis = None if gaussians.sh_degree is None else sh_basis(gaussians.sh_degree, directions)
@@ -189,10 +221,4 @@ def _composite_packet(
         going_on = going_on & (passing[:, -1:] > MIN_TRANSMITTANCE)
         if not bool(going_on.any()):
             break
-    opacity = 1 - transmittance
-    return RayRender(
-        rgb + transmittance * background,
-        opacity,
-        distance / opacity.clamp_min(1e-10),
-        torch.nn.functional.normalize(normals, dim=-1),
-    )
+    return RaySums(rgb, transmittance[:, 0], distance[:, 0], normals)

@@ -186,6 +186,14 @@ def calls(extension: Any, seed: int = 0, bfloat16: bool = False) -> dict[str, tu
         **{"iterations": 1, "random_iterations": 1, "seed": 1},
     }
     run("patch_match", seen, planes)
+
+    rotations = np.linalg.qr(normal(N, 3, 3))[0].astype(np.float32)
+    gaussians = {name: inputs[name] for name in ("means", "scales", "opacities")}
+    gaussians |= {"rotations": rotations, "colors": np.concatenate([inputs["sh"], inputs["sh_rest"]], axis=1)}
+    several = {**ends, "origins": 2 * rays["origins"], "directions": directions}
+    several["pixel_pitch"] = np.full(N, 0.02, np.float32)
+    gathered = float_arrays(rgb=(N, 3), passing=(N,), distance=(N,), normals=(N, 3))
+    run("composite_rays", {**gaussians, **several, "sh_degree": 3, "eps2d": 0.3}, gathered)
     return found
 
 

@@ -124,6 +124,49 @@ def test_culling_leaves_nothing_out(model: Img3dSplatModel, monkeypatch: pytest.
     torch.testing.assert_close(culled["accumulation"], dense["accumulation"], atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("sh_degree", [None, 0, 2, 3])
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_the_compiled_kernel_does_what_torch_does(
+    sh_degree: int | None, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All around a point and from places around it, with rays that end early and a last packet that is not full."""
+    generator = torch.Generator().manual_seed(5)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    count, rays = 900, 64 * 7 + 5
+    gaussians = ActivatedGaussians(
+        means=1.5 * normal(count, 3),
+        quats=torch.nn.functional.normalize(normal(count, 4), dim=-1),
+        scales=(0.5 * normal(count, 3) - 2).exp(),
+        opacities=normal(count).sigmoid(),
+        colors=normal(count, 3).sigmoid() if sh_degree is None else 0.4 * normal(count, 16, 3),
+        sh_degree=sh_degree,
+    )
+    bundle = (spread * normal(rays, 3), torch.nn.functional.normalize(normal(rays, 3), dim=-1), torch.rand(3))
+    ends = (0.2 * torch.rand(rays), 1 + 4 * torch.rand(rays), 0.05 * torch.rand(rays))
+    actual = composite_rays(gaussians, *bundle, *ends)
+    monkeypatch.setattr(ray_compositing, "default_backend", lambda means: "torch")
+    monkeypatch.setattr(ray_compositing, "RAYS_PER_PACKET", 64)  # packets decide the order of Gaussians
+    expected = composite_rays(gaussians, *bundle, *ends)
+    assert 0.3 < float(expected.alpha.mean()) < 0.95 and float((expected.alpha > 0.99).float().mean()) > 0.02
+    # Where an alpha is at the threshold below which it is nothing, rounding decides.
+    for name, tolerance in (("rgb", 2e-3), ("alpha", 2e-3), ("distance", 5e-3)):
+        torch.testing.assert_close(getattr(actual, name), getattr(expected, name), atol=tolerance, rtol=0)
+    assert float((actual.rgb - expected.rgb).abs().mean()) < 1e-5
+    facing = (actual.normals * expected.normals).sum(dim=-1)[expected.alpha[:, 0] > 0.1]
+    assert float((facing > 0.999).float().mean()) > 0.99
+
+
+def test_rays_of_gaussians_that_are_learnt_have_gradients() -> None:
+    gaussian = one_gaussian()
+    gaussian.means.requires_grad_()
+    seen = composite_rays(gaussian, torch.tensor([[-2.0, 0.1, 0]]), torch.tensor([[1.0, 0, 0]]), torch.zeros(3))
+    seen.alpha.sum().backward()
+    assert gaussian.means.grad is not None and float(gaussian.means.grad[0, 1]) > 0.1
+
+
 def test_rays_that_meet_nothing_see_the_background_at_an_endless_distance(model: Img3dSplatModel) -> None:
     up = torch.tensor([[0.0, 0, 1]])
     bundle = RayBundle(origins=100 * up, directions=up, pixel_area=torch.zeros(1, 1))
