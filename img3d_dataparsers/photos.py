@@ -101,6 +101,9 @@ class Img3dPhotosDataParserConfig(DataParserConfig):
     camera_type: CameraType = "auto"
     """The lens of photos or video without poses: "perspective", "fisheye", or "equirectangular" for 360° panoramas.
     "auto" finds it out by each photo's shape, tags and edges."""
+    refine_poses: bool = True
+    """Whether to correct the data's poses by bundle adjustment if the photos' features contradict them, as they do
+    those of a phone's own tracking. Found out where points are triangulated, and kept in the data's folder."""
     camera_distance: CameraDistance | None = None
     """Names of two photos and the measured distance between their cameras in metres: a.jpg b.jpg 1.2.
     Exports with --original-frame are then in metres, as they already are if GPS or a phone's ARKit gives the scale."""
@@ -136,6 +139,7 @@ class Img3dPhotos(DataParser):
         super().__init__(config=config)
         # Train and eval splits usually come from one file: read it, check it and warn about it once.
         self._checked: dict[Path, tuple[PosedPhotos, list[UsablePhoto]]] = {}
+        self._may_refine = config.refine_poses
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
         if split not in ("train", "val", "test"):
@@ -182,31 +186,60 @@ class Img3dPhotos(DataParser):
             dataparser_scale=scale * posed.applied_scale,
         )
         if self.config.load_3D_points and split == "train":
-            points = _some(posed.read_seed_points())
-            full_size = replace(outputs, cameras=cameras)
-            if points is None and not posed.is_normalised:
-                points = points_from_depth(
-                    selected,
-                    cameras,
-                    lambda indices: _triangulated(full_size, selected, indices)[0],
-                    posed.applied_scale,
-                    posed.depth_units,
-                )
-            # Not for NeRF-synthetic: random points work well for a single object, and triangulating its 100 photos
-            # would take half as long as training on the chair (and give 9,000 points, but none on its smooth legs).
-            too_few = points is None or posed.adds_triangulated_points
-            if too_few and self.config.triangulate_points and not posed.is_normalised:
-                points = _with_points_of_photos(
-                    points,
-                    posed.folder,
-                    self.config.cache_dir,
-                    selected,
-                    full_size,
-                    with_stereo=self._wants_dense_points(len(selected)),
-                )
+            are_whole = [view.photo for view in views] == [photos[i] for i in indices]
+            try:
+                points = self._seed_points(posed, selected, outputs, cameras, self._may_refine and are_whole)
+            except _PosesContradictedError as error:
+                self._refine(posed, photos, error.misfit)
+                return self._generate_dataparser_outputs(split)
             if points is not None:
                 metadata.update(_normalised(points, transform, scale))
         return outputs
+
+    def _seed_points(
+        self,
+        posed: PosedPhotos,
+        photos: list[UsablePhoto],
+        outputs: DataparserOutputs,
+        cameras: Cameras,
+        check_poses: bool,
+    ) -> SeedPoints | None:
+        """Points to start training from, in the frames' coordinates.
+
+        Args:
+            posed: The data set.
+            photos: The photos to train on.
+            outputs: The same photos.
+            cameras: Theirs, at full size.
+            check_poses: Whether to stop at poses that do not fit the photos.
+
+        Raises:
+            _PosesContradictedError: They do not.
+        """
+        points = _some(posed.read_seed_points())
+        full_size = replace(outputs, cameras=cameras)
+        if points is None and not posed.is_normalised:
+            points = points_from_depth(
+                photos,
+                cameras,
+                lambda indices: _triangulated(full_size, photos, indices, check_poses)[0],
+                posed.applied_scale,
+                posed.depth_units,
+            )
+        # Not for NeRF-synthetic: random points work well for a single object, and triangulating its 100 photos
+        # would take half as long as training on the chair (and give 9,000 points, but none on its smooth legs).
+        too_few = points is None or posed.adds_triangulated_points
+        if too_few and self.config.triangulate_points and not posed.is_normalised:
+            points = _with_points_of_photos(
+                points,
+                posed.folder,
+                self.config.cache_dir,
+                photos,
+                full_size,
+                self._wants_dense_points(len(photos)),
+                check_poses,
+            )
+        return points
 
     def _indices(self, posed: PosedPhotos, paths: list[Path], split: str) -> npt.NDArray[np.int64]:
         """Indices of the photos of a split."""
@@ -236,8 +269,51 @@ class Img3dPhotos(DataParser):
             if self.config.camera_distance is not None:
                 posed = in_metres(posed, photos, self.config.camera_distance)
             _print_frame(posed)
-            self._checked[posed.source] = posed, photos
+            self._checked[posed.source] = posed, self._with_refined_poses(posed, photos)
         return self._checked[posed.source]
+
+    def _with_refined_poses(self, posed: PosedPhotos, photos: list[UsablePhoto]) -> list[UsablePhoto]:
+        """The photos with the poses that an earlier run corrected, if one did."""
+        from img3d_dataparsers.seeds.refined_poses import kept_poses
+
+        kept = None
+        if self._may_refine and not posed.is_normalised:
+            kept = kept_poses(cache_folders(posed.folder, self.config.cache_dir), posed.folder, photos)
+        if kept is None:
+            return photos
+        self._may_refine = False
+        return [replace(photo, camera_to_world=pose) for photo, pose in zip(photos, kept, strict=True)]
+
+    def _refine(self, posed: PosedPhotos, photos: list[UsablePhoto], misfit: float) -> None:
+        """Corrects the poses of all photos, and keeps them, so that later runs and other splits have the same."""
+        from img3d_dataparsers.image_dataset import Img3dImageDataset
+        from img3d_dataparsers.seeds.refined_poses import keep_poses
+        from img3d_dataparsers.seeds.refinement import refine_poses
+        from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE
+
+        fits = f"the given poses fit the photos to {misfit:.1f} pixels of {IMAGE_SIZE} only"
+        print_line(f"{fits[0].upper()}{fits[1:]}: correcting them (once; --refine-poses False keeps them as they are)")
+        everything = _cameras(photos, np.stack([photo.camera_to_world for photo in photos])[:, :3])
+        outputs = DataparserOutputs(
+            image_filenames=[followed(photo.image_path) for photo in photos],
+            cameras=everything,
+            mask_filenames=cast(Any, [photo.mask_path and followed(photo.mask_path) for photo in photos]),
+            metadata={UPRIGHT: [photo.upright for photo in photos]},
+        )
+        some = _photos_at_most(outputs, photos, list(range(len(photos))), IMAGE_SIZE)
+        refined = refine_poses(Img3dImageDataset(some), np.stack([photo.camera_to_world for photo in photos]))
+        poses = refined.camera_to_worlds
+        if refined.is_better:
+            print_line(f"Poses corrected: they fit to {refined.misfit_after:.1f} pixels now")
+        else:
+            poses = np.stack([photo.camera_to_world for photo in photos])
+            warn(f"{fits}, and could not be corrected: expect blur; photos alone, without poses, can be solved anew")
+        keep_poses(cache_folders(posed.folder, self.config.cache_dir), posed.folder, photos, poses)
+        self._may_refine = False
+        self._checked[posed.source] = (
+            posed,
+            [replace(photo, camera_to_world=pose) for photo, pose in zip(photos, poses, strict=True)],
+        )
 
     def _wants_dense_points(self, num_photos: int) -> bool:
         from img3d_dataparsers.seeds.dense import MAX_PHOTOS
@@ -312,6 +388,14 @@ def _some(points: SeedPoints | None) -> SeedPoints | None:
     return (xyz[finite], rgb[finite]) if finite.any() else None
 
 
+class _PosesContradictedError(Exception):
+    """The photos' features contradict the given poses."""
+
+    def __init__(self, misfit: float) -> None:
+        super().__init__(misfit)
+        self.misfit = misfit
+
+
 def _with_points_of_photos(
     known: SeedPoints | None,
     folder: Path,
@@ -319,6 +403,7 @@ def _with_points_of_photos(
     photos: list[UsablePhoto],
     outputs: DataparserOutputs,
     with_stereo: bool,
+    check_poses: bool,
 ) -> SeedPoints | None:
     """Adds points found in the photos, if there are enough, to the known ones; in the frames' coordinates.
 
@@ -329,12 +414,16 @@ def _with_points_of_photos(
         photos: The photos to train on.
         outputs: The same photos, with cameras at full size.
         with_stereo: Whether to add dense points to the triangulated ones.
+        check_poses: Whether to stop at poses that do not fit the photos.
+
+    Raises:
+        _PosesContradictedError: They do not.
     """
     from img3d_dataparsers.seeds.triangulation import MIN_POINTS, RECIPE
 
     def make() -> SeedPoints:
         print_line(f"Triangulating seed points from {len(photos)} photos")
-        return _triangulated(outputs, photos, list(range(len(photos))))
+        return _triangulated(outputs, photos, list(range(len(photos))), check_poses)
 
     points = kept_points(
         cache_folders(folder, cache_dir), fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make
@@ -380,20 +469,32 @@ def _with_dense(
     return np.concatenate([sparse[0], dense[0]]), np.concatenate([sparse[1], dense[1]])
 
 
-def _triangulated(outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int]) -> SeedPoints:
+def _triangulated(
+    outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int], check_poses: bool
+) -> SeedPoints:
     """Triangulates points from some of the photos, in the frames' coordinates.
 
     Args:
         outputs: The photos, with cameras at full size.
         photos: The same photos.
-        indices: The photos to use.
+        indices: The photos to use; of many only some are.
+        check_poses: Whether to stop at poses that do not fit the photos.
+
+    Raises:
+        _PosesContradictedError: They do not.
     """
     # Imported late: most data sets have points.
     from img3d_dataparsers.image_dataset import Img3dImageDataset
-    from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE, triangulate
+    from img3d_dataparsers.seeds.refinement import MAX_MISFIT
+    from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE, MAX_PHOTOS, triangulate
 
+    chosen = np.linspace(0, len(indices) - 1, min(len(indices), MAX_PHOTOS)).round().astype(int)
+    indices = [indices[i] for i in chosen.tolist()]
     some = _photos_at_most(outputs, photos, indices, IMAGE_SIZE)
-    return triangulate(Img3dImageDataset(some), np.stack([photos[i].camera_to_world for i in indices]))
+    points, misfit = triangulate(Img3dImageDataset(some), np.stack([photos[i].camera_to_world for i in indices]))
+    if check_poses and misfit > MAX_MISFIT:
+        raise _PosesContradictedError(misfit)
+    return points
 
 
 def _photos_at_most(

@@ -21,7 +21,7 @@ RECIPE = 4
 IMAGE_SIZE = 800
 """Longest side in pixels of the photos in which features are detected; distances in pixels refer to this size."""
 MAX_PHOTOS = 200
-"""Largest number of photos used, evenly chosen, to bound time and memory: not every photo is needed for seeds."""
+"""Largest number of photos that seed points are triangulated from, evenly chosen, to bound time and memory."""
 MAX_FEATURES = 4096
 """Largest number of features per photo."""
 NEIGHBOURS = 12
@@ -32,6 +32,10 @@ MAX_RATIO = 0.85
 """Threshold of Lowe's ratio test; laxer than the usual 0.8, because the known cameras reject wrong matches."""
 MAX_EPIPOLAR_ERROR = 3.0
 """Largest epipolar error of a match in pixels (Sampson distance)."""
+MAX_MISFIT_ERROR = 20.0
+"""Matches with a larger epipolar error in pixels are taken for wrong ones, however wrong the cameras are."""
+MIN_PLAUSIBLE = 0.4
+"""Share of the matches that must be plausible to tell how well cameras fit: on real photos 0.64 to 0.96 are."""
 MAX_REPROJECTION_ERROR = 2.0
 """Largest distance in pixels between a point's projection and the feature."""
 MIN_ANGLE = 1.5
@@ -76,48 +80,103 @@ class Observations:
         return Observations(renumbered, self.photo[chosen], self.xy[chosen], self.rgb[chosen])
 
 
-def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> SeedPoints:
-    """Triangulates features that are matched in at least three of the photos (two, if that gives too few points).
+@dataclass(frozen=True)
+class PhotoMatches:
+    """Features of N photos, and which of them match by their descriptors alone."""
+
+    features: list[Features]
+    pairs: list[tuple[int, int]]
+    """Indices of photos."""
+    matched: list[IntArray]
+    """For each pair the indices of features that match, `[M, 2]`."""
+    K: FloatArray
+    """`[N, 3, 3]`."""
+
+    def epipolar_errors(self, world_to_cameras: FloatArray) -> list[FloatArray]:
+        """For each pair the matches' epipolar errors in pixels, `[M]`; NaN if undefined.
+
+        Args:
+            world_to_cameras: `[N, 3, 4]`, OpenCV axes.
+        """
+        errors = []
+        for (i, j), matched in zip(self.pairs, self.matched, strict=True):
+            F = fundamental_matrix(self.K[[i, j]], world_to_cameras[[i, j]])
+            first, second = self.features[i].xy[matched[:, 0]], self.features[j].xy[matched[:, 1]]
+            errors.append(epipolar_errors(first, second, F))
+        return errors
+
+    def tracks(self, errors: Sequence[FloatArray], max_error: float) -> Observations:
+        """The matches with an epipolar error below `max_error`, joined."""
+        kept = [matched[error < max_error] for matched, error in zip(self.matched, errors, strict=True)]
+        return link(self.features, self.pairs, kept)
+
+
+def misfit(errors: Sequence[FloatArray]) -> float:
+    """How far matches are from where the cameras let them be: the median of the epipolar errors in pixels of those that
+    are not plainly wrong; 0 if most are, which says nothing of the cameras. Exact ones have 0.1 to 0.4."""
+    all_errors = np.concatenate([np.empty(0), *errors])
+    plausible = all_errors[all_errors < MAX_MISFIT_ERROR]
+    return float(np.median(plausible)) if len(plausible) > MIN_PLAUSIBLE * len(all_errors) else 0.0
+
+
+def match_features(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> PhotoMatches:
+    """Finds features, and matches those of photos that probably overlap.
 
     Args:
-        photos: The photos at IMAGE_SIZE, with masks and intrinsics; at most MAX_PHOTOS of them are used.
-        camera_to_worlds: `[N, 4, 4]` of the photos, OpenGL camera axes, in double precision.
-
-    Returns:
-        Points in the world of `camera_to_worlds`, each within MAX_REPROJECTION_ERROR of its features, and their mean
-        colours. They are empty if the photos have nothing in common.
+        photos: N photos at IMAGE_SIZE, with masks and intrinsics.
+        camera_to_worlds: `[N, 4, 4]`, OpenGL camera axes.
     """
-    chosen = np.linspace(0, len(photos) - 1, min(len(photos), MAX_PHOTOS)).round().astype(np.int64)
     features = in_threads(
         lambda i: find_features(photos.get_numpy_image(i), photos.get_mask(i), MAX_FEATURES),
-        chosen.tolist(),
+        list(range(len(photos))),
         "Finding features",
     )
-    K = photos.cameras.get_intrinsics_matrices().double().numpy()[chosen]
-    camera_to_worlds = camera_to_worlds[chosen]
-    # Normalised to the origin and unit size, so that the thresholds do not depend on the data's scale.
-    origins = camera_to_worlds[:, :3, 3]
-    centre = origins.mean(axis=0)
-    scale = np.abs(origins - centre).max() or 1.0
-    world_to_cameras = moved_world_to_cameras(camera_to_worlds, centre, scale)
-
     pairs = pairs_to_match(camera_to_worlds)
 
     def match_pair(pair: tuple[int, int]) -> IntArray:
         first, second = (features[i] for i in pair)
-        matches = match(first.descriptors.float(), second.descriptors.float(), MAX_RATIO)
-        F = fundamental_matrix(K[list(pair)], world_to_cameras[list(pair)])
-        errors = epipolar_errors(first.xy[matches[:, 0]], second.xy[matches[:, 1]], F)
-        return matches[errors < MAX_EPIPOLAR_ERROR]
+        return match(first.descriptors.float(), second.descriptors.float(), MAX_RATIO)
 
-    matches = in_threads(match_pair, pairs, "Matching features")
-    tracks = link(features, pairs, matches)
+    matched = in_threads(match_pair, pairs, "Matching features")
+    return PhotoMatches(features, pairs, matched, photos.cameras.get_intrinsics_matrices().double().numpy())
+
+
+def triangulate(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> tuple[SeedPoints, float]:
+    """Triangulates features that are matched in at least three of the photos (two, if that gives too few points).
+
+    Args:
+        photos: N photos at IMAGE_SIZE, with masks and intrinsics.
+        camera_to_worlds: `[N, 4, 4]` of the photos, OpenGL camera axes, in double precision.
+
+    Returns:
+        Points in the world of `camera_to_worlds`, each within MAX_REPROJECTION_ERROR of its features, and their mean
+        colours; they are empty if the photos have nothing in common. And the cameras' `misfit`.
+    """
+    matches = match_features(photos, camera_to_worlds)
+    world = UnitWorld(camera_to_worlds)
+    errors = matches.epipolar_errors(world.world_to_cameras)
+    tracks = matches.tracks(errors, MAX_EPIPOLAR_ERROR)
     xyz, rgb = np.empty((0, 3)), np.empty((0, 3), dtype=np.uint8)
     for min_views in (3, 2):
-        xyz, rgb = meet(tracks, K, world_to_cameras, min_views)
+        xyz, rgb = meet(tracks, matches.K, world.world_to_cameras, min_views)
         if len(xyz) >= MANY_POINTS:
             break
-    return xyz * scale + centre, rgb
+    return (xyz * world.scale + world.centre, rgb), misfit(errors)
+
+
+class UnitWorld:
+    """Cameras moved to the origin and scaled to unit size, so that thresholds do not depend on the data's scale.
+
+    Args:
+        camera_to_worlds: `[N, 4, 4]`, OpenGL camera axes.
+    """
+
+    def __init__(self, camera_to_worlds: FloatArray) -> None:
+        origins = camera_to_worlds[:, :3, 3]
+        self.centre: FloatArray = origins.mean(axis=0)
+        self.scale: float = np.abs(origins - self.centre).max() or 1.0
+        self.world_to_cameras = moved_world_to_cameras(camera_to_worlds, self.centre, self.scale)
+        """`[N, 3, 4]`, OpenCV camera axes."""
 
 
 def pairs_to_match(camera_to_worlds: FloatArray) -> list[tuple[int, int]]:

@@ -87,10 +87,10 @@ class TestPoints:
     def test_far_from_the_origin_and_in_any_unit(self, scene: Path) -> None:
         outputs = parse(scene, load_3D_points=False, eval_mode="all")
         poses = np.stack([camera_to_world(i) for i in range(NUM_PHOTOS)])
-        near, _ = triangulate(Img3dImageDataset(outputs), poses)
+        (near, _), _ = triangulate(Img3dImageDataset(outputs), poses)
         shift, scale = np.array([4e6, -5e5, 1e3]), 1e3
         poses[:, :3, 3] = poses[:, :3, 3] * scale + shift
-        far, _ = triangulate(Img3dImageDataset(outputs), poses)
+        (far, _), _ = triangulate(Img3dImageDataset(outputs), poses)
         np.testing.assert_allclose(
             (far - shift) / scale, near, rtol=0, atol=1e-8
         )  # of coordinates of 4e6 in double precision
