@@ -186,7 +186,7 @@ class Img3dPhotos(DataParser):
             dataparser_scale=scale * posed.applied_scale,
         )
         if self.config.load_3D_points and split == "train":
-            are_whole = [view.photo for view in views] == [photos[i] for i in indices]
+            are_whole = all(view.photo is photos[indices[view.source]] for view in views)
             try:
                 points = self._seed_points(posed, selected, outputs, cameras, self._may_refine and are_whole)
             except _PosesContradictedError as error:
