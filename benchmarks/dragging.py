@@ -9,55 +9,77 @@ Chromium draws in software on the same cores as the renderer, which costs frames
 from __future__ import annotations
 
 import argparse
+import io
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from browsing import HEIGHT, PATIENCE, WIDTH
+from browsing import HEIGHT, WIDTH
 from headless_chromium import NoChromiumError, headless_chromium
 from kernels import describe_machine
-from PIL import Image, ImageFile
-from playwright.sync_api import Browser, Page, WebSocket
+from PIL import Image
+from playwright.sync_api import Browser, Page
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection, serve
 
 PORT = 7110
+PATIENCE = 120.0
+"""Seconds to wait for a picture."""
 SETTLED_SECONDS = 3.0
 """Of dragging before frames count: the size of the pictures follows the time that they take."""
 
 
 class Frames:
-    """The pictures that a page receives: when, and how wide and high."""
+    """Hands on what the viewer and a page say to each other, and notes the pictures: when, and how wide and high.
 
-    def __init__(self, page: Page) -> None:
+    The page's socket belongs to a worker of its own, which Playwright does not see.
+    """
+
+    def __init__(self) -> None:
         self.times: list[float] = []
         self.sizes: list[tuple[int, int]] = []
-        page.on("websocket", self._listen)
+        self._server = serve(self._hand_on, "127.0.0.1", 0, max_size=None, compression=None)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.port: int = self._server.socket.getsockname()[1]
 
-    def _listen(self, socket: WebSocket) -> None:
-        socket.on("framereceived", self._note)
+    def _hand_on(self, page: ServerConnection) -> None:
+        with (
+            suppress(ConnectionClosed),
+            connect(f"ws://127.0.0.1:{PORT}", max_size=None, compression=None) as viewer,
+        ):
+            threading.Thread(target=_copy, args=(page, viewer), daemon=True).start()
+            for payload in viewer:
+                page.send(payload)
+                if isinstance(payload, bytes) and b"BackgroundImageMessage" in payload:
+                    self._note(payload)
 
-    def _note(self, payload: str | bytes) -> None:
-        if not isinstance(payload, bytes) or b"BackgroundImageMessage" not in payload:
-            return
+    def _note(self, payload: bytes) -> None:
         for message in msgspec.msgpack.decode(payload):
-            if message["type"] == "BackgroundImageMessage" and message.get("rgb_data"):
-                parser = ImageFile.Parser()
-                parser.feed(message["rgb_data"])
-                image: Image.Image = parser.close()
+            if message["type"] == "BackgroundImageMessage" and message["rgb_bytes"]:
                 self.times.append(time.monotonic())
-                self.sizes.append(image.size)
+                self.sizes.append(Image.open(io.BytesIO(message["rgb_bytes"])).size)
 
 
-def open_page(browser: Browser) -> tuple[Page, Frames]:
+def _copy(from_page: ServerConnection, viewer: ClientConnection) -> None:
+    with suppress(ConnectionClosed):
+        for payload in from_page:
+            viewer.send(payload)
+
+
+def open_page(browser: Browser, frames: Frames) -> Page:
     """The viewer's page as soon as it answers, and has shown a picture."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-    frames, deadline = Frames(page), time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
-            page.goto(f"http://127.0.0.1:{PORT}")
+            page.goto(f"http://127.0.0.1:{PORT}?websocket=ws://127.0.0.1:{frames.port}")
             break
         except Exception:  # Playwright's, for a refused connection
             time.sleep(0.2)
@@ -65,7 +87,7 @@ def open_page(browser: Browser) -> tuple[Page, Frames]:
         if time.monotonic() > deadline:
             sys.exit("The page is sent no picture: splats that it draws itself need benchmarks/browsing.py.")
         page.wait_for_timeout(100)
-    return page, frames
+    return page
 
 
 def drag(page: Page, seconds: float) -> None:
@@ -92,7 +114,8 @@ def main() -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as viewer:
         try:
             with headless_chromium() as browser:
-                page, frames = open_page(browser)
+                frames = Frames()
+                page = open_page(browser, frames)
                 drag(page, SETTLED_SECONDS)
                 first = len(frames.times)
                 drag(page, arguments.seconds)
