@@ -12,7 +12,7 @@ import pytest
 from hang_limit import HANG_SECONDS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_damaged_files_within_limits() -> None:
     """In a process of its own: a limit of memory holds for all that pytest runs."""
     here = Path(__file__).parent

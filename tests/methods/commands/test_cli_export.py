@@ -148,6 +148,7 @@ def test_poisson_gives_a_mesh_of_the_scene(trained_run: TrainedRun, tmp_path: Pa
     assert np.median(distance_to_the_scene(np.asarray(mesh.vertices)[solid], trained_run)) < 0.2
 
 
+@pytest.mark.long
 def test_tsdf_gives_a_mesh_of_the_scene(trained_run: TrainedRun, tmp_path: Path) -> None:
     import open3d
 
