@@ -3,7 +3,7 @@
 same photos, in turns.
 
 Nerfacto runs as it does on a CPU: its own modules in torch (`implementation` "torch"), all else at its defaults. Its
-data manager reads photos at full size, which rays do not notice, in processes of its own, which slow ours down a little.
+data manager reads photos at full size, which rays do not notice, in processes of its own, which slow ours a little.
 
     python benchmarks/nerf_step.py --steps 5 --rounds 3
 """
