@@ -36,7 +36,8 @@ WARM_UP_STEPS = 300
 def trainer(config: Any, folder: Path, downscale_factor: float) -> Trainer:
     """A trainer of the method on fox, set up."""
     scene = SCENES["fox"]
-    config.pipeline.datamanager.dataparser = copy.deepcopy(img3d_nerf.config.pipeline.datamanager.dataparser)
+    ours: Any = img3d_nerf.config
+    config.pipeline.datamanager.dataparser = copy.deepcopy(ours.pipeline.datamanager.dataparser)
     config.pipeline.datamanager.dataparser.downscale_factor = downscale_factor
     config.pipeline.datamanager.train_num_rays_per_batch = RAYS
     config.data = config.pipeline.datamanager.data = scene.folder

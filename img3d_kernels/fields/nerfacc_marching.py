@@ -24,7 +24,7 @@ def can_march(space: FieldSpace, rays: Rays) -> bool:
 @cache
 def _has_kernels() -> bool:
     try:
-        from nerfacc.cuda._backend import _C
+        from nerfacc.cuda._backend import _C  # pyright: ignore[reportAttributeAccessIssue] # a compiled module
     # A missing compiler, one that does not fit torch's CUDA, and a failed build raise different types.
     except Exception as error:
         print(f"nerfacc's kernels were not compiled, so rays are marched in plain torch: {str(error).splitlines()[:1]}")
