@@ -81,7 +81,8 @@ def composite_rays(
     order = _neighbouring_rays(origins, directions)
     inverse = torch.empty_like(order)
     inverse[order] = torch.arange(num_rays, device=device)
-    wants_gradient = torch.is_grad_enabled() and gaussians.means.requires_grad
+    learnt = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors, *rays)
+    wants_gradient = torch.is_grad_enabled() and any(values.requires_grad for values in learnt)
     composite = _composite_torch
     if default_backend(gaussians.means) == "cpu" and not wants_gradient:
         composite = _composite_compiled
