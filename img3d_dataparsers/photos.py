@@ -282,7 +282,7 @@ class Img3dPhotos(DataParser):
         if kept is None:
             return photos
         self._may_refine = False
-        return [replace(photo, camera_to_world=pose) for photo, pose in zip(photos, kept, strict=True)]
+        return _with_poses(photos, kept)
 
     def _refine(self, posed: PosedPhotos, photos: list[UsablePhoto], misfit: float) -> None:
         """Corrects the poses of all photos, and keeps them, so that later runs and other splits have the same."""
@@ -293,27 +293,23 @@ class Img3dPhotos(DataParser):
 
         fits = f"the given poses fit the photos to {misfit:.1f} pixels of {IMAGE_SIZE} only"
         print_line(f"{fits[0].upper()}{fits[1:]}: correcting them (once; --refine-poses False keeps them as they are)")
-        everything = _cameras(photos, np.stack([photo.camera_to_world for photo in photos])[:, :3])
+        given = np.stack([photo.camera_to_world for photo in photos])
         outputs = DataparserOutputs(
             image_filenames=[followed(photo.image_path) for photo in photos],
-            cameras=everything,
+            cameras=_cameras(photos, given[:, :3]),
             mask_filenames=cast(Any, [photo.mask_path and followed(photo.mask_path) for photo in photos]),
             metadata={UPRIGHT: [photo.upright for photo in photos]},
         )
         some = _photos_at_most(outputs, photos, list(range(len(photos))), IMAGE_SIZE)
-        refined = refine_poses(Img3dImageDataset(some), np.stack([photo.camera_to_world for photo in photos]))
-        poses = refined.camera_to_worlds
+        refined = refine_poses(Img3dImageDataset(some), given)
+        poses = refined.camera_to_worlds if refined.is_better else given
         if refined.is_better:
             print_line(f"Poses corrected: they fit to {refined.misfit_after:.1f} pixels now")
         else:
-            poses = np.stack([photo.camera_to_world for photo in photos])
             warn(f"{fits}, and could not be corrected: expect blur; photos alone, without poses, can be solved anew")
         keep_poses(cache_folders(posed.folder, self.config.cache_dir), posed.folder, photos, poses)
         self._may_refine = False
-        self._checked[posed.source] = (
-            posed,
-            [replace(photo, camera_to_world=pose) for photo, pose in zip(photos, poses, strict=True)],
-        )
+        self._checked[posed.source] = posed, _with_poses(photos, poses)
 
     def _wants_dense_points(self, num_photos: int) -> bool:
         from img3d_dataparsers.seeds.dense import MAX_PHOTOS
@@ -332,6 +328,10 @@ class Img3dPhotos(DataParser):
         if max_size < 1:
             raise InputError(f"--max-image-size is {max_size}, but must be positive")
         return _at_most(cameras, max_size)
+
+
+def _with_poses(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> list[UsablePhoto]:
+    return [replace(photo, camera_to_world=pose) for photo, pose in zip(photos, camera_to_worlds, strict=True)]
 
 
 def _print_frame(posed: PosedPhotos) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from img3d_base.atomic_files import save_arrays
 from img3d_base.console import print_line
 from img3d_base.errors import InputError, warn
 from img3d_base.foreign_files import load_npz
 from img3d_dataparsers.posed_photos import FloatArray
-from img3d_dataparsers.seeds.seed_cache import fingerprint
+from img3d_dataparsers.seeds.seed_cache import fingerprint, keep
 from img3d_dataparsers.usable_photos import UsablePhoto
 
 RECIPE = "poses 1"
@@ -30,7 +29,8 @@ def kept_poses(places: Sequence[Path], folder: Path, photos: Sequence[UsablePhot
         folder: The data set's folder.
         photos: The photos, with the poses as given.
     """
-    for path in _paths(places, folder, photos):
+    name = _name(folder, photos)
+    for path in [place / name for place in places]:
         if not path.is_file():
             continue
         try:
@@ -47,15 +47,8 @@ def kept_poses(places: Sequence[Path], folder: Path, photos: Sequence[UsablePhot
 
 def keep_poses(places: Sequence[Path], folder: Path, photos: Sequence[UsablePhoto], poses: FloatArray) -> None:
     """Writes corrected poses `[N, 4, 4]` to the first place that can be written to; see `kept_poses`."""
-    for path in _paths(places, folder, photos):
-        try:
-            save_arrays(path, camera_to_worlds=poses)
-        except OSError:
-            continue
-        return
-    warn(f"the corrected poses could not be kept in {' or '.join(map(str, places))}: read-only or full")
+    keep(places, _name(folder, photos), "the corrected poses", camera_to_worlds=poses)
 
 
-def _paths(places: Sequence[Path], folder: Path, photos: Sequence[UsablePhoto]) -> list[Path]:
-    name = f"refined_poses-{fingerprint(folder, photos, RECIPE)}.npz"
-    return [place / name for place in places]
+def _name(folder: Path, photos: Sequence[UsablePhoto]) -> str:
+    return f"refined_poses-{fingerprint(folder, photos, RECIPE)}.npz"

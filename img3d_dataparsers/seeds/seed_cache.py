@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from img3d_base.atomic_files import save_arrays
 from img3d_base.console import print_line
@@ -59,15 +60,31 @@ def kept_points(places: Sequence[Path], key: str, make: Callable[[], SeedPoints]
             print_line(f"Seed points: {len(points[0]):,} from the cache {path}")
             return points
     points = make()
-    for path in paths:
+    kept_in = keep(places, name, "the seed points", xyz=points[0], rgb=points[1])
+    if kept_in is not None:
+        print_line(f"Seed points: {len(points[0]):,}, kept in {kept_in}")
+    return points
+
+
+def keep(places: Sequence[Path], name: str, what: str, **arrays: npt.ArrayLike) -> Path | None:
+    """Writes arrays to a file in the first of these folders that can be written to; a warning says that none can.
+
+    Args:
+        places: The folders.
+        name: The file's name.
+        what: What the arrays are, for the warning.
+
+    Returns:
+        The file, None if it could not be written.
+    """
+    for place in places:
         try:
-            save_arrays(path, xyz=points[0], rgb=points[1])
+            save_arrays(place / name, **arrays)
         except OSError:
             continue
-        print_line(f"Seed points: {len(points[0]):,}, kept in {path}")
-        return points
-    warn(f"the seed points could not be kept in {' or '.join(map(str, places))}: read-only or full")
-    return points
+        return place / name
+    warn(f"{what} could not be kept in {' or '.join(map(str, places))}: read-only or full")
+    return None
 
 
 def _read(path: Path) -> SeedPoints:
