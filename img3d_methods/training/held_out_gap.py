@@ -44,10 +44,7 @@ def gap_message(trained_on: float | None, held_out: float, num_photos: int) -> s
         return None
     photos = f"too few photos ({num_photos} were trained on; take more, with much overlap, all around)"
     moved = "things that moved, or light that changed, between photos (mask or retake these)"
-    poses = (
-        "wrong camera poses (look at `img3d-photos inspect`; try --pipeline.model.camera-optimizer.mode SO3xR3, or "
-        "estimate them again)"
-    )
+    poses = "wrong camera poses (look at `img3d-photos inspect`, or solve them anew from the photos alone)"
     reasons = [photos, moved, poses] if num_photos < MIN_PHOTOS else [moved, poses, photos]
     return (
         f"Held-out photos are {trained_on - held_out:.0f} dB below those trained on ({trained_on:.1f} dB): from "

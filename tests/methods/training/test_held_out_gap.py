@@ -38,4 +38,4 @@ def test_a_large_one_is_explained_with_what_to_do(photos: int, first: str) -> No
     assert message is not None and "\n" not in message
     assert message.startswith("Held-out photos are 8 dB below those trained on (29.4 dB)")
     assert f"Usual reasons: {first}" in message
-    assert "camera-optimizer" in message and "img3d-photos inspect" in message and "mask" in message
+    assert "solve them anew" in message and "img3d-photos inspect" in message and "mask" in message
