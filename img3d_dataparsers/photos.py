@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,18 +18,23 @@ from torch import Tensor
 
 from img3d_base.atomic_files import cache_folders
 from img3d_base.console import print_line
-from img3d_base.errors import InputError, counted, warn
+from img3d_base.errors import InputError, warn
 from img3d_base.text_links import followed
 from img3d_dataparsers.camera_distance import CameraDistance, in_metres
 from img3d_dataparsers.depth.points import points_from_depth
 from img3d_dataparsers.image_dataset import UPRIGHT
-from img3d_dataparsers.images.camera_sizes import downscaled
+from img3d_dataparsers.images.camera_sizes import at_most, downscaled
 from img3d_dataparsers.images.undistortion import with_denominators
 from img3d_dataparsers.inputs import read_posed_photos
 from img3d_dataparsers.lenses.view_files import perspective_views
 from img3d_dataparsers.normalisation import CenterMethod, normalise
 from img3d_dataparsers.posed_photos import FloatArray, OrientationMethod, PosedPhotos, SeedPoints
-from img3d_dataparsers.seeds.seed_cache import fingerprint, kept_points
+from img3d_dataparsers.seeds.points_of_photos import (
+    PosesContradictedError,
+    photos_at_most,
+    triangulated,
+    with_points_of_photos,
+)
 from img3d_dataparsers.sfm.photo_lens import CameraType
 from img3d_dataparsers.splits import EvalMode, indices_of_split, lists_in
 from img3d_dataparsers.usable_photos import UsablePhoto, usable_photos
@@ -189,7 +193,7 @@ class Img3dPhotos(DataParser):
             are_whole = all(view.photo is photos[indices[view.source]] for view in views)
             try:
                 points = self._seed_points(posed, selected, outputs, cameras, self._may_refine and are_whole)
-            except _PosesContradictedError as error:
+            except PosesContradictedError as error:
                 self._refine(posed, photos, error.misfit)
                 return self._generate_dataparser_outputs(split)
             if points is not None:
@@ -214,7 +218,7 @@ class Img3dPhotos(DataParser):
             check_poses: Whether to stop at poses that do not fit the photos.
 
         Raises:
-            _PosesContradictedError: They do not.
+            PosesContradictedError: They do not.
         """
         points = _some(posed.read_seed_points())
         full_size = replace(outputs, cameras=cameras)
@@ -222,7 +226,7 @@ class Img3dPhotos(DataParser):
             points = points_from_depth(
                 photos,
                 cameras,
-                lambda indices: _triangulated(full_size, photos, indices, check_poses)[0],
+                lambda indices: triangulated(full_size, photos, indices, check_poses)[0],
                 posed.applied_scale,
                 posed.depth_units,
             )
@@ -230,7 +234,7 @@ class Img3dPhotos(DataParser):
         # would take half as long as training on the chair (and give 9,000 points, but none on its smooth legs).
         too_few = points is None or posed.adds_triangulated_points
         if too_few and self.config.triangulate_points and not posed.is_normalised:
-            points = _with_points_of_photos(
+            points = with_points_of_photos(
                 points,
                 posed.folder,
                 self.config.cache_dir,
@@ -300,7 +304,7 @@ class Img3dPhotos(DataParser):
             mask_filenames=cast(Any, [photo.mask_path and followed(photo.mask_path) for photo in photos]),
             metadata={UPRIGHT: [photo.upright for photo in photos]},
         )
-        some = _photos_at_most(outputs, photos, list(range(len(photos))), IMAGE_SIZE)
+        some = photos_at_most(outputs, photos, list(range(len(photos))), IMAGE_SIZE)
         refined = refine_poses(Img3dImageDataset(some), given)
         poses = refined.camera_to_worlds if refined.is_better else given
         if refined.is_better:
@@ -327,7 +331,7 @@ class Img3dPhotos(DataParser):
             return cameras
         if max_size < 1:
             raise InputError(f"--max-image-size is {max_size}, but must be positive")
-        return _at_most(cameras, max_size)
+        return at_most(cameras, max_size)
 
 
 def _with_poses(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> list[UsablePhoto]:
@@ -343,12 +347,6 @@ def _print_frame(posed: PosedPhotos) -> None:
         lines.append(f"Exports with --original-frame are in metres, by {posed.scale_source}")
     for line in lines:
         print_line(line)
-
-
-def _at_most(cameras: Cameras, max_size: int) -> Cameras:
-    """Downscales those cameras `[N]` that are larger to `max_size` pixels along their longest side."""
-    longest = torch.maximum(cameras.width, cameras.height)
-    return downscaled(cameras, (longest / max_size).clamp(min=1))
 
 
 def _cameras(photos: list[UsablePhoto], camera_to_worlds: FloatArray) -> Cameras:
@@ -386,129 +384,6 @@ def _some(points: SeedPoints | None) -> SeedPoints | None:
     xyz, rgb = points
     finite = np.isfinite(xyz).all(axis=-1)
     return (xyz[finite], rgb[finite]) if finite.any() else None
-
-
-class _PosesContradictedError(Exception):
-    """The photos' features contradict the given poses."""
-
-    def __init__(self, misfit: float) -> None:
-        super().__init__(misfit)
-        self.misfit = misfit
-
-
-def _with_points_of_photos(
-    known: SeedPoints | None,
-    folder: Path,
-    cache_dir: Path | None,
-    photos: list[UsablePhoto],
-    outputs: DataparserOutputs,
-    with_stereo: bool,
-    check_poses: bool,
-) -> SeedPoints | None:
-    """Adds points found in the photos, if there are enough, to the known ones; in the frames' coordinates.
-
-    Args:
-        known: Points of the data set; if None, there is a warning if too few can be triangulated.
-        folder: The data set's folder.
-        cache_dir: Where to cache them; None for beside the data.
-        photos: The photos to train on.
-        outputs: The same photos, with cameras at full size.
-        with_stereo: Whether to add dense points to the triangulated ones.
-        check_poses: Whether to stop at poses that do not fit the photos.
-
-    Raises:
-        _PosesContradictedError: They do not.
-    """
-    from img3d_dataparsers.seeds.triangulation import MIN_POINTS, RECIPE
-
-    def make() -> SeedPoints:
-        print_line(f"Triangulating seed points from {len(photos)} photos")
-        return _triangulated(outputs, photos, list(range(len(photos))), check_poses)
-
-    points = kept_points(
-        cache_folders(folder, cache_dir), fingerprint(folder, photos, f"{RECIPE} {outputs.alpha_color}"), make
-    )
-    if with_stereo:
-        points = _with_dense(points, folder, cache_dir, photos, outputs)
-    if len(points[0]) < MIN_POINTS:
-        if known is None:
-            few = f"only {counted(len(points[0]), 'point')} could be triangulated from the photos"
-            warn(f"{few}; training starts from random points")
-        return known
-    if known is None:
-        return points
-    return np.concatenate([known[0], points[0]]), np.concatenate([known[1], points[1]])
-
-
-def _with_dense(
-    sparse: SeedPoints,
-    folder: Path,
-    cache_dir: Path | None,
-    photos: list[UsablePhoto],
-    outputs: DataparserOutputs,
-) -> SeedPoints:
-    """Adds points from coarse stereo between the photos to triangulated ones; in the frames' coordinates.
-
-    Args:
-        sparse: Points triangulated from the photos.
-        folder: The data set's folder.
-        cache_dir: Where to cache them; None for beside the data.
-        photos: The photos to train on.
-        outputs: The same photos, with cameras at full size.
-    """
-    from img3d_dataparsers.image_dataset import Img3dImageDataset
-    from img3d_dataparsers.seeds.dense import IMAGE_SIZE, RECIPE, dense_points
-
-    def make() -> SeedPoints:
-        print_line(f"Computing dense seed points from {len(photos)} photos by coarse stereo")
-        some = _photos_at_most(outputs, photos, list(range(len(photos))), IMAGE_SIZE)
-        return dense_points(Img3dImageDataset(some), np.stack([photo.camera_to_world for photo in photos]), sparse[0])
-
-    recipe = f"dense {RECIPE} {outputs.alpha_color} {len(sparse[0])}"
-    dense = kept_points(cache_folders(folder, cache_dir), fingerprint(folder, photos, recipe), make)
-    return np.concatenate([sparse[0], dense[0]]), np.concatenate([sparse[1], dense[1]])
-
-
-def _triangulated(
-    outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int], check_poses: bool
-) -> SeedPoints:
-    """Triangulates points from some of the photos, in the frames' coordinates.
-
-    Args:
-        outputs: The photos, with cameras at full size.
-        photos: The same photos.
-        indices: The photos to use; of many only some are.
-        check_poses: Whether to stop at poses that do not fit the photos.
-
-    Raises:
-        _PosesContradictedError: They do not.
-    """
-    # Imported late: most data sets have points.
-    from img3d_dataparsers.image_dataset import Img3dImageDataset
-    from img3d_dataparsers.seeds.refinement import MAX_MISFIT
-    from img3d_dataparsers.seeds.triangulation import IMAGE_SIZE, MAX_PHOTOS, triangulate
-
-    chosen = np.linspace(0, len(indices) - 1, min(len(indices), MAX_PHOTOS)).round().astype(int)
-    indices = [indices[i] for i in chosen.tolist()]
-    some = _photos_at_most(outputs, photos, indices, IMAGE_SIZE)
-    points, misfit = triangulate(Img3dImageDataset(some), np.stack([photos[i].camera_to_world for i in indices]))
-    if check_poses and misfit > MAX_MISFIT:
-        raise _PosesContradictedError(misfit)
-    return points
-
-
-def _photos_at_most(
-    outputs: DataparserOutputs, photos: Sequence[UsablePhoto], indices: list[int], size: int
-) -> DataparserOutputs:
-    """Some of the photos with cameras downscaled to at most `size` pixels along their longest side."""
-    masks = outputs.mask_filenames
-    return replace(
-        outputs,
-        image_filenames=[outputs.image_filenames[i] for i in indices],
-        cameras=_at_most(outputs.cameras[torch.tensor(indices)], size),
-        mask_filenames=None if masks is None else [masks[i] for i in indices],
-        metadata={**outputs.metadata, UPRIGHT: [photos[i].upright for i in indices]},
-    )
 
 
 def _normalised(points: SeedPoints, transform: FloatArray, scale: float) -> dict[str, torch.Tensor]:

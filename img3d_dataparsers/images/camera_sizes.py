@@ -35,3 +35,9 @@ def downscaled(cameras: Cameras, factors: Tensor) -> Cameras:
         width=width,
         height=height,
     )
+
+
+def at_most(cameras: Cameras, max_size: int) -> Cameras:
+    """Downscales those cameras `[N]` that are larger to `max_size` pixels along their longest side."""
+    longest = torch.maximum(cameras.width, cameras.height)
+    return downscaled(cameras, (longest / max_size).clamp(min=1))

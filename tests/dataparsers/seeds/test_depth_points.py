@@ -55,7 +55,7 @@ def quickly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         u, v = np.random.default_rng(0).uniform([[-1.0], [0.0]], 1.0, (2, 400))
         points = np.concatenate([np.stack([u, 0.8 * v, 0 * u], axis=1), np.stack([u, 0 * u + 1, v], axis=1)])
         points = points, np.full((800, 3), 90, np.uint8)
-        monkeypatch.setattr(photos, "_triangulated", lambda *_: points)
+        monkeypatch.setattr(photos, "triangulated", lambda *_: points)
 
 
 def edit(folder: Path, **values: Any) -> None:
