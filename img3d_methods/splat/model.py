@@ -26,6 +26,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.utils.colors import get_color
 from torch import Tensor
 
+from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
 from img3d_base.console import print_line
 from img3d_kernels import rasterization
@@ -41,7 +42,7 @@ from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.splat.floaters import LIMIT_SIZE_EVERY, FloaterLimits, clearing_steps
 from img3d_methods.splat.free_space import CLEAR_EVERY, CLEAR_UNTIL, FreeSpace
 from img3d_methods.splat.initial_gaussians import initial_gaussians
-from img3d_methods.splat.ray_compositing import ActivatedGaussians, composite_rays
+from img3d_methods.splat.ray_outputs import along_rays, composited
 from img3d_methods.splat.schedule import TrainingSchedule
 from img3d_methods.splat.screen_dilation import screen_dilation
 from img3d_methods.splat.sky import SkyPoints, sky_points
@@ -50,7 +51,7 @@ from img3d_methods.splat.transients import CellViews, TransientMasks
 from img3d_methods.training.image_metrics import ImageMetrics
 from img3d_methods.training.presets import GROWTH_THRESHOLD, PresetName, growth_threshold, preset
 from img3d_methods.viewing.browser_view import VIEWER_GREY
-from img3d_methods.viewing.ray_bundles import FAR, normals_from_distances, pinhole_of_bundle
+from img3d_methods.viewing.ray_bundles import FAR, pinhole_of_bundle
 from img3d_methods.viewing.splat_view import LiveView
 
 GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
@@ -489,52 +490,26 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
 
     @torch.no_grad()
     def _outputs_for_rays(self, bundle: RayBundle) -> dict[str, Tensor]:
-        """Renders rays; uses the rasteriser if they are the pixels of a pinhole camera.
-
-        Depth is the distance along the ray. Normals are mapped from [-1, 1] to [0, 1], as ns-export expects them.
-        """
+        """Renders rays; uses the rasteriser if they are the pixels of a pinhole camera."""
         bundle = bundle.to(self.device)
         pinhole = pinhole_of_bundle(bundle)
-        if pinhole is not None:
-            camera_to_world, K, width, height = pinhole
-            outputs = self._rasterize(camera_to_world[None], K[None], width, height)
-            outputs["depth"] = outputs["depth"] * bundle.metadata["directions_norm"]
-            normals = normals_from_distances(bundle.origins, bundle.directions, outputs["depth"])
-            outputs["normals"] = (0.5 * normals + 0.5).clamp(0, 1)
+        if pinhole is None:
+            outputs = composited(bundle, self._activated_gaussians(), self._get_background_color())
         else:
-            outputs = self._composite(bundle)
+            camera_to_world, K, width, height = pinhole
+            outputs = along_rays(bundle, self._rasterize(camera_to_world[None], K[None], width, height))
         outputs["depth"] = torch.where(outputs["accumulation"] >= 0.5, outputs["depth"], FAR)
         return outputs
 
-    def _composite(self, bundle: RayBundle) -> dict[str, Tensor]:
-        """Composites along each ray of a bundle of any shape."""
-        config, shape = self.config, bundle.shape
-        if config.sh_degree > 0:
-            colors, sh_degree = torch.cat([self.features_dc[:, None], self.features_rest], dim=1), config.sh_degree
+    def _activated_gaussians(self) -> ActivatedGaussians:
+        """All Gaussians, after the activation functions."""
+        if self.config.sh_degree > 0:
+            colors, sh_degree = torch.cat([self.features_dc[:, None], self.features_rest], dim=1), self.config.sh_degree
         else:
             colors, sh_degree = torch.sigmoid(self.features_dc), None
-        gaussians = ActivatedGaussians(
+        return ActivatedGaussians(
             self.means, self.quats, self.scales.exp(), self.opacities[:, 0].sigmoid(), colors, sh_degree
         )
-        background = self._get_background_color()
-        # Areas of 1, which Nerfstudio's texture baking passes, are placeholders; real pixels are small.
-        pitch = bundle.pixel_area.flatten().sqrt()
-        seen = composite_rays(
-            gaussians,
-            bundle.origins.reshape(-1, 3),
-            bundle.directions.reshape(-1, 3),
-            background,
-            nears=None if bundle.nears is None else bundle.nears.flatten(),
-            fars=None if bundle.fars is None else bundle.fars.flatten(),
-            pixel_pitch=torch.where(pitch < 0.5, pitch, 0.0),
-        )
-        return {
-            "rgb": seen.rgb.clamp(0, 1).reshape(*shape, 3),
-            "depth": seen.distance.reshape(*shape, 1),
-            "accumulation": seen.alpha.reshape(*shape, 1),
-            "normals": (0.5 * seen.normals + 0.5).clamp(0, 1).reshape(*shape, 3),
-            "background": background.expand(*shape, 3),
-        }
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
