@@ -4,6 +4,7 @@
 python tools/small_training_set.py pack --objects cc0_objects --file objects.npz   # the training split only
 python tools/small_training_set.py pack --procedural 400 --file procedural.npz     # textured, round objects
 python tools/small_training_set.py render --file objects.npz --folder outputs/small_set --processes 2
+python tools/small_training_set.py render --file objects.npz --copies 3 --folder outputs/copies_set   # deformed copies
 
 Rendering goes on where it stopped. The folder holds memory-mapped arrays, with a row for each of N objects:
 
@@ -23,7 +24,7 @@ import csv
 import multiprocessing
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy.lib.format import open_memmap
 from rich.progress import track
+from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d
 
@@ -51,6 +53,9 @@ TRUNCATION = 0.1
 DIRECTIONS, DEPTH_SIZE = 36, 128
 """Depth maps from which empty space is found, and their height and width in pixels."""
 POINTS = 4096
+STRETCH, TAPER, RECOLOUR = 0.4, 0.4, 0.4
+"""Of deformed copies: largest logarithm of the stretch along each axis; largest change of the width from the middle to
+the top; deviation of the logarithm of the factors by which colours change, the same for similar ones."""
 BURIED = -0.05
 """Surface points that are deeper than this inside the object are inside it: no view shows them."""
 
@@ -80,6 +85,17 @@ def pack(named: Iterable[tuple[str, ObjectMesh]], file: Path) -> int:
     with write_atomically(file) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
     return len(names)
+
+
+def deformed(shape: ObjectMesh, rng: np.random.Generator) -> ObjectMesh:
+    """A copy that is stretched along its axes, tapers, and has other colours: another object of the same kind."""
+    mesh = shape.mesh
+    vertices = mesh.vertices * np.exp(rng.uniform(-STRETCH, STRETCH, 3))
+    vertices[:, ::2] *= 1 + rng.integers(2) * rng.uniform(-TAPER, TAPER) * mesh.vertices[:, 1:2]
+    lattice = np.linspace(0, 1, 4)
+    factors = RegularGridInterpolator((lattice,) * 3, np.exp(rng.normal(scale=RECOLOUR, size=(4, 4, 4, 3))))
+    colors = (mesh.colors * factors(mesh.colors.clip(0, 1))).clip(0, 1).astype(np.float32)
+    return ObjectMesh.framed(replace(mesh, vertices=vertices, colors=colors))
 
 
 def packed_object(arrays: Any, index: int) -> ObjectMesh:
@@ -187,14 +203,16 @@ def placements(shape: ObjectMesh, rng: np.random.Generator) -> list[Tensor]:
     return found * (1 if len(found) == VIEWS else VIEWS) if found else []
 
 
-def render(file: Path, folder: Path, index: int) -> None:
-    """Makes one object's rows."""
+def render(file: Path, folder: Path, copies: int, index: int) -> None:
+    """Makes the rows of one object, or of one of its `copies` deformed copies if there are to be any."""
     torch.set_num_threads(1)
     arrays = Arrays.of(folder, 1)
     if arrays.done[index]:
         return
     with np.load(file) as packed:
-        shape = packed_object(packed, index)
+        shape = packed_object(packed, index // max(copies, 1))
+    if copies:
+        shape = deformed(shape, np.random.default_rng([index, copies]))
     found = placements(shape, np.random.default_rng(index))[:VIEWS]
     if not found:
         return
@@ -228,6 +246,7 @@ def main() -> None:
     rendering = commands.add_parser("render", help="one file → arrays")
     rendering.add_argument("--file", type=Path, required=True)
     rendering.add_argument("--folder", type=Path, required=True)
+    rendering.add_argument("--copies", type=int, default=0, help="that many deformed copies of each object instead")
     rendering.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     if arguments.command == "pack":
@@ -241,12 +260,12 @@ def main() -> None:
         print(f"{count} objects, {arguments.file.stat().st_size / 1e6:.0f} MB")
         return
     with np.load(arguments.file) as packed:
-        count = len(packed["names"])
+        count = len(packed["names"]) * max(arguments.copies, 1)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     Arrays.of(arguments.folder, count)
     order = np.random.default_rng(0).permutation(count)  # so that a part of the set has some of every kind
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        work = pool.imap_unordered(partial(render, arguments.file, arguments.folder), order.tolist())
+        work = pool.imap_unordered(partial(render, arguments.file, arguments.folder, arguments.copies), order.tolist())
         for _ in track(work, "Rendering", total=count):
             pass
     print(f"{int(Arrays.of(arguments.folder).done.sum())} of {count} objects are in {arguments.folder}")

@@ -325,6 +325,20 @@ def split(arrays: Arrays) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "M"]]:
     return training[arrays.done[training]], validation[arrays.done[validation]]
 
 
+def copies_of(objects: Int[np.ndarray, "N"], count: int, folder: Path) -> tuple[Arrays, Int[np.ndarray, "M"]]:
+    """The arrays of deformed copies, and which of them are of some objects.
+
+    Args:
+        objects: The originals.
+        count: How many originals there are in all.
+        folder: The copies' arrays.
+    """
+    copies = Arrays.of(folder)
+    number = len(copies.done) // count
+    chosen = (objects[:, None] * number + np.arange(number)).ravel()
+    return copies, chosen[copies.done[chosen]]
+
+
 @torch.no_grad()
 def validate(network: ColumnNetwork, arrays: Arrays, objects: Int[np.ndarray, "M"], rays: Tensor) -> list[float]:
     """The three values of `losses` on the validation objects."""
@@ -378,6 +392,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", type=Path, required=True, help="folder of tools/small_training_set.py render")
     parser.add_argument("--more", type=Path, nargs="*", default=[], help="folders of more objects, all to train on")
+    parser.add_argument("--copies", type=Path, help="folder of deformed copies of the objects of --set")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoint and training curve")
     parser.add_argument("--steps", type=int, default=8600, help="steps in all, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop this run after that time")
@@ -396,6 +411,8 @@ def main() -> None:
     arrays = Arrays.of(arguments.set)
     objects, others = split(arrays)
     sets = [(arrays, objects), *((more, np.flatnonzero(more.done)) for more in map(Arrays.of, arguments.more))]
+    if arguments.copies:
+        sets.append(copies_of(objects, len(arrays.done), arguments.copies))
     rays = column_rays().to(device)
     training = Training.started(device)
     if checkpoint.exists():

@@ -34,7 +34,7 @@ def pack_folder(objects: Path, file: Path) -> int:
 
 @pytest.fixture(scope="module")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The arrays of three boxes, with few views."""
+    """The arrays of three boxes, and in `copies` those of two deformed copies of each, with few views."""
     folder = tmp_path_factory.mktemp("small")
     (folder / "objects").mkdir()
     for i, sides in enumerate([(1.0, 1.0, 0.6), (0.4, 1.0, 0.5), (1.0, 0.7, 1.0)]):
@@ -45,7 +45,11 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert pack_folder(folder / "objects", folder / "objects.npz") == 3
         small_training_set.Arrays.of(folder, 3)
         for i in range(3):
-            small_training_set.render(folder / "objects.npz", folder, i)
+            small_training_set.render(folder / "objects.npz", folder, 0, i)
+        (folder / "copies").mkdir()
+        small_training_set.Arrays.of(folder / "copies", 6)
+        for i in range(6):
+            small_training_set.render(folder / "objects.npz", folder / "copies", 2, i)
     return folder
 
 
@@ -111,6 +115,28 @@ def test_targets_agree_with_the_picture(training_set: Path) -> None:
     assert colour < 0.2  # all of a box has one colour, in several lights
 
 
+def test_a_copy_has_another_shape_and_other_colours(training_set: Path) -> None:
+    with np.load(training_set / "objects.npz") as packed:
+        shape = small_training_set.packed_object(packed, 0)
+    copies = [small_training_set.deformed(shape, np.random.default_rng(seed)).mesh for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(copies[0].vertices, copies[1].vertices)
+    for one, other in ((shape.mesh, copies[0]), (copies[0], copies[2])):
+        assert np.abs(one.vertices - other.vertices).max() > 0.05
+        assert np.abs(one.colors - other.colors).max() > 0.005
+        assert np.linalg.norm(other.vertices, axis=1).max() == pytest.approx(1)
+    arrays = small_training_set.Arrays.of(training_set / "copies")
+    assert arrays.done.all() and not np.array_equal(arrays.images[0], arrays.images[1])
+
+
+def test_copies_of_validation_objects_are_not_trained_on(training_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_small, "VALIDATION_OBJECTS", 1)
+    arrays = small_training_set.Arrays.of(training_set)
+    objects, (other,) = train_small.split(arrays)
+    copies, chosen = train_small.copies_of(objects, len(arrays.done), training_set / "copies")
+    assert len(copies.done) == 6
+    assert set(chosen.tolist()) == set(range(6)) - {2 * other, 2 * other + 1}
+
+
 def test_several_sets_are_drawn_from_alike(training_set: Path) -> None:
     arrays = small_training_set.Arrays.of(training_set)
     sets = [(arrays, np.array([0])), (arrays, np.array([1, 2]))]
@@ -154,7 +180,8 @@ def test_a_stopped_training_goes_on_with_the_same_result(
     monkeypatch.setattr(train_small, "new_network", small_network)
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
-        arguments = ["train_small.py", "--set", str(training_set), "--folder", str(folder), "--steps", "4"]
+        arguments = ["train_small.py", "--set", str(training_set), "--copies", str(training_set / "copies")]
+        arguments += ["--folder", str(folder), "--steps", "4"]
         monkeypatch.setattr(sys, "argv", arguments)
         train_small.main()
         return torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
