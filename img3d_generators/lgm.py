@@ -181,11 +181,21 @@ class UNet(nn.Module):
         self.norm_out = nn.GroupNorm(groups, channels)
         self.conv_out = nn.Conv2d(channels, config.out_channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "BV C H W"], num_views: int) -> Float[Tensor, "BV D h w"]:
-        """Height and width have to be divisible by 2 for each level but the last."""
+    def forward(
+        self, x: Float[Tensor, "BV C H W"], num_views: int, added: Sequence[Tensor] | None = None
+    ) -> Float[Tensor, "BV D h w"]:
+        """Height and width have to be divisible by 2 for each level but the last.
+
+        Args:
+            x: All views.
+            num_views: Number of views of each object.
+            added: What else is known, for each level of the encoder: it is added to the level's input.
+        """
         x = self.conv_in(x)
         skips = [x]
-        for block in self.down_blocks:
+        for level, block in enumerate(self.down_blocks):
+            if added is not None:
+                x = skips[-1] = x + added[level]
             x = block(x, skips, num_views)
         x = self.mid_block(x, num_views)
         for block in self.up_blocks:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train img3d-small on the arrays that tools/small_training_set.py renders.
 
-python tools/train_small.py --set outputs/small_set --more outputs/round_set --folder outputs/small
-python tools/train_small.py --set outputs/small_set --folder outputs/small --export   # the weights that img3d ships
+python tools/train_small.py --set small_set --copies copies_set --more round_set --folder small
+python tools/train_small_corrections.py --set small_set --folder small
+python tools/train_small.py --set small_set --copies copies_set --more round_set --folder small \\
+    --renders --peak 0.15 --first 8600 --steps 10200
+python tools/train_small.py --set small_set --folder small --export      # the weights that img3d ships
 
 Goes on from the last checkpoint, on the CPU or on CUDA; what a step draws depends on its number only. On a CPU one
 thread is faster than several, as bfloat16 products outrun everything else there, and several threads wait for each
@@ -15,6 +18,7 @@ import argparse
 import copy
 import csv
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -24,6 +28,7 @@ import yaml
 from jaxtyping import Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
+from small_renders import render_loss
 from small_training_set import TRUNCATION, VIEWS, Arrays
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, interpolate, normalize
@@ -31,19 +36,23 @@ from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, i
 from img3d_base.atomic_files import write_atomically
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS
 from img3d_generators.lgm import UNetConfig
+from img3d_generators.networks.efficientnet_lite import folded
 from img3d_generators.rows import SMALL_GENERATOR
 from img3d_generators.small.columns import ColumnNetwork, bins_of, column_inputs, column_rays, points_in_columns
-from img3d_generators.small.generator import FAR, KNOWN, SMALL_WEIGHTS, embedding
+from img3d_generators.small.generator import FAR, KNOWN, SMALL_WEIGHTS, embedding, load_small
 from img3d_generators.small.objects import Light
 from img3d_generators.weights.checkpoints import PACKAGE
 from img3d_generators.weights.checkpoints import checkpoint as described
-from img3d_generators.weights.state_dicts import sha256_of
+from img3d_generators.weights.eight_bits import in_eight_bits
+from img3d_generators.weights.state_dicts import read_state_dict, sha256_of
 from img3d_kernels.poses import focal_length
 
 BATCH = 16
+ORIGINALS, COPIES, MORE = 9, 5, 2
+"""Shares of the pictures: of the objects themselves, of their copies, of each further set."""
 CELLS_PER_PICTURE = 128
 POINTS_PER_PICTURE = 1024
-COLOUR_WEIGHT = 1.0
+COLOUR_WEIGHT, RENDER_WEIGHT = 1.0, 0.15
 SURFACE_TOLERANCE, SOFTNESS = 0.016, 0.06
 """Distance in front of the surface, in the object's frame, up to which a point is more inside than outside, and the
 distance over which that changes from wholly to not at all."""
@@ -63,6 +72,8 @@ KNOWN_OBJECTS, KNOWN_VIEWS = 400, 2
 FAR_QUANTILE = 0.98
 """Share of the views of validation objects that do not count as unlike the training objects."""
 SEED = 0
+ENCODER = "encoder."
+"""How the names of the encoder's weights start."""
 
 
 @dataclass
@@ -149,23 +160,32 @@ def _texture(count: int, size: int, rng: np.random.Generator) -> Float[Tensor, "
     return torch.where(textured[:, None, None, None], noise, 0).exp()
 
 
-def draw(sets: list[tuple[Arrays, Int[np.ndarray, "_"]]], rng: np.random.Generator, device: torch.device) -> Batch:
-    """Pictures of `BATCH` objects of several sets, all objects being equally likely.
+@dataclass
+class Source:
+    """Objects to draw from."""
+
+    arrays: Arrays
+    objects: Int[np.ndarray, "N"]
+    """The rows that are drawn."""
+    share: float
+    """Of the pictures, in proportion to the other sources' shares."""
+
+
+def draw(sources: list[Source], rng: np.random.Generator, device: torch.device) -> Batch:
+    """Pictures of `BATCH` objects.
 
     Args:
-        sets: Arrays, and the objects in them to draw from.
+        sources: Where the objects are from.
         rng: Source of randomness.
         device: Of the batch.
     """
-    ends = np.cumsum([len(objects) for _, objects in sets])
-    chosen = np.sort(rng.choice(ends[-1], BATCH, replace=False))
-    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
-    drawn = zip(sets, parts, ends, strict=True)
+    shares = np.array([source.share for source in sources], float)
+    counts = rng.multinomial(BATCH, shares / shares.sum())
     return Batch.joined(
         [
-            batch_of(arrays, objects[part - end + len(objects)], rng, device)
-            for (arrays, objects), part, end in drawn
-            if len(part)
+            batch_of(source.arrays, rng.choice(source.objects, count), rng, device)
+            for source, count in zip(sources, counts, strict=True)
+            if count
         ]
     )
 
@@ -302,6 +322,11 @@ class Training:
                 temporary,
             )
 
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over weights before the first step."""
+        for network in (self.network, self.working, self.average):
+            network.load_state_dict(weights, strict=False)
+
     def load(self, path: Path, device: torch.device) -> None:
         """Go on from a checkpoint."""
         state = torch.load(path, map_location=device, weights_only=True)
@@ -316,6 +341,21 @@ class Training:
 def _matrix(weight: Tensor) -> Tensor:
     """A view of a convolution's weights or gradients, `[O, I, H, W]` with channels last, as a matrix `[O, H W I]`."""
     return weight.permute(0, *range(2, weight.ndim), 1).view(len(weight), -1)
+
+
+def first_weights(shipped: bool, encoder: Path | None) -> dict[str, Tensor]:
+    """What training starts from: the encoder's weights, and those of the rest if `shipped`.
+
+    Args:
+        shipped: Take all weights that come with img3d.
+        encoder: A file of EfficientNet-Lite0 as it was published; without it, the encoder that comes with img3d.
+    """
+    weights = load_small().network.state_dict()
+    if not shipped:
+        weights = {name: value for name, value in weights.items() if name.startswith(ENCODER)}
+    if encoder is not None:
+        weights |= {ENCODER + name: value for name, value in folded(read_state_dict(encoder)).items()}
+    return weights
 
 
 def split(arrays: Arrays) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "M"]]:
@@ -352,21 +392,19 @@ def validate(network: ColumnNetwork, arrays: Arrays, objects: Int[np.ndarray, "M
 
 @torch.no_grad()
 def export(training: Training, arrays: Arrays, curve: Path) -> None:
-    """Write the averaged weights in float16, with the embeddings of the training objects, and describe them in the
-    YAML file."""
+    """Write the averaged weights, with the embeddings of the training objects, and describe them in the YAML file."""
     network, (objects, others) = training.average.cpu(), split(arrays)
-    quick = copy.deepcopy(network).bfloat16()
 
     def embeddings(chosen: Int[np.ndarray, "N"]) -> Float[Tensor, "N V F"]:
         pictures = (arrays.pictures(index, Light(), VIEWS // KNOWN_VIEWS) for index in chosen)
-        return torch.stack([embedding(quick, each) for each in pictures])
+        return torch.stack([embedding(network, each) for each in pictures])
 
     known = normalize(embeddings(objects[:KNOWN_OBJECTS]).mean(dim=1), dim=1)
     distances = torch.cdist(embeddings(others).flatten(0, 1), known).amin(dim=1)
-    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    weights[KNOWN], weights[FAR] = known.half(), distances.quantile(FAR_QUANTILE).half()[None]
+    weights = in_eight_bits(network.state_dict())
+    weights |= {KNOWN: known.half(), FAR: distances.quantile(FAR_QUANTILE).half()[None]}
     with write_atomically(SMALL_WEIGHTS) as temporary:
-        save_file(weights, temporary)
+        save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
 
     yaml_file = PACKAGE / "configs" / f"{SMALL_GENERATOR}.yaml"
     text = yaml_file.read_text("utf8")
@@ -394,6 +432,13 @@ def main() -> None:
     parser.add_argument("--more", type=Path, nargs="*", default=[], help="folders of more objects, all to train on")
     parser.add_argument("--copies", type=Path, help="folder of deformed copies of the objects of --set")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoint and training curve")
+    parser.add_argument("--shipped", action="store_true", help="start from the weights that come with img3d")
+    parser.add_argument("--encoder", type=Path, help="published EfficientNet-Lite0 to start from, not img3d's copy")
+    parser.add_argument("--peak", type=float, default=1.0, help="factor of the learning rates")
+    parser.add_argument("--first", type=int, default=0, help="step at which their schedule starts")
+    parser.add_argument(
+        "--renders", action="store_true", help="also learn from renders of other views: twice the time, for the end"
+    )
     parser.add_argument("--steps", type=int, default=8600, help="steps in all, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop this run after that time")
     parser.add_argument("--threads", type=int, default=1, help="threads of the CPU")
@@ -410,14 +455,16 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     arrays = Arrays.of(arguments.set)
     objects, others = split(arrays)
-    sets = [(arrays, objects), *((more, np.flatnonzero(more.done)) for more in map(Arrays.of, arguments.more))]
+    sources = [Source(arrays, objects, ORIGINALS)]
+    sources += [Source(more, np.flatnonzero(more.done), MORE) for more in map(Arrays.of, arguments.more)]
     if arguments.copies:
-        sets.append(copies_of(objects, len(arrays.done), arguments.copies))
+        sources.append(Source(*copies_of(objects, len(arrays.done), arguments.copies), COPIES))
     rays = column_rays().to(device)
     training = Training.started(device)
     if checkpoint.exists():
         training.load(checkpoint, device)
     else:
+        training.start_from(first_weights(arguments.shipped, arguments.encoder))
         curve.write_text("step,seconds,learning_rate,loss,colour,overlap,valid_loss,valid_colour,valid_overlap\n")
     if arguments.export:
         export(training, arrays, curve)
@@ -429,9 +476,12 @@ def main() -> None:
         sums: list[Tensor] = []
         while training.step < arguments.steps and time.monotonic() - started < 60 * arguments.minutes:
             rng = np.random.default_rng([SEED, training.step])
-            occupancy, colour, overlap = losses(training.working, draw(sets, rng, device), rays, rng)
-            rate = learning_rate(training.step, arguments.steps)
-            training.update(occupancy + COLOUR_WEIGHT * colour, rate)
+            occupancy, colour, overlap = losses(training.working, draw(sources, rng, device), rays, rng)
+            rate = arguments.peak * learning_rate(training.step - arguments.first, arguments.steps - arguments.first)
+            loss = occupancy + COLOUR_WEIGHT * colour
+            if arguments.renders:
+                loss = loss + RENDER_WEIGHT * render_loss(training.working, arrays, objects, rng, device)
+            training.update(loss, rate)
             sums.append(torch.stack([occupancy.detach(), colour.detach(), overlap]))
             training.seconds = before + time.monotonic() - started
             progress.update(task, completed=training.step)

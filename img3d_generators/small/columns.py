@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of img3d-small, which predicts occupancy and colour along the rays of a picture.
 
-A U-Net of the whole picture gives each cell of 4 x 4 pixels a vector of features. From this, a linear layer predicts
-the cell's 2 x 2 columns: the occupancy at each of 64 depths, and the colour at every second one. So the volume has the
-picture's perspective, and is empty outside the silhouette by construction.
+A U-Net of the whole picture, with what an encoder that was pretrained on ImageNet sees in it, gives each cell of 4 x 4
+pixels a vector of features. From this, a linear layer predicts the cell's 2 x 2 columns: the occupancy at each of 64
+depths, and the colour at every second one. Another one says how opaque and wide the Gaussians there have to be. So the
+volume has the picture's perspective, and is empty outside the silhouette by construction.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, pixel_unshuffle, silu
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, pixel_unshuffle, silu
 
 from img3d_assets.color_values import without_white
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS
 from img3d_generators.lgm import UNet, UNetConfig
+from img3d_generators.networks.efficientnet_lite import FEATURES, EfficientNetLite
 from img3d_generators.small.objects import MAX_RADIUS
 from img3d_kernels.poses import focal_length
 
-INPUT_SIZE = 128
+INPUT_SIZE, ENCODER_SIZE = 128, 256
+"""Height and width in pixels of the picture, and of what the encoder gets, which was trained on pictures of 224."""
 CELL, SPLIT = 4, 2
 """Height and width in pixels of a cell, and the columns along each of its sides."""
 CELLS = INPUT_SIZE // CELL
@@ -31,6 +34,8 @@ MIN_COVERAGE = 0.02
 """Columns of which the object covers a smaller share are not trained."""
 EMPTY_AT_FIRST = -2.0
 """Initial logit of the occupancy."""
+CORRECTIONS = 3
+"""Values that correct the Gaussians of a bin: see `surface.gaussians_of`."""
 
 
 class ColumnNetwork(nn.Module):
@@ -39,9 +44,14 @@ class ColumnNetwork(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.unet = UNet(config)
+        self.encoder = EfficientNetLite().requires_grad_(False)
+        levels = config.down_channels[0], *config.down_channels[:-1]
+        self.adapters = nn.ModuleList(nn.Conv2d(sum(FEATURES.values()), channels, 1) for channels in levels)
         self.head = nn.Linear(config.out_channels, SPLIT**2 * (DEPTHS + 3 * COLOURS))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.correction = nn.Linear(config.out_channels, SPLIT**2 * DEPTHS * CORRECTIONS)
+        for layer in (self.head, self.correction, *self.adapters):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         with torch.no_grad():
             self.head.bias.view(SPLIT**2, -1)[:, :DEPTHS] = EMPTY_AT_FIRST
 
@@ -54,8 +64,19 @@ class ColumnNetwork(nn.Module):
         steps = torch.linspace(-1, 1, CELLS, device=picture.device, dtype=picture.dtype)
         place = torch.stack(torch.meshgrid(steps, steps, indexing="ij")).expand(len(picture), -1, -1, -1)
         pixels = torch.cat([pixel_unshuffle(2 * picture - 1, CELL), place], dim=1)
-        found = self.unet(pixels.contiguous(memory_format=torch.channels_last), num_views=1)
-        return silu(found).permute(0, 2, 3, 1).flatten(1, 2)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        encoded, sizes = self.encoded(picture), [CELLS // 2**level for level in range(len(self.adapters))]
+        added = [
+            adapter(torch.cat([_resized(each, size) for each in encoded], dim=1))
+            for adapter, size in zip(self.adapters, sizes, strict=True)
+        ]
+        return silu(self.unet(pixels, num_views=1, added=added)).permute(0, 2, 3, 1).flatten(1, 2)
+
+    @torch.no_grad()
+    def encoded(self, picture: Float[Tensor, "B 4 S S"]) -> list[Float[Tensor, "B C h w"]]:
+        """What the encoder sees in the picture; the second of its features has the size of the cells."""
+        large = interpolate(2 * picture[:, :3] - 1, (ENCODER_SIZE,) * 2, mode="bilinear", align_corners=False)
+        return self.encoder(large.contiguous(memory_format=torch.channels_last))
 
     def columns(
         self, features: Float[Tensor, "M F"], colours: Float[Tensor, "M K 3"]
@@ -68,6 +89,20 @@ class ColumnNetwork(nn.Module):
         """
         raw = self.head(features).unflatten(1, (SPLIT**2, -1)).float()
         return raw[..., :DEPTHS], colours[:, :, None] + raw[..., DEPTHS:].unflatten(2, (COLOURS, 3))
+
+    def corrections(self, features: Float[Tensor, "M F"]) -> Float[Tensor, "M K D E"]:
+        """Corrections of the Gaussians in the K columns of M cells, 0 at first.
+
+        Args:
+            features: The vectors of the cells.
+        """
+        return self.correction(features).unflatten(1, (SPLIT**2, DEPTHS, CORRECTIONS)).float()
+
+
+def _resized(values: Float[Tensor, "B C h w"], size: int) -> Float[Tensor, "B C s s"]:
+    if values.shape[-1] > size:
+        return adaptive_avg_pool2d(values, size)
+    return interpolate(values, (size, size), mode="bilinear", align_corners=False)
 
 
 def in_cells(values: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N K C"]:

@@ -10,16 +10,17 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate, normalize
 
 from img3d_assets.activated_gaussians import ActivatedGaussians
 from img3d_assets.gaussians import Gaussians
 from img3d_base.errors import InputError, warn
 from img3d_generators.lgm import UNetConfig
 from img3d_generators.rows import SMALL_GENERATOR
-from img3d_generators.small.columns import INPUT_SIZE, ColumnNetwork, column_inputs, in_volume
+from img3d_generators.small.columns import CELL, INPUT_SIZE, ColumnNetwork, column_inputs, in_volume
 from img3d_generators.small.surface import gaussians_of
 from img3d_generators.weights.checkpoints import checkpoint
+from img3d_generators.weights.eight_bits import from_eight_bits
 from img3d_generators.weights.state_dicts import load_weights, read_state_dict
 
 SMALL_WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -50,25 +51,31 @@ class SmallGenerator:
         Args:
             image: RGBA in [0, 1], straight alpha, of any size, with the checkpoint's border ratio.
         """
-        picture = on_white(image)[None]
-        colours, shown = column_inputs(picture, MIN_COVERAGE)
-        cells = shown.any(dim=2)
-        if not cells.any():
-            return _nothing()
-        logits, rgb = self.network.columns(self.network.features(picture)[cells], colours[cells])
-        found = logits.sigmoid() * shown[cells][..., None]
-        found = found * (MIN_PEAK / found.amax(dim=-1, keepdim=True).clamp(min=1e-3)).clamp(min=1)
-        probabilities = found.new_zeros(*shown.shape[1:], found.shape[-1])
-        probabilities[cells[0]] = found
-        all_colours = rgb.new_zeros(*shown.shape[1:], *rgb.shape[2:])
-        all_colours[cells[0]] = rgb
-        return gaussians_of(in_volume(probabilities), in_volume(all_colours))
+        return gaussians_from(self.network, on_white(image))
 
     @torch.no_grad()
     def strangeness(self, image: Float[Tensor, "4 S S"]) -> float:
         """Distance to the nearest training object, in multiples of `far`. Above 1, the picture is unlike all."""
         distances = torch.cdist(embedding(self.network, on_white(image)[None]), self.known)
         return float(distances.min()) / self.far
+
+
+def gaussians_from(network: ColumnNetwork, picture: Float[Tensor, "4 s s"]) -> ActivatedGaussians:
+    """What the network makes of a picture on white, with +z towards its viewer. Differentiable with respect to the
+    corrections."""
+    colours, shown = (each[0] for each in column_inputs(picture[None], MIN_COVERAGE))
+    cells = shown.any(dim=1)
+    if not cells.any():
+        return _nothing()
+    features = network.features(picture[None].to(network.head.weight.dtype))[0, cells]
+    logits, rgb = network.columns(features, colours[cells])
+    found = logits.sigmoid() * shown[cells][..., None]
+    found = found * (MIN_PEAK / found.amax(dim=-1, keepdim=True).clamp(min=1e-3)).clamp(min=1)
+
+    def everywhere(values: Float[Tensor, "M K *C"]) -> Float[Tensor, "H W *C"]:
+        return in_volume(values.new_zeros(*shown.shape, *values.shape[2:]).index_put((cells.nonzero()[:, 0],), values))
+
+    return gaussians_of(everywhere(found), everywhere(rgb), everywhere(network.corrections(features)))
 
 
 def on_white(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "4 s s"]:
@@ -80,14 +87,13 @@ def on_white(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "4 s s"]:
 
 
 def embedding(network: ColumnNetwork, pictures: Float[Tensor, "B 4 S S"]) -> Float[Tensor, "B F"]:
-    """The embedding of a picture: the standard deviations of the features over the cells that show the object,
-    normalised to length 1. They tell strange pictures apart better than the means do."""
-    cells = column_inputs(pictures)[1].any(dim=2)[..., None].to(pictures)
-    features = network.features(pictures.to(network.head.weight.dtype)).float()
-    count = cells.sum(dim=1).clamp(min=1)
-    mean = (features * cells).sum(dim=1, keepdim=True) / count[:, None]
-    variance = ((features - mean).square() * cells).sum(dim=1) / count
-    return torch.nn.functional.normalize(variance.sqrt(), dim=1)
+    """The embedding of a picture: the means of the encoder's second features over the object, normalised to length 1.
+
+    Of the encoder's and the network's own features, these tell photos from pictures of training objects best.
+    """
+    features = network.encoded(pictures)[1]
+    shown = (avg_pool2d(pictures[:, 3:], CELL) > MIN_COVERAGE).to(features)
+    return normalize((features * shown).sum(dim=(2, 3)) / shown.sum(dim=(2, 3)).clamp(min=1), dim=1)
 
 
 def load_small(path: Path = SMALL_WEIGHTS) -> SmallGenerator:
@@ -96,11 +102,11 @@ def load_small(path: Path = SMALL_WEIGHTS) -> SmallGenerator:
     Raises:
         InputError: The file is missing, damaged or for another network.
     """
-    weights = read_state_dict(path)
+    weights = from_eight_bits(read_state_dict(path), path)
     missing = [name for name in (KNOWN, FAR) if name not in weights]
     if missing:
         raise InputError(f"{path} lacks {' and '.join(missing)}: it is for another network")
-    known, far = weights.pop(KNOWN).float(), float(weights.pop(FAR))
+    known, far = weights.pop(KNOWN), float(weights.pop(FAR))
     network = ColumnNetwork(UNetConfig(**checkpoint(SMALL_GENERATOR).architecture))
     load_weights(network, weights, path, torch.float32)
     return SmallGenerator(network, known, far)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -26,19 +28,27 @@ POSSIBLE, INTERIOR = 0.1, 0.9
 TRANSLUCENT, FALLOFF, WIDTH = 0.15, 1.5, 0.6
 """Opacity of such a Gaussian where the probability is 1, the exponent with which it falls, and its standard deviation
 in distances between columns."""
+MAX_LOG_OPACITY, MAX_LOG_WIDTH = 3.0, 1.0
+"""Largest corrections of these, as logarithms of factors."""
 
 
-def gaussians_of(probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"]) -> ActivatedGaussians:
+def gaussians_of(
+    probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"], corrections: Float[Tensor, "H W D 3"]
+) -> ActivatedGaussians:
     """An opaque surface where the object certainly is, and translucent mist where it may be.
 
     Where the network is uncertain, mist is less sharp, but closer to the truth than any one surface: by over a decibel
-    in views of validation objects.
+    in views of validation objects. Differentiable with respect to the corrections.
 
     Args:
         probabilities: Probabilities of the occupancy, row by row, front to back.
         colours: Colours of the coarser bins of colours.
+        corrections: Logarithms of factors of the mist's opacity and width, and what is added to the logit of the
+            surface's opacity.
     """
-    surface, mist = surface_gaussians(probabilities, colours), mist_gaussians(probabilities, colours)
+    opacity, width, surface_logit = corrections.unbind(dim=-1)
+    surface = surface_gaussians(probabilities, colours, surface_logit)
+    mist = mist_gaussians(probabilities, colours, opacity, width)
     return ActivatedGaussians(
         torch.cat([surface.means, mist.means]),
         torch.cat([surface.quats, mist.quats]),
@@ -48,42 +58,51 @@ def gaussians_of(probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "
     )
 
 
-def mist_gaussians(probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"]) -> ActivatedGaussians:
+def mist_gaussians(
+    probabilities: Float[Tensor, "H W D"],
+    colours: Float[Tensor, "H W C 3"],
+    log_opacity: Float[Tensor, "H W D"],
+    log_width: Float[Tensor, "H W D"],
+) -> ActivatedGaussians:
     """One round, translucent Gaussian in each bin that may belong to the object and is not deep inside it.
 
     Args:
         probabilities: Probabilities of the occupancy, row by row, front to back.
         colours: Colours of the coarser bins of colours.
+        log_opacity: Logarithms of factors of the usual opacities.
+        log_width: Logarithms of factors of the usual width.
     """
     shown = (probabilities > POSSIBLE) & ~_surrounded(probabilities > INTERIOR)
     bins = shown.nonzero()
     means = _world(bins)
     share = (probabilities[shown] - POSSIBLE) / (1 - POSSIBLE)
+    opacity_factor = log_opacity[shown].clamp(-MAX_LOG_OPACITY, MAX_LOG_OPACITY).exp()
+    width_factor = log_width[shown].clamp(-MAX_LOG_WIDTH, MAX_LOG_WIDTH).exp()
     spacing = (LGM_RADIUS - means[:, 2]) / focal_length(LGM_FOV, COLUMNS)
     return ActivatedGaussians(
         means,
         means.new_tensor([1.0, 0, 0, 0]).repeat(len(means), 1),
-        (WIDTH * spacing)[:, None].repeat(1, 3),
-        TRANSLUCENT * share**FALLOFF,
+        (WIDTH * spacing * width_factor)[:, None].repeat(1, 3),
+        (TRANSLUCENT * share**FALLOFF * opacity_factor).clamp(max=OPACITY),
         _colours_at(colours, bins).clamp(0, 1),
     )
 
 
 def surface_gaussians(
-    probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"], level: float = LEVEL
+    probabilities: Float[Tensor, "H W D"], colours: Float[Tensor, "H W C 3"], added_logit: Float[Tensor, "H W D"]
 ) -> ActivatedGaussians:
     """One flat Gaussian in each bin of the object that has a free neighbour, moved to the surface between the two.
 
     Args:
         probabilities: Probabilities of the occupancy, row by row, front to back.
         colours: Colours of the coarser bins of colours.
-        level: Probability from which a bin belongs to the object.
+        added_logit: What is added to the logits of the usual opacity.
     """
-    inside = probabilities > level
+    inside = probabilities > LEVEL
     at_surface = inside & ~_surrounded(inside)
     bins = at_surface.nonzero()
     slope = _gradient(probabilities)[:, bins[:, 0], bins[:, 1], bins[:, 2]].T
-    excess = probabilities[at_surface] - level
+    excess = probabilities[at_surface] - LEVEL
     step = -(excess / slope.square().sum(dim=1).clamp(min=1e-3))[:, None] * slope
     means = _world(bins + step.clamp(-0.5, 0.5))
     # The slope in world directions: x runs along columns, y against rows, z against depths.
@@ -99,7 +118,7 @@ def surface_gaussians(
         means,
         _turning_z_to(normals),
         scales,
-        torch.full_like(spacing, OPACITY),
+        (added_logit[at_surface] + math.log(OPACITY / (1 - OPACITY))).sigmoid(),
         _colours_at(colours, bins).clamp(0, 1),
     )
 

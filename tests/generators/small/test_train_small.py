@@ -10,16 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from test_columns import small_network
 from test_objects import box
 
 from img3d_assets.mesh import Mesh
 from img3d_assets.mesh_formats.glb import glb
+from img3d_generators.networks.efficientnet_lite import folded
 from img3d_generators.small.columns import INPUT_SIZE, column_rays
+from img3d_generators.small.generator import load_small
 from img3d_generators.small.objects import ObjectMesh, read_object
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+import small_renders
 import small_training_set
 import train_small
 
@@ -137,17 +141,31 @@ def test_copies_of_validation_objects_are_not_trained_on(training_set: Path, mon
     assert set(chosen.tolist()) == set(range(6)) - {2 * other, 2 * other + 1}
 
 
-def test_several_sets_are_drawn_from_alike(training_set: Path) -> None:
+def test_sources_are_drawn_from_in_proportion_to_their_shares(
+    training_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_small, "BATCH", 60)
     arrays = small_training_set.Arrays.of(training_set)
-    sets = [(arrays, np.array([0])), (arrays, np.array([1, 2]))]
-    counts = np.zeros(3)
-    for seed in range(30):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train_small, "BATCH", 1)
-            batch = train_small.draw(sets, np.random.default_rng(seed), torch.device("cpu"))
-        free = ((batch.distances / small_training_set.TRUNCATION) * 127.5 + 127.5).round().byte().numpy()
-        counts[[np.array_equal(free[0, 0], arrays.distances[i]) for i in range(3)].index(True)] += 1
-    assert (counts >= 4).all()
+    sources = [train_small.Source(arrays, np.array([0]), 3), train_small.Source(arrays, np.array([1, 2]), 1)]
+    batch = train_small.draw(sources, np.random.default_rng(0), torch.device("cpu"))
+    free = (batch.distances / small_training_set.TRUNCATION * 127.5 + 127.5).round().byte().numpy()
+    counts = [sum(np.array_equal(each[0], arrays.distances[i]) for each in free) for i in range(3)]
+    assert sum(counts) == 60 and 38 <= counts[0] <= 52 and min(counts[1:]) >= 2
+
+
+def test_a_new_training_has_a_pretrained_encoder_and_the_shipped_weights_if_wanted(tmp_path: Path) -> None:
+    shipped = load_small().network.state_dict()
+    encoder = train_small.first_weights(shipped=False, encoder=None)
+    assert {name.partition(".")[0] for name in encoder} == {"encoder"}
+    assert all(torch.equal(value, shipped[name]) for name, value in encoder.items())
+    assert train_small.first_weights(shipped=True, encoder=None).keys() == shipped.keys()
+
+    published = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save(published, tmp_path / "efficientnet.pth")
+    weights = train_small.first_weights(shipped=False, encoder=tmp_path / "efficientnet.pth")
+    assert weights.keys() == encoder.keys()
+    expected = folded(published)
+    assert all(torch.equal(value, expected[name.removeprefix("encoder.")]) for name, value in weights.items())
 
 
 def test_the_learning_rate_rises_briefly_and_falls_to_0() -> None:
@@ -166,7 +184,7 @@ def test_a_step_moves_every_weight_that_has_a_gradient(monkeypatch: pytest.Monke
     features = training.working.features(torch.rand(2, 4, INPUT_SIZE, INPUT_SIZE, dtype=torch.bfloat16))
     training.update((features.float() * torch.randn(features.shape)).sum(), 1.0)
     unmoved = [name for name, value in training.network.state_dict().items() if torch.equal(value, before[name])]
-    assert all(name.startswith("head.") for name in unmoved), unmoved
+    assert {name.partition(".")[0] for name in unmoved} == {"head", "correction", "encoder"}, unmoved
     assert len(training.matrices) > 10
 
 
@@ -178,10 +196,11 @@ def test_a_stopped_training_goes_on_with_the_same_result(
     for name, value in settings.items():
         monkeypatch.setattr(train_small, name, value)
     monkeypatch.setattr(train_small, "new_network", small_network)
+    monkeypatch.setattr(small_renders, "OBJECTS", 1)
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
         arguments = ["train_small.py", "--set", str(training_set), "--copies", str(training_set / "copies")]
-        arguments += ["--folder", str(folder), "--steps", "4"]
+        arguments += ["--folder", str(folder), "--steps", "4", "--renders"]
         monkeypatch.setattr(sys, "argv", arguments)
         train_small.main()
         return torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
