@@ -49,9 +49,9 @@ class ColumnNetwork(nn.Module):
         self.adapters = nn.ModuleList(nn.Conv2d(sum(FEATURES.values()), channels, 1) for channels in levels)
         self.head = nn.Linear(config.out_channels, SPLIT**2 * (DEPTHS + 3 * COLOURS))
         self.correction = nn.Linear(config.out_channels, SPLIT**2 * DEPTHS * CORRECTIONS)
-        for layer in (self.head, self.correction, *self.adapters):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in (self.head, self.correction, self.adapters):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
         with torch.no_grad():
             self.head.bias.view(SPLIT**2, -1)[:, :DEPTHS] = EMPTY_AT_FIRST
 

@@ -19,7 +19,7 @@ from img3d_kernels.poses import focal_length
 LEVEL = 0.65
 """Probability from which a bin certainly belongs to the object."""
 OPACITY = 0.97
-ALONG, ACROSS = 0.5, 0.3
+ALONG, ACROSS = 0.6, 0.3
 """Standard deviations of Gaussians along the surface and across it, in distances between columns."""
 INSET = 0.02
 """Distance in world units by which predictions are too large on all sides, so that thin parts survive."""

@@ -22,7 +22,7 @@ def in_eight_bits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         weights: Of any floating-point type.
     """
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, value in weights.items():
         if value.ndim < 2:
             found[name] = value.half()
@@ -44,7 +44,7 @@ def from_eight_bits(packed: Mapping[str, Tensor], source: Path) -> dict[str, Ten
     Raises:
         InputError: Steps are missing or do not fit.
     """
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, value in packed.items():
         if name.endswith(STEP) and name.removesuffix(STEP) in packed:
             continue
