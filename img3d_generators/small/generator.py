@@ -61,8 +61,8 @@ class SmallGenerator:
 
 
 def gaussians_from(network: ColumnNetwork, picture: Float[Tensor, "4 s s"]) -> ActivatedGaussians:
-    """What the network makes of a picture on white, with +z towards its viewer. Differentiable with respect to the
-    corrections."""
+    """What the network makes of a picture on white, with +z towards its viewer. Differentiable, but for the choice of
+    bins."""
     colours, shown = (each[0] for each in column_inputs(picture[None], MIN_COVERAGE))
     cells = shown.any(dim=1)
     if not cells.any():

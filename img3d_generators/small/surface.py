@@ -38,7 +38,7 @@ def gaussians_of(
     """An opaque surface where the object certainly is, and translucent mist where it may be.
 
     Where the network is uncertain, mist is less sharp, but closer to the truth than any one surface: by over a decibel
-    in views of validation objects. Differentiable with respect to the corrections.
+    in views of validation objects. Differentiable, but for the choice of bins.
 
     Args:
         probabilities: Probabilities of the occupancy, row by row, front to back.
