@@ -13,12 +13,13 @@ from img3d_generators.cameras import LGM_FOV, LGM_RADIUS
 from img3d_generators.small.columns import ColumnNetwork
 from img3d_generators.small.generator import gaussians_from
 from img3d_generators.small.objects import Light
-from img3d_kernels.poses import intrinsics, viewmats
 
 OBJECTS, TARGETS = 4, 2
 """Objects of a step, and the views of each that are rendered."""
 MIN_ERROR = 2e-3
 """Squared errors below this hardly count: the loss is the mean logarithm, as PSNR is."""
+LIGHT_MEAN, LIGHT_SPREAD, MAX_STRENGTH = (0, 1, 0), (1, 0.6, 1), 0.7
+"""Of the lights in training: mean and deviation of their directions before these are normalised; largest strength."""
 
 
 def camera_poses(placements: Float[Tensor, "V 3 4"]) -> Float[Tensor, "V 3 4"]:
@@ -39,11 +40,9 @@ def seen(
 ) -> tuple[Float[Tensor, "V 4 S S"], Float[Tensor, "V 4 S S"]]:
     """What the network makes of the first of these views, seen in all of them, and the truth: on white, and alpha."""
     truth = arrays.pictures(index, light)[views].to(device)
-    poses = camera_poses(torch.from_numpy(arrays.placements[index][views])).to(device)
-    size = truth.shape[-1]
-    Ks = intrinsics(LGM_FOV, size).to(device).repeat(len(views), 1, 1)
-    rgb, alpha, _ = gaussians_from(network, truth[0]).rasterized(viewmats(poses), Ks, size, size)
-    return torch.cat([rgb + 1 - alpha, alpha], dim=3).permute(0, 3, 1, 2), truth
+    poses = camera_poses(torch.from_numpy(arrays.placements[index][views]))
+    guess = gaussians_from(network, truth[0]).render(poses, LGM_FOV, truth.shape[-1])
+    return torch.cat(guess, dim=3).permute(0, 3, 1, 2), truth
 
 
 def errors(guess: Float[Tensor, "V 4 S S"], truth: Float[Tensor, "V 4 S S"]) -> Float[Tensor, "V"]:
@@ -62,7 +61,7 @@ def render_loss(
     losses = []
     for index in rng.choice(objects, OBJECTS):
         views = rng.permutation(arrays.images.shape[1])[: TARGETS + 1]
-        x, y, z = (rng.normal(size=3) * (1, 0.6, 1) + (0, 1, 0)).tolist()
-        guess, truth = seen(network, arrays, index, views, Light((x, y, z), rng.uniform(0, 0.7)), device)
+        x, y, z = rng.normal(LIGHT_MEAN, LIGHT_SPREAD).tolist()
+        guess, truth = seen(network, arrays, index, views, Light((x, y, z), rng.uniform(0, MAX_STRENGTH)), device)
         losses.append((errors(guess[1:], truth[1:]) + MIN_ERROR).log().mean())
     return torch.stack(losses).mean()

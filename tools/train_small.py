@@ -28,7 +28,7 @@ import yaml
 from jaxtyping import Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
-from small_renders import render_loss
+from small_renders import LIGHT_MEAN, LIGHT_SPREAD, MAX_STRENGTH, render_loss
 from small_training_set import TRUNCATION, VIEWS, Arrays
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, interpolate, normalize
@@ -113,8 +113,8 @@ def batch_of(
     )
     distances = torch.from_numpy(arrays.distances[objects]).to(device).float()[:, None]
 
-    light = rng.normal(size=(count, 3)) * (1, 0.6, 1) + (0, 1, 0)
-    strength = rng.uniform(0, 0.7, count) if augment else np.full(count, 0.45)
+    light = rng.normal(LIGHT_MEAN, LIGHT_SPREAD, (count, 3))
+    strength = rng.uniform(0, MAX_STRENGTH, count) if augment else np.full(count, 0.45)
     gains = rng.uniform(0.75, 1.25, (count, 3)) if augment else np.ones((count, 3))
     orders = np.stack([rng.permutation(3) if augment and rng.random() < 0.5 else np.arange(3) for _ in objects])
     mirrored = torch.from_numpy(rng.random(count) < 0.5 * augment).to(device)

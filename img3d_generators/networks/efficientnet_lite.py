@@ -89,7 +89,7 @@ class Convolution(nn.Conv2d):
         before, after = self.missing // 2, self.missing - self.missing // 2
         if before != after:
             input, before = pad(input, (before, after, before, after)), 0
-        found = conv2d(input, self.weight, self.bias, self.stride, max(before, 0), groups=self.groups)
+        found = conv2d(input, self.weight, self.bias, self.stride, before, groups=self.groups)
         return relu6(found) if self.activated else found
 
 
