@@ -7,7 +7,7 @@ import pytest
 import torch
 from gaussian_scenes import pinhole_camera, small_model
 
-from img3d_methods.splat.floaters import FloaterLimits, clearing_steps
+from img3d_methods.splat.floaters import FloaterLimits, clearing_steps, decay_factor
 
 ORIGINS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
 SURFACE = torch.tensor([[5.0, 4.0, 0.0], [5.0, 3.0, 0.0]])  # at 5.8 from both cameras
@@ -91,6 +91,12 @@ def test_gaussians_are_removed_in_the_middle_of_a_run_only() -> None:
     assert clearing_steps(1) == {1}
 
 
+def test_opacities_decay_faster_with_few_photos() -> None:
+    factors = [decay_factor(count) for count in range(40)]
+    assert factors == sorted(factors, reverse=True)
+    assert set(factors[:16]) == {4} and set(factors[24:]) == {1}
+
+
 def test_a_training_step_fades_shrinks_and_clears() -> None:
     model = small_model(num_points=50, sh_degree=1, max_gaussians=50).train()
     model.optimizers = {name: torch.optim.Adam([param]) for name, param in model.gauss_params.items()}
@@ -108,4 +114,4 @@ def test_a_training_step_fades_shrinks_and_clears() -> None:
     model._keep_clear(model.floater_limits, step)
     assert model.num_points == 49  # the first is gone, so the second is the first now
     assert float(model.scales[0].detach().max()) < 1.5
-    torch.testing.assert_close(model.opacities.detach(), opacities[1:] - model.config.opacity_decay)
+    torch.testing.assert_close(model.opacities.detach(), opacities[1:] - 4 * model.config.opacity_decay)  # one photo
