@@ -159,7 +159,7 @@ def main() -> None:
     arguments = parser.parse_args()
     options = {name: _value(value) for name, _, value in (option.partition("=") for option in arguments.model)}
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    print("| scene | training photos | PSNR dB | worst | colours fitted | SSIM | fog % | depth off % | Gaussians | seconds |")
+    print("| scene | photos | PSNR dB | worst | colours fitted | SSIM | fog % | depth off % | Gaussians | seconds |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     # One folder for all runs: Tensorboard's threads write into it after a run's end.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
@@ -191,8 +191,8 @@ def _measure(
     print(
         f"| {name} | {num_train} | {np.mean(psnr):.2f} | {min(psnr):.2f} | "
         f"{np.mean(fitted):.2f} | "
-        f"{np.mean(ssim):.3f} | {100 * counts[0] / counts[1]:.2f} | {100 * off:.1f} | {trainer.pipeline.model.num_points:,} | "
-        f"{seconds:.0f} |",
+        f"{np.mean(ssim):.3f} | {100 * counts[0] / counts[1]:.2f} | {100 * off:.1f} | "
+        f"{trainer.pipeline.model.num_points:,} | {seconds:.0f} |",
         flush=True,
     )
     if pictures is not None:

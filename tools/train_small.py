@@ -4,7 +4,7 @@
 python tools/train_small.py --set small_set --copies copies_set --more round_set --folder small
 python tools/train_small_corrections.py --set small_set --folder small
 python tools/train_small.py --set small_set --copies copies_set --more round_set --folder small \\
-    --renders --peak 0.15 --first 8600 --steps 10200
+    --renders 4 --peak 0.15 --first 8600 --steps 10200
 python tools/train_small.py --set small_set --folder small --export      # the weights that img3d ships
 
 Goes on from the last checkpoint, on the CPU or on CUDA; what a step draws depends on its number only. On a CPU one
@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
-from small_renders import LIGHT_MEAN, LIGHT_SPREAD, MAX_STRENGTH, render_loss
+from small_renders import MIN_ERROR, camera_poses, errors, mirrored_poses, seen, view_scores
 from small_training_set import TRUNCATION, VIEWS, Arrays
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, interpolate, normalize
@@ -52,7 +52,9 @@ ORIGINALS, COPIES, MORE = 9, 5, 2
 """Shares of the pictures: of the objects themselves, of their copies, of each further set."""
 CELLS_PER_PICTURE = 128
 POINTS_PER_PICTURE = 1024
-COLOUR_WEIGHT, RENDER_WEIGHT = 1.0, 0.15
+COLOUR_WEIGHT, RENDER_WEIGHT = 1.0, 0.3
+LIGHT_MEAN, LIGHT_SPREAD, MAX_STRENGTH = (0, 1, 0), (1, 0.6, 1), 0.7
+"""Of the lights: mean and deviation of their directions before these are normalised; largest strength."""
 SURFACE_TOLERANCE, SOFTNESS = 0.016, 0.06
 """Distance in front of the surface, in the object's frame, up to which a point is more inside than outside, and the
 distance over which that changes from wholly to not at all."""
@@ -66,7 +68,7 @@ TEXTURED, TEXTURES = 0.3, ((6, 0.25), (24, 0.2))
 AVERAGING = 0.998
 """Share of the averaged weights, which are exported, that each step keeps."""
 VALIDATION_OBJECTS = 48
-SECONDS_PER_CHECKPOINT, STEPS_PER_REPORT = 120.0, 100
+SECONDS_PER_CHECKPOINT, STEPS_PER_REPORT = 120.0, 200
 KNOWN_OBJECTS, KNOWN_VIEWS = 400, 2
 """Training objects that stand for all when pictures are compared with them, and the views of each."""
 FAR_QUANTILE = 0.98
@@ -90,6 +92,12 @@ class Batch:
     """On the surface, in the object's frame."""
     colours: Float[Tensor, "B P 3"]
     """Of the points, lit."""
+    poses: Float[Tensor, "B V 3 4"]
+    """Cameras of other views, in the world."""
+    views: Float[Tensor, "B V 4 S S"]
+    """The pictures there."""
+    textured: Bool[Tensor, "B"]
+    """Which pictures got a texture, which other views do not show."""
 
     @staticmethod
     def joined(parts: list[Batch]) -> Batch:
@@ -98,14 +106,32 @@ class Batch:
 
 
 def batch_of(
-    arrays: Arrays, objects: Int[np.ndarray, "B"], rng: np.random.Generator, device: torch.device, augment: bool = True
+    arrays: Arrays,
+    objects: Int[np.ndarray, "B"],
+    rng: np.random.Generator,
+    device: torch.device,
+    augment: bool = True,
+    others: int = 0,
 ) -> Batch:
     """A random view of each of these objects. Augmentation: light, mirroring, exchanged and scaled colour channels, and
-    a texture, as the objects have none."""
-    count = len(objects)
-    views = rng.integers(arrays.images.shape[1], size=count)
-    raw = torch.from_numpy(arrays.images[objects, views]).to(device).float()
-    placement = torch.from_numpy(arrays.placements[objects, views]).to(device)
+    a texture, as the objects have none.
+
+    Args:
+        arrays: Where the objects are from.
+        objects: Their rows.
+        rng: Source of randomness.
+        device: Of the batch.
+        augment: Vary the pictures.
+        others: Number of other views.
+    """
+    count, available = len(objects), arrays.images.shape[1]
+    views = rng.integers(available, size=count)[:, None]
+    if others:
+        # A generator of its own: what else is drawn does not depend on the number of views.
+        steps = rng.spawn(1)[0].permuted(np.tile(np.arange(1, available), (count, 1)), axis=1)[:, :others]
+        views = np.concatenate([views, (views + steps) % available], axis=1)
+    raw = torch.from_numpy(arrays.images[objects[:, None], views]).to(device).float()
+    placements = torch.from_numpy(arrays.placements[objects[:, None], views]).to(device)
     chosen = rng.integers(arrays.points.shape[1], size=(count, POINTS_PER_PICTURE))
     points, colours, normals = (
         torch.from_numpy(each[objects[:, None], chosen]).to(device).float()
@@ -126,38 +152,42 @@ def batch_of(
         shade = 1 - dark[:, None, None] * (0.5 - 0.5 * normal @ direction[:, :, None])
         return (rgb / 255).gather(2, order[:, None].expand_as(rgb)) * shade * gain[:, None]
 
-    size = raw.shape[1]
-    flat = raw.flatten(1, 2)
+    flat = raw.flatten(1, 3)
     alpha = flat[..., 3:4] / 255
     rgb = lit(flat[..., :3], (flat[..., 4:] - 128) / 127).minimum(alpha) + 1 - alpha
-    picture = torch.cat([rgb, alpha], dim=2).unflatten(1, (size, size)).permute(0, 3, 1, 2)
-    picture = torch.where(mirrored[:, None, None, None], picture.flip(3), picture)
+    pictures = torch.cat([rgb, alpha], dim=2).unflatten(1, raw.shape[1:4]).permute(0, 1, 4, 2, 3)
+    pictures = torch.where(mirrored[:, None, None, None, None], pictures.flip(4), pictures)
+    poses = camera_poses(placements)
+    poses = torch.where(mirrored[:, None, None, None], mirrored_poses(poses), poses)
+    picture, placement = pictures[:, 0], placements[:, 0]
     placement[:, 0] = torch.where(mirrored[:, None], -placement[:, 0], placement[:, 0])
     colours = lit(colours, normals / 127)
+    textured = torch.zeros(count, dtype=torch.bool, device=device)
     if augment:
-        texture = _texture(count, size, rng).to(device)
+        texture, textured = (each.to(device) for each in _texture(count, picture.shape[-1], rng))
         rgb, alpha = picture[:, :3], picture[:, 3:]
         picture = torch.cat([(texture * (rgb - 1 + alpha)).minimum(alpha) + 1 - alpha, alpha], dim=1)
         places = _in_world(points, placement)
-        seen = places[..., :2] / (LGM_RADIUS - places[..., 2:]) * places.new_tensor([1, -1]) * focal_length(LGM_FOV, 2)
-        shown = grid_sample(texture, seen[:, None], padding_mode="border", align_corners=False)[:, :, 0]
+        spot = places[..., :2] / (LGM_RADIUS - places[..., 2:]) * places.new_tensor([1, -1]) * focal_length(LGM_FOV, 2)
+        shown = grid_sample(texture, spot[:, None], padding_mode="border", align_corners=False)[:, :, 0]
         colours = colours * shown.transpose(1, 2)
-    return Batch(picture, placement, (distances - 127.5) / 127.5 * TRUNCATION, points, colours.clamp(0, 1))
+    free = (distances - 127.5) / 127.5 * TRUNCATION
+    return Batch(picture, placement, free, points, colours.clamp(0, 1), poses[:, 1:], pictures[:, 1:], textured)
 
 
 def _in_world(points: Float[Tensor, "B P 3"], placement: Float[Tensor, "B 3 4"]) -> Float[Tensor, "B P 3"]:
     return points @ placement[:, :, :3].transpose(1, 2) + placement[:, None, :, 3]
 
 
-def _texture(count: int, size: int, rng: np.random.Generator) -> Float[Tensor, "B 3 S S"]:
-    """Factors of the colours, smooth at a coarse and a fine scale, the same through the whole depth; 1 for most of the
-    pictures."""
+def _texture(count: int, size: int, rng: np.random.Generator) -> tuple[Float[Tensor, "B 3 S S"], Bool[Tensor, "B"]]:
+    """Factors of the colours, smooth at a coarse and a fine scale, the same through the whole depth, and which of the
+    pictures have them."""
     noise = torch.zeros(count, 3, size, size)
     for cells, deviation in TEXTURES:
         coarse = torch.from_numpy(rng.normal(scale=deviation, size=(count, 3, cells, cells))).float()
         noise += interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
     textured = torch.from_numpy(rng.random(count) < TEXTURED)
-    return torch.where(textured[:, None, None, None], noise, 0).exp()
+    return torch.where(textured[:, None, None, None], noise, 0).exp(), textured
 
 
 @dataclass
@@ -171,32 +201,41 @@ class Source:
     """Of the pictures, in proportion to the other sources' shares."""
 
 
-def draw(sources: list[Source], rng: np.random.Generator, device: torch.device) -> Batch:
+def draw(sources: list[Source], rng: np.random.Generator, device: torch.device, others: int = 0) -> Batch:
     """Pictures of `BATCH` objects.
 
     Args:
         sources: Where the objects are from.
         rng: Source of randomness.
         device: Of the batch.
+        others: Number of other views.
     """
     shares = np.array([source.share for source in sources], float)
     counts = rng.multinomial(BATCH, shares / shares.sum())
     return Batch.joined(
         [
-            batch_of(source.arrays, rng.choice(source.objects, count), rng, device)
+            batch_of(source.arrays, rng.choice(source.objects, count), rng, device, others=others)
             for source, count in zip(sources, counts, strict=True)
             if count
         ]
     )
 
 
+def features_of(network: ColumnNetwork, batch: Batch) -> Float[Tensor, "B N F"]:
+    """What the network says of the cells of all pictures."""
+    return network.features(batch.picture.to(network.head.weight.dtype))
+
+
 def losses(
-    network: ColumnNetwork, batch: Batch, rays: Float[Tensor, "N K 2"], rng: np.random.Generator
+    network: ColumnNetwork,
+    features: Float[Tensor, "B N F"],
+    batch: Batch,
+    rays: Float[Tensor, "N K 2"],
+    rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy of the occupancy, mean error of the colours, and the occupancy's intersection over union, in some
     of the cells that show the object."""
-    device, dtype = batch.picture.device, network.head.weight.dtype
-    features = network.features(batch.picture.to(dtype))
+    device = batch.picture.device
     colours, shown = column_inputs(batch.picture)
     order = torch.from_numpy(rng.random(tuple(shown.shape[:2]))).to(device)
     cells = (order + ~shown.any(dim=2)).argsort(dim=1)[:, :CELLS_PER_PICTURE]
@@ -226,6 +265,15 @@ def losses(
         guess, truth = logits[known] > 0, target[known] > 0.5
         overlap = (guess & truth).sum() / (guess | truth).sum().clamp(min=1)
     return occupancy, colour, overlap
+
+
+def render_loss(network: ColumnNetwork, features: Float[Tensor, "B N F"], batch: Batch) -> Tensor:
+    """Mean logarithm of the error in the other views of pictures without a texture."""
+    found = [
+        (errors(seen(network, features[i], batch.picture[i], batch.poses[i]), batch.views[i]) + MIN_ERROR).log().mean()
+        for i in (~batch.textured).nonzero()[:, 0].tolist()
+    ]
+    return torch.stack(found).mean() if found else 0 * network.correction.weight.sum().float()
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -381,13 +429,16 @@ def copies_of(objects: Int[np.ndarray, "N"], count: int, folder: Path) -> tuple[
 
 @torch.no_grad()
 def validate(network: ColumnNetwork, arrays: Arrays, objects: Int[np.ndarray, "M"], rays: Tensor) -> list[float]:
-    """The three values of `losses` on the validation objects."""
-    rng = np.random.default_rng(SEED)
-    found = [
-        torch.stack(losses(network, batch_of(arrays, objects[i : i + BATCH], rng, rays.device, False), rays, rng))
-        for i in range(0, len(objects), BATCH)
-    ]
-    return torch.stack(found).mean(dim=0).tolist()
+    """The three values of `losses` on the validation objects; PSNR and the silhouettes' intersection over union in all
+    other views of them."""
+    rng, found, scores = np.random.default_rng(SEED), [], []
+    for i in range(0, len(objects), BATCH):
+        batch = batch_of(arrays, objects[i : i + BATCH], rng, rays.device, False, arrays.images.shape[1] - 1)
+        features = features_of(network, batch)
+        found.append(torch.stack(losses(network, features, batch, rays, rng)))
+        for one, picture, poses, views in zip(features, batch.picture, batch.poses, batch.views, strict=True):
+            scores.append(view_scores(seen(network, one, picture, poses), views))
+    return [*torch.stack(found).mean(dim=0).tolist(), *torch.stack(scores).mean(dim=0).tolist()]
 
 
 @torch.no_grad()
@@ -437,7 +488,10 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=1.0, help="factor of the learning rates")
     parser.add_argument("--first", type=int, default=0, help="step at which their schedule starts")
     parser.add_argument(
-        "--renders", action="store_true", help="also learn from renders of other views: twice the time, for the end"
+        "--renders",
+        type=int,
+        default=0,
+        help="also learn from renders of so many other views: for the end, as a step takes twice the time with 4",
     )
     parser.add_argument("--steps", type=int, default=8600, help="steps in all, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop this run after that time")
@@ -465,10 +519,14 @@ def main() -> None:
         training.load(checkpoint, device)
     else:
         training.start_from(first_weights(arguments.shipped, arguments.encoder))
-        curve.write_text("step,seconds,learning_rate,loss,colour,overlap,valid_loss,valid_colour,valid_overlap\n")
+        curve.write_text(
+            "step,seconds,learning_rate,loss,colour,overlap,valid_loss,valid_colour,valid_overlap,valid_psnr,valid_iou\n"
+        )
     if arguments.export:
         export(training, arrays, curve)
         return
+    if training.step < arguments.first:
+        parser.error(f"--first {arguments.first}: the checkpoint is of step {training.step}, before that")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     started, before, saved = time.monotonic(), training.seconds, time.monotonic()
     with Progress(*columns) as progress:
@@ -476,11 +534,13 @@ def main() -> None:
         sums: list[Tensor] = []
         while training.step < arguments.steps and time.monotonic() - started < 60 * arguments.minutes:
             rng = np.random.default_rng([SEED, training.step])
-            occupancy, colour, overlap = losses(training.working, draw(sources, rng, device), rays, rng)
+            batch = draw(sources, rng, device, arguments.renders)
+            features = features_of(training.working, batch)
+            occupancy, colour, overlap = losses(training.working, features, batch, rays, rng)
             rate = arguments.peak * learning_rate(training.step - arguments.first, arguments.steps - arguments.first)
             loss = occupancy + COLOUR_WEIGHT * colour
             if arguments.renders:
-                loss = loss + RENDER_WEIGHT * render_loss(training.working, arrays, objects, rng, device)
+                loss = loss + RENDER_WEIGHT * render_loss(training.working, features, batch)
             training.update(loss, rate)
             sums.append(torch.stack([occupancy.detach(), colour.detach(), overlap]))
             training.seconds = before + time.monotonic() - started

@@ -17,32 +17,16 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from rich.progress import track
-from small_renders import errors, render_loss, seen
 from small_training_set import Arrays
-from train_small import SEED, Training, split
+from train_small import SEED, Training, batch_of, features_of, render_loss, split, validate
 
-from img3d_generators.small.columns import ColumnNetwork
-from img3d_generators.small.objects import Light
+from img3d_generators.small.columns import ColumnNetwork, column_rays
 
+OBJECTS, OTHERS = 4, 4
+"""Objects of a step, and other views of each."""
 STEPS, PEAK_LR, WARMUP = 1000, 2e-3, 30
 AVERAGING = 0.99
 """Share of the averaged weights that each step keeps."""
-
-
-@torch.no_grad()
-def validate(
-    network: ColumnNetwork, arrays: Arrays, objects: Int[np.ndarray, "M"], device: torch.device
-) -> tuple[float, float]:
-    """PSNR in dB and the silhouettes' intersection over union, in all views but the given one."""
-    found = []
-    for index in objects:
-        guess, truth = seen(network, arrays, index, np.arange(arrays.images.shape[1]), Light(), device)
-        psnr = -10 * errors(guess.clamp(0, 1), truth).clamp(min=1e-6).log10()
-        one, other = guess[:, 3] > 0.5, truth[:, 3] > 0.5
-        overlap = (one & other).sum(dim=(1, 2)) / (one | other).sum(dim=(1, 2)).clamp(min=1)
-        found.append(torch.stack([psnr[1:].mean(), overlap[1:].mean()]))
-    psnr, overlap = torch.stack(found).mean(dim=0).tolist()
-    return psnr, overlap
 
 
 def train(
@@ -56,7 +40,8 @@ def train(
     for step in track(range(steps), "Training"):
         rng = np.random.default_rng([SEED, step])
         optimizer.zero_grad()
-        render_loss(network, arrays, objects, rng, device).backward()
+        batch = batch_of(arrays, rng.choice(objects, OBJECTS), rng, device, others=OTHERS)
+        render_loss(network, features_of(network, batch), batch).backward()
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * min(1, (step + 1) / WARMUP) * (1 - step / steps)
         optimizer.step()
@@ -84,9 +69,10 @@ def main() -> None:
     training = Training.started(device)
     training.load(arguments.folder / "checkpoint.pt", device)
     network = training.average
-    print("Before: {:.2f} dB, {:.3f}".format(*validate(network, arrays, others, device)))
+    rays = column_rays().to(device)
+    print("Before: {:.2f} dB, {:.3f}".format(*validate(network, arrays, others, rays)[3:]))
     train(network, arrays, objects, arguments.steps, device)
-    print("After: {:.2f} dB, {:.3f}".format(*validate(network, arrays, others, device)))
+    print("After: {:.2f} dB, {:.3f}".format(*validate(network, arrays, others, rays)[3:]))
     for each in (training.network, training.working):
         each.correction.load_state_dict(network.correction.state_dict())
     training.save(arguments.folder / "checkpoint.pt")

@@ -51,7 +51,8 @@ class SmallGenerator:
         Args:
             image: RGBA in [0, 1], straight alpha, of any size, with the checkpoint's border ratio.
         """
-        return gaussians_from(self.network, on_white(image))
+        picture = on_white(image)
+        return gaussians_from(self.network, self.network.features(picture[None])[0], picture)
 
     @torch.no_grad()
     def strangeness(self, image: Float[Tensor, "4 S S"]) -> float:
@@ -60,22 +61,29 @@ class SmallGenerator:
         return float(distances.min()) / self.far
 
 
-def gaussians_from(network: ColumnNetwork, picture: Float[Tensor, "4 s s"]) -> ActivatedGaussians:
+def gaussians_from(
+    network: ColumnNetwork, features: Float[Tensor, "N F"], picture: Float[Tensor, "4 s s"]
+) -> ActivatedGaussians:
     """What the network makes of a picture on white, with +z towards its viewer. Differentiable, but for the choice of
-    bins."""
+    bins.
+
+    Args:
+        network: The network.
+        features: What it says of the picture's cells.
+        picture: Colours on white, and alpha.
+    """
     colours, shown = (each[0] for each in column_inputs(picture[None], MIN_COVERAGE))
     cells = shown.any(dim=1)
     if not cells.any():
         return _nothing()
-    features = network.features(picture[None].to(network.head.weight.dtype))[0, cells]
-    logits, rgb = network.columns(features, colours[cells])
+    logits, rgb = network.columns(features[cells], colours[cells])
     found = logits.sigmoid() * shown[cells][..., None]
     found = found * (MIN_PEAK / found.amax(dim=-1, keepdim=True).clamp(min=1e-3)).clamp(min=1)
 
     def everywhere(values: Float[Tensor, "M K *C"]) -> Float[Tensor, "H W *C"]:
         return in_volume(values.new_zeros(*shown.shape, *values.shape[2:]).index_put((cells.nonzero()[:, 0],), values))
 
-    return gaussians_of(everywhere(found), everywhere(rgb), everywhere(network.corrections(features)))
+    return gaussians_of(everywhere(found), everywhere(rgb), everywhere(network.corrections(features[cells])))
 
 
 def on_white(image: Float[Tensor, "4 S S"]) -> Float[Tensor, "4 s s"]:

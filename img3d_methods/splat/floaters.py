@@ -4,8 +4,8 @@
 Wide, faint Gaussians close to the cameras explain a few photos as well as the surface does; held-out views, which lie
 between the photos, show them as veils. Two limits are computed here: no Gaussian stays close to a camera or to the way
 to a neighbouring one, from where others may look, and none is wide in relation to its distance from there. The model
-also lets opacities decay, the faster the fewer photos there are, and removes what is in free space (free_space.py). Each
-is measured in benchmarks/RESULTS.md (casual captures).
+also lets opacities decay, the faster the fewer photos there are, and removes what is in free space (free_space.py).
+Each is measured in benchmarks/RESULTS.md (casual captures).
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
 
     def know_photos(self, images: Sequence[Tensor], cameras: Cameras) -> None:
         """Decide, before training, what photos (`[H, W, 3 or 4]` bytes each) ask for: how many Gaussians at most and
-        how readily they divide, where none may be, how fast they fade, and whether each photo has colours of its own."""
+        how readily they divide, how fast they fade, where none may be, and whether each photo has its own colours."""
         config = self.config
         num_pixels = sum(image[..., 0].numel() for image in images)
         if config.max_gaussians == 0:

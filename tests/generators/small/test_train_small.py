@@ -23,7 +23,6 @@ from img3d_generators.small.generator import load_small
 from img3d_generators.small.objects import ObjectMesh, read_object
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
-import small_renders
 import small_training_set
 import train_small
 
@@ -114,7 +113,9 @@ def test_targets_agree_with_the_picture(training_set: Path) -> None:
     assert inside.all()
     shown = train_small.column_inputs(batch.picture)[1]
     assert shown[torch.arange(3)[:, None], cell, column].float().mean() > 0.97
-    occupancy, colour, overlap = train_small.losses(small_network(), batch, column_rays(), rng)
+    network = small_network()
+    features = train_small.features_of(network, batch)
+    occupancy, colour, overlap = train_small.losses(network, features, batch, column_rays(), rng)
     assert occupancy.isfinite() and overlap == 0
     assert colour < 0.2  # all of a box has one colour, in several lights
 
@@ -196,11 +197,10 @@ def test_a_stopped_training_goes_on_with_the_same_result(
     for name, value in settings.items():
         monkeypatch.setattr(train_small, name, value)
     monkeypatch.setattr(train_small, "new_network", small_network)
-    monkeypatch.setattr(small_renders, "OBJECTS", 1)
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
         arguments = ["train_small.py", "--set", str(training_set), "--copies", str(training_set / "copies")]
-        arguments += ["--folder", str(folder), "--steps", "4", "--renders"]
+        arguments += ["--folder", str(folder), "--steps", "4", "--renders", "1"]
         monkeypatch.setattr(sys, "argv", arguments)
         train_small.main()
         return torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
@@ -226,3 +226,20 @@ def test_a_stopped_training_goes_on_with_the_same_result(
     for folder in ("whole", "stopped"):
         with (tmp_path / folder / "curve.csv").open() as file:
             assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+
+
+def test_a_schedule_cannot_start_after_the_checkpoint(
+    training_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(train_small, "new_network", small_network)
+    arguments = ["train_small.py", "--set", str(training_set), "--folder", str(tmp_path), "--first", "5"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            train_small.main()
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+    assert stopped.value.code == 2
+    assert "--first 5: the checkpoint is of step 0" in capsys.readouterr().err
