@@ -517,7 +517,9 @@ def main() -> None:
     training = Training.started(device)
     if checkpoint.exists():
         training.load(checkpoint, device)
-    else:
+    if training.step < arguments.first:
+        parser.error(f"--first {arguments.first}: the checkpoint is of step {training.step}, before that")
+    if not checkpoint.exists():
         training.start_from(first_weights(arguments.shipped, arguments.encoder))
         curve.write_text(
             "step,seconds,learning_rate,loss,colour,overlap,valid_loss,valid_colour,valid_overlap,valid_psnr,valid_iou\n"
@@ -525,8 +527,6 @@ def main() -> None:
     if arguments.export:
         export(training, arrays, curve)
         return
-    if training.step < arguments.first:
-        parser.error(f"--first {arguments.first}: the checkpoint is of step {training.step}, before that")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     started, before, saved = time.monotonic(), training.seconds, time.monotonic()
     with Progress(*columns) as progress:
