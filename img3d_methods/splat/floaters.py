@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from img3d_methods.training.few_photos import scarcity
+
 OUTLIERS = 0.002
 """Fraction of the seed points that is ignored, as outliers, in the distance from a camera to the nearest point."""
 MAX_POINTS = 5_000
@@ -32,10 +34,9 @@ MIN_OPEN = 0.25
 """Smallest clearance of such a place, relative to the cameras'; seed points are too near to others."""
 LIMIT_SIZE_EVERY = 10
 """Steps between two limitations of size. At the learning rate of scales, a Gaussian grows by a tenth in this time."""
-FEW_PHOTOS, ENOUGH_PHOTOS = 15, 24
 MAX_DECAY_FACTOR = 4.0
-"""Factor of the decay of opacities with few photos or fewer; it falls to 1 with enough of them. Measured with 3 to 24
-photos: a factor of 4 costs 0.2 to 0.6 dB from 21 photos on."""
+"""Factor of the decay of opacities with few photos; it falls to 1 with enough of them. Measured with 3 to 24 photos: a
+factor of 4 costs 0.2 to 0.6 dB from 21 photos on."""
 CLEAR_AT = (0.3, 0.5, 0.7)
 """Fractions of a run after which Gaussians close to cameras are removed; later, removal would leave holes."""
 
@@ -105,8 +106,7 @@ class FloaterLimits:
 
 def decay_factor(num_photos: int) -> float:
     """By how much opacities decay faster with so few photos."""
-    share = (ENOUGH_PHOTOS - num_photos) / (ENOUGH_PHOTOS - FEW_PHOTOS)
-    return 1 + (MAX_DECAY_FACTOR - 1) * min(1.0, max(0.0, share))
+    return 1 + (MAX_DECAY_FACTOR - 1) * scarcity(num_photos)
 
 
 def clearing_steps(max_steps: int) -> set[int]:

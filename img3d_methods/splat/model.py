@@ -299,6 +299,9 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     def _keep_clear(self, limits: FloaterLimits, step: int) -> None:
         """Keeps fog away from the cameras."""
         self.gauss_params["opacities"].sub_(self._opacity_decay)
+        if step >= self.schedule.refine_stop and step % self.schedule.refine_every == 0:
+            # The strategy no longer does this, and opacities still fall: with few photos over half of the Gaussians go.
+            self._remove(self.opacities[:, 0].sigmoid() < self.config.cull_alpha_thresh)
         if step % LIMIT_SIZE_EVERY == 0:
             limits.limit_size(self.means, self.gauss_params["scales"])
         if step in clearing_steps(self.schedule.max_steps):

@@ -8,12 +8,14 @@ from typing import Literal
 
 import torch
 
+from img3d_methods.training.few_photos import scarcity
+
 PresetName = Literal["fast", "balanced", "best"]
 
 STEPS_PER_PHOTO = 200
 """Steps for each photo beyond which photos are learnt by heart, and held-out photos get worse."""
 MIN_STEPS = 2_000
-"""Steps that few photos get nevertheless."""
+"""Steps that few photos get, with any preset: with 12 photos of a still life, 2,400 steps end 0.5 dB lower."""
 PIXELS_PER_GAUSSIAN = 50
 """Pixels of the photos for each Gaussian below which held-out photos get worse, too."""
 MIN_GAUSSIANS = 50_000
@@ -32,7 +34,9 @@ class Preset:
 
     def steps_for(self, num_photos: int) -> int:
         """The number of steps for this many photos: lower for few."""
-        return min(self.max_num_iterations, max(MIN_STEPS, STEPS_PER_PHOTO * num_photos))
+        few = scarcity(num_photos)
+        steps = round(few * MIN_STEPS + (1 - few) * STEPS_PER_PHOTO * num_photos)
+        return min(self.max_num_iterations, steps)
 
     def max_gaussians_for(self, num_pixels: int) -> int:
         """The limit of the number of Gaussians for photos of `num_pixels` together: lower for few or small ones."""

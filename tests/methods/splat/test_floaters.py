@@ -8,6 +8,7 @@ import torch
 from gaussian_scenes import pinhole_camera, small_model
 
 from img3d_methods.splat.floaters import FloaterLimits, clearing_steps, decay_factor
+from img3d_methods.splat.model import Img3dSplatModel
 
 ORIGINS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
 SURFACE = torch.tensor([[5.0, 4.0, 0.0], [5.0, 3.0, 0.0]])  # at 5.8 from both cameras
@@ -97,21 +98,37 @@ def test_opacities_decay_faster_with_few_photos() -> None:
     assert set(factors[:16]) == {4} and set(factors[24:]) == {1}
 
 
-def test_a_training_step_fades_shrinks_and_clears() -> None:
+def model_in_training() -> Img3dSplatModel:
+    """A model of 50 Gaussians and one photo, in a run of 2,000 steps."""
     model = small_model(num_points=50, sh_degree=1, max_gaussians=50).train()
     model.optimizers = {name: torch.optim.Adam([param]) for name, param in model.gauss_params.items()}
     for name, param in model.gauss_params.items():
         param.grad = torch.zeros_like(param)
         model.optimizers[name].step()
-    camera = pinhole_camera()
-    model.know_photos([torch.zeros(40, 48, 3, dtype=torch.uint8)], camera)
+    model.know_photos([torch.zeros(40, 48, 3, dtype=torch.uint8)], pinhole_camera())
+    model._prepare_schedule(max_steps=2000)
+    return model
+
+
+def test_gaussians_that_fade_after_densification_are_removed() -> None:
+    model = model_in_training()
     assert model.floater_limits is not None
-    model.means.data[0] = camera.camera_to_worlds[0, :, 3]  # in the camera itself
+    model.opacities.data[:7] = -6.0
+    for step in (900, 1010):  # densification, which removes them, is until step 1,000
+        model._keep_clear(model.floater_limits, step)
+        assert model.num_points == 50
+    model._keep_clear(model.floater_limits, 1100)
+    assert model.num_points == 43
+    assert float(model.opacities.detach().min()) > -5
+
+
+def test_a_training_step_fades_shrinks_and_clears() -> None:
+    model = model_in_training()
+    assert model.floater_limits is not None
+    model.means.data[0] = pinhole_camera().camera_to_worlds[0, :, 3]  # in the camera itself
     model.scales.data[1] = 5.0
     opacities = model.opacities.detach().clone()
-    step = 600
-    model._prepare_schedule(max_steps=2000)
-    model._keep_clear(model.floater_limits, step)
+    model._keep_clear(model.floater_limits, 600)
     assert model.num_points == 49  # the first is gone, so the second is the first now
     assert float(model.scales[0].detach().max()) < 1.5
     torch.testing.assert_close(model.opacities.detach(), opacities[1:] - 4 * model.config.opacity_decay)  # one photo

@@ -88,7 +88,9 @@ def test_the_device_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_few_photos_get_shorter_runs() -> None:
     steps = preset("best").max_num_iterations
     assert preset("best").steps_for(24) == min(steps, 4_800)
-    assert preset("best").steps_for(3) == 2_000
+    assert {preset(name).steps_for(count) for name in get_args(PresetName) for count in (3, 12, 15)} == {2_000}
+    counts = [preset("best").steps_for(count) for count in range(1, 200)]
+    assert counts == sorted(counts)
     assert preset("best").steps_for(10_000) == steps
     assert small_model(preset="best", num_photos=24).preset_steps == preset("best").steps_for(24)
 
