@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How near `img3d-export mesh` comes to objects whose surface and texture are known exactly.
 
-Pictures of a textured mesh from 60 cameras around it train a method; what is exported from that run, in the original
+Pictures of a textured mesh from cameras all around it train a method; what is exported from that run, in the original
 frame, is compared with the mesh itself, and with pictures of it from 8 other cameras.
 
     python benchmarks/mesh_geometry.py spot
     python benchmarks/mesh_geometry.py spot --method img3d-ngp
     python benchmarks/mesh_geometry.py bob --preset fast --keep /some/folder
+    python benchmarks/mesh_geometry.py spot --photos 12 --only "tsdf, renders"
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ VARIANTS = {
     "poisson": ("--surface", "poisson"),
     "poisson, watertight": ("--surface", "poisson", "--watertight"),
 }
-NUM_TRAINING, NUM_HELD_OUT = 60, 8
+NUM_HELD_OUT = 8
 SIZE, FOV = 400, 40.0
 SUPERSAMPLING = 3
 NUM_SAMPLES = 100_000
@@ -136,11 +137,11 @@ def on_white(rgba: Float32Array) -> Float32Array:
     return rgba[..., :3] + 1 - rgba[..., 3:]
 
 
-def write_photos(mesh: TexturedMesh, folder: Path) -> None:
+def write_photos(mesh: TexturedMesh, number: int, folder: Path) -> None:
     """RGBA photos with a transforms.json."""
     (folder / "images").mkdir(parents=True)
     scene, frames = mesh.scene(), []
-    for i, pose in enumerate(cameras_around(mesh, NUM_TRAINING, 0)):
+    for i, pose in enumerate(cameras_around(mesh, number, 0)):
         rgba = picture(mesh, scene, pose)
         rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-6)
         name = f"images/{i:03d}.png"
@@ -192,12 +193,12 @@ def row(truth: TexturedMesh, path: Path) -> str:
     )
 
 
-def measure(name: str, method: str, preset: str, folder: Path) -> None:
-    """Train on one object, export it in every way, print a row for each."""
+def measure(name: str, variants: list[str], number: int, method: str, preset: str, folder: Path) -> None:
+    """Train on pictures of one object, export it in each way, print a row for each."""
     obj, texture = (DATA / "meshes" / name / file for file in OBJECTS[name])
     truth = load(obj, texture)
     if not (folder / "photos").is_dir():
-        write_photos(truth, folder / "photos")
+        write_photos(truth, number, folder / "photos")
     if not list(folder.glob("outputs/**/config.yml")):
         training = run(
             *("ns-train", method, "--output-dir", folder / "outputs", "--vis", "tensorboard"),
@@ -208,11 +209,11 @@ def measure(name: str, method: str, preset: str, folder: Path) -> None:
     (config,) = folder.glob("outputs/**/config.yml")
     print("| object | how | to truth % | to mesh % | F-score | PSNR dB | on object dB | faces | watertight | seconds |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for variant, options in VARIANTS.items():
+    for variant in variants:
         output = folder / f"{name} {variant}.glb"
         seconds = run(
             *("img3d-export", "mesh", "--load-config", config, "--output", output, "--original-frame", "--force"),
-            *options,
+            *VARIANTS[variant],
         )
         print(f"| {name} | {variant} | {row(truth, output)} | {seconds:.0f} |", flush=True)
 
@@ -223,13 +224,16 @@ def main() -> None:
     parser.add_argument("object", nargs="?", choices=OBJECTS, help="default: both")
     parser.add_argument("--method", choices=["img3d-splat", "img3d-ngp"], default="img3d-splat")
     parser.add_argument("--preset", default="fast")
+    parser.add_argument("--photos", type=int, default=60, help="how many pictures to train on")
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS), help="ways of export")
     parser.add_argument("--keep", type=Path, help="folder for photos, runs and meshes; what is there is used again")
     arguments = parser.parse_args()
     if not (DATA / "meshes").is_dir():
         sys.exit(f"No data at {DATA / 'meshes'}: set IMG3D_DATA to the folder that holds it.")
     for name in [arguments.object] if arguments.object else OBJECTS:
         with tempfile.TemporaryDirectory() as temporary:
-            measure(name, arguments.method, arguments.preset, (arguments.keep or Path(temporary)) / name)
+            folder = (arguments.keep or Path(temporary)) / name
+            measure(name, arguments.only, arguments.photos, arguments.method, arguments.preset, folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from img3d_base.atomic_files import writable_cache
-from img3d_base.errors import InputError, some_names, warn
+from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_base.foreign_files import legible
 from img3d_base.text_links import followed, said_of_links
 from img3d_dataparsers.formats.nerf_synthetic import read_nerf_synthetic
@@ -96,11 +96,14 @@ def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX
         raise InputError(f"{data} is a pipe, socket or device: give a folder of photos, or a video")
     try:
         photos = image_files(data)
+        videos = sorted(path for path in data.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
         if photos:
             if NOT_PHOTOS.fullmatch(photos[0].relative_to(data).parts[0]):
                 warn(f"there are only reduced copies of photos; those in {photos[0].parent} are used")
+            if videos:
+                names = some_names([legible(video.name) for video in videos])
+                warn(f"{counted(len(videos), 'video')} beside the photos ({names}) will not be used: give one by itself")
             return data
-        videos = sorted(path for path in data.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     except OSError as error:
         raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error
     if len(videos) > 1:

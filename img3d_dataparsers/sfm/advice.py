@@ -99,7 +99,7 @@ def registration(report: Report) -> Finding:
         )
     if blurred:
         are = "is" if len(blurred) == 1 else "are"
-        sentences.append(f"{some_names(blurred)} {are} blurred or without detail: take {_them(blurred)} again.")
+        sentences.append(f"{some_names(blurred)} {are} blurred, without detail or masked: take {_them(blurred)} again.")
     return Finding("Registered", value, "fair" if share >= REGISTERED else "poor", " ".join(sentences))
 
 

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from img3d_base.console import print_line
 from img3d_base.errors import InputError
 from img3d_generators.posed_views import PosedViews
 from img3d_generators.registry import row, rows
@@ -34,6 +35,8 @@ def image_of(data: Path, index: int) -> Path:
     images = single_images(data)
     if not 0 <= index < len(images):
         raise InputError(f"--index is {index}, but {data} has images 0 to {len(images) - 1}")
+    if len(images) > 1:
+        print_line(f"{images[index].name} is taken, one of {len(images)} images in {data}: --index chooses")
     return images[index]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
@@ -49,3 +50,15 @@ class Img3dPipeline(VanillaPipeline):
         outputs = self._model(camera_or_rays)
         metrics = self.model.get_metrics_dict(outputs, batch) if step % self.steps_per_metrics == 0 else {}
         return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+
+    def get_average_image_metrics(
+        self,
+        data_loader: Any,
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, float]:
+        """Means of the metrics, and their deviations unless there is one photo: upstream's are NaN, which is no JSON."""
+        get_std = get_std and len(data_loader) > 1
+        return super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)

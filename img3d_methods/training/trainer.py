@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from img3d_base.console import CONSOLE, print_line
-from img3d_base.errors import InputError, warn
+from img3d_base.errors import InputError, counted, warn
 from img3d_base.signals import TERMINATED, Terminated, sigterm_raises, status_of
 from img3d_methods.compat import LOCALHOST, fail, local_unless_asked, silent_console, taken_port_message
 from img3d_methods.training.checkpoint_files import checkpoint_path, checkpoint_steps, read_checkpoint, write_checkpoint
@@ -311,9 +311,9 @@ class Img3dTrainer(Trainer, ABC):
         photos = datamanager.eval_dataset.image_filenames
         seen = set(photos) <= set(datamanager.train_dataset.image_filenames)
         if not seen:
-            return f"{len(photos)} held-out photos", True
-        kind = "generated views" if self._is_generated() else "views"
-        return f"{len(photos)} {kind}{', all trained on' if self._has_steps() else ''}", False
+            return counted(len(photos), "held-out photo"), True
+        views = counted(len(photos), "generated view" if self._is_generated() else "view")
+        return f"{views}{', all trained on' if self._has_steps() else ''}", False
 
     def _is_generated(self) -> bool:
         """Whether the training images are a network's guesses from one image."""

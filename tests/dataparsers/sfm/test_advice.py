@@ -77,7 +77,7 @@ def test_photos_without_a_pose() -> None:
     finding = registration(report)
     assert finding.grade == "fair" and finding.value == "38 of 40 (95%), by 1 camera"
     assert "5.jpg shares too little with the rest: add photos between it and the others near 4.jpg." in finding.advice
-    assert "6.jpg is blurred or without detail: take it again." in finding.advice
+    assert "6.jpg is blurred, without detail or masked: take it again." in finding.advice
     assert registration(replace(report, registered=8)).grade == "poor"
 
 

@@ -88,9 +88,10 @@ def test_damaged_views_are_made_anew(image: Path, capsys: pytest.CaptureFixture[
     assert "is damaged" in capsys.readouterr().out
 
 
-def test_one_of_a_folder_s_images(image: Path) -> None:
+def test_one_of_a_folder_s_images(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     second = write_object_image(image.with_name("b thing.png"), seed=2)
     assert parse(image.parent, index=1).image_filenames == parse(second).image_filenames
+    assert "b thing.png is taken, one of 2 images" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(InputError, match="--index is 2, but .* has images 0 to 1"):
         parse(image.parent, index=2)
 
