@@ -59,6 +59,6 @@ class Img3dPipeline(VanillaPipeline):
         output_path: Path | None = None,
         get_std: bool = False,
     ) -> dict[str, float]:
-        """Means of the metrics, and their deviations unless there is one photo: upstream's are NaN, which is no JSON."""
+        """Means of the metrics, and their deviations unless there is one photo: upstream's are NaN then, not JSON."""
         get_std = get_std and len(data_loader) > 1
         return super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
