@@ -36,7 +36,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample, i
 from img3d_base.atomic_files import write_atomically
 from img3d_generators.cameras import LGM_FOV, LGM_RADIUS
 from img3d_generators.lgm import UNetConfig
-from img3d_generators.networks.efficientnet_lite import Convolution, EfficientNetLite, folded
+from img3d_generators.networks.efficientnet_lite import folded
 from img3d_generators.rows import SMALL_GENERATOR
 from img3d_generators.small.columns import ColumnNetwork, bins_of, column_inputs, column_rays, points_in_columns
 from img3d_generators.small.generator import FAR, KNOWN, SMALL_WEIGHTS, embedding, load_small
@@ -74,9 +74,6 @@ KNOWN_OBJECTS, KNOWN_VIEWS = 400, 2
 FAR_QUANTILE = 0.98
 """Share of the views of validation objects that do not count as unlike the training objects."""
 SEED = 0
-ENCODER_LR, ENCODER_LEARNS_FROM = 0.3, 5
-"""Of the encoder: share of the other layers' learning rate, and the first block that learns, but for its depthwise
-convolutions, whose gradients take too long. Blocks before that give the features that tell unlike pictures."""
 ENCODER = "encoder."
 """How the names of the encoder's weights start."""
 
@@ -312,7 +309,6 @@ class Training:
         """At step 0."""
         torch.manual_seed(SEED)
         network = new_network().to(device)
-        learning = _learning(network.encoder)
         network.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         working, average = copy.deepcopy(network).to(torch.bfloat16), copy.deepcopy(network).requires_grad_(False)
         inner = [
@@ -320,19 +316,13 @@ class Training:
             for name, parameter in network.unet.named_parameters()
             if parameter.ndim > 1 and not name.startswith("conv_in.")
         ]
-        apart = {id(each) for each in [*inner, *network.encoder.parameters()]}
-        others = [each for each in network.parameters() if id(each) not in apart]
+        others = [each for each in network.parameters() if not any(each is one for one in inner)]
         matrices = [(each, _matrix(each.detach())) for each in inner]
         return Training(
             network,
             working,
             average,
-            torch.optim.AdamW(
-                [{"params": others, "share": 1.0}, {"params": learning, "share": ENCODER_LR}],
-                betas=(0.9, 0.98),
-                weight_decay=WEIGHT_DECAY,
-                fused=True,
-            ),
+            torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True),
             torch.optim.Muon([matrix for _, matrix in matrices], weight_decay=WEIGHT_DECAY, adjust_lr_fn="original"),
             matrices,
         )
@@ -354,7 +344,7 @@ class Training:
             matrix.grad = _matrix(parameter.grad)
         for optimizer, peak in ((self.adamw, PEAK_LR), (self.muon, MATRIX_PEAK_LR)):
             for group in optimizer.param_groups:
-                group["lr"] = rate * peak * group.get("share", 1.0)
+                group["lr"] = rate * peak
             optimizer.step()
         self.step += 1
         keep = min(AVERAGING, self.step / (self.step + 10))
@@ -394,16 +384,6 @@ class Training:
         self.adamw.load_state_dict(state["adamw"])
         self.muon.load_state_dict(state["muon"])
         self.step, self.seconds = state["step"], state["seconds"]
-
-
-def _learning(encoder: EfficientNetLite) -> list[nn.Parameter]:
-    """The parameters that learn; the others no longer ask for gradients."""
-    encoder.requires_grad_(False)
-    for block in encoder.blocks[ENCODER_LEARNS_FROM:]:
-        for layer in block.modules():
-            if isinstance(layer, Convolution):
-                layer.requires_grad_(layer.groups == 1)
-    return [each for each in encoder.parameters() if each.requires_grad]
 
 
 def _matrix(weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from img3d_base.console import print_line
 from img3d_base.errors import InputError
+from img3d_exporters.commands.sources import renderer_of
 
 
 def depth(
@@ -40,7 +41,8 @@ def depth(
     filled = output_dir.is_dir() and any(output_dir.iterdir())
     if filled and not force:
         raise InputError(f"{output_dir} already exists: choose another folder, or give --force.")
-    photos = list(depth_of_photos(load_run(load_config), original_frame))
+    run = load_run(load_config)
+    photos = list(depth_of_photos(run, renderer_of(run, load_config), original_frame))
     try:
         with write_atomically(output_dir) as folder:
             folder.mkdir(parents=True)

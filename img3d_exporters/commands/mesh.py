@@ -15,8 +15,8 @@ from img3d_exporters.commands.sources import (
     check_frame_known,
     check_one_source,
     print_written,
+    renderer_of,
     say_origin,
-    splats_of_asset,
     splats_of_file,
 )
 
@@ -145,14 +145,9 @@ def _pictures_of_run(
     run: Run, load_config: Path, texture: TextureSource, original_frame: bool
 ) -> tuple[SurfaceViews, SurfaceViews | None, UpAxis | None]:
     """The views for the surface, those for the texture, and the axis that points up."""
-    from img3d_assets.gaussians import Gaussians
-    from img3d_exporters.meshes.surface_views import model_renderer, photographed, rendered_for, splat_renderer
+    from img3d_exporters.meshes.surface_views import photographed, rendered_for
 
-    asset = run.representation.asset()
-    if isinstance(asset, Gaussians):
-        render = splat_renderer(splats_of_asset(asset, run, load_config))
-    else:
-        render = model_renderer(run.model)
+    render = renderer_of(run, load_config)
     views, paint = rendered_for(render, run.cameras, texture != "none")
     if texture == "photos":
         dataset = run.datamanager.train_dataset

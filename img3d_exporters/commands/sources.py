@@ -14,6 +14,7 @@ from img3d_base.errors import InputError, warn
 if TYPE_CHECKING:
     from img3d_assets.splat_editing.cleaning import Viewpoints
     from img3d_exporters.load_run import Run
+    from img3d_exporters.meshes.surface_views import Renderer
     from img3d_methods.representation import Asset
 
 Point = tuple[float, float, float]
@@ -84,6 +85,20 @@ def splats_of_asset(asset: Asset | None, run: Run, load_config: Path) -> Gaussia
     if not isinstance(asset, Gaussians):
         raise InputError(no_splats(load_config, type(run.model).__name__))
     return drawable(asset, load_config)
+
+
+def renderer_of(run: Run, load_config: Path) -> Renderer:
+    """Renders a run in its own frame, with depth.
+
+    Raises:
+        InputError: It is of Gaussians, and none is visible.
+    """
+    from img3d_exporters.meshes.surface_views import model_renderer, splat_renderer
+
+    asset = run.representation.asset()
+    if isinstance(asset, Gaussians):
+        return splat_renderer(splats_of_asset(asset, run, load_config))
+    return model_renderer(run.model)
 
 
 def cleaned_splats(splats: Gaussians, load_config: Path | None) -> Gaussians:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
+from nerfstudio.cameras.cameras import Cameras
 
 from img3d_dataparsers.stereo.dense_workspace import DensePhoto
-from img3d_exporters.meshes.surface_views import SurfaceViews, chosen, model_renderer
+from img3d_exporters.meshes.surface_views import Renderer, SurfaceViews, chosen
 from img3d_kernels.stereo.views import DepthMap, StereoView
 from img3d_methods.representation import photos_with_depth
 
@@ -22,17 +23,18 @@ if TYPE_CHECKING:
     from img3d_exporters.load_run import Run
 
 
-def depth_of_photos(run: Run, original_frame: bool) -> Iterator[DensePhoto]:
+def depth_of_photos(run: Run, render: Renderer, original_frame: bool) -> Iterator[DensePhoto]:
     """The training photos with depth and normals, one by one.
 
     Args:
         run: A run of any method that renders depth.
+        render: Renders it where there is no depth from stereo.
         original_frame: Give poses and depths in the axes and units of the photos' own poses.
     """
     names = relative_names(_files(run))
     measured = photos_with_depth(run.config, run.datamanager)
     photos = (
-        _rendered(run, names)
+        _rendered(run.cameras, render, names)
         if measured is None
         else (DensePhoto(name, *photo) for name, photo in zip(names, measured, strict=True))
     )
@@ -57,9 +59,8 @@ def relative_names(files: Sequence[Path]) -> list[str]:
     return [f"{name}.png" for name in unique]
 
 
-def _rendered(run: Run, names: Sequence[str]) -> Iterator[DensePhoto]:
-    render = model_renderer(run.model)
-    cameras = chosen(run.cameras, len(run.cameras), int(torch.maximum(run.cameras.width, run.cameras.height).max()))
+def _rendered(cameras: Cameras, render: Renderer, names: Sequence[str]) -> Iterator[DensePhoto]:
+    cameras = chosen(cameras, len(cameras), int(torch.maximum(cameras.width, cameras.height).max()))
     views = SurfaceViews(cameras, lambda camera, _: render(camera), "Depth of each photo")
     for name, view in zip(names, views, strict=True):
         depth = torch.from_numpy(np.where(np.isfinite(view.depth), view.depth, 0).astype(np.float32))

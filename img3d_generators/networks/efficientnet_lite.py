@@ -89,16 +89,8 @@ class Convolution(nn.Conv2d):
         before, after = self.missing // 2, self.missing - self.missing // 2
         if before != after:
             input, before = pad(input, (before, after, before, after)), 0
-        found = self._convolved(input, before)
+        found = conv2d(input, self.weight, self.bias, self.stride, before, groups=self.groups)
         return relu6(found) if self.activated else found
-
-    def _convolved(self, input: Tensor, padding: int) -> Tensor:
-        values = self.weight, self.bias
-        if input.requires_grad and self.groups > 1 and self.stride[0] > 1:
-            # On CPUs the backward pass in bfloat16 takes thirty times as long as in float32.
-            found = conv2d(input.float(), *(each.float() for each in values), self.stride, padding, groups=self.groups)
-            return found.to(input.dtype)
-        return conv2d(input, *values, self.stride, padding, groups=self.groups)
 
 
 def folded(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ class ColumnNetwork(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.unet = UNet(config)
-        self.encoder = EfficientNetLite()
+        self.encoder = EfficientNetLite().requires_grad_(False)
         levels = config.down_channels[0], *config.down_channels[:-1]
         self.adapters = nn.ModuleList(nn.Conv2d(sum(FEATURES.values()), channels, 1) for channels in levels)
         self.head = nn.Linear(config.out_channels, SPLIT**2 * (DEPTHS + 3 * COLOURS))
@@ -72,6 +72,7 @@ class ColumnNetwork(nn.Module):
         ]
         return silu(self.unet(pixels, num_views=1, added=added)).permute(0, 2, 3, 1).flatten(1, 2)
 
+    @torch.no_grad()
     def encoded(self, picture: Float[Tensor, "B 4 S S"]) -> list[Float[Tensor, "B C h w"]]:
         """What the encoder sees in the picture; the second of its features has the size of the cells."""
         large = interpolate(2 * picture[:, :3] - 1, (ENCODER_SIZE,) * 2, mode="bilinear", align_corners=False)
