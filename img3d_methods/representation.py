@@ -67,6 +67,14 @@ class HoldsPoints(Protocol):
 
 
 @runtime_checkable
+class HasFaded(Protocol):
+    """A model whose Gaussians became translucent in training."""
+
+    firmness: float
+    """How many times each of them has to count where surfaces are sought."""
+
+
+@runtime_checkable
 class MeasuresDepth(Protocol):
     """The configuration of a pipeline that measures depth in the photos, before it makes an asset."""
 
@@ -152,6 +160,11 @@ def representation_of(model: Model) -> Representation:
     if isinstance(model, Representation):
         return model
     return SplatfactoRepresentation(model) if isinstance(model, SplatfactoModel) else FieldRepresentation(model)
+
+
+def firmness_of(model: Model) -> float:
+    """How many times each of a model's Gaussians has to count where surfaces are sought."""
+    return model.firmness if isinstance(model, HasFaded) else 1.0
 
 
 class SplatfactoRepresentation:

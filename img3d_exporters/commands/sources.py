@@ -94,10 +94,11 @@ def renderer_of(run: Run, load_config: Path) -> Renderer:
         InputError: It is of Gaussians, and none is visible.
     """
     from img3d_exporters.meshes.surface_views import model_renderer, splat_renderer
+    from img3d_methods.representation import firmness_of
 
     asset = run.representation.asset()
     if isinstance(asset, Gaussians):
-        return splat_renderer(splats_of_asset(asset, run, load_config))
+        return splat_renderer(splats_of_asset(asset, run, load_config), firmness_of(run.model))
     return model_renderer(run.model)
 
 

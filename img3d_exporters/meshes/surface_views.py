@@ -30,9 +30,6 @@ from img3d_methods.representation import representation_of
 MIN_ALPHA = 0.5
 """Minimum accumulation of a pixel whose depth is that of a surface; below it, the pixel is free space. Measured: if
 values between 0.1 and 0.5 count as unknown, surfaces grow."""
-FIRMNESS = 4
-"""How many times each Gaussian counts. Surfaces are a little translucent, all the more where opacities decayed in
-training, and their mean depth is behind them: twice as far off as this one (benchmarks/RESULTS.md, "Meshes")."""
 STANDARD_DEVIATIONS = 3.0
 """Distance from a Gaussian's centre to its front, in standard deviations."""
 MAX_VIEWS = 150
@@ -177,15 +174,19 @@ def model_renderer(model: Model) -> Renderer:
     return render
 
 
-def splat_renderer(splats: Gaussians) -> Renderer:
-    """A renderer of Gaussians, all finite, without a background.
+def splat_renderer(splats: Gaussians, firmness: float = 1.0) -> Renderer:
+    """A renderer of Gaussians, without a background.
 
-    Depth is computed from the front Gaussians only, and as if they were firmer: the far side of an object, which shines
-    through and between them, would move the mean depth to where there is nothing.
+    Depth is computed from the front Gaussians only: the far side of an object, which shines through between them,
+    would move the mean depth to where there is nothing.
+
+    Args:
+        splats: The Gaussians, all finite.
+        firmness: How many times each of them counts, more than once for translucent surfaces.
     """
     harmonics = torch.from_numpy(np.concatenate([splats.sh_dc[:, None], splats.sh_rest], axis=1))
     activated = ActivatedGaussians.of(splats)
-    opacities = 1 - (1 - activated.opacities) ** FIRMNESS
+    opacities = 1 - (1 - activated.opacities) ** firmness
     activated = replace(activated, opacities=opacities, colors=harmonics, sh_degree=splats.sh_degree)
     reach = STANDARD_DEVIATIONS * activated.scales.amax(dim=1)
 

@@ -34,6 +34,8 @@ MIN_OPEN = 0.25
 """Smallest clearance of such a place, relative to the cameras'; seed points are too near to others."""
 LIMIT_SIZE_EVERY = 10
 """Steps between two limitations of size. At the learning rate of scales, a Gaussian grows by a tenth in this time."""
+USUAL_DECAY = 0.003
+"""How much each step lowers the logit of every opacity."""
 MAX_DECAY_FACTOR = 4.0
 """Factor of the decay of opacities with few photos; it falls to 1 with enough of them. Measured with 3 to 24 photos: a
 factor of 4 costs 0.2 to 0.6 dB from 21 photos on."""
@@ -107,6 +109,15 @@ class FloaterLimits:
 def decay_factor(num_photos: int) -> float:
     """By how much opacities decay faster with so few photos."""
     return 1 + (MAX_DECAY_FACTOR - 1) * scarcity(num_photos)
+
+
+def firmness_after(decay: float) -> float:
+    """How many times each Gaussian has to count where surfaces are sought, after opacities fell by this in each step.
+
+    Surfaces become translucent, so that their mean depth is behind them. With the usual decay hardly: there, meshes of
+    firmer Gaussians are worse (benchmarks/NOTES.md, "Few photos").
+    """
+    return max(1.0, decay / USUAL_DECAY)
 
 
 def clearing_steps(max_steps: int) -> set[int]:

@@ -39,7 +39,14 @@ from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.representation import gaussians_of_model
 from img3d_methods.splat.appearance import PhotoAppearance, differently_exposed, log_gains_of_photos
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
-from img3d_methods.splat.floaters import LIMIT_SIZE_EVERY, FloaterLimits, clearing_steps, decay_factor
+from img3d_methods.splat.floaters import (
+    LIMIT_SIZE_EVERY,
+    USUAL_DECAY,
+    FloaterLimits,
+    clearing_steps,
+    decay_factor,
+    firmness_after,
+)
 from img3d_methods.splat.free_space import CLEAR_EVERY, CLEAR_UNTIL, FreeSpace
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_outputs import along_rays, composited
@@ -106,7 +113,7 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     appearance: Literal["auto", "on", "off"] = "auto"
     """Colours of each photo's own (exposure, white balance), apart from the scene's: "auto" where the seed points'
     colours differ between the photos. Held-out photos have none; "cc_psnr" compares them with their colours fitted."""
-    opacity_decay: float = 0.003
+    opacity_decay: float = USUAL_DECAY
     """How much each step lowers the logit of every opacity: photos hold up what they show, and fog fades. Few photos
     hold up fog as well, so with them it is more, up to four times as much with 15 or fewer."""
     max_relative_size: float = 0.3
@@ -163,6 +170,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
 
         self.appearance = PhotoAppearance(self.num_train_data)
         self._opacity_decay = config.opacity_decay
+        self.firmness = 1.0
         self.floater_limits: FloaterLimits | None = None
         self.free_space: FreeSpace | None = None
         self.stereo_prior: StereoPrior | None = None
@@ -208,6 +216,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             self.max_gaussians = preset(config.preset).max_gaussians_for(num_pixels)
         self._growth_threshold = growth_threshold(num_pixels, self.max_gaussians)
         self._opacity_decay = config.opacity_decay * decay_factor(len(images))
+        if config.strategy == "default":
+            self.firmness = firmness_after(self._opacity_decay)
         points = None if self.seed_points is None or config.random_init else self.seed_points[0]
         sky = sky_points(images, cameras, points) if config.sky and points is not None else None
         self._place_sky(sky)
@@ -324,12 +334,13 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
     # ---------------------------------------------------------------------------------------------- checkpoints
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The state of the strategy and the learnt masks, so that a resumed run goes on as an uninterrupted one."""
+        """The strategy's state, learnt masks and firmness: a resumed run goes on as an uninterrupted one."""
         transients = None if self.transients is None else self.transients.state()
         return {
             "strategy": self.config.strategy,
             "strategy_state": self.strategy_state,
             "transients": transients,
+            "firmness": self.firmness,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -338,7 +349,8 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
                 name: value.to(self.device) if isinstance(value, Tensor) else value
                 for name, value in state["strategy_state"].items()
             }
-        learnt = state.get("transients")  # older checkpoints have none
+        self.firmness = state.get("firmness", 1.0)  # older checkpoints have none
+        learnt = state.get("transients")  # nor this
         if self.transients is not None and learnt is not None:
             self.transients.load_state(learnt)
 

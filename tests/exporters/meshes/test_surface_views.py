@@ -58,14 +58,15 @@ def test_what_shines_through_does_not_move_the_depth() -> None:
     assert points[:, 2].min() > -0.2  # none of its far side
 
 
-def test_the_depth_of_translucent_layers_is_near_the_first_of_them() -> None:
+def test_translucent_layers_are_at_the_first_of_them_if_they_are_made_firmer() -> None:
     layers = sphere_of_gaussians(10)
     layers.means[:] = np.c_[np.zeros((10, 2)), -0.05 * np.arange(10)]
     layers.log_scales[:] = np.log([1, 1, 0.01])
     layers.quats[:] = [1, 0, 0, 0]
-    layers.opacities[:] = -0.85  # 0.3: the mean is two layers behind the first
-    view = splat_renderer(layers)(cameras_at((0.0, 0, 4)))
-    assert 4 < view.depth[32, 32] < 4.05
+    layers.opacities[:] = -0.85  # 0.3
+    camera = cameras_at((0.0, 0, 4))
+    assert 4.08 < splat_renderer(layers)(camera).depth[32, 32] < 4.12
+    assert 4 < splat_renderer(layers, firmness=4)(camera).depth[32, 32] < 4.03
 
 
 def test_a_pixel_that_is_partly_covered_has_the_colour_of_what_covers_it() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from gaussian_scenes import pinhole_camera, small_model
 
-from img3d_methods.splat.floaters import FloaterLimits, clearing_steps, decay_factor
+from img3d_methods.representation import firmness_of
+from img3d_methods.splat.floaters import FloaterLimits, clearing_steps, decay_factor, firmness_after
 from img3d_methods.splat.model import Img3dSplatModel
 
 ORIGINS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
@@ -96,6 +97,16 @@ def test_opacities_decay_faster_with_few_photos() -> None:
     factors = [decay_factor(count) for count in range(40)]
     assert factors == sorted(factors, reverse=True)
     assert set(factors[:16]) == {4} and set(factors[24:]) == {1}
+
+
+def test_what_faded_has_to_count_more() -> None:
+    assert firmness_after(0) == firmness_after(0.003) == 1
+    assert firmness_after(0.012) == 4
+    model = model_in_training()  # of one photo
+    assert model.firmness == firmness_of(model) == 4
+    again = small_model(num_points=50, sh_degree=1, max_gaussians=50)
+    again.load_state_dict(model.state_dict())
+    assert again.firmness == 4
 
 
 def model_in_training() -> Img3dSplatModel:
