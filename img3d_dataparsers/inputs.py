@@ -102,7 +102,7 @@ def photo_folder(data: Path, cache_dir: Path | None, max_video_frames: int = MAX
                 warn(f"there are only reduced copies of photos; those in {photos[0].parent} are used")
             if videos:
                 names = some_names([legible(video.name) for video in videos])
-                warn(f"{counted(len(videos), 'video')} beside the photos ({names}) will not be used: give one alone")
+                warn(f"{counted(len(videos), 'video')} beside the photos ({names}) left out: give a video by itself")
             return data
     except OSError as error:
         raise InputError(f"{error.filename or data} cannot be read: {error.strerror or error}") from error

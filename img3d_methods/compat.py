@@ -259,6 +259,14 @@ def turn_for_spiral(datamanager: Any) -> None:
     datamanager.eval_dataloader = FixedIndicesEvalDataloader(datamanager.train_dataset, device=datamanager.device)
 
 
+def check_poses_to_interpolate(datamanager: Any) -> None:
+    """Ends `ns-render interpolate` with one line if there is only one held-out photo, from which it cannot go anywhere:
+    upstream stacks an empty list. Nothing is replaced. Remove when upstream says it."""
+    interpolates = "nerfstudio.scripts.render" in sys.modules and sys.argv[1:2] == ["interpolate"]
+    if interpolates and option_value("pose-source") in (None, "eval") and len(datamanager.eval_dataset) < 2:
+        fail("there is one held-out photo, and interpolate goes from one to the next: add --pose-source train")
+
+
 # -------------------------------------------------------------------------------------------------------- exporting
 
 COLORS_OF_VERTICES = {"tsdf": "tsdf", "poisson": "point_cloud"}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from img3d_base.errors import InputError
-from img3d_methods.compat import fail, turn_for_spiral
+from img3d_methods.compat import check_poses_to_interpolate, fail, turn_for_spiral
 from img3d_methods.training.datamanager import Img3dDatamanager
 from img3d_methods.training.run_config import moved_data_message
 
@@ -41,6 +41,7 @@ class Img3dPipeline(VanillaPipeline):
         except InputError as error:  # here, because ns-eval, ns-viewer and others have no trainer to catch it
             fail(str(error))
         turn_for_spiral(self.datamanager)
+        check_poses_to_interpolate(self.datamanager)
         self.steps_per_metrics = 1
         """Steps between two computations of training metrics; the trainer sets it to its logging interval."""
 

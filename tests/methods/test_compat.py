@@ -28,6 +28,21 @@ def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", list(arguments))
 
 
+def test_interpolating_from_one_photo_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "nerfstudio.scripts.render", SimpleNamespace())
+    one, two = (SimpleNamespace(eval_dataset=range(count)) for count in (1, 2))
+    command_line(monkeypatch, "ns-render", "interpolate", "--load-config", "config.yml")
+    compat.check_poses_to_interpolate(two)
+    with pytest.raises(SystemExit):
+        compat.check_poses_to_interpolate(one)
+    assert "add --pose-source train" in capsys.readouterr().out
+    for arguments in (("interpolate", "--pose-source", "train"), ("dataset",)):
+        command_line(monkeypatch, "ns-render", *arguments)
+        compat.check_poses_to_interpolate(one)
+
+
 class TestFfmpeg:
     @pytest.fixture
     def no_ffmpeg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -391,7 +391,7 @@ class TestBadInput:
         (tmp_path / "walk.mp4").touch()
         Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg")
         assert photo_folder(tmp_path, None) == tmp_path
-        assert "1 video beside the photos (walk.mp4) will not be used" in " ".join(capsys.readouterr().out.split())
+        assert "1 video beside the photos (walk.mp4) left out" in " ".join(capsys.readouterr().out.split())
 
     @pytest.mark.parametrize("content", [b"", b"hello", bytes(range(256)) * 40])
     def test_not_a_video(self, tmp_path: Path, content: bytes) -> None:
