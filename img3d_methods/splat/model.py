@@ -213,7 +213,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         config = self.config
         num_pixels = sum(image[..., 0].numel() for image in images)
         if config.max_gaussians == 0:
-            self.max_gaussians = preset(config.preset).max_gaussians_for(num_pixels)
+            self.max_gaussians = preset(config.preset).max_gaussians_for(len(images), num_pixels)
         self._growth_threshold = growth_threshold(num_pixels, self.max_gaussians)
         self._opacity_decay = config.opacity_decay * decay_factor(len(images))
         if config.strategy == "default":

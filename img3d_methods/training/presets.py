@@ -19,7 +19,8 @@ MIN_STEPS = 2_000
 PIXELS_PER_GAUSSIAN = 50
 """Pixels of the photos for each Gaussian below which held-out photos get worse, too."""
 MIN_GAUSSIANS = 50_000
-"""Gaussians that few or small photos may get nevertheless."""
+"""Gaussians that small photos may get nevertheless, and few photos with any preset: with 9 large photos of a fountain,
+200,000 end 1.4 dB lower."""
 GROWTH_THRESHOLD, MAX_EAGERNESS = 0.0008, 4.0
 """Gradient of a Gaussian's place in the image above which it is divided (splatfacto's), and its largest divisor: photos
 that could support many more Gaussians than there may be are not learnt by heart."""
@@ -38,9 +39,11 @@ class Preset:
         steps = round(few * MIN_STEPS + (1 - few) * STEPS_PER_PHOTO * num_photos)
         return min(self.max_num_iterations, steps)
 
-    def max_gaussians_for(self, num_pixels: int) -> int:
+    def max_gaussians_for(self, num_photos: int, num_pixels: int) -> int:
         """The limit of the number of Gaussians for photos of `num_pixels` together: lower for few or small ones."""
-        return min(self.max_gaussians, max(MIN_GAUSSIANS, num_pixels // PIXELS_PER_GAUSSIAN))
+        few = scarcity(num_photos)
+        supported = max(MIN_GAUSSIANS, num_pixels // PIXELS_PER_GAUSSIAN)
+        return min(self.max_gaussians, round(few * MIN_GAUSSIANS + (1 - few) * supported))
 
 
 ON_CPU: dict[PresetName, Preset] = {

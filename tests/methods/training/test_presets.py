@@ -97,13 +97,14 @@ def test_few_photos_get_shorter_runs() -> None:
 
 def test_few_photos_get_fewer_gaussians() -> None:
     budget = preset("best").max_gaussians
-    assert preset("best").max_gaussians_for(24 * 120_000) == min(budget, 57_600)
-    assert preset("best").max_gaussians_for(100) == 50_000
-    assert preset("best").max_gaussians_for(10**12) == budget
+    assert preset("best").max_gaussians_for(24, 24 * 120_000) == min(budget, 57_600)
+    assert preset("best").max_gaussians_for(24, 100) == 50_000
+    assert {preset(name).max_gaussians_for(15, 10**12) for name in get_args(PresetName)} == {50_000}
+    assert preset("best").max_gaussians_for(24, 10**12) == budget
     model = small_model(preset="best", max_gaussians=0, appearance="off")
     cameras = pinhole_camera()[torch.zeros(24, dtype=torch.long)]
     model.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, cameras)
-    assert model.max_gaussians == preset("best").max_gaussians_for(24 * 120_000)
+    assert model.max_gaussians == preset("best").max_gaussians_for(24, 24 * 120_000)
     told = small_model(preset="best", max_gaussians=77, appearance="off")
     told.know_photos([torch.zeros(300, 400, 3, dtype=torch.uint8)] * 24, cameras)
     assert told.max_gaussians == 77
