@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +43,7 @@ def depth(
     if filled and not force:
         raise InputError(f"{output_dir} already exists: choose another folder, or give --force.")
     run = load_run(load_config)
-    photos = list(depth_of_photos(run, renderer_of(run, load_config), original_frame))
+    photos = list(depth_of_photos(run, partial(renderer_of, run, load_config), original_frame))
     try:
         with write_atomically(output_dir) as folder:
             folder.mkdir(parents=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from img3d_exporters.load_run import Run
 
 
-def depth_of_photos(run: Run, render: Renderer, original_frame: bool) -> Iterator[DensePhoto]:
+def depth_of_photos(run: Run, renderer: Callable[[], Renderer], original_frame: bool) -> Iterator[DensePhoto]:
     """The training photos with depth and normals, one by one.
 
     Args:
         run: A run of any method that renders depth.
-        render: Renders it where there is no depth from stereo.
+        renderer: Makes what renders it, where there is no depth from stereo.
         original_frame: Give poses and depths in the axes and units of the photos' own poses.
     """
     names = relative_names(_files(run))
     measured = photos_with_depth(run.config, run.datamanager)
     photos = (
-        _rendered(run.cameras, render, names)
+        _rendered(run.cameras, renderer(), names)
         if measured is None
         else (DensePhoto(name, *photo) for name, photo in zip(names, measured, strict=True))
     )
