@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from img3d_methods.training.few_photos import scarcity
+from img3d_methods.training.few_photos import by_photos
 
 OUTLIERS = 0.002
 """Fraction of the seed points that is ignored, as outliers, in the distance from a camera to the nearest point."""
@@ -108,7 +108,7 @@ class FloaterLimits:
 
 def decay_factor(num_photos: int) -> float:
     """By how much opacities decay faster with so few photos."""
-    return 1 + (MAX_DECAY_FACTOR - 1) * scarcity(num_photos)
+    return by_photos(num_photos, MAX_DECAY_FACTOR, 1)
 
 
 def firmness_after(decay: float) -> float:

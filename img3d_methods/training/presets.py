@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from img3d_methods.training.few_photos import scarcity
+from img3d_methods.training.few_photos import by_photos
 
 PresetName = Literal["fast", "balanced", "best"]
 
@@ -35,15 +35,12 @@ class Preset:
 
     def steps_for(self, num_photos: int) -> int:
         """The number of steps for this many photos: lower for few."""
-        few = scarcity(num_photos)
-        steps = round(few * MIN_STEPS + (1 - few) * STEPS_PER_PHOTO * num_photos)
-        return min(self.max_num_iterations, steps)
+        return min(self.max_num_iterations, round(by_photos(num_photos, MIN_STEPS, STEPS_PER_PHOTO * num_photos)))
 
     def max_gaussians_for(self, num_photos: int, num_pixels: int) -> int:
         """The limit of the number of Gaussians for photos of `num_pixels` together: lower for few or small ones."""
-        few = scarcity(num_photos)
         supported = max(MIN_GAUSSIANS, num_pixels // PIXELS_PER_GAUSSIAN)
-        return min(self.max_gaussians, round(few * MIN_GAUSSIANS + (1 - few) * supported))
+        return min(self.max_gaussians, round(by_photos(num_photos, MIN_GAUSSIANS, supported)))
 
 
 ON_CPU: dict[PresetName, Preset] = {
