@@ -74,7 +74,7 @@ class Measuring(Img3dTrainer):
         if step + 1 in self.measure_at:
             metrics = self.pipeline.get_average_eval_image_metrics(step=step)
             self.rows.append(
-                f"| {step + 1} | {self.training_seconds:.0f} | {self._num_gaussians():,} | {metrics['psnr']:.2f} | "
+                f"| {step + 1} | {self.training_seconds:.1f} | {self._num_gaussians():,} | {metrics['psnr']:.2f} | "
                 f"{metrics['ssim']:.4f} |"
             )
 
@@ -141,7 +141,8 @@ def main() -> None:
     preset_steps = (nerf_preset if is_nerf else preset)(arguments.preset).max_num_iterations
     steps = arguments.steps or preset_steps
     config.max_num_iterations = steps
-    config.vis = "tensorboard"
+    config.vis = "viewer"  # ns-train's default; no page is open
+    config.viewer.quit_on_train_completion = True
     config.logging.local_writer.enable = False
     config.steps_per_eval_image = config.steps_per_eval_all_images = steps + 1
     config.data = config.pipeline.datamanager.data = scene.folder
@@ -152,6 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config.output_dir = Path(folder)
         config.set_timestamp()
+        config.get_base_dir().mkdir(parents=True)  # ns-train does
         if arguments.seed_points is not None:
             datamanager: Any = config.pipeline.datamanager
             datamanager.dataparser.seed_points = arguments.seed_points

@@ -3,8 +3,8 @@
 
 Wide, faint Gaussians close to the cameras explain a few photos as well as the surface does; held-out views, which lie
 between the photos, show them as veils. Two limits are computed here: no Gaussian stays close to a camera or to the way
-to a neighbouring one, from where others may look, and none is wide in relation to its distance from there. The model
-also lets opacities decay, the faster the fewer photos there are, and removes what is in free space (free_space.py).
+to a neighbouring one, from where others may look, and none is wide in relation to its distance from there. Opacities
+decay, the faster the fewer photos there are, and the model removes what is in free space (free_space.py).
 Each is measured in benchmarks/RESULTS.md (casual captures).
 """
 
@@ -53,6 +53,8 @@ class FloaterLimits:
     """Minimum distance of Gaussians from each; 0: any."""
     max_relative_size: float
     """Largest standard deviation, relative to the distance from the nearest camera; 0: any."""
+    decay: float
+    """How much each step lowers the logit of every opacity."""
 
     @classmethod
     def around(
@@ -61,19 +63,22 @@ class FloaterLimits:
         points: Float[Tensor, "P 3"] | None,
         relative_clearance: float,
         max_relative_size: float,
+        decay: float = USUAL_DECAY,
     ) -> FloaterLimits:
         """Limits for cameras at these centres.
 
         Args:
-            origins: Camera centres.
+            origins: Camera centres, one for each photo.
             points: Seed points on surfaces; None, if there are none, gives a clearance of 0.
             relative_clearance: Clearance of the cameras, relative to the median, over the cameras, of the distance to
                 the nearest seed point. Places between cameras have no more, and less where seed points are near.
             max_relative_size: Largest standard deviation, relative to the distance from the nearest camera.
+            decay: How much each step lowers the logit of every opacity if there are enough photos.
         """
+        decay *= by_photos(len(origins), MAX_DECAY_FACTOR, 1)
         origins = _every_nth(origins.float(), MAX_ORIGINS)
         if points is None or len(points) == 0:
-            return cls(origins, torch.zeros(len(origins)), max_relative_size)
+            return cls(origins, torch.zeros(len(origins)), max_relative_size, decay)
         points = _every_nth(points.to(origins), MAX_POINTS)
         nearest = torch.cdist(points, origins).quantile(OUTLIERS, dim=0)
         clearance = relative_clearance * nearest.median()
@@ -84,7 +89,16 @@ class FloaterLimits:
         clearances = near_points.clamp_max(clearance)
         clearances[: len(nearest)] = clearance
         is_open = clearances >= MIN_OPEN * clearance  # nobody looks from inside an object
-        return cls(origins[is_open], clearances[is_open], max_relative_size)
+        return cls(origins[is_open], clearances[is_open], max_relative_size, decay)
+
+    @property
+    def firmness(self) -> float:
+        """How many times each Gaussian has to count where surfaces are sought, after opacities decayed like this.
+
+        Surfaces become translucent, so that their mean depth is behind them. With the usual decay hardly: there, meshes
+        of firmer Gaussians are worse (benchmarks/NOTES.md, "Few photos").
+        """
+        return max(1.0, self.decay / USUAL_DECAY)
 
     def too_close(self, means: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
         """Which Gaussians are within the clearance of a camera or of a place between cameras."""
@@ -104,20 +118,6 @@ class FloaterLimits:
     def _distances(self, means: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """Distances to the nearest camera or place between cameras."""
         return torch.cdist(means.detach(), self.origins.to(means)).amin(dim=1)
-
-
-def decay_factor(num_photos: int) -> float:
-    """By how much opacities decay faster with so few photos."""
-    return by_photos(num_photos, MAX_DECAY_FACTOR, 1)
-
-
-def firmness_after(decay: float) -> float:
-    """How many times each Gaussian has to count where surfaces are sought, after opacities fell by this in each step.
-
-    Surfaces become translucent, so that their mean depth is behind them. With the usual decay hardly: there, meshes of
-    firmer Gaussians are worse (benchmarks/NOTES.md, "Few photos").
-    """
-    return max(1.0, decay / USUAL_DECAY)
 
 
 def clearing_steps(max_steps: int) -> set[int]:

@@ -71,6 +71,11 @@ class FreeSpace:
         nearest = [_nearest(*photo) for photo in zip(seen, Ks, poses, sizes, strict=True)]
         return cls(Ks, poses, sizes, share * torch.stack(nearest))
 
+    @staticmethod
+    def is_due(step: int, max_steps: int) -> bool:
+        """Whether what is in it is removed after this step."""
+        return 0 < step < CLEAR_UNTIL * max_steps and step % CLEAR_EVERY == 0
+
     def holds(self, means: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
         """Which Gaussians at these places several photos show to be fog."""
         means = means.detach().cpu()

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from gsplat.strategy.ops import remove
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -39,19 +38,12 @@ from img3d_methods.compat import NoSignedDistanceField
 from img3d_methods.representation import gaussians_of_model
 from img3d_methods.splat.appearance import PhotoAppearance, differently_exposed, log_gains_of_photos
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
-from img3d_methods.splat.floaters import (
-    LIMIT_SIZE_EVERY,
-    USUAL_DECAY,
-    FloaterLimits,
-    clearing_steps,
-    decay_factor,
-    firmness_after,
-)
-from img3d_methods.splat.free_space import CLEAR_EVERY, CLEAR_UNTIL, FreeSpace
+from img3d_methods.splat.floaters import LIMIT_SIZE_EVERY, USUAL_DECAY, FloaterLimits, clearing_steps
+from img3d_methods.splat.free_space import FreeSpace
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_outputs import along_rays, composited
 from img3d_methods.splat.schedule import TrainingSchedule
-from img3d_methods.splat.screen_dilation import screen_dilation
+from img3d_methods.splat.smaller_images import downscaled, screen_dilation
 from img3d_methods.splat.sky import SkyPoints, sky_points
 from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.splat.transients import CellViews, TransientMasks
@@ -133,7 +125,7 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Weight of the mean width of the Gaussians along their thinnest axis, in world units: flat ones, like those of
     2D Gaussian splatting, show where a surface is. 0: any shape."""
     transients: bool = True
-    """Photos are not held to what only one of them shows, such as people who walk by (after a tenth of the run)."""
+    """Photos are not held to what only one of them shows, such as people who walk by (from the middle of the run on)."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
@@ -169,7 +161,6 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=grid_x, grid_Y=grid_y, grid_W=grid_w)
 
         self.appearance = PhotoAppearance(self.num_train_data)
-        self._opacity_decay = config.opacity_decay
         self.firmness = 1.0
         self.floater_limits: FloaterLimits | None = None
         self.free_space: FreeSpace | None = None
@@ -215,15 +206,18 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if config.max_gaussians == 0:
             self.max_gaussians = preset(config.preset).max_gaussians_for(len(images), num_pixels)
         self._growth_threshold = growth_threshold(num_pixels, self.max_gaussians)
-        self._opacity_decay = config.opacity_decay * decay_factor(len(images))
-        if config.strategy == "default":
-            self.firmness = firmness_after(self._opacity_decay)
         points = None if self.seed_points is None or config.random_init else self.seed_points[0]
         sky = sky_points(images, cameras, points) if config.sky and points is not None else None
         self._place_sky(sky)
-        self.floater_limits = FloaterLimits.around(
-            cameras.camera_to_worlds[:, :, 3], points, config.camera_clearance, config.max_relative_size
-        )
+        if config.strategy == "default":  # "mcmc" has regularisation of its own
+            self.floater_limits = FloaterLimits.around(
+                cameras.camera_to_worlds[:, :, 3],
+                points,
+                config.camera_clearance,
+                config.max_relative_size,
+                config.opacity_decay,
+            )
+            self.firmness = self.floater_limits.firmness
         if points is not None and config.free_space > 0:
             self.free_space = FreeSpace.in_front_of(points, cameras, config.free_space, sky)
         if config.transients:
@@ -302,13 +296,13 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             info=self.info,
             **own,
         )
-        if self.floater_limits is not None and not is_mcmc:  # which has regularisation of its own
+        if self.floater_limits is not None:
             self._keep_clear(self.floater_limits, step)
 
     @torch.no_grad()
     def _keep_clear(self, limits: FloaterLimits, step: int) -> None:
         """Keeps fog away from the cameras."""
-        self.gauss_params["opacities"].sub_(self._opacity_decay)
+        self.gauss_params["opacities"].sub_(limits.decay)
         if step >= self.schedule.refine_stop and step % self.schedule.refine_every == 0:
             # The strategy no longer does this, and opacities still fall: with few photos over half of the Gaussians go.
             self._remove(self.opacities[:, 0].sigmoid() < self.config.cull_alpha_thresh)
@@ -316,7 +310,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             limits.limit_size(self.means, self.gauss_params["scales"])
         if step in clearing_steps(self.schedule.max_steps):
             self._remove(limits.too_close(self.means))
-        if self.free_space is not None and 0 < step < CLEAR_UNTIL * self.schedule.max_steps and step % CLEAR_EVERY == 0:
+        if self.free_space is not None and self.free_space.is_due(step, self.schedule.max_steps):
             self._remove(self.free_space.holds(self.means))
 
     def _remove(self, unwanted: Bool[Tensor, "N"]) -> None:
@@ -401,9 +395,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
 
     def _downscale_if_required(self, image: Float[Tensor, "H W C"]) -> Float[Tensor, "h w C"]:
         factor = self._get_downscale_factor()
-        if factor == 1:
-            return image
-        return F.avg_pool2d(image.permute(2, 0, 1).float(), factor).permute(1, 2, 0)
+        return image if factor == 1 else downscaled(image.float(), factor)
 
     def get_outputs(self, camera: Cameras | RayBundle) -> dict[str, Tensor]:  # pyright: ignore
         """Renders a camera or rays.
@@ -544,7 +536,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         image = batch["image"]
         is_plain = image.dtype == torch.uint8 and image.shape == outputs["rgb"].shape
         target = image.to(self.device) if is_plain else self._photo_over(outputs["background"], batch)
-        mask = self._mask(outputs, batch)
+        mask = self._mask(outputs, target, batch)
         losses = {"main_loss": l1_ssim(outputs["rgb"], target, config.ssim_lambda, mask)}
         if not self.training:
             return losses
@@ -565,7 +557,9 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
         return losses
 
-    def _mask(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> Float[Tensor, "H W 1"] | None:
+    def _mask(
+        self, outputs: dict[str, Tensor], target: Tensor, batch: dict[str, Any]
+    ) -> Float[Tensor, "H W 1"] | None:
         """0 for pixels that the user's mask or the transients' leaves out of the loss; None without both."""
         mask, photo = None, batch.get("image_idx")
         if "mask" in batch:
@@ -573,7 +567,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if not self.training or self.transients is None or photo is None:
             return mask
         if self.transients.is_visit(self.step, self.schedule.max_steps):
-            self.transients.visit(photo, outputs["rgb"], self._photo_over(outputs["background"], batch), mask)
+            self.transients.visit(photo, outputs["rgb"], target, mask)
         return self.transients.within(mask, photo, *outputs["rgb"].shape[:2])
 
     def _photo_over(self, background: Tensor, batch: dict[str, Any]) -> Float[Tensor, "H W 3"]:

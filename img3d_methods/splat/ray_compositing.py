@@ -22,7 +22,7 @@ from img3d_kernels.quaternions import rotation_matrices
 from img3d_kernels.rendering import default_backend
 from img3d_kernels.spherical_harmonics import sh_basis
 from img3d_kernels.torch_backend import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
-from img3d_methods.splat.screen_dilation import SCREEN_DILATION
+from img3d_methods.splat.smaller_images import SCREEN_DILATION
 
 RAYS_PER_PACKET = 256
 """Of the torch code."""

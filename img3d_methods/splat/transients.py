@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
@@ -41,8 +41,9 @@ MARGIN = 1
 """Cells around what differs that are masked, too: outlines and shadows."""
 MAX_SHARE = 0.5
 """Part of a photo from which it counts as unlike the others (wrong pose, other light) and is not masked at all."""
-START = 0.1
-"""Fraction of a run before the first masks: the photos' common content must be learnt."""
+START = 0.5
+"""Fraction of a run before the first masks: the photos' common content must be learnt. Masks from a tenth of the run on
+cost a third of a decibel in its middle where nobody walks by (benchmarks/NOTES.md)."""
 TIMES = 12
 """How often masks are made in a run."""
 
@@ -127,7 +128,7 @@ class TransientMasks:
         """Steps until masks are made the next time."""
         num_photos = len(self.masks)
         first = max(int(START * max_steps), 2 * num_photos)
-        every = max(math.ceil((1 - START) * max_steps / TIMES), 4 * num_photos)
+        every = max(math.ceil((1 - START) * max_steps / TIMES), 3 * num_photos)
         return first - step if step < first else (first - step) % every
 
     @torch.no_grad()
@@ -135,7 +136,7 @@ class TransientMasks:
         self,
         photo: int,
         render: Float[Tensor, "H W 3"],
-        target: Float[Tensor, "H W 3"],
+        target: Float[Tensor, "H W 3"] | UInt8[Tensor, "H W 3"],
         mask: Float[Tensor, "H W 1"] | None,
     ) -> None:
         """Notes a photo's residual.
@@ -143,9 +144,11 @@ class TransientMasks:
         Args:
             photo: The photo's index.
             render: What the model shows.
-            target: The photo.
+            target: The photo, in [0, 1] or as bytes.
             mask: 0 where the user's mask excludes pixels.
         """
+        if target.dtype == torch.uint8:
+            target = target.to(render) / 255
         residual = _cell_means(render - target).abs().mean(dim=0)
         if mask is not None:
             residual[_cell_means(mask)[0] < 1] = torch.nan

@@ -8,7 +8,7 @@ import torch
 from gaussian_scenes import pinhole_camera, small_model
 
 from img3d_methods.representation import firmness_of
-from img3d_methods.splat.floaters import FloaterLimits, clearing_steps, decay_factor, firmness_after
+from img3d_methods.splat.floaters import USUAL_DECAY, FloaterLimits, clearing_steps
 from img3d_methods.splat.model import Img3dSplatModel
 
 ORIGINS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
@@ -93,15 +93,19 @@ def test_gaussians_are_removed_in_the_middle_of_a_run_only() -> None:
     assert clearing_steps(1) == {1}
 
 
+def limits_of(num_photos: int, decay: float = USUAL_DECAY) -> FloaterLimits:
+    return FloaterLimits.around(torch.rand(num_photos, 3), None, 0.5, 0.3, decay)
+
+
 def test_opacities_decay_faster_with_few_photos() -> None:
-    factors = [decay_factor(count) for count in range(40)]
+    factors = [limits_of(num_photos).decay / USUAL_DECAY for num_photos in range(1, 40)]
     assert factors == sorted(factors, reverse=True)
-    assert set(factors[:16]) == {4} and set(factors[24:]) == {1}
+    assert set(factors[:15]) == {4} and set(factors[23:]) == {1}
 
 
 def test_what_faded_has_to_count_more() -> None:
-    assert firmness_after(0) == firmness_after(0.003) == 1
-    assert firmness_after(0.012) == 4
+    assert limits_of(40, decay=0).firmness == limits_of(40).firmness == 1
+    assert limits_of(10).firmness == 4
     model = model_in_training()  # of one photo
     assert model.firmness == firmness_of(model) == 4
     again = small_model(num_points=50, sh_degree=1, max_gaussians=50)

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from img3d_kernels import rasterization
-from img3d_methods.splat.screen_dilation import SCREEN_DILATION, screen_dilation
+from img3d_methods.splat.smaller_images import SCREEN_DILATION, downscaled, screen_dilation
 
 SIZE = 96
 
@@ -42,3 +42,13 @@ def test_a_coarse_render_is_close_to_the_full_render_averaged(scale: float, down
 
     assert error < 0.35 * usual
     assert error < 0.1 * averaged.mean()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_photos_are_averaged_over_whole_blocks(factor: int, channels: int) -> None:
+    image = torch.rand(25, 38, channels)
+
+    expected = F.avg_pool2d(image.permute(2, 0, 1), factor).permute(1, 2, 0)
+
+    torch.testing.assert_close(downscaled(image, factor), expected)
