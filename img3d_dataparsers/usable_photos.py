@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def usable_photos(posed: PosedPhotos, at_least: int) -> list[UsablePhoto]:
             f"({some_names(resized)}): its focal length is scaled so that cx and cy are near the centre"
         )
 
-    masks = _masks(frames, posed.folder)
+    masks = _masks(frames, [cast(Size, sizes[frame.image_path]) for frame in frames], posed.folder)
     photos = []
     for frame, mask_path in zip(frames, masks, strict=True):
         intrinsics = cameras[frame.image_path]
@@ -213,12 +213,12 @@ def _fit(frame: Frame, values: dict[str, Any], sizes: dict[Path, Size | str]) ->
     return resolve_intrinsics(values, width, height, frame.name)
 
 
-def _masks(frames: list[Frame], folder: Path) -> list[Path | None]:
+def _masks(frames: list[Frame], sizes: list[Size], folder: Path) -> list[Path | None]:
     """The mask of each frame: the one that it names, else one found beside the photos."""
     unnamed = [frame.image_path for frame in frames if frame.mask_path is None]
     beside = dict(zip(unnamed, masks_of(unnamed, folder, [frame.image_path for frame in frames]), strict=True))
     masks = [frame.mask_path or beside[frame.image_path] for frame in frames]
-    return whole_masks(masks, [frame.name for frame in frames])
+    return whole_masks(masks, sizes, [frame.name for frame in frames])
 
 
 def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -12,6 +13,7 @@ from img3d_base.console import print_line
 from img3d_base.errors import counted, some_names, warn
 from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
+from img3d_pictures.orientation import Size
 from img3d_pictures.reading import check_photos
 
 PHOTOS = Kind("photos", IMAGE_SUFFIXES, are_photos=True)
@@ -20,6 +22,9 @@ IMAGES = re.compile(rf"{PHOTO_FOLDER}(_[0-9]+)?")
 MASK_FOLDERS = ("masks", "mask")
 BESIDE = ("_mask", ".mask")
 """Endings, after a photo's name with or without its suffix, of the name of a mask in the photo's folder."""
+ASPECT_TOLERANCE = 0.02
+"""Relative difference between the ratios of the sides of a mask and of its photo, besides a pixel's, up to which the mask
+is used."""
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -99,20 +104,41 @@ def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) 
     return [None if mask in unclear else mask for mask in masks]
 
 
-def whole_masks(masks: Sequence[Path | None], names: Sequence[str]) -> list[Path | None]:
-    """Replaces masks that are missing or damaged by None, with a warning.
+def whole_masks(masks: Sequence[Path | None], sizes: Sequence[Size], names: Sequence[str]) -> list[Path | None]:
+    """Replaces masks that are missing, damaged or of another shape than their photos by None, with a warning.
 
     Args:
         masks: The mask of each photo, or None.
+        sizes: The width and height of the photos. A mask may be smaller or larger, and turned.
         names: The names of the photos.
     """
     named = [mask for mask in masks if mask is not None]
-    whole = {mask for mask, size in zip(named, check_photos(named), strict=True) if not isinstance(size, str)}
-    bad = [name for name, mask in zip(names, masks, strict=True) if mask is not None and mask not in whole]
+    found = dict(zip(named, check_photos(named), strict=True))
+    used: list[Path | None] = []
+    bad: list[str] = []
+    unlike: list[str] = []
+    for mask, size, name in zip(masks, sizes, names, strict=True):
+        stored = size if mask is None else found[mask]
+        if isinstance(stored, str):
+            bad.append(name)
+            used.append(None)
+        elif not _have_one_shape(stored, size):
+            unlike.append(name)
+            used.append(None)
+        else:
+            used.append(mask)
+    used_whole = "photos without a mask are used whole"
     if bad:
-        missing = counted(len(bad), "missing or damaged mask")
-        warn(f"{missing} ({some_names(bad)}): photos without a mask are used whole")
-    return [mask if mask in whole else None for mask in masks]
+        warn(f"{counted(len(bad), 'missing or damaged mask')} ({some_names(bad)}): {used_whole}")
+    if unlike:
+        warn(f"{counted(len(unlike), 'mask')} of another shape than the photo ({some_names(unlike)}): {used_whole}")
+    return used
+
+
+def _have_one_shape(mask: Size, photo: Size) -> bool:
+    """Whether two pictures have the same ratio of their sides, but for rounding; one of them may be turned."""
+    ratio = (max(mask) / min(mask)) / (max(photo) / min(photo))
+    return abs(math.log(ratio)) <= ASPECT_TOLERANCE + 1 / min(*mask, *photo)
 
 
 def _masks_that_fit(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:

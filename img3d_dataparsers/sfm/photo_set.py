@@ -113,7 +113,8 @@ def find_photos(folder: Path, camera_type: CameraType = "auto") -> PhotoSet:
             left_out[name] = f"smaller than {MIN_SIDE} pixels"
         else:
             whole.append((path, name, size))
-    masks = whole_masks(masks_of([path for path, _, _ in whole], folder), [name for _, name, _ in whole])
+    found = masks_of([path for path, _, _ in whole], folder)
+    masks = whole_masks(found, [size for _, _, size in whole], [name for _, name, _ in whole])
     photos: list[Photo] = []
     first_with: dict[str, str] = {}
     read = in_threads(

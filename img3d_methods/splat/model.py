@@ -125,7 +125,7 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Weight of the mean width of the Gaussians along their thinnest axis, in world units: flat ones, like those of
     2D Gaussian splatting, show where a surface is. 0: any shape."""
     transients: bool = True
-    """Photos are not held to what only one of them shows, such as people who walk by (from the middle of the run on)."""
+    """Photos are not held to what only one of them shows, such as people who walk by, once the common content is learnt."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 

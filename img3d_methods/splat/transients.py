@@ -41,9 +41,12 @@ MARGIN = 1
 """Cells around what differs that are masked, too: outlines and shadows."""
 MAX_SHARE = 0.5
 """Part of a photo from which it counts as unlike the others (wrong pose, other light) and is not masked at all."""
-START = 0.5
-"""Fraction of a run before the first masks: the photos' common content must be learnt. Masks from a tenth of the run on
-cost a third of a decibel in its middle where nobody walks by (benchmarks/NOTES.md)."""
+START = 0.1
+"""Fraction of a run before the first masks: the photos' common content must be learnt."""
+MIN_START = 1000
+"""Steps before them, but half of the run at most. In a run of 2,000 steps, masks from a tenth on cost a third of a decibel
+in its middle where nobody walks by; in one of 5,000, masks from the middle on cost a decibel where many do
+(benchmarks/NOTES.md)."""
 TIMES = 12
 """How often masks are made in a run."""
 
@@ -127,8 +130,8 @@ class TransientMasks:
     def _steps_left(self, step: int, max_steps: int) -> int:
         """Steps until masks are made the next time."""
         num_photos = len(self.masks)
-        first = max(int(START * max_steps), 2 * num_photos)
-        every = max(math.ceil((1 - START) * max_steps / TIMES), 3 * num_photos)
+        first = max(int(START * max_steps), min(MIN_START, max_steps // 2), 2 * num_photos)
+        every = max(math.ceil((max_steps - first) / TIMES), 3 * num_photos)
         return first - step if step < first else (first - step) % every
 
     @torch.no_grad()
