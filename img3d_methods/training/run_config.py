@@ -14,6 +14,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from img3d_base.atomic_files import write_atomically
 from img3d_methods.compat import fail, moved_run, option_value
+from img3d_methods.training.checkpoint_files import checkpoint_steps
 from img3d_methods.training.event_writers import missing_account
 
 UNWRAPPED = 1 << 16
@@ -45,6 +46,12 @@ class RunConfig(TrainerConfig):
             fail(f"there is no folder or file {data}; check --data")
         if message := missing_account(self):
             fail(message)
+        ours = self.get_checkpoint_dir()
+        if checkpoint_steps(ours) and ours not in (self.load_dir, self.load_checkpoint and self.load_checkpoint.parent):
+            fail(
+                f"{self.get_base_dir()} already holds a trained run: give another --timestamp, or continue that one with "
+                f"--load-dir {ours}"
+            )
 
     def make_paths_absolute(self) -> None:
         """Makes paths absolute, so that commands can load the run from any working directory."""

@@ -173,11 +173,6 @@ class Img3dTrainer(Trainer, ABC):
         """Trains up to `max_num_iterations`. Ctrl-C saves and exits with status 130, SIGTERM with 143."""
         datamanager, config = self.pipeline.datamanager, self.config
         datamanager.train_dataparser_outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
-        if self._start_step >= config.max_num_iterations:
-            fail(
-                f"This run already has {self._start_step} of {config.max_num_iterations} steps: "
-                "give a larger --max-num-iterations to continue it."
-            )
         self.stop_training = False
         self.step = self._start_step - 1
         self._seconds_beside_training = 0.0
@@ -391,7 +386,7 @@ class Img3dTrainer(Trainer, ABC):
         given.
 
         Raises:
-            InputError: The checkpoint is missing, or does not fit this configuration.
+            InputError: The checkpoint is missing, does not fit this configuration, or has all of its steps.
         """
         config = self.config
         if config.load_checkpoint is not None:
@@ -421,6 +416,11 @@ class Img3dTrainer(Trainer, ABC):
             reason = f"only one of them has {error}" if missing else str(error).splitlines()[-1].strip()
             raise InputError(f"Cannot continue from {path} with these photos and options: {reason}") from error
         self._start_step = state["step"] + 1
+        if self._start_step >= config.max_num_iterations:
+            raise InputError(
+                f"This run already has {self._start_step} of {config.max_num_iterations} steps: "
+                "give a larger --max-num-iterations to continue it."
+            )
         self.curve = self._curve_until(self._start_step, path.parent.parent / CURVE_FILE)
         print_line(f"Continuing after step {state['step']} of {path}")
 

@@ -117,6 +117,15 @@ def test_a_run_that_is_complete_says_so(trained_run: TrainedRun) -> None:
     assert result.code == 1
     assert "already has 1200 of 1200 steps" in result.last_line
     assert "Traceback" not in result.output
+    assert not cli.run_folder("again").exists()
+
+
+def test_a_run_is_not_replaced_by_another_of_its_name(trained_run: TrainedRun) -> None:
+    cli, before = trained_run.cli, trained_run.config.read_bytes()
+    result = cli.run(*cli.train(trained_run.data, trained_run.config.parent.name, "--max-num-iterations", 10))
+    assert result.code == 1
+    assert "already holds a trained run" in result.last_line
+    assert trained_run.config.read_bytes() == before and trained_run.checkpoint.is_file()
 
 
 def test_an_ended_run_is_saved_and_goes_on_and_ctrl_c_leaves_the_viewer(cli: CommandLine, tiny_scene: Path) -> None:
