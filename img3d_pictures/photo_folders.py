@@ -23,8 +23,8 @@ MASK_FOLDERS = ("masks", "mask")
 BESIDE = ("_mask", ".mask")
 """Endings, after a photo's name with or without its suffix, of the name of a mask in the photo's folder."""
 ASPECT_TOLERANCE = 0.02
-"""Relative difference between the ratios of the sides of a mask and of its photo, besides a pixel's, up to which the mask
-is used."""
+"""Relative difference between the ratios of the sides of a mask and of its photo, besides a pixel's, up to which the
+mask is used."""
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -43,8 +43,8 @@ from img3d_methods.splat.free_space import FreeSpace
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_outputs import along_rays, composited
 from img3d_methods.splat.schedule import TrainingSchedule
-from img3d_methods.splat.smaller_images import downscaled, screen_dilation
 from img3d_methods.splat.sky import SkyPoints, sky_points
+from img3d_methods.splat.smaller_images import downscaled, screen_dilation
 from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.splat.transients import CellViews, TransientMasks
 from img3d_methods.training.image_metrics import ImageMetrics
@@ -125,7 +125,7 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Weight of the mean width of the Gaussians along their thinnest axis, in world units: flat ones, like those of
     2D Gaussian splatting, show where a surface is. 0: any shape."""
     transients: bool = True
-    """Photos are not held to what only one of them shows, such as people who walk by, once the common content is learnt."""
+    """Photos are not held to what only one of them shows, such as people who walk by, once the rest is learnt."""
     noise_lr: float = 5e5
     """Strength of the position noise of "mcmc" (its authors' value)."""
 
@@ -557,9 +557,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
         return losses
 
-    def _mask(
-        self, outputs: dict[str, Tensor], target: Tensor, batch: dict[str, Any]
-    ) -> Float[Tensor, "H W 1"] | None:
+    def _mask(self, outputs: dict[str, Tensor], target: Tensor, batch: dict[str, Any]) -> Float[Tensor, "H W 1"] | None:
         """0 for pixels that the user's mask or the transients' leaves out of the loss; None without both."""
         mask, photo = None, batch.get("image_idx")
         if "mask" in batch:

@@ -44,8 +44,8 @@ MAX_SHARE = 0.5
 START = 0.1
 """Fraction of a run before the first masks: the photos' common content must be learnt."""
 MIN_START = 1000
-"""Steps before them, but half of the run at most. In a run of 2,000 steps, masks from a tenth on cost a third of a decibel
-in its middle where nobody walks by; in one of 5,000, masks from the middle on cost a decibel where many do
+"""Steps before them, but half of the run at most. In a run of 2,000 steps, masks from a tenth on cost a third of a
+decibel in its middle where nobody walks by; in one of 5,000, masks from the middle on cost a decibel where many do
 (benchmarks/NOTES.md)."""
 TIMES = 12
 """How often masks are made in a run."""

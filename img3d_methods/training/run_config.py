@@ -49,8 +49,8 @@ class RunConfig(TrainerConfig):
         ours = self.get_checkpoint_dir()
         if checkpoint_steps(ours) and ours not in (self.load_dir, self.load_checkpoint and self.load_checkpoint.parent):
             fail(
-                f"{self.get_base_dir()} already holds a trained run: give another --timestamp, or continue that one with "
-                f"--load-dir {ours}"
+                f"{self.get_base_dir()} already holds a trained run: give another --timestamp, or continue that one "
+                f"with --load-dir {ours}"
             )
 
     def make_paths_absolute(self) -> None:

@@ -58,9 +58,7 @@ class TestFiles:
         assert masks == [tmp_path / "masks/0.png", None, tmp_path / "masks/2.png"]
         assert "1 missing or damaged mask (images/1.png)" in capsys.readouterr().out
 
-    def test_masks_of_another_shape_are_not_stretched(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_masks_of_another_shape_are_not_stretched(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         sizes = [(WIDTH, HEIGHT), (WIDTH // 2, HEIGHT // 2), (HEIGHT, WIDTH), (HEIGHT, HEIGHT)]
         for i, size in enumerate(sizes):
             save(tmp_path / "images" / f"{i}.png", picture(i))
