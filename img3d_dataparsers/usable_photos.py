@@ -218,7 +218,7 @@ def _masks(frames: list[Frame], sizes: list[Size], folder: Path) -> list[Path | 
     unnamed = [frame.image_path for frame in frames if frame.mask_path is None]
     beside = dict(zip(unnamed, masks_of(unnamed, folder, [frame.image_path for frame in frames]), strict=True))
     masks = [frame.mask_path or beside[frame.image_path] for frame in frames]
-    return whole_masks(masks, sizes, [frame.name for frame in frames])
+    return whole_masks(masks, [frame.image_path for frame in frames], sizes, [frame.name for frame in frames])
 
 
 def _check_parallax(posed: PosedPhotos, photos: list[UsablePhoto], at_least: int) -> None:

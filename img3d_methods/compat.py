@@ -180,8 +180,8 @@ def option_value(option: str) -> str | None:
     return None
 
 
-def moved_run() -> Path | None:
-    """The folder of the run that this command loads, if the run was moved after training.
+def loaded_run() -> Path | None:
+    """The folder of the config.yml that this command loads.
 
     Nerfstudio looks for a run where config.yml says it was made (configs/experiment_config.py), not where config.yml
     is. None for ns-train and without --load-config. Remove when eval_setup looks beside the file.

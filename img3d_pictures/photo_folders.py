@@ -14,7 +14,7 @@ from img3d_base.errors import counted, some_names, warn
 from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
 from img3d_pictures.orientation import Size
-from img3d_pictures.reading import check_photos
+from img3d_pictures.reading import check_photos, is_turned
 
 PHOTOS = Kind("photos", IMAGE_SUFFIXES, are_photos=True)
 MASKS = Kind("masks", IMAGE_SUFFIXES)
@@ -23,8 +23,8 @@ MASK_FOLDERS = ("masks", "mask")
 BESIDE = ("_mask", ".mask")
 """Endings, after a photo's name with or without its suffix, of the name of a mask in the photo's folder."""
 ASPECT_TOLERANCE = 0.02
-"""Relative difference between the ratios of the sides of a mask and of its photo, besides a pixel's, up to which the
-mask is used."""
+"""Relative difference between the ratios of the sides of a mask and of its photo up to which the mask is used; up to
+twice that for small masks, whose sides are rounded."""
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -104,12 +104,15 @@ def masks_of(photos: Sequence[Path], folder: Path, others: Sequence[Path] = ()) 
     return [None if mask in unclear else mask for mask in masks]
 
 
-def whole_masks(masks: Sequence[Path | None], sizes: Sequence[Size], names: Sequence[str]) -> list[Path | None]:
+def whole_masks(
+    masks: Sequence[Path | None], photos: Sequence[Path], sizes: Sequence[Size], names: Sequence[str]
+) -> list[Path | None]:
     """Replaces masks that are missing, damaged or of another shape than their photos by None, with a warning.
 
     Args:
-        masks: The mask of each photo, or None.
-        sizes: The width and height of the photos. A mask may be smaller or larger, and turned.
+        masks: The mask of each photo, or None. It may be smaller or larger than the photo.
+        photos: The photos, whole.
+        sizes: Their width and height as they are stored.
         names: The names of the photos.
     """
     named = [mask for mask in masks if mask is not None]
@@ -117,12 +120,12 @@ def whole_masks(masks: Sequence[Path | None], sizes: Sequence[Size], names: Sequ
     used: list[Path | None] = []
     bad: list[str] = []
     unlike: list[str] = []
-    for mask, size, name in zip(masks, sizes, names, strict=True):
+    for mask, photo, size, name in zip(masks, photos, sizes, names, strict=True):
         stored = size if mask is None else found[mask]
         if isinstance(stored, str):
             bad.append(name)
             used.append(None)
-        elif not _have_one_shape(stored, size):
+        elif mask is not None and not _fits(mask, stored, photo, size):
             unlike.append(name)
             used.append(None)
         else:
@@ -135,10 +138,20 @@ def whole_masks(masks: Sequence[Path | None], sizes: Sequence[Size], names: Sequ
     return used
 
 
+def _fits(mask: Path, mask_size: Size, photo: Path, photo_size: Size) -> bool:
+    """Whether a mask has its photo's shape, but for rounding, as they are stored or by a quarter turn that the
+    orientation tag of one of them tells."""
+    if _have_one_shape(mask_size, photo_size):
+        return True
+    width, height = mask_size
+    return _have_one_shape((height, width), photo_size) and any(
+        is_turned(picture, *photo_size, upright=True) for picture in (photo, mask)
+    )
+
+
 def _have_one_shape(mask: Size, photo: Size) -> bool:
-    """Whether two pictures have the same ratio of their sides, but for rounding; one of them may be turned."""
-    ratio = (max(mask) / min(mask)) / (max(photo) / min(photo))
-    return abs(math.log(ratio)) <= ASPECT_TOLERANCE + 1 / min(*mask, *photo)
+    ratio = (mask[0] / mask[1]) / (photo[0] / photo[1])
+    return abs(math.log(ratio)) <= ASPECT_TOLERANCE + min(ASPECT_TOLERANCE, 1 / min(*mask, *photo))
 
 
 def _masks_that_fit(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:

@@ -250,7 +250,8 @@ def read_mask(
         width: The camera's width.
         height: The camera's height.
         upright: Whether the photo is read upright: then the mask's own EXIF orientation, if any, is applied.
-        photo: The photo, whose EXIF orientation is applied to a mask without one that has its stored shape.
+        photo: The photo, whose EXIF orientation is applied to a mask without one that has the camera's shape only so:
+            one of the stored pixels for a camera of the upright ones, or the other way round.
 
     Returns:
         `[height, width]`.
@@ -263,7 +264,8 @@ def read_mask(
         transpose = transpose_of(image, applies)
         if photo is not None and orientation(image) == 1 and (image.width - image.height) * (width - height) < 0:
             with open_picture(photo) as turned:
-                transpose = UPRIGHT.get(orientation(turned), (None, None))[0]
+                to_upright, to_stored = UPRIGHT.get(orientation(turned), (None, None))
+                transpose = to_upright if upright or shows_a_quarter_turn(turned, width, height) else to_stored
         with decoding(image):
             grey = image if image.mode.startswith("I") else _mask_values(image)
             size = (height, width) if transpose in SWAPPING else (width, height)

@@ -114,7 +114,8 @@ def find_photos(folder: Path, camera_type: CameraType = "auto") -> PhotoSet:
         else:
             whole.append((path, name, size))
     found = masks_of([path for path, _, _ in whole], folder)
-    masks = whole_masks(found, [size for _, _, size in whole], [name for _, name, _ in whole])
+    usable, names, stored = ([item[i] for item in whole] for i in range(3))
+    masks = whole_masks(found, usable, stored, names)
     photos: list[Photo] = []
     first_with: dict[str, str] = {}
     read = in_threads(

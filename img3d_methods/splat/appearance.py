@@ -78,6 +78,7 @@ def log_gains_of_photos(
     cameras: Cameras,
     points: Float[Tensor, "P 3"],
     colors: Float[Tensor, "P 3"] | UInt8[Tensor, "P 3"],
+    masks: Sequence[Tensor | None] | None = None,
 ) -> Float[Tensor, "N 3"]:
     """How much brighter each photo shows the seed points than the other photos do, as natural logarithms.
 
@@ -86,18 +87,22 @@ def log_gains_of_photos(
         cameras: Of shape [N], without lens distortion.
         points: Seed points in the cameras' world.
         colors: Of the points, in [0, 255]: means over the photos that see them.
+        masks: `[H, W, 1]` of each photo, False where it does not count; None: all of it counts.
 
     Returns:
-        Medians over the points in view, less the mean of all photos; 0 for a photo that sees too few.
+        Medians over the points in view, less their mean over the photos; 0 for a photo that sees too few.
     """
-    gains = torch.zeros(len(images), 3)
+    gains = torch.full((len(images), 3), torch.nan)
     for i, image in enumerate(images):
         seen, rows, columns = _seen(cameras, i, points.float().cpu())
         shown, expected = image.cpu()[rows, columns, :3].float(), colors.float().cpu()[seen]
         usable = ((shown > DARK) & (shown < BRIGHT) & (expected > DARK) & (expected < BRIGHT)).all(dim=1)
+        mask = None if masks is None else masks[i]
+        if mask is not None:
+            usable &= mask.cpu()[rows, columns, 0]
         if int(usable.sum()) >= MIN_POINTS:
             gains[i] = (shown[usable] / expected[usable]).log().median(dim=0).values
-    return gains - gains.mean(dim=0)
+    return (gains - gains.nanmean(dim=0)).nan_to_num(0.0)
 
 
 def _seen(cameras: Cameras, index: int, points: Float[Tensor, "P 3"]) -> tuple[Tensor, Tensor, Tensor]:

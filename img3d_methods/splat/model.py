@@ -198,9 +198,12 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         for name, value in params.items():
             self.gauss_params[name].data = value.to(self.device)
 
-    def know_photos(self, images: Sequence[Tensor], cameras: Cameras) -> None:
-        """Decide, before training, what photos (`[H, W, 3 or 4]` bytes each) ask for: how many Gaussians at most and
-        how readily they divide, how fast they fade, where none may be, and whether each photo has its own colours."""
+    def know_photos(
+        self, images: Sequence[Tensor], cameras: Cameras, masks: Sequence[Tensor | None] | None = None
+    ) -> None:
+        """Decide, before training, what photos (`[H, W, 3 or 4]` bytes each, masks `[H, W, 1]`) ask for: how many
+        Gaussians at most and how readily they divide, how fast they fade, where none may be, and whether each photo
+        has its own colours."""
         config = self.config
         num_pixels = sum(image[..., 0].numel() for image in images)
         if config.max_gaussians == 0:
@@ -227,7 +230,7 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             return
         log_gains = torch.zeros(len(images), 3)
         if self.seed_points is not None:
-            log_gains = log_gains_of_photos(images, cameras, *self.seed_points)
+            log_gains = log_gains_of_photos(images, cameras, *self.seed_points, masks)
         if setting == "on" or differently_exposed(log_gains):
             self.appearance.start_from(log_gains)
 

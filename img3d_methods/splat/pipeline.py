@@ -44,7 +44,8 @@ class Img3dSplatPipeline(Img3dPipeline):
         if model.seed_points is None or model.config.random_init or len(model.seed_points[0]) == 0:
             model.place_random_points(random_points_in_frusta(cameras, model.config.num_random))
         if test_mode == "val":  # in training
-            model.know_photos([photo["image"] for photo in datamanager.cached_train], cameras)
+            photos = datamanager.cached_train
+            model.know_photos([photo["image"] for photo in photos], cameras, [photo.get("mask") for photo in photos])
             if model.config.stereo_prior > 0:
-                photos, maps = depth_of_photos(config, datamanager, PRESETS["fast"])
-                model.stereo_prior = StereoPrior.of(photos.views, maps)
+                seen, maps = depth_of_photos(config, datamanager, PRESETS["fast"])
+                model.stereo_prior = StereoPrior.of(seen.views, maps)

@@ -20,7 +20,8 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in `folder`, ascending; empty if it does not exist."""
-    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.ckpt"))
+    numbers = (path.stem.removeprefix("step-") for path in folder.glob("step-*.ckpt"))
+    return sorted(int(number) for number in numbers if number.isdecimal())  # copies have other names
 
 
 def write_checkpoint(state: dict[str, Any], path: Path, partial_path: Path) -> None:

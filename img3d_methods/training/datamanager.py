@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from torch import Tensor
 
+from img3d_base.errors import InputError, some_names, warn
 from img3d_base.progress import with_progress
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
@@ -128,7 +130,10 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
 
         with ThreadPoolExecutor(self.config.max_thread_workers or os.cpu_count()) as executor:
             photos = executor.map(load, range(len(dataset)))
-            return list(with_progress(photos, f"Loading {split} photos", len(dataset)))
+            loaded = list(with_progress(photos, f"Loading {split} photos", len(dataset)))
+        if split == "train":
+            _check_masks(loaded, [path.name for path in dataset.image_filenames])
+        return loaded
 
     def next_train(self, step: int) -> tuple[Cameras | RayBundle, dict[str, Any]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The next training photo; for `ns-export pointcloud` and `poisson`, rays through it.
@@ -175,3 +180,18 @@ class Img3dDatamanager(FullImageDatamanager[Img3dImageDataset]):
             "indices": torch.stack([torch.full_like(rows, index), rows, columns], dim=-1),
         }
         return rays, batch
+
+
+def _check_masks(photos: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Warns of photos whose masks leave nothing of them.
+
+    Raises:
+        InputError: All of them are like that.
+    """
+    hidden = [name for photo, name in zip(photos, names, strict=True) if "mask" in photo and not photo["mask"].any()]
+    if not hidden:
+        return
+    message = f"The masks of {len(hidden)} of {len(photos)} training photos leave nothing of them"
+    if len(hidden) == len(photos):
+        raise InputError(f"{message}: white is what is used, so they may have to be inverted")
+    warn(f"{message} ({some_names(hidden)})")

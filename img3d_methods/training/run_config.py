@@ -13,7 +13,7 @@ import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 
 from img3d_base.atomic_files import write_atomically
-from img3d_methods.compat import fail, moved_run, option_value
+from img3d_methods.compat import fail, loaded_run, option_value
 from img3d_methods.training.checkpoint_files import checkpoint_steps
 from img3d_methods.training.event_writers import missing_account
 
@@ -46,12 +46,21 @@ class RunConfig(TrainerConfig):
             fail(f"there is no folder or file {data}; check --data")
         if message := missing_account(self):
             fail(message)
-        ours = self.get_checkpoint_dir()
-        if checkpoint_steps(ours) and ours not in (self.load_dir, self.load_checkpoint and self.load_checkpoint.parent):
+        if self.is_trained() and not self._continues_itself():
             fail(
                 f"{self.get_base_dir()} already holds a trained run: give another --timestamp, or continue that one "
-                f"with --load-dir {ours}"
+                f"with --load-dir {self.get_checkpoint_dir()}"
             )
+
+    def is_trained(self) -> bool:
+        """Whether the run's folder holds checkpoints."""
+        return bool(checkpoint_steps(self.get_checkpoint_dir()))
+
+    def _continues_itself(self) -> bool:
+        """Whether the checkpoint to continue from is the run's own."""
+        path = self.load_checkpoint
+        folder = self.load_dir if path is None else path.parent
+        return folder is not None and folder.resolve() == self.get_checkpoint_dir().resolve()
 
     def make_paths_absolute(self) -> None:
         """Makes paths absolute, so that commands can load the run from any working directory."""
@@ -76,19 +85,29 @@ class RunConfig(TrainerConfig):
         super().set_experiment_name()
 
     def get_base_dir(self) -> Path:
-        """The run's folder; for commands that load a moved run, its current one."""
-        folder = super().get_base_dir()
-        if not folder.is_dir() and (moved := moved_run()) and (moved / self.relative_model_dir).is_dir():
-            return moved
-        return folder
+        """The run's folder; for commands that load a run, the one of its config.yml, which may have been moved there
+        or be a copy."""
+        loaded = loaded_run()
+        if loaded is not None and (loaded / self.relative_model_dir).is_dir():
+            return loaded
+        return super().get_base_dir()
 
     def save_config(self) -> None:
-        """Writes config.yml, with each path on one line, silently, and whole or not at all."""
+        """Writes config.yml, silently. A run that is continued keeps its own until the trainer has loaded it."""
         self.make_paths_absolute()
+        if not self.is_trained():
+            self.write_config(self.as_yaml())
+
+    def as_yaml(self) -> str:
+        """What config.yml says, with each path on one line."""
+        return yaml.dump(self, Dumper=_ConfigDumper, width=UNWRAPPED)
+
+    def write_config(self, text: str) -> None:
+        """Writes config.yml whole or not at all."""
         folder = self.get_base_dir()
         try:
             with write_atomically(folder / "config.yml") as temporary:
-                temporary.write_text(yaml.dump(self, Dumper=_ConfigDumper, width=UNWRAPPED), "utf8")
+                temporary.write_text(text, "utf8")
         except OSError as error:
             remove_empty(folder, self.output_dir)
             fail(f"{folder} cannot be written: {error.strerror}; --output-dir says where runs go")

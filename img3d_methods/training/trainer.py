@@ -92,7 +92,9 @@ class Img3dTrainer(Trainer, ABC):
             super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Builds everything; foreseeable errors end the program with one line and leave no empty run behind."""
+        """Builds everything; foreseeable errors end the program with one line and leave no empty run behind, and one
+        that is continued as it was."""
+        of_continued = self.config.as_yaml() if self.config.is_trained() else None
         self._set_run_length()
         self.curve: list[CurvePoint] = []
         try:
@@ -113,6 +115,8 @@ class Img3dTrainer(Trainer, ABC):
         except SystemExit:
             self._remove_empty_run()
             raise
+        if of_continued is not None:
+            self.config.write_config(of_continued)
         self.pipeline.steps_per_metrics = self.config.logging.steps_per_log
         action = "Training into" if self._has_steps() else "Writing the run, which is not trained, into"
         print_line(f"{action} {self.base_dir}")
@@ -416,6 +420,8 @@ class Img3dTrainer(Trainer, ABC):
             reason = f"only one of them has {error}" if missing else str(error).splitlines()[-1].strip()
             raise InputError(f"Cannot continue from {path} with these photos and options: {reason}") from error
         self._start_step = state["step"] + 1
+        if not self._has_steps():
+            raise InputError("This run has no steps that could be continued: leave out --load-dir.")
         if self._start_step >= config.max_num_iterations:
             raise InputError(
                 f"This run already has {self._start_step} of {config.max_num_iterations} steps: "

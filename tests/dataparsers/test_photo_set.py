@@ -59,13 +59,14 @@ class TestFiles:
         assert "1 missing or damaged mask (images/1.png)" in capsys.readouterr().out
 
     def test_masks_of_another_shape_are_not_stretched(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        sizes = [(WIDTH, HEIGHT), (WIDTH // 2, HEIGHT // 2), (HEIGHT, WIDTH), (HEIGHT, HEIGHT)]
+        sizes = [(WIDTH, HEIGHT), (WIDTH // 2, HEIGHT // 2), (HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, HEIGHT), (1, 1)]
         for i, size in enumerate(sizes):
-            save(tmp_path / "images" / f"{i}.png", picture(i))
+            save(tmp_path / "images" / f"{i}.jpg", picture(i), {ExifTags.Base.Orientation: 6 if i == 2 else 1})
             save(tmp_path / "masks" / f"{i}.png", Image.new("L", size, 255))
         masks = [photo.mask_path for photo in find_photos(tmp_path).photos]
-        assert masks == [*(tmp_path / f"masks/{i}.png" for i in range(3)), None]
-        assert "1 mask of another shape than the photo (images/3.png)" in capsys.readouterr().out
+        assert masks == [*(tmp_path / f"masks/{i}.png" for i in range(3)), None, None, None]
+        said = capsys.readouterr().out
+        assert "3 masks of another shape than the photo (images/3.jpg, images/4.jpg, images/5.jpg)" in said
 
     @pytest.mark.parametrize(("first", "second"), [(1, 6), (2, 5), (4, 7)])
     def test_cameras_that_were_turned_have_one_lens(self, tmp_path: Path, first: int, second: int) -> None:

@@ -170,6 +170,10 @@ class TestMasks:
         for name in names:
             mask = read_mask(tmp_path / name, 30, 20, upright=True, photo=tmp_path / "photo.png")
             np.testing.assert_array_equal(mask, upright > 0)
+        if orientation > 4:  # the camera's shape tells that it sees the stored pixels
+            for name in ("tagged.png", "upright.png", "stored.png"):
+                mask = read_mask(tmp_path / name, 20, 30, photo=tmp_path / "photo.png")
+                np.testing.assert_array_equal(mask, stored > 0)
 
     def test_jpeg_ringing_does_not_count(self, tmp_path: Path) -> None:
         mask = np.zeros((48, 64), dtype=np.uint8)

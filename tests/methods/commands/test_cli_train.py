@@ -120,6 +120,14 @@ def test_a_run_that_is_complete_says_so(trained_run: TrainedRun) -> None:
     assert not cli.run_folder("again").exists()
 
 
+def test_a_run_that_cannot_be_continued_stays_as_it_was(trained_run: TrainedRun) -> None:
+    cli, before = trained_run.cli, trained_run.config.read_bytes()
+    arguments = cli.train(trained_run.data, trained_run.config.parent.name, "--load-dir", trained_run.checkpoint.parent)
+    result = cli.run(*arguments, "--max-num-iterations", 1300, "--pipeline.model.sh-degree", 1)
+    assert result.code == 1 and "Cannot continue from" in result.last_line
+    assert trained_run.config.read_bytes() == before
+
+
 def test_a_run_is_not_replaced_by_another_of_its_name(trained_run: TrainedRun) -> None:
     cli, before = trained_run.cli, trained_run.config.read_bytes()
     result = cli.run(*cli.train(trained_run.data, trained_run.config.parent.name, "--max-num-iterations", 10))

@@ -50,6 +50,17 @@ def test_a_photo_without_points_has_no_gain_of_its_own() -> None:
     assert log_gains_of_photos(images, cameras, points[:3], colors[:3]).abs().max() == 0
 
 
+def test_what_masks_exclude_tells_nothing_of_the_exposure() -> None:
+    images, cameras, points, colors = wall_seen_by_cameras(torch.ones(NUM_PHOTOS, 3))
+    masks: list[torch.Tensor | None] = [None] * NUM_PHOTOS
+    for i, rows in ((0, slice(SIZE // 4, SIZE)), (1, slice(0, SIZE))):
+        images[i][rows] = torch.tensor([30, 200, 30], dtype=torch.uint8)
+        masks[i] = torch.ones(SIZE, SIZE, 1, dtype=torch.bool)
+        masks[i][rows] = False
+    assert log_gains_of_photos(images, cameras, points, colors).abs().max() > 0.3
+    assert log_gains_of_photos(images, cameras, points, colors, masks).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize(("spread", "expected"), [(0.02, False), (0.3, True)])
 def test_only_photos_that_differ_need_maps(spread: float, expected: bool) -> None:
     assert differently_exposed(spread * torch.randn(40, 3, generator=torch.Generator().manual_seed(0))) is expected

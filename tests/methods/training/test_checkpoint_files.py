@@ -21,6 +21,12 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert not (tmp_path / "partial").exists()
 
 
+def test_copies_beside_checkpoints_are_none(tmp_path: Path) -> None:
+    for name in ("step-000000070.ckpt", "step-000000009.ckpt", "step-000000089.backup.ckpt", "step-last.ckpt"):
+        (tmp_path / name).touch()
+    assert checkpoint_steps(tmp_path) == [9, 70] and checkpoint_steps(tmp_path / "none") == []
+
+
 def test_a_full_disk_leaves_the_old_file_and_no_new_one(tmp_path: Path) -> None:
     path, partial = checkpoint_path(tmp_path, 1), tmp_path / "partial"
     write_checkpoint({"step": 1}, path, partial)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from PIL import Image
 
+from img3d_base.errors import InputError
 from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.photos import Img3dPhotosDataParserConfig
 from img3d_methods.training.datamanager import GridPixelSampler, Img3dDatamanager, Img3dDatamanagerConfig
@@ -25,6 +27,11 @@ from img3d_methods.training.datamanager import GridPixelSampler, Img3dDatamanage
 def manager_of(data: Path, test_mode: Any = "val", **options: Any) -> Img3dDatamanager:
     config = Img3dDatamanagerConfig(data=data, **options)
     return config.setup(device="cpu", test_mode=test_mode, world_size=1, local_rank=0)
+
+
+def save_black(mask: Path) -> None:
+    mask.parent.mkdir(exist_ok=True)
+    Image.new("L", (64, 48)).save(mask)
 
 
 def one_round(manager: Img3dDatamanager) -> list[int]:
@@ -54,6 +61,23 @@ class TestTraining:
             with Image.open(manager.train_dataset.image_filenames[index]) as image:
                 np.testing.assert_array_equal(batch["image"].numpy(), np.asarray(image))
             assert batch["image"].dtype == torch.uint8
+
+    def test_masks_that_leave_nothing_are_told(
+        self, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = shutil.copytree(tiny_scene, tmp_path / "scene")
+        photos = sorted((data / "images").iterdir())
+        for photo in photos[1:3]:
+            save_black(data / "masks" / photo.with_suffix(".png").name)
+        manager_of(data)
+        said = " ".join(capsys.readouterr().out.split())
+        assert (
+            f"The masks of 2 of 14 training photos leave nothing of them ({photos[1].name}, {photos[2].name})" in said
+        )
+        for photo in photos:
+            save_black(data / "masks" / photo.with_suffix(".png").name)
+        with pytest.raises(InputError, match="they may have to be inverted"):
+            manager_of(data)
 
     def test_every_photo_once_per_round_in_an_order_that_the_seed_gives(self, tiny_scene: Path) -> None:
         first, again = manager_of(tiny_scene), manager_of(tiny_scene)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -113,6 +114,34 @@ def test_a_run_that_was_moved_is_found_beside_its_config(
     assert loaded.get_checkpoint_dir() == moved / "nerfstudio_models"
     monkeypatch.setattr(sys, "argv", ["ns-train"])
     assert loaded.get_base_dir() == old
+
+
+def test_a_copy_of_a_run_is_loaded_and_not_the_original(
+    config: Img3dSplatTrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = saved(config).parent
+    (original / "nerfstudio_models").mkdir()
+    copy = shutil.copytree(original, tmp_path / "backup")
+    monkeypatch.setattr(sys, "argv", ["ns-eval", "--load-config", str(copy / "config.yml")])
+    assert load(copy / "config.yml").get_checkpoint_dir() == copy / "nerfstudio_models"
+
+
+def test_a_trained_run_is_continued_but_not_replaced(
+    config: Img3dSplatTrainerConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(config)
+    before = path.read_bytes()
+    models = path.parent / "nerfstudio_models"
+    models.mkdir()
+    (models / "step-000000009.ckpt").touch()
+    with pytest.raises(SystemExit):
+        config.print_to_terminal()
+    assert "already holds a trained run" in capsys.readouterr().out
+    (tmp_path / "link").symlink_to(models)
+    config.load_dir = tmp_path / "link"
+    config.print_to_terminal()
+    config.save_config()
+    assert path.read_bytes() == before, "the trainer writes it after it has loaded the checkpoint"
 
 
 def test_data_that_were_moved_say_which_file_to_edit(
