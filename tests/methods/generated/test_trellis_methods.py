@@ -48,6 +48,7 @@ def run_of(method: str, data: Path) -> Any:
 
 def asset_of(config: Any) -> Any:
     """What a run holds before its first step."""
+    config.timestamp = "again"  # a trained run is not replaced
     config.print_to_terminal()
     pipeline = config.pipeline.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
     if isinstance(config._target, type) and issubclass(config._target, Img3dGeneratedTrainer):

@@ -26,7 +26,7 @@ def trainer(tmp_path: Path) -> Img3dSplatTrainer:
     model = small_model()
     trainer = Img3dSplatTrainer.__new__(Img3dSplatTrainer)
     trainer.config = Img3dSplatTrainerConfig(
-        method_name="img3d-splat", output_dir=tmp_path, load_dir=tmp_path / "models"
+        method_name="img3d-splat", output_dir=tmp_path, load_dir=tmp_path / "models", max_num_iterations=20
     )
     trainer.base_dir = tmp_path / "scene" / "img3d-splat" / "now"
     trainer.checkpoint_dir = tmp_path / "models"
@@ -76,6 +76,12 @@ def test_what_was_saved_is_continued_at_the_next_step(trainer: Img3dSplatTrainer
     rewrite(trainer, lambda state: None)
     trainer._load_checkpoint()
     assert trainer._start_step == 8
+
+
+def test_a_run_with_all_its_steps_does_not_go_on(trainer: Img3dSplatTrainer) -> None:
+    rewrite(trainer, lambda state: None)
+    trainer.config.max_num_iterations = 8
+    assert "already has 8 of 8 steps" in refusal(trainer)
 
 
 def test_what_was_measured_until_the_checkpoint_is_continued(trainer: Img3dSplatTrainer) -> None:
