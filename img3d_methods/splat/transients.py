@@ -41,12 +41,10 @@ MARGIN = 1
 """Cells around what differs that are masked, too: outlines and shadows."""
 MAX_SHARE = 0.5
 """Part of a photo from which it counts as unlike the others (wrong pose, other light) and is not masked at all."""
-START = 0.1
-"""Fraction of a run before the first masks: the photos' common content must be learnt."""
-MIN_START = 1000
-"""Steps before them, but half of the run at most. In a run of 2,000 steps, masks from a tenth on cost a third of a
-decibel in its middle where nobody walks by; in one of 5,000, masks from the middle on cost a decibel where many do
-(benchmarks/NOTES.md)."""
+MIN_VISITS = 25
+"""How often each photo is trained on before the first masks, but for half of the run at most: the photos' common content
+must be learnt. Masks from a tenth of 2,000 steps on cost 43 photos a third of a decibel in the middle of the run where
+nobody walks by; masks after 100 visits cost 24 photos a decibel where many do (benchmarks/NOTES.md)."""
 TIMES = 12
 """How often masks are made in a run."""
 
@@ -130,7 +128,7 @@ class TransientMasks:
     def _steps_left(self, step: int, max_steps: int) -> int:
         """Steps until masks are made the next time."""
         num_photos = len(self.masks)
-        first = max(int(START * max_steps), min(MIN_START, max_steps // 2), 2 * num_photos)
+        first = max(min(MIN_VISITS * num_photos, max_steps // 2), 2 * num_photos)
         every = max(math.ceil((max_steps - first) / TIMES), 3 * num_photos)
         return first - step if step < first else (first - step) % every
 
