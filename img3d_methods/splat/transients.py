@@ -43,8 +43,8 @@ MAX_SHARE = 0.5
 """Part of a photo from which it counts as unlike the others (wrong pose, other light) and is not masked at all."""
 MIN_VISITS = 25
 """How often each photo is trained on before the first masks, but for half of the run at most: the photos' common
-content must be learnt. Masks from a tenth of 2,000 steps on cost 43 photos a third of a decibel in the middle of the run
-where nobody walks by; masks after 100 visits cost 24 photos a decibel where many do (benchmarks/NOTES.md)."""
+content must be learnt. Masks from a tenth of 2,000 steps on cost 43 photos a third of a decibel in the middle of the
+run where nobody walks by; masks after 100 visits cost 24 photos a decibel where many do (benchmarks/NOTES.md)."""
 TIMES = 12
 """How often masks are made in a run."""
 
