@@ -14,7 +14,7 @@ from img3d_base.errors import InputError, counted, some_names, warn
 from img3d_dataparsers.intrinsics import Intrinsics, declared_size, implied_size, resolve_intrinsics
 from img3d_dataparsers.posed_photos import FloatArray, Frame, PosedPhotos
 from img3d_pictures.file_resolver import is_file
-from img3d_pictures.orientation import Size
+from img3d_pictures.orientation import Size, shape_difference
 from img3d_pictures.photo_folders import masks_of, whole_masks
 from img3d_pictures.reading import check_photos, is_turned
 
@@ -208,7 +208,7 @@ def _fit(frame: Frame, values: dict[str, Any], sizes: dict[Path, Size | str]) ->
             width, height = height, width
         # One pixel of tolerance: tools round differently when they resize photos.
         slack = ASPECT_TOLERANCE + 1 / min(width, height)
-        if abs(np.log((width / height) / (declared[0] / declared[1]))) > slack:
+        if shape_difference((width, height), declared) > slack:
             return None
     return resolve_intrinsics(values, width, height, frame.name)
 

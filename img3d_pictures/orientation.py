@@ -57,6 +57,11 @@ def _is_turned_by_pillow(image: Image.Image) -> bool:
     return image.format == "TIFF"  # Pillow applies the tag of TIFFs, to size and pixels
 
 
+def shape_difference(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """How much two pictures' ratios of width and height differ: the absolute natural logarithm of their quotient."""
+    return abs(float(np.log((one[0] / one[1]) / (other[0] / other[1]))))
+
+
 def shows_a_quarter_turn(image: Image.Image, width: float, height: float) -> bool:
     """Whether the camera's shape `width` x `height` fits the photo only with its EXIF orientation applied.
 

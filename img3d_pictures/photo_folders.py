@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -13,7 +12,7 @@ from img3d_base.console import print_line
 from img3d_base.errors import counted, some_names, warn
 from img3d_pictures.file_resolver import PHOTO_FOLDER, FileResolver, Kind, Listing, folders_below, key, listing
 from img3d_pictures.opening import IMAGE_SUFFIXES
-from img3d_pictures.orientation import Size
+from img3d_pictures.orientation import Size, shape_difference
 from img3d_pictures.reading import check_photos, is_turned
 
 PHOTOS = Kind("photos", IMAGE_SUFFIXES, are_photos=True)
@@ -150,8 +149,7 @@ def _fits(mask: Path, mask_size: Size, photo: Path, photo_size: Size) -> bool:
 
 
 def _have_one_shape(mask: Size, photo: Size) -> bool:
-    ratio = (mask[0] / mask[1]) / (photo[0] / photo[1])
-    return abs(math.log(ratio)) <= ASPECT_TOLERANCE + min(ASPECT_TOLERANCE, 1 / min(*mask, *photo))
+    return shape_difference(mask, photo) <= ASPECT_TOLERANCE + min(ASPECT_TOLERANCE, 1 / min(*mask, *photo))
 
 
 def _masks_that_fit(photo: Path, folder: Path, listed: Callable[[Path], Listing]) -> Iterator[Path]:
