@@ -19,8 +19,8 @@ MIN_STEPS = 2_000
 PIXELS_PER_GAUSSIAN = 50
 """Pixels of the photos for each Gaussian below which held-out photos get worse, too."""
 MIN_GAUSSIANS = 50_000
-"""Gaussians that small photos may get nevertheless, and few photos with any preset: with 9 large photos of a fountain,
-200,000 end 1.4 dB lower."""
+"""Gaussians that small photos may get nevertheless, and few photos with any preset, for which more were not seen to
+help."""
 GROWTH_THRESHOLD, MAX_EAGERNESS = 0.0008, 4.0
 """Gradient of a Gaussian's place in the image above which it is divided (splatfacto's), and its largest divisor: photos
 that could support many more Gaussians than there may be are not learnt by heart."""
