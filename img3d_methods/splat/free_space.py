@@ -2,7 +2,8 @@
 """Space that photos show to be empty: between their cameras and the seed points that they see.
 
 Fog in front of the cameras explains few photos as well as the surface does, and other views show it. Where several
-photos see seed points, or the sky, what is far in front of all of these is fog.
+photos see seed points, or the sky, what is far in front of all of these is fog. What hardly a photo sees, such as what
+is beside the last photo of a row, is presumed to be fog if it is far in front of the nearest points that are known.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from nerfstudio.cameras.cameras import Cameras
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from img3d_kernels.poses import viewmats
-from img3d_kernels.projection import in_picture
+from img3d_kernels.projection import MIN_DEPTH, in_picture
 from img3d_methods.splat.sky import SkyPoints
 
 CELLS = 48
@@ -27,6 +29,10 @@ MIN_POINTS = 3
 ones may be outliers."""
 MIN_PHOTOS = 2
 """Photos that must show a place to be empty."""
+UNSURE_PHOTOS = 2
+"""Photos, at most, that see a place of which is presumed that it is empty: more of them know themselves what is there."""
+MARGIN = 0.5
+"""How far beside a photo its points say what is presumed, relative to its longest side."""
 MAX_PHOTOS = 40
 """Photos that are asked; of more, evenly spread ones."""
 CLEAR_EVERY = 100
@@ -47,6 +53,8 @@ class FreeSpace:
     """Width and height of the photos, in pixels."""
     depths: Float[Tensor, "C h w"]
     """Depth, along the camera's axis, up to which each cell is empty; 0 where that is not known."""
+    presumed_depths: Float[Tensor, "C h w"]
+    """Depth up to which each cell is presumed to be empty: that of the nearest cell whose points are known."""
 
     @classmethod
     def in_front_of(
@@ -65,11 +73,13 @@ class FreeSpace:
         Ks, poses = cameras.get_intrinsics_matrices().cpu(), viewmats(cameras.camera_to_worlds.cpu())
         sizes = torch.cat([cameras.width, cameras.height], dim=-1).view(-1, 2).cpu()
         points = points.cpu().float()
-        seen = [points] * len(cameras)
+        photos = list(zip(Ks, poses, sizes, strict=True))
+        nearest = of_points = [_nearest(points, *photo) for photo in photos]
         if sky is not None:
             seen = [torch.cat([points, sky.points[shown]]) for shown in sky.shown[::every]]
-        nearest = [_nearest(*photo) for photo in zip(seen, Ks, poses, sizes, strict=True)]
-        return cls(Ks, poses, sizes, share * torch.stack(nearest))
+            nearest = [_nearest(shown, *photo) for shown, photo in zip(seen, photos, strict=True)]
+        presumed = [_filled(depths) for depths in of_points]
+        return cls(Ks, poses, sizes, share * torch.stack(nearest), share * torch.stack(presumed))
 
     @staticmethod
     def is_due(step: int, max_steps: int) -> bool:
@@ -77,30 +87,47 @@ class FreeSpace:
         return 0 < step < CLEAR_UNTIL * max_steps and step % CLEAR_EVERY == 0
 
     def holds(self, means: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
-        """Which Gaussians at these places several photos show to be fog."""
+        """Which Gaussians at these places are fog: several photos show so, or it is presumed and no photo denies it."""
         means = means.detach().cpu()
-        num_photos = torch.zeros(len(means), dtype=torch.int32)
-        for K, pose, size, depths in zip(self.Ks, self.viewmats, self.sizes, self.depths, strict=True):
-            inside, cells, in_photo = _in_cells(means, K, pose, size)
-            num_photos[inside] += in_photo < depths.view(-1)[cells]
-        return num_photos >= min(MIN_PHOTOS, len(self.depths))
+        num_photos, num_empty = torch.zeros(2, len(means), dtype=torch.int32)
+        on_surface, presumed = torch.zeros(2, len(means), dtype=torch.bool)
+        for K, pose, size, depths, presumed_depths in zip(
+            self.Ks, self.viewmats, self.sizes, self.depths, self.presumed_depths, strict=True
+        ):
+            near, inside, cells, in_photo = _in_cells(means, K, pose, size, MARGIN)
+            known = torch.where(inside, depths.view(-1)[cells], 0.0)
+            empty = in_photo < known
+            num_photos[near] += inside
+            num_empty[near] += empty
+            on_surface[near] |= ~empty & (known > 0)
+            presumed[near] |= empty | (in_photo < presumed_depths.view(-1)[cells])
+        shown = num_empty >= min(MIN_PHOTOS, len(self.depths))
+        return shown | presumed & ~on_surface & (num_photos <= UNSURE_PHOTOS)
 
 
 def _in_cells(
-    points: Float[Tensor, "P 3"], K: Float[Tensor, "3 3"], pose: Float[Tensor, "4 4"], size: Int64[Tensor, "2"]
-) -> tuple[Bool[Tensor, "P"], Int64[Tensor, "V"], Float[Tensor, "V"]]:
-    """Which points are in a photo's view, and the cells and depths of these."""
+    points: Float[Tensor, "P 3"],
+    K: Float[Tensor, "3 3"],
+    pose: Float[Tensor, "4 4"],
+    size: Int64[Tensor, "2"],
+    margin: float = 0.0,
+) -> tuple[Bool[Tensor, "P"], Bool[Tensor, "V"], Int64[Tensor, "V"], Float[Tensor, "V"]]:
+    """Which points are in a photo's view or beside it, by at most `margin` of the photo's longest side; and of these,
+    which are in it, the nearest cells, and the depths."""
     width, height = size.tolist()
     inside, pixels, in_camera = in_picture(points, K, pose, width, height)
-    columns, rows = (pixels[inside] * (CELLS / max(width, height))).long().unbind(dim=1)
-    return inside, rows * CELLS + columns, in_camera[inside, 2]
+    nearest = pixels.clamp_min(0).minimum(size - 0.5)
+    beside = (pixels - nearest).abs().amax(dim=1) <= margin * max(width, height)
+    near = inside | (beside & (in_camera[:, 2] > MIN_DEPTH))
+    columns, rows = (nearest[near] * (CELLS / max(width, height))).long().unbind(dim=1)
+    return near, inside[near], rows * CELLS + columns, in_camera[near, 2]
 
 
 def _nearest(
     points: Float[Tensor, "P 3"], K: Float[Tensor, "3 3"], pose: Float[Tensor, "4 4"], size: Int64[Tensor, "2"]
 ) -> Float[Tensor, "h w"]:
     """The depth of the nearest points in and around each cell, but for outliers; 0 where there are too few."""
-    _, cells, depths = _in_cells(points, K, pose, size)
+    _, _, cells, depths = _in_cells(points, K, pose, size)
     order = torch.argsort(depths)
     order = order[torch.argsort(cells[order], stable=True)]
     depths, cells = depths[order], cells[order]
@@ -113,3 +140,11 @@ def _nearest(
     around = padded.unfold(0, 3, 1).unfold(1, 3, 1).reshape(CELLS, CELLS, -1)
     depth = around.kthvalue(MIN_POINTS, dim=-1).values
     return torch.where(depth.isfinite(), depth, 0.0)
+
+
+def _filled(depths: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Depths of cells; those that are not known (0) are that of the nearest known cell, if there is any."""
+    if not depths.any():
+        return depths
+    rows, columns = distance_transform_edt(depths.numpy() == 0, return_distances=False, return_indices=True)
+    return depths[torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]

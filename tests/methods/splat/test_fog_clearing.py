@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several photos see far in front of surfaces is fog; what they cannot know stays."""
+"""What several photos see far in front of surfaces is fog; what they cannot know stays, unless hardly a photo sees it."""
 
 from __future__ import annotations
 
@@ -31,23 +31,32 @@ def test_far_in_front_of_a_wall_is_empty_near_it_is_not() -> None:
     assert held.tolist() == [True, True, False, False, False, False]
 
 
-def test_where_photos_see_no_points_nothing_is_known() -> None:
-    beside_the_wall = torch.tensor([[2.2, 0.0, -5.0]])  # all three see it, at 4.4 of the wall's plane
+def test_where_three_photos_see_no_points_nothing_is_known_but_of_two_it_is_presumed() -> None:
+    beside_the_wall = torch.tensor([[2.2, 0.0, -5.0], [2.2, 0.0, -6.5]])  # all three see them, at 4.4 of the wall's plane
     assert not FreeSpace.in_front_of(WALL, THREE, SHARE).holds(beside_the_wall).any()
+    assert FreeSpace.in_front_of(WALL, THREE[:2], SHARE).holds(beside_the_wall).tolist() == [True, False]
 
 
-def test_points_that_are_out_of_a_photo_tell_it_nothing() -> None:
-    far_wall = WALL * torch.tensor([3.0, 3.0, 1.0])
-    up, right = torch.tensor([[0.0, 2.2, -5.0]]), torch.tensor([[2.2, 0.0, -5.0]])
-    held = FreeSpace.in_front_of(far_wall, cameras_at((0, 0, 0), (0.01, 0, 0)), SHARE)
-    assert held.holds(right).all() and not held.holds(up).any(), "pictures are 10 wide but 8 high"
+def test_beside_photos_it_is_presumed_but_not_far_beside() -> None:
+    up, far_up, right = torch.tensor([[0.0, 2.2, -5.0], [0, 5, -5], [2.2, 0, -5]])
+    space = FreeSpace.in_front_of(3 * WALL / torch.tensor([1, 1, 3]), THREE, SHARE)
+    assert space.holds(torch.stack([up, far_up, right])).tolist() == [True, False, True]
+    assert space.holds(torch.stack([up, right]) * torch.tensor([1, 1, 1.3])).tolist() == [False, False]
 
 
-def test_one_photo_of_several_is_not_enough() -> None:
-    means = torch.tensor([[0.0, 0.0, -1.0]])
-    aside = cameras_at((0, 0, 0), (30, 0, 0))
-    assert not FreeSpace.in_front_of(WALL, aside, SHARE).holds(means).any()
-    assert FreeSpace.in_front_of(WALL, cameras_at((0, 0, 0)), SHARE).holds(means).all(), "the only one is"
+def test_a_photo_that_sees_a_surface_denies_what_is_presumed() -> None:
+    photos, thing = cameras_at((0, 0, 0), (6, 0, 0)), torch.tensor([[4.0, 0.0, -5.0]])  # only the second sees it
+    assert FreeSpace.in_front_of(WALL, photos, SHARE).holds(thing).all()
+    around = thing + 0.1 * WALL / torch.tensor([1, 1, 100])
+    assert not FreeSpace.in_front_of(torch.cat([WALL, around]), photos, SHARE).holds(thing).any()
+
+
+def test_one_of_three_photos_that_see_it_is_not_enough() -> None:
+    patch = WALL * torch.tensor([0.25, 0.25, 1]) + torch.tensor([2.0, 0, 0])
+    photos, fog = cameras_at((0, 0, 0), (3, 0, 0), (3.1, 0, 0)), torch.tensor([[1.0, 0.0, -5.0]])
+    assert not FreeSpace.in_front_of(patch, photos, SHARE).holds(fog).any()
+    assert FreeSpace.in_front_of(patch, photos[:2], SHARE).holds(fog).all(), "one of two is"
+    assert FreeSpace.in_front_of(patch, photos[:1], SHARE).holds(fog).all(), "the only one is"
 
 
 def test_two_stray_points_do_not_hide_fog_but_a_surface_keeps_what_is_behind_it() -> None:
@@ -61,14 +70,12 @@ def test_two_stray_points_do_not_hide_fog_but_a_surface_keeps_what_is_behind_it(
 def test_nothing_is_between_a_photo_and_the_sky_that_it_shows() -> None:
     directions = torch.cartesian_prod(torch.linspace(-1, 1, 81), torch.linspace(-1, 1, 81), torch.tensor([-1.0]))
     high = directions[:, 1] > 0.1
-    shown = high.expand(3, -1).clone()
-    shown[2] = False
-    sky = SkyPoints(1000 * directions, torch.zeros(len(directions), 3), shown)
     means = torch.tensor([[0.0, 2.0, -10.0], [0, -2, -10], [0, 200, -1000]])
-    for photos, expected in ((THREE, [True, False, False]), (THREE[1:], [False, False, False])):
-        seen = SkyPoints(sky.points, sky.colors, shown[-len(photos) :])
-        held = FreeSpace.in_front_of(torch.empty(0, 3), photos, SHARE, seen).holds(means)
-        assert held.tolist() == expected, "two of three photos show the sky above, one of two"
+    for num_showing, expected in ((2, [True, False, False]), (1, [False, False, False])):
+        shown = high & (torch.arange(3) < num_showing)[:, None]
+        sky = SkyPoints(1000 * directions, torch.zeros(len(directions), 3), shown)
+        held = FreeSpace.in_front_of(torch.empty(0, 3), THREE, SHARE, sky).holds(means)
+        assert held.tolist() == expected, "two of three photos show the sky above, one of three"
 
 
 def test_without_points_nothing_is_known() -> None:
