@@ -127,7 +127,7 @@ class CasualScene:
     """Photos are trained on at this part of their size."""
 
 
-FOX, FLOWER, BRIGHTON = 4.0, 1.5, 3.0
+FOX, FLOWER, BRIGHTON, FOUNTAIN = 4.0, 1.5, 3.0, 4.0
 SCENES = {
     **{f"fox-{n}": CasualScene("fox", n, downscale_factor=FOX) for n in (6, 12, 24)},
     **{f"still-{n}": CasualScene("still_life", n) for n in (6, 12, 24)},
@@ -136,6 +136,8 @@ SCENES = {
     "still-24-crowd": CasualScene("still_life", 24, crowd),
     "fox-24-crowd": CasualScene("fox", 24, crowd, FOX),
     "brighton": CasualScene("brighton", downscale_factor=BRIGHTON),
+    # A row of eleven photos; the first of them, which is held out, looks from beside all others.
+    "fountain": CasualScene("fountain_p11", downscale_factor=FOUNTAIN),
     "sky": CasualScene("sky"),
     "sky-12": CasualScene("sky", 12),
     **{

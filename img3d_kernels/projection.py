@@ -44,9 +44,6 @@ def in_picture(
         height: Of the picture, in pixels.
     """
     pixels, in_camera = project(points, K, viewmat)
-    inside = (
-        (in_camera[:, 2] > MIN_DEPTH)
-        & (pixels >= 0).all(dim=1)
-        & (pixels < pixels.new_tensor([width, height])).all(dim=1)
-    )
+    x, y = pixels.unbind(dim=1)  # compared one by one: `all` over two columns takes several times as long
+    inside = (in_camera[:, 2] > MIN_DEPTH) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
     return inside, pixels, in_camera

@@ -95,12 +95,12 @@ class FreeSpace:
             self.Ks, self.viewmats, self.sizes, self.depths, self.presumed_depths, strict=True
         ):
             near, inside, cells, in_photo = _in_cells(means, K, pose, size, MARGIN)
-            known = torch.where(inside, depths.view(-1)[cells], 0.0)
-            empty = in_photo < known
-            num_photos[near] += inside
-            num_empty[near] += empty
-            on_surface[near] |= ~empty & (known > 0)
-            presumed[near] |= empty | (in_photo < presumed_depths.view(-1)[cells])
+            known = depths.view(-1)[cells]
+            empty = inside & (in_photo < known)
+            num_photos += inside
+            num_empty += empty
+            on_surface |= inside & ~empty & (known > 0)
+            presumed |= empty | near & (in_photo < presumed_depths.view(-1)[cells])
         shown = num_empty >= min(MIN_PHOTOS, len(self.depths))
         return shown | presumed & ~on_surface & (num_photos <= UNSURE_PHOTOS)
 
@@ -111,23 +111,25 @@ def _in_cells(
     pose: Float[Tensor, "4 4"],
     size: Int64[Tensor, "2"],
     margin: float = 0.0,
-) -> tuple[Bool[Tensor, "P"], Bool[Tensor, "V"], Int64[Tensor, "V"], Float[Tensor, "V"]]:
-    """Which points are in a photo's view or beside it, by at most `margin` of the photo's longest side; and of these,
-    which are in it, the nearest cells, and the depths."""
+) -> tuple[Bool[Tensor, "P"], Bool[Tensor, "P"], Int64[Tensor, "P"], Float[Tensor, "P"]]:
+    """Which points are in a photo's view or beside it, by at most `margin` of the photo's longest side; which are in it;
+    and the nearest cells and the depths of all."""
     width, height = size.tolist()
     inside, pixels, in_camera = in_picture(points, K, pose, width, height)
-    nearest = pixels.clamp_min(0).minimum(size - 0.5)
-    beside = (pixels - nearest).abs().amax(dim=1) <= margin * max(width, height)
-    near = inside | (beside & (in_camera[:, 2] > MIN_DEPTH))
-    columns, rows = (nearest[near] * (CELLS / max(width, height))).long().unbind(dim=1)
-    return near, inside[near], rows * CELLS + columns, in_camera[near, 2]
+    x, y, depths = *pixels.unbind(dim=1), in_camera[:, 2]
+    nearest_x, nearest_y = x.clamp(0, width - 0.5), y.clamp(0, height - 0.5)
+    reach, scale = margin * max(width, height), CELLS / max(width, height)
+    near = ((x - nearest_x).abs() <= reach) & ((y - nearest_y).abs() <= reach) & (depths > MIN_DEPTH)
+    cells = (nearest_y * scale).long() * CELLS + (nearest_x * scale).long()
+    return inside | near, inside, cells, depths
 
 
 def _nearest(
     points: Float[Tensor, "P 3"], K: Float[Tensor, "3 3"], pose: Float[Tensor, "4 4"], size: Int64[Tensor, "2"]
 ) -> Float[Tensor, "h w"]:
     """The depth of the nearest points in and around each cell, but for outliers; 0 where there are too few."""
-    _, _, cells, depths = _in_cells(points, K, pose, size)
+    _, inside, cells, depths = _in_cells(points, K, pose, size)
+    cells, depths = cells[inside], depths[inside]
     order = torch.argsort(depths)
     order = order[torch.argsort(cells[order], stable=True)]
     depths, cells = depths[order], cells[order]
