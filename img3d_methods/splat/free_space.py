@@ -2,8 +2,9 @@
 """Space that photos show to be empty: between their cameras and the seed points that they see.
 
 Fog in front of the cameras explains few photos as well as the surface does, and other views show it. Where several
-photos see seed points, or the sky, what is far in front of all of these is fog. What hardly a photo sees, such as what
-is beside the last photo of a row, is presumed to be fog if it is far in front of the nearest points that are known.
+photos see seed points, or the sky, what is far in front of all of these is fog. With few photos, what hardly one
+sees, such as what is beside the last photo of a row, is presumed to be fog if it is far in front of the nearest points
+that are known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from img3d_kernels.poses import viewmats
 from img3d_kernels.projection import MIN_DEPTH, in_picture
 from img3d_methods.splat.sky import SkyPoints
+from img3d_methods.training.few_photos import by_photos
 
 CELLS = 48
 """Cells along a photo's longest side."""
@@ -30,7 +32,7 @@ ones may be outliers."""
 MIN_PHOTOS = 2
 """Photos that must show a place to be empty."""
 UNSURE_PHOTOS = 2
-"""Photos, at most, that see a place of which is presumed that it is empty: more of them know themselves what is there."""
+"""Photos, at most, that see a place that is presumed to be empty: more of them know themselves what is there."""
 MARGIN = 0.5
 """How far beside a photo its points say what is presumed, relative to its longest side."""
 MAX_PHOTOS = 40
@@ -54,7 +56,8 @@ class FreeSpace:
     depths: Float[Tensor, "C h w"]
     """Depth, along the camera's axis, up to which each cell is empty; 0 where that is not known."""
     presumed_depths: Float[Tensor, "C h w"]
-    """Depth up to which each cell is presumed to be empty: that of the nearest cell whose points are known."""
+    """Depth up to which each cell, and what is beside the photo, is presumed to be empty, by the nearest cell in which
+    points are known; less with more photos, and 0 with enough."""
 
     @classmethod
     def in_front_of(
@@ -68,7 +71,8 @@ class FreeSpace:
             share: The part of the way from a camera to the points that counts as empty.
             sky: What the photos show of the sky.
         """
-        every = math.ceil(len(cameras) / MAX_PHOTOS)
+        num_photos = len(cameras)
+        every = math.ceil(num_photos / MAX_PHOTOS)
         cameras = cameras[::every]
         Ks, poses = cameras.get_intrinsics_matrices().cpu(), viewmats(cameras.camera_to_worlds.cpu())
         sizes = torch.cat([cameras.width, cameras.height], dim=-1).view(-1, 2).cpu()
@@ -78,8 +82,9 @@ class FreeSpace:
         if sky is not None:
             seen = [torch.cat([points, sky.points[shown]]) for shown in sky.shown[::every]]
             nearest = [_nearest(shown, *photo) for shown, photo in zip(seen, photos, strict=True)]
-        presumed = [_filled(depths) for depths in of_points]
-        return cls(Ks, poses, sizes, share * torch.stack(nearest), share * torch.stack(presumed))
+        presumed_share = share * by_photos(num_photos, 1, 0)
+        presumed = torch.stack([_filled(depths) for depths in of_points])
+        return cls(Ks, poses, sizes, share * torch.stack(nearest), presumed_share * presumed)
 
     @staticmethod
     def is_due(step: int, max_steps: int) -> bool:
@@ -100,7 +105,7 @@ class FreeSpace:
             num_photos += inside
             num_empty += empty
             on_surface |= inside & ~empty & (known > 0)
-            presumed |= empty | near & (in_photo < presumed_depths.view(-1)[cells])
+            presumed |= near & (in_photo < presumed_depths.view(-1)[cells])
         shown = num_empty >= min(MIN_PHOTOS, len(self.depths))
         return shown | presumed & ~on_surface & (num_photos <= UNSURE_PHOTOS)
 
@@ -112,16 +117,16 @@ def _in_cells(
     size: Int64[Tensor, "2"],
     margin: float = 0.0,
 ) -> tuple[Bool[Tensor, "P"], Bool[Tensor, "P"], Int64[Tensor, "P"], Float[Tensor, "P"]]:
-    """Which points are in a photo's view or beside it, by at most `margin` of the photo's longest side; which are in it;
-    and the nearest cells and the depths of all."""
+    """Which points are in a photo's view or beside it, by at most `margin` of the photo's longest side; which are in
+    it; and the depths of all, and of those near it the nearest cells."""
     width, height = size.tolist()
     inside, pixels, in_camera = in_picture(points, K, pose, width, height)
     x, y, depths = *pixels.unbind(dim=1), in_camera[:, 2]
     nearest_x, nearest_y = x.clamp(0, width - 0.5), y.clamp(0, height - 0.5)
     reach, scale = margin * max(width, height), CELLS / max(width, height)
-    near = ((x - nearest_x).abs() <= reach) & ((y - nearest_y).abs() <= reach) & (depths > MIN_DEPTH)
+    near = ((x - nearest_x).abs() <= reach) & ((y - nearest_y).abs() <= reach) & (depths > MIN_DEPTH) | inside
     cells = (nearest_y * scale).long() * CELLS + (nearest_x * scale).long()
-    return inside | near, inside, cells, depths
+    return near, inside, torch.where(near, cells, 0), depths  # cells of places that are not numbers are none
 
 
 def _nearest(

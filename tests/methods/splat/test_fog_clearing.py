@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several photos see far in front of surfaces is fog; what they cannot know stays, unless hardly a photo sees it."""
+"""What several photos see far in front of surfaces is fog; what they cannot know stays, unless hardly one sees it."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from gaussian_scenes import small_model
@@ -32,7 +34,7 @@ def test_far_in_front_of_a_wall_is_empty_near_it_is_not() -> None:
 
 
 def test_where_three_photos_see_no_points_nothing_is_known_but_of_two_it_is_presumed() -> None:
-    beside_the_wall = torch.tensor([[2.2, 0.0, -5.0], [2.2, 0.0, -6.5]])  # all three see them, at 4.4 of the wall's plane
+    beside_the_wall = torch.tensor([[2.2, 0.0, -5.0], [2.2, 0.0, -6.5]])  # all three see them
     assert not FreeSpace.in_front_of(WALL, THREE, SHARE).holds(beside_the_wall).any()
     assert FreeSpace.in_front_of(WALL, THREE[:2], SHARE).holds(beside_the_wall).tolist() == [True, False]
 
@@ -42,6 +44,18 @@ def test_beside_photos_it_is_presumed_but_not_far_beside() -> None:
     space = FreeSpace.in_front_of(3 * WALL / torch.tensor([1, 1, 3]), THREE, SHARE)
     assert space.holds(torch.stack([up, far_up, right])).tolist() == [True, False, True]
     assert space.holds(torch.stack([up, right]) * torch.tensor([1, 1, 1.3])).tolist() == [False, False]
+
+
+def test_with_enough_photos_nothing_is_presumed() -> None:
+    beside = torch.tensor([[2.2, 0.0, -5.0]])
+    for num_photos, presumed in ((15, True), (24, False)):
+        photos = cameras_at((0, 0, 0), *((30.0 + i, 0, 0) for i in range(num_photos - 1)))
+        assert FreeSpace.in_front_of(WALL, photos, SHARE).holds(beside).all() == presumed
+
+
+def test_places_that_are_not_numbers_are_not_fog() -> None:
+    nowhere = torch.tensor([[math.nan, 0.0, -5.0], [0, 0, math.nan], [math.inf, 0, -5], [0, 0, -math.inf]])
+    assert not FreeSpace.in_front_of(WALL, THREE, SHARE).holds(nowhere).any()
 
 
 def test_a_photo_that_sees_a_surface_denies_what_is_presumed() -> None:
