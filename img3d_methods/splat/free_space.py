@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -153,5 +154,6 @@ def _filled(depths: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     """Depths of cells; those that are not known (0) are that of the nearest known cell, if there is any."""
     if not depths.any():
         return depths
-    rows, columns = distance_transform_edt(depths.numpy() == 0, return_distances=False, return_indices=True)
-    return depths[torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]
+    nearest = distance_transform_edt(depths.numpy() == 0, return_distances=False, return_indices=True)
+    rows, columns = torch.from_numpy(np.asarray(nearest)).long()
+    return depths[rows, columns]
