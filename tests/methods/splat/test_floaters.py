@@ -114,8 +114,8 @@ def test_what_faded_has_to_count_more() -> None:
 
 
 def model_in_training() -> Img3dSplatModel:
-    """A model of 50 Gaussians and one photo, in a run of 2,000 steps."""
-    model = small_model(num_points=50, sh_degree=1, max_gaussians=50).train()
+    """A model of 50 Gaussians and one photo, in a run of 2,000 steps that does not look for free space."""
+    model = small_model(num_points=50, sh_degree=1, max_gaussians=50, free_space=0.0).train()
     model.optimizers = {name: torch.optim.Adam([param]) for name, param in model.gauss_params.items()}
     for name, param in model.gauss_params.items():
         param.grad = torch.zeros_like(param)
