@@ -116,8 +116,8 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """No Gaussian stays nearer to a camera, or to the way to the next one, than this share of the distance to the
     nearest seed points; 0: any may."""
     free_space: float = 0.6
-    """Gaussians are removed that several photos, or with few photos those beside them, have nearer than this share of the
-    distance to the seed points there; 0: none."""
+    """Gaussians are removed that several photos, or with few photos those beside them, have nearer than this share of
+    the distance to the seed points there; 0: none."""
     stereo_prior: float = 0.0
     """Weight of a loss that keeps surfaces where multi-view stereo of the training photos finds them, in depth and
     slope; 0: no stereo. It is computed once and kept beside the photos."""
