@@ -14,22 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from nerfstudio.cameras.cameras import Cameras
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from img3d_kernels.depth_cells import in_cells, nearest_depths
 from img3d_kernels.poses import viewmats
-from img3d_kernels.projection import MIN_DEPTH, in_picture
 from img3d_methods.splat.sky import SkyPoints
 from img3d_methods.training.few_photos import by_photos
 
-CELLS = 48
-"""Cells along a photo's longest side."""
-MIN_POINTS = 3
-"""Seed points, in a cell and those around it, from which its depth is known: that of the last of them, as the nearer
-ones may be outliers."""
 MIN_PHOTOS = 2
 """Photos that must show a place to be empty."""
 UNSURE_PHOTOS = 2
@@ -78,11 +72,11 @@ class FreeSpace:
         Ks, poses = cameras.get_intrinsics_matrices().cpu(), viewmats(cameras.camera_to_worlds.cpu())
         sizes = torch.cat([cameras.width, cameras.height], dim=-1).view(-1, 2).cpu()
         points = points.cpu().float()
-        photos = list(zip(Ks, poses, sizes, strict=True))
-        nearest = of_points = [_nearest(points, *photo) for photo in photos]
+        photos = [(K, pose, *size) for K, pose, size in zip(Ks, poses, sizes.tolist(), strict=True)]
+        nearest = of_points = [nearest_depths(points, *photo) for photo in photos]
         if sky is not None:
             seen = [torch.cat([points, sky.points[shown]]) for shown in sky.shown[::every]]
-            nearest = [_nearest(shown, *photo) for shown, photo in zip(seen, photos, strict=True)]
+            nearest = [nearest_depths(shown, *photo) for shown, photo in zip(seen, photos, strict=True)]
         presumed_share = share * by_photos(num_photos, 1, 0)
         presumed = torch.stack([_filled(depths) for depths in of_points])
         return cls(Ks, poses, sizes, share * torch.stack(nearest), presumed_share * presumed)
@@ -97,10 +91,10 @@ class FreeSpace:
         means = means.detach().cpu()
         num_photos, num_empty = torch.zeros(2, len(means), dtype=torch.int32)
         on_surface, presumed = torch.zeros(2, len(means), dtype=torch.bool)
-        for K, pose, size, depths, presumed_depths in zip(
-            self.Ks, self.viewmats, self.sizes, self.depths, self.presumed_depths, strict=True
+        for K, pose, (width, height), depths, presumed_depths in zip(
+            self.Ks, self.viewmats, self.sizes.tolist(), self.depths, self.presumed_depths, strict=True
         ):
-            near, inside, cells, in_photo = _in_cells(means, K, pose, size, MARGIN)
+            near, inside, cells, in_photo = in_cells(means, K, pose, width, height, MARGIN)
             known = depths.view(-1)[cells]
             empty = inside & (in_photo < known)
             num_photos += inside
@@ -109,45 +103,6 @@ class FreeSpace:
             presumed |= near & (in_photo < presumed_depths.view(-1)[cells])
         shown = num_empty >= min(MIN_PHOTOS, len(self.depths))
         return shown | presumed & ~on_surface & (num_photos <= UNSURE_PHOTOS)
-
-
-def _in_cells(
-    points: Float[Tensor, "P 3"],
-    K: Float[Tensor, "3 3"],
-    pose: Float[Tensor, "4 4"],
-    size: Int64[Tensor, "2"],
-    margin: float = 0.0,
-) -> tuple[Bool[Tensor, "P"], Bool[Tensor, "P"], Int64[Tensor, "P"], Float[Tensor, "P"]]:
-    """Which points are in a photo's view or beside it, by at most `margin` of the photo's longest side; which are in
-    it; and the depths of all, and of those near it the nearest cells."""
-    width, height = size.tolist()
-    inside, pixels, in_camera = in_picture(points, K, pose, width, height)
-    x, y, depths = *pixels.unbind(dim=1), in_camera[:, 2]
-    nearest_x, nearest_y = x.clamp(0, width - 0.5), y.clamp(0, height - 0.5)
-    reach, scale = margin * max(width, height), CELLS / max(width, height)
-    near = ((x - nearest_x).abs() <= reach) & ((y - nearest_y).abs() <= reach) & (depths > MIN_DEPTH) | inside
-    cells = (nearest_y * scale).long() * CELLS + (nearest_x * scale).long()
-    return near, inside, torch.where(near, cells, 0), depths  # cells of places that are not numbers are none
-
-
-def _nearest(
-    points: Float[Tensor, "P 3"], K: Float[Tensor, "3 3"], pose: Float[Tensor, "4 4"], size: Int64[Tensor, "2"]
-) -> Float[Tensor, "h w"]:
-    """The depth of the nearest points in and around each cell, but for outliers; 0 where there are too few."""
-    _, inside, cells, depths = _in_cells(points, K, pose, size)
-    cells, depths = cells[inside], depths[inside]
-    order = torch.argsort(depths)
-    order = order[torch.argsort(cells[order], stable=True)]
-    depths, cells = depths[order], cells[order]
-    counts = torch.bincount(cells, minlength=CELLS**2)
-    ranks = torch.arange(len(cells)) - (counts.cumsum(dim=0) - counts)[cells]
-    nearest = torch.full((CELLS**2, MIN_POINTS), math.inf)
-    first = ranks < MIN_POINTS
-    nearest[cells[first], ranks[first]] = depths[first]
-    padded = F.pad(nearest.view(CELLS, CELLS, MIN_POINTS), (0, 0, 1, 1, 1, 1), value=math.inf)
-    around = padded.unfold(0, 3, 1).unfold(1, 3, 1).reshape(CELLS, CELLS, -1)
-    depth = around.kthvalue(MIN_POINTS, dim=-1).values
-    return torch.where(depth.isfinite(), depth, 0.0)
 
 
 def _filled(depths: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:

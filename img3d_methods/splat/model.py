@@ -40,10 +40,11 @@ from img3d_methods.splat.appearance import PhotoAppearance, differently_exposed,
 from img3d_methods.splat.budgeted_strategy import BudgetedDefaultStrategy
 from img3d_methods.splat.floaters import LIMIT_SIZE_EVERY, USUAL_DECAY, FloaterLimits, clearing_steps
 from img3d_methods.splat.free_space import FreeSpace
+from img3d_methods.splat.guessed_points import guessed_points
 from img3d_methods.splat.initial_gaussians import initial_gaussians
 from img3d_methods.splat.ray_outputs import along_rays, composited
 from img3d_methods.splat.schedule import TrainingSchedule
-from img3d_methods.splat.sky import SkyPoints, sky_points
+from img3d_methods.splat.sky import sky_points
 from img3d_methods.splat.smaller_images import downscaled, screen_dilation
 from img3d_methods.splat.stereo_prior import StereoPrior
 from img3d_methods.splat.transients import CellViews, TransientMasks
@@ -211,7 +212,11 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         self._growth_threshold = growth_threshold(num_pixels, self.max_gaussians)
         points = None if self.seed_points is None or config.random_init else self.seed_points[0]
         sky = sky_points(images, cameras, points) if config.sky and points is not None else None
-        self._place_sky(sky)
+        if sky is not None:
+            self.has_sky = True
+            self._add_gaussians(sky.points, sky.colors, "Sky: {} on a far shell where the photos show sky")
+        if points is not None and (guessed := guessed_points(images, cameras, points, masks, sky)) is not None:
+            self._add_gaussians(*guessed, "Added {} at guessed depths where the photos have no seed points")
         if config.strategy == "default":  # "mcmc" has regularisation of its own
             self.floater_limits = FloaterLimits.around(
                 cameras.camera_to_worlds[:, :, 3],
@@ -225,25 +230,20 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
             self.free_space = FreeSpace.in_front_of(points, cameras, config.free_space, sky)
         if config.transients:
             self.transients, self._photo_cameras = TransientMasks(len(cameras), self.device), cameras
-        setting = config.appearance
-        if setting == "off":
+        if config.appearance == "off":
             return
         log_gains = torch.zeros(len(images), 3)
         if self.seed_points is not None:
             log_gains = log_gains_of_photos(images, cameras, *self.seed_points, masks)
-        if setting == "on" or differently_exposed(log_gains):
+        if config.appearance == "on" or differently_exposed(log_gains):
             self.appearance.start_from(log_gains)
 
-    def _place_sky(self, sky: SkyPoints | None) -> None:
-        """Adds initial Gaussians for the sky."""
-        if sky is None:
-            return
-        self.has_sky = True
-        added = self._initial_gaussians(sky.points, sky.colors, self.config.init_opacity)
-        self.place_gaussians(
-            {name: torch.cat([param.data, added[name].to(param)]) for name, param in self.gauss_params.items()}
-        )
-        print_line(f"Sky: {len(sky.points):,} Gaussians on a far shell where the photos show sky")
+    def _add_gaussians(self, points: Tensor, colors: Tensor, message: str) -> None:
+        """Adds initial Gaussians."""
+        added = self._initial_gaussians(points, colors, self.config.init_opacity)
+        both = {name: torch.cat([param.data, added[name].to(param)]) for name, param in self.gauss_params.items()}
+        self.place_gaussians(both)
+        print_line(message.format(f"{len(points):,} Gaussians"))
 
     def _prepare_schedule(self, max_steps: int) -> None:
         """Adapts the schedule and the densification strategy to a run of `max_steps`."""
