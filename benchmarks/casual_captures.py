@@ -33,6 +33,7 @@ from PIL import Image
 from sky_scene import make_sky_scene
 
 from img3d_methods.specs import img3d_splat
+from img3d_methods.splat.model import Img3dSplatModel
 from img3d_methods.splat.trainer import Img3dSplatTrainer
 from img3d_methods.training.presets import PresetName
 
@@ -120,6 +121,7 @@ def reference_depths(
         made = temporary / f"{scene.source}-reference"
         make_reference(frames, made)
         trainer, _ = trained(made, "fast", scene.downscale_factor, {}, temporary / "runs", kept_in)
+        _make_firm(trainer.pipeline.model)
         views = held_out_views(trainer)
         depths = {
             name: np.where(view.accumulation >= OPAQUE, view.depth, np.nan).astype(np.float32)
@@ -128,6 +130,12 @@ def reference_depths(
         np.savez_compressed(cache, **cast(Any, depths))
     with np.load(cache) as kept:
         return {name: kept[name] for name in kept.files}
+
+
+def _make_firm(model: Img3dSplatModel) -> None:
+    """Let each Gaussian count as often as exports of depth do, as surfaces of few photos are translucent."""
+    opacities = model.gauss_params["opacities"].data
+    opacities.copy_(torch.logit(1 - (1 - torch.sigmoid(opacities)) ** model.firmness, eps=1e-6))
 
 
 def fog(view: HeldOut, reference: npt.NDArray[np.float32]) -> tuple[int, int]:

@@ -27,8 +27,8 @@ from img3d_kernels.stereo.patch_match import patch_match
 from img3d_kernels.stereo.source_views import choose_sources, depth_range
 from img3d_kernels.stereo.views import StereoView, rays
 
-PointsAndColors = tuple[Float64[Tensor, "P 3"], npt.NDArray[np.uint8]]
-"""Points, and the colours `[P, 3]` of their pixels."""
+PointsAndColors = tuple[Float64[Tensor, "_ 3"], npt.NDArray[np.uint8]]
+"""Points `[P, 3]`, and the colours `[P, 3]` of their pixels."""
 
 RECIPE = 3
 """Version number: increase it with every change that affects the points, to invalidate cached ones."""
@@ -94,7 +94,8 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
         confirmed_once[i] = _points_and_colors(views[i], depth, once, images[i])
     firm_points = torch.cat([points, *(xyz for xyz, _ in firm)])
     found = firm + _in_gaps(confirmed_once, views, firm_points)
-    xyz, rgb = np.concatenate([xyz.numpy() for xyz, _ in found]), np.concatenate([colors for _, colors in found])
+    xyz = np.concatenate([np.empty((0, 3)), *(xyz.numpy() for xyz, _ in found)])
+    rgb = np.concatenate([np.empty((0, 3), dtype=np.uint8), *(colors for _, colors in found)])
     if len(xyz) > MAX_POINTS:
         chosen = np.sort(np.random.default_rng(0).choice(len(xyz), MAX_POINTS, replace=False))
         xyz, rgb = xyz[chosen], rgb[chosen]

@@ -24,6 +24,7 @@ from img3d_kernels.depth_cells import CELLS, in_cells, nearest_depths
 from img3d_kernels.poses import viewmats
 from img3d_kernels.stereo.semi_global import semi_global
 from img3d_methods.splat.sky import SkyPoints
+from img3d_methods.training.few_photos import ENOUGH_PHOTOS
 
 NUM_DEPTHS = 32
 """Depths among which is chosen, evenly spaced in their logarithm."""
@@ -50,8 +51,6 @@ STIFFNESS, MIN_STIFFNESS, COLOR_EDGE = 1.2, 0.05, 0.15
 at which it falls to a third."""
 JUMP = 0.2
 """Logarithm of the ratio of two depths from which on a jump does not cost more."""
-MAX_PHOTOS = 24
-"""Largest number of photos that points are guessed for: more know themselves what is there."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def guessed_points(
     Returns:
         World coordinates, and colours in [0, 1].
     """
-    if not 1 < len(images) < MAX_PHOTOS or any(image.shape[-1] != 3 for image in images):
+    if not 1 < len(images) < ENOUGH_PHOTOS or any(image.shape[-1] != 3 for image in images):
         return None
     photos = _photos(images, cameras, points, masks, sky)
     known = torch.cat([photo.depths[photo.depths > 0] for photo in photos])

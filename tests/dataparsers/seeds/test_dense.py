@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +46,15 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def hide_left_halves(folder: Path, photos: Iterable[int]) -> None:
+    """Give some photos masks that exclude their left halves."""
+    (folder / "masks").mkdir()
+    mask = np.full((200, 240), 255, np.uint8)
+    mask[:, :120] = 0
+    for i in photos:
+        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
+
+
 def seeds(folder: Path, kind: Literal["auto", "triangulated", "dense"]) -> np.ndarray:
     """`[P, 3]` in the scene's own coordinates."""
     config = Img3dPhotosDataParserConfig(data=folder, eval_mode="all", seed_points=kind)
@@ -77,12 +87,17 @@ def test_they_are_made_once(capture: Path, capsys: pytest.CaptureFixture[str]) -
     assert "coarse stereo" not in capsys.readouterr().out
 
 
+def test_where_two_photos_alone_show_a_surface_they_are_enough(capture: Path, tmp_path: Path) -> None:
+    shutil.copytree(capture, tmp_path / "ball", ignore=shutil.ignore_patterns("masks", ".img3d"))
+    hide_left_halves(tmp_path / "ball", photos=range(2, 5))
+    points = seeds(tmp_path / "ball", "dense")
+    on_the_left = points[points[:, 0] < -0.9]  # the masked photos show no more than -0.7 of it
+    assert len(on_the_left) > 500
+    assert (distance_from_surfaces(on_the_left) < 0.1).mean() > 0.95
+
+
 def test_masked_pixels_give_none(capture: Path) -> None:
-    (capture / "masks").mkdir()
-    for i in range(5):
-        mask = np.full((200, 240), 255, np.uint8)
-        mask[:, :120] = 0
-        Image.fromarray(mask).save(capture / "masks" / f"{i}.png")
+    hide_left_halves(capture, photos=range(5))
     masked = seeds(capture, "dense")
     # The cameras stand around x = 0 and look along z: the left halves of their pictures show x < 0.7.
     assert len(masked) > 1000
