@@ -102,7 +102,8 @@ def test_fog_is_removed_in_training_until_late_in_the_run() -> None:
     for name, param in model.gauss_params.items():
         param.grad = torch.zeros_like(param)
         model.optimizers[name].step()
-    model.seed_points = (WALL, torch.zeros_like(WALL))
+    whole_view = 3 * WALL / torch.tensor([1, 1, 3])  # or Gaussians were added beside the wall
+    model.seed_points = (whole_view, torch.zeros_like(WALL))
     model.know_photos([torch.zeros(80, 100, 3, dtype=torch.uint8)] * 3, THREE)
     model.means.data[:] = torch.tensor([0.0, 0.0, -10.0])
     model.means.data[0] = torch.tensor([0.0, 0.0, -5.5])
