@@ -73,6 +73,8 @@ def trained(
     for name, value in options.items():
         if name == "steps":
             config.max_num_iterations = value
+        elif name == "seed":
+            config.machine.seed = value
         elif hasattr(config.pipeline.datamanager.dataparser, name):
             setattr(config.pipeline.datamanager.dataparser, name, value)
         elif hasattr(config.pipeline.model, name):
@@ -156,7 +158,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=SCENES, default=list(SCENES), metavar="SCENE", help=str([*SCENES]))
     parser.add_argument("--preset", choices=get_args(PresetName), default="fast")
-    parser.add_argument("--model", nargs="*", default=[], metavar="NAME=VALUE", help="options of model and data, steps")
+    parser.add_argument(
+        "--model", nargs="*", default=[], metavar="NAME=VALUE", help="options of model and data, steps, seed"
+    )
     parser.add_argument("--pictures", type=Path, help="folder for photo, render and depth of each held-out photo")
     parser.add_argument(
         "--cache",

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from img3d_base.progress import with_progress
@@ -21,16 +20,13 @@ from img3d_dataparsers.image_dataset import Img3dImageDataset
 from img3d_dataparsers.posed_photos import FloatArray, SeedPoints
 from img3d_dataparsers.seeds.triangulation import moved_world_to_cameras
 from img3d_dataparsers.stereo.photo_views import stereo_view
-from img3d_kernels.depth_cells import in_cells, nearest_depths
-from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces
+from img3d_kernels.projection import in_picture
+from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces, without_rims
 from img3d_kernels.stereo.patch_match import patch_match
 from img3d_kernels.stereo.source_views import choose_sources, depth_range
 from img3d_kernels.stereo.views import StereoView, rays
 
-PointsAndColors = tuple[Float64[Tensor, "_ 3"], npt.NDArray[np.uint8]]
-"""Points `[P, 3]`, and the colours `[P, 3]` of their pixels."""
-
-RECIPE = 3
+RECIPE = 4
 """Version number: increase it with every change that affects the points, to invalidate cached ones."""
 IMAGE_SIZE = 320
 """Longest side in pixels of the photos used for stereo."""
@@ -39,10 +35,11 @@ MAX_PHOTOS = 40
 NUM_SOURCES = 6
 """Number of photos that each photo is compared with."""
 MIN_AGREEING = 2
-"""Number of these photos whose depth must agree; where no points are known otherwise, one is enough if no photo sees
-through the place."""
+"""Number of these photos whose depth must agree; one is enough on large pieces of surface with texture."""
 TEXTURE_SIZE, MIN_CONTRAST = 7, 8.0
 """Side in pixels of the patches, and the least standard deviation of their brightness (of 255), where one is enough."""
+MIN_PIECE_OF_ONE = 0.005
+"""Smallest piece of surface, as a share of the picture, where one is enough."""
 SEEN_THROUGH = 0.9
 """A photo sees through what is nearer than this part of the depth that it has there."""
 MAX_DIFFERENCE = 0.02
@@ -52,8 +49,8 @@ MAX_POINTS = 30_000
 
 
 def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse: FloatArray) -> SeedPoints:
-    """Points on surfaces whose depth at least three photos agree on (two, if a photo overlaps with only one other);
-    where there are none, those that two agree on and no other contradicts.
+    """Points on surfaces whose depth at least three photos agree on, or two on large pieces with texture; as many
+    photos as confirm a point must not see through it.
 
     Args:
         photos: Read at IMAGE_SIZE. Masked pixels yield no points.
@@ -81,25 +78,32 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
         span = ranges[i]
         if span is not None and sources[i]:
             depths[i] = patch_match(views[i], [views[j] for j in sources[i]], *span, seed=i).depth
-    firm, confirmed_once = [], {}
+    xyz, rgb, confirmed_by = [np.empty((0, 3))], [np.empty((0, 3), dtype=np.uint8)], [np.empty(0, dtype=np.int64)]
+    surfaces = []
     for i, depth in depths.items():
-        known = [j for j in sources[i] if j in depths]
+        others = [j for j in sources[i] if j in depths]
         agreeing = count_agreeing(
-            views[i], depth, [views[j] for j in known], [depths[j] for j in known], (MAX_DIFFERENCE,)
+            views[i], depth, [views[j] for j in others], [depths[j] for j in others], (MAX_DIFFERENCE,)
         )[0]
-        enough = (agreeing >= min(MIN_AGREEING, len(known))) & (agreeing > 0)
-        firm.append(_points_and_colors(views[i], depth, enough, images[i]))
-        once = (agreeing == 1) & ~enough & _textured(views[i])
-        once &= in_large_pieces(views[i], depth * once)
-        confirmed_once[i] = _points_and_colors(views[i], depth, once, images[i])
-    firm_points = torch.cat([points, *(xyz for xyz, _ in firm)])
-    found = firm + _in_gaps(confirmed_once, views, firm_points)
-    xyz = np.concatenate([np.empty((0, 3)), *(xyz.numpy() for xyz, _ in found)])
-    rgb = np.concatenate([np.empty((0, 3), dtype=np.uint8), *(colors for _, colors in found)])
-    if len(xyz) > MAX_POINTS:
-        chosen = np.sort(np.random.default_rng(0).choice(len(xyz), MAX_POINTS, replace=False))
-        xyz, rgb = xyz[chosen], rgb[chosen]
-    return xyz * scale + center, rgb
+        confirmed = _confirmed(views[i], depth, agreeing)
+        surfaces.append((views[i], depth * confirmed))
+        in_camera = (rays(views[i].K, *views[i].size) * depth[..., None])[confirmed].double().numpy()
+        pose = torch.linalg.inv(views[i].viewmat).numpy()
+        xyz.append(in_camera @ pose[:3, :3].T + pose[:3, 3])
+        rgb.append(images[i][..., :3][confirmed.numpy()])
+        confirmed_by.append(agreeing[confirmed].numpy())
+    found, colors, agreed = np.concatenate(xyz), np.concatenate(rgb), np.concatenate(confirmed_by)
+    if len(found) > MAX_POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(len(found), MAX_POINTS, replace=False))
+        found, colors, agreed = found[chosen], colors[chosen], agreed[chosen]
+    kept = _times_seen_through(torch.from_numpy(found).float(), surfaces).numpy() < agreed
+    return found[kept] * scale + center, colors[kept]
+
+
+def _confirmed(view: StereoView, depth: Float32[Tensor, "H W"], agreeing: Int64[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Which pixels' depths enough photos agree on, of how many do; not those at rims of surfaces."""
+    once = (agreeing == 1) & _textured(view)
+    return without_rims((agreeing >= MIN_AGREEING) | in_large_pieces(view, depth * once, MIN_PIECE_OF_ONE))
 
 
 def _textured(view: StereoView) -> Bool[Tensor, "H W"]:
@@ -109,27 +113,14 @@ def _textured(view: StereoView) -> Bool[Tensor, "H W"]:
     return torch.from_numpy(variance >= MIN_CONTRAST**2)
 
 
-def _points_and_colors(
-    view: StereoView, depth: Float32[Tensor, "H W"], kept: Bool[Tensor, "H W"], image: npt.NDArray[np.uint8]
-) -> PointsAndColors:
-    """The points of some pixels, and their colours."""
-    in_camera = (rays(view.K, *view.size) * depth[..., None])[kept].double()
-    pose = torch.linalg.inv(view.viewmat)
-    return in_camera @ pose[:3, :3].T + pose[:3, 3], image[..., :3][kept.numpy()]
-
-
-def _in_gaps(
-    candidates: dict[int, PointsAndColors], views: Sequence[StereoView], firm: Float64[Tensor, "F 3"]
-) -> list[PointsAndColors]:
-    """The candidates, by the index of the view that they are of, where this view has no firm points and no other view
-    has firm points far behind them."""
-    cameras = [(view.K, view.viewmat, *reversed(view.size)) for view in views]
-    surfaces = [nearest_depths(firm, *camera).view(-1) for camera in cameras]
-    found = []
-    for i, (xyz, colors) in candidates.items():
-        kept = surfaces[i][in_cells(xyz, *cameras[i])[2]] == 0
-        for camera, surface in zip(cameras, surfaces, strict=True):
-            _, inside, cells, depths = in_cells(xyz, *camera)
-            kept &= ~(inside & (depths < SEEN_THROUGH * surface[cells]))
-        found.append((xyz[kept], colors[kept.numpy()]))
-    return found
+def _times_seen_through(
+    points: Float32[Tensor, "P 3"], surfaces: Sequence[tuple[StereoView, Float32[Tensor, "H W"]]]
+) -> Int64[Tensor, "P"]:
+    """In how many views, with their depths (0 where unknown), each point is far before the surface."""
+    count = torch.zeros(len(points), dtype=torch.int64)
+    for view, surface in surfaces:
+        height, width = view.size
+        inside, pixels, in_camera = in_picture(points, view.K, view.viewmat, width, height)
+        column, row = torch.where(inside[:, None], pixels, 0).long().unbind(dim=1)
+        count += inside & (in_camera[:, 2] < SEEN_THROUGH * surface[row, column])
+    return count

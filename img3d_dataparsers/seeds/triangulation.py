@@ -34,8 +34,8 @@ MAX_EPIPOLAR_ERROR = 3.0
 """Largest epipolar error of a match in pixels (Sampson distance)."""
 MAX_MISFIT_ERROR = 20.0
 """Matches with a larger epipolar error in pixels are taken for wrong ones, however wrong the cameras are."""
-MIN_PLAUSIBLE = 0.4
-"""Share of the matches that must be plausible to tell how well cameras fit: on real photos 0.64 to 0.96 are."""
+MIN_RIGHT = 0.25
+"""Share of the matches that must be right to tell how well cameras fit: on real photos 0.5 to 0.9 are."""
 MAX_REPROJECTION_ERROR = 2.0
 """Largest distance in pixels between a point's projection and the feature."""
 MIN_ANGLE = 1.5
@@ -112,11 +112,19 @@ class PhotoMatches:
 
 
 def misfit(errors: Sequence[FloatArray]) -> float:
-    """How far matches are from where the cameras let them be: the median of the epipolar errors in pixels of those that
-    are not plainly wrong; 0 if most are, which says nothing of the cameras. Exact ones have 0.1 to 0.4."""
+    """How far matches are from where the cameras let them be: the median epipolar error of the right ones, in pixels.
+    Exact cameras have 0.1 to 0.4. 0 if hardly any match is right, which says nothing of the cameras.
+
+    Errors of wrong matches are spread evenly, so that the larger half of the range tells how many of them there are.
+    """
     all_errors = np.concatenate([np.empty(0), *errors])
-    plausible = all_errors[all_errors < MAX_MISFIT_ERROR]
-    return float(np.median(plausible)) if len(plausible) > MIN_PLAUSIBLE * len(all_errors) else 0.0
+    plausible = np.sort(all_errors[all_errors < MAX_MISFIT_ERROR])
+    num_wrong = 2 * int((plausible > MAX_MISFIT_ERROR / 2).sum())
+    num_right = len(plausible) - num_wrong
+    if num_right <= MIN_RIGHT * len(all_errors):
+        return 0.0
+    num_right_below = np.arange(1, len(plausible) + 1) - num_wrong * plausible / MAX_MISFIT_ERROR
+    return float(plausible[np.argmax(num_right_below >= num_right / 2)])
 
 
 def match_features(photos: Img3dImageDataset, camera_to_worlds: FloatArray) -> PhotoMatches:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Removes wrong depths: geometric consistency, which is how many other views confirm a depth (Schönberger et al. 2016,
-section 4.4), and speckles, small pieces of surface apart from all others, where depths agree by chance."""
+section 4.4), speckles, small pieces of surface apart from all others, where depths agree by chance, and rims, where a
+surface seems to be wider than it is."""
 
 from __future__ import annotations
 
@@ -27,6 +28,10 @@ MIN_PIECE = 0.0006
 """Minimum size of a piece of surface, as a share of the picture."""
 LEVELS = 32_000
 """Number of steps into which the logarithm of depth is divided."""
+RIM = 9
+"""Width in pixels of the square around a pixel that tells whether it is at the rim of a surface."""
+MIN_KNOWN_AROUND = 0.6
+"""Share of this square whose depth is known from which on it is not."""
 
 
 def count_agreeing(
@@ -67,12 +72,15 @@ def count_agreeing(
     return agreeing.reshape(-1, height, width)
 
 
-def in_large_pieces(view: StereoView, depth: Float32[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+def in_large_pieces(
+    view: StereoView, depth: Float32[Tensor, "H W"], min_piece: float = MIN_PIECE
+) -> Bool[Tensor, "H W"]:
     """Which pixels lie on connected pieces of surface that are not tiny.
 
     Args:
         view: The view.
         depth: Its depth map, 0 where unknown.
+        min_piece: Minimum size of a piece, as a share of the picture.
     """
     known = depth.numpy() > 0
     if not known.any():
@@ -82,5 +90,17 @@ def in_large_pieces(view: StereoView, depth: Float32[Tensor, "H W"]) -> Bool[Ten
     scale = (LEVELS - 1) / max(float(high - low), 1e-3)
     steps = np.where(known, (logarithm - low) * scale + 1, 0).astype(np.int16)
     focal = float((view.K[0, 0] * view.K[1, 1]).sqrt())
-    cv2.filterSpeckles(steps, 0, round(MIN_PIECE * depth.numel()), min(STEP / focal * scale, LEVELS))
+    cv2.filterSpeckles(steps, 0, round(min_piece * depth.numel()), min(STEP / focal * scale, LEVELS))
     return torch.from_numpy(steps > 0)
+
+
+def without_rims(known: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Which of the pixels of known depth are not at the rim of a surface.
+
+    There patches show both sides of an outline, and the nearer surface seems to reach beyond it, for all views alike.
+    Pieces so small that they have nothing but rims are kept.
+    """
+    square = np.ones((RIM, RIM), np.uint8)
+    inner = known.numpy() & (cv2.blur(known.numpy().astype(np.float32), square.shape) >= MIN_KNOWN_AROUND)
+    beside = cv2.dilate(inner.astype(np.uint8), square) > 0
+    return known & torch.from_numpy(inner | ~beside)

@@ -14,7 +14,7 @@ from stereo_scenes import stereo_scene
 from torch import Tensor
 
 from img3d_kernels.stereo import depth_maps
-from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces
+from img3d_kernels.stereo.consistency import count_agreeing, in_large_pieces, without_rims
 from img3d_kernels.stereo.depth_maps import StereoOptions, stereo_depth_maps, view_in_pass
 from img3d_kernels.stereo.patch_match import MAX_COST, patch_match, projection, quads_of, random_planes, refined, sweep
 from img3d_kernels.stereo.plane_sweep import plane_costs, plane_sweep
@@ -334,6 +334,23 @@ class TestSpeckles:
         assert (kept & ~wanted).float().mean() < 0.02 and kept[wanted].all()
         assert in_large_pieces(VIEWS[0], torch.zeros(80, 96)).sum() == 0
         assert in_large_pieces(VIEWS[0], torch.full((80, 96), 3.0)).all()
+
+
+class TestRims:
+    def test_the_rim_of_a_surface_is_left_out(self) -> None:
+        known = torch.zeros(80, 96, dtype=torch.bool)
+        known[20:60, 30:] = True
+        kept = without_rims(known)
+        assert not (kept & ~known).any()
+        assert not kept[:, 30].any() and not kept[[20, 59]].any()
+        assert kept[21:59, 36:].all() and kept[26:54, 31:].all()  # corners lose more, the picture's border nothing
+
+    def test_what_has_nothing_but_rims_stays(self) -> None:
+        known = torch.zeros(80, 96, dtype=torch.bool)
+        known[10:14, 20:24] = True
+        known[:, 60] = True
+        assert torch.equal(without_rims(known), known)
+        assert not without_rims(torch.zeros_like(known)).any() and without_rims(torch.ones_like(known)).all()
 
 
 class TestSourcesAndRanges:

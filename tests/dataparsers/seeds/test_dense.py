@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -55,6 +56,24 @@ def hide_left_halves(folder: Path, photos: Iterable[int]) -> None:
         Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
 
 
+def paste_board(folder: Path, photos: Iterable[int], corners: np.ndarray) -> None:
+    """Hang a board with texture of its own, with these corners `[4, 3]`, into some photos."""
+    texture = np.random.default_rng(0).integers(0, 256, (24, 16), dtype=np.uint8)
+    texture = cv2.resize(texture, (160, 240), interpolation=cv2.INTER_CUBIC)
+    views, _, _ = stereo_scene(240, 200)
+    for i in photos:
+        in_camera = corners @ views[i].viewmat[:3, :3].numpy().T + views[i].viewmat[:3, 3].numpy()
+        pixels = (in_camera / in_camera[:, 2:]) @ views[i].K.numpy().T
+        onto = cv2.getPerspectiveTransform(
+            np.array([[0, 0], [160, 0], [160, 240], [0, 240]], np.float32), pixels[:, :2].astype(np.float32)
+        )
+        path = folder / "images" / f"{i}.png"
+        photo = np.array(Image.open(path).convert("L"))
+        board = cv2.warpPerspective(texture, onto, (240, 200))
+        shown = cv2.warpPerspective(np.ones_like(texture), onto, (240, 200)) > 0
+        Image.fromarray(np.where(shown, board, photo)).convert("RGB").save(path)
+
+
 def seeds(folder: Path, kind: Literal["auto", "triangulated", "dense"]) -> np.ndarray:
     """`[P, 3]` in the scene's own coordinates."""
     config = Img3dPhotosDataParserConfig(data=folder, eval_mode="all", seed_points=kind)
@@ -94,6 +113,20 @@ def test_where_two_photos_alone_show_a_surface_they_are_enough(capture: Path, tm
     on_the_left = points[points[:, 0] < -0.9]  # the masked photos show no more than -0.7 of it
     assert len(on_the_left) > 500
     assert (distance_from_surfaces(on_the_left) < 0.1).mean() > 0.95
+
+
+def test_what_two_photos_show_and_others_see_through_gives_none(capture: Path, tmp_path: Path) -> None:
+    shutil.copytree(capture, tmp_path / "ball", ignore=shutil.ignore_patterns("masks", ".img3d"))
+    corners = np.array([[-1.5, -1.2, 3], [-0.7, -1.2, 3], [-0.7, 1.2, 3], [-1.5, 1.2, 3]])
+    paste_board(tmp_path / "ball", photos=(0, 2), corners=corners)
+
+    def on_the_board(points: np.ndarray) -> int:
+        return int((np.abs(points - corners.mean(axis=0)) < [0.5, 1.3, 0.2]).all(axis=1).sum())
+
+    features, all_points = seeds(tmp_path / "ball", "triangulated"), seeds(tmp_path / "ball", "dense")
+    assert on_the_board(features) > 20, "both photos show it"
+    assert on_the_board(all_points) < 300  # stereo of the two finds 2,500
+    assert (distance_from_surfaces(all_points) < 0.1).mean() > 0.98
 
 
 def test_masked_pixels_give_none(capture: Path) -> None:

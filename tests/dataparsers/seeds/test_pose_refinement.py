@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from img3d_dataparsers.posed_photos import FloatArray
 from img3d_dataparsers.seeds import refinement
 from img3d_dataparsers.seeds.refinement import _turned_like
-from img3d_dataparsers.seeds.triangulation import moved_world_to_cameras
+from img3d_dataparsers.seeds.triangulation import misfit, moved_world_to_cameras
 
 DEGREES = 1.0
 """By which each camera is turned about an axis of its own: 4 pixels of these small photos."""
@@ -109,6 +109,20 @@ def test_poses_that_cannot_be_corrected_stay_and_one_line_says_so(
     np.testing.assert_allclose(turned, DEGREES, rtol=1e-3)
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
     assert "could not be corrected" in warning
+
+
+@pytest.mark.parametrize("num_wrong", [0, 100, 600])
+@pytest.mark.parametrize("error", [0.3, 2.0, 4.0])
+def test_wrong_matches_do_not_count_in_how_well_poses_fit(error: float, num_wrong: int) -> None:
+    """Of the wrong ones, whose errors reach 60 pixels, a third is within the 20 that are looked at."""
+    rng = np.random.default_rng(0)
+    right, wrong = np.abs(rng.normal(0, error / 0.6745, 400)), rng.uniform(0, 60, num_wrong)
+    assert misfit([right[:200], np.concatenate([wrong, right[200:]])]) == pytest.approx(error, rel=0.2)
+
+
+def test_wrong_matches_alone_say_nothing_of_the_poses() -> None:
+    assert misfit([np.random.default_rng(0).uniform(0, 60, 1000)]) == 0
+    assert misfit([]) == 0
 
 
 @given(
