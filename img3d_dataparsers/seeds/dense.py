@@ -114,7 +114,7 @@ def _textured(view: StereoView) -> Bool[Tensor, "H W"]:
 
 
 def _times_seen_through(
-    points: Float32[Tensor, "P 3"], surfaces: Sequence[tuple[StereoView, Float32[Tensor, "H W"]]]
+    points: Float32[Tensor, "P 3"], surfaces: Sequence[tuple[StereoView, Float32[Tensor, "_ _"]]]
 ) -> Int64[Tensor, "P"]:
     """In how many views, with their depths (0 where unknown), each point is far before the surface."""
     count = torch.zeros(len(points), dtype=torch.int64)
