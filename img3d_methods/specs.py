@@ -102,7 +102,7 @@ img3d_object_views = MethodSpecification(
         pipeline=Img3dSplatPipelineConfig(
             datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
             model=Img3dSplatModelConfig(
-                preset="fast", appearance="off", sky=False
+                preset="fast", appearance="off", sky=False, guess_depths=False
             ),  # grey seed points, no surroundings
         ),
     ),

@@ -40,8 +40,10 @@ def gaussians_run(method: str, generator: str) -> TrainerConfig:
             generator=generator,
             datamanager=Img3dDatamanagerConfig(dataparser=img3d_single_image.config),
             # Refinement only: no growth or pruning, full size from the first step on, one colour per Gaussian. Views
-            # have no exposure, and their seed points no colours to tell it by; their plain background is no sky.
-            model=Img3dSplatModelConfig(sh_degree=0, num_downscales=0, stop_split_at=1, appearance="off", sky=False),
+            # have no exposure, and their seed points no colours to tell it by; their plain background is nothing.
+            model=Img3dSplatModelConfig(
+                sh_degree=0, num_downscales=0, stop_split_at=1, appearance="off", sky=False, guess_depths=False
+            ),
         ),
     )
 

@@ -63,9 +63,8 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
 
     _target: type = field(default_factory=lambda: Img3dSplatModel)
     preset: PresetName = "balanced"
-    """How much time to spend: sets the run's length (--max-num-iterations) and the limit of Gaussians
-    (max_gaussians) where these are 0; few photos get less of both. benchmarks/RESULTS.md lists the quality of each
-    preset."""
+    """How much time to spend: sets the run's length (--max-num-iterations) and the limit of Gaussians (max_gaussians)
+    where these are 0; few photos get less of both. benchmarks/RESULTS.md lists the quality of each."""
     strategy: Literal["mcmc", "default"] = "default"
     """Densification: "default" is 3DGS's splitting and pruning, within the limit; "mcmc" moves idle Gaussians to
     where they are needed (arXiv 2404.09591). In benchmarks/RESULTS.md "default" was better on fox and chair, in less
@@ -75,17 +74,14 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     num_random: int = field(default_factory=lambda: 100_000 if torch.cuda.is_available() else 20_000)
     """Number of initial Gaussians if the data has no seed points; they are spread over what the cameras see."""
     init_opacity: float = 0.5
-    """Initial opacity of Gaussians at seed points: the value of MCMC's authors. With 3DGS's 0.1, fox ended half a
-    decibel lower."""
+    """Initial opacity of Gaussians at seed points (MCMC's authors' value). With 3DGS's 0.1, fox lost half a decibel."""
     random_init_opacity: float = 0.01
-    """Initial opacity of random Gaussians. Most are misplaced and must not hide the others: with 0.5, chair ended
-    four decibels lower. ("mcmc" moves them, and starts from `init_opacity`.)"""
+    """Initial opacity of random Gaussians. Most are misplaced and must not hide the others: with 0.5, chair lost 4 dB.
+    ("mcmc" moves them, and starts from `init_opacity`.)"""
     init_scale: float = 0.5
-    """Initial width, relative to the mean distance to the nearest neighbours. At opacity 0.5, a width of 1 would
-    overlap too much."""
+    """Initial width, relative to the mean distance to the nearest neighbours; 1 would overlap too much."""
     full_resolution_at: float = field(default_factory=lambda: 0.2 if torch.cuda.is_available() else 0.5)
-    """Fraction of the run after which images have full size. Small images make early steps cheap on a CPU; 0.2 is
-    splatfacto's value."""
+    """Fraction of the run after which images have full size; small ones make early steps cheap on a CPU."""
     resolution_schedule: int = 0
     """Steps between doublings of the resolution; 0: evenly until `full_resolution_at`."""
     sh_degree_interval: int = 0
@@ -107,12 +103,14 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     """Colours of each photo's own (exposure, white balance), apart from the scene's: "auto" where the seed points'
     colours differ between the photos. Held-out photos have none; "cc_psnr" compares them with their colours fitted."""
     opacity_decay: float = USUAL_DECAY
-    """How much each step lowers the logit of every opacity: photos hold up what they show, and fog fades. Few photos
-    hold up fog as well, so with them it is more, up to four times as much with 15 or fewer."""
+    """How much each step lowers the logit of every opacity: photos hold up what they show, and fog fades. With few
+    photos, which hold up fog as well, it is more: up to four times as much."""
     max_relative_size: float = 0.3
     """Largest standard deviation of a Gaussian, relative to its distance from the nearest camera; 0: any."""
     sky: bool = True
     """Photos that show sky get a shell of far Gaussians for it."""
+    guess_depths: bool = True
+    """What has no seed points in fewer than 24 photos starts as Gaussians at guessed depths, not as fog."""
     camera_clearance: float = 0.5
     """No Gaussian stays nearer to a camera, or to the way to the next one, than this share of the distance to the
     nearest seed points; 0: any may."""
@@ -215,8 +213,10 @@ class Img3dSplatModel(PlainBackgroundModel, SplatfactoModel):
         if sky is not None:
             self.has_sky = True
             self._add_gaussians(sky.points, sky.colors, "Sky: {} on a far shell where the photos show sky")
-        if points is not None and (guessed := guessed_points(images, cameras, points, masks, sky)) is not None:
-            self._add_gaussians(*guessed, "Added {} at guessed depths where the photos have no seed points")
+        if points is not None and config.guess_depths:
+            guessed = guessed_points(images, cameras, points, masks, sky)
+            if guessed is not None:
+                self._add_gaussians(*guessed, "Added {} at guessed depths where the photos have no seed points")
         if config.strategy == "default":  # "mcmc" has regularisation of its own
             self.floater_limits = FloaterLimits.around(
                 cameras.camera_to_worlds[:, :, 3],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ def test_a_network_that_is_not_for_these_views_is_refused_before_they_are_made(
     assert "lgm-big does not take the views of img3d-small" in " ".join(capsys.readouterr().out.split())
 
 
-def test_views_of_an_object_have_no_sky() -> None:
-    """Their plain background would be taken for it."""
+def test_views_of_an_object_have_neither_sky_nor_surroundings() -> None:
+    """Their plain background would be taken for them."""
     for method in (img3d_object, img3d_small, img3d_lgm, img3d_object_views):
-        assert not method.config.pipeline.model.sky  # pyright: ignore[reportAttributeAccessIssue]
+        model: Any = method.config.pipeline.model
+        assert not model.sky and not model.guess_depths

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from gaussian_scenes import small_model
 from nerfstudio.cameras.cameras import Cameras
 
 from img3d_methods.splat.guessed_points import guessed_points
@@ -105,3 +106,11 @@ def test_there_is_none_for_objects_many_photos_one_photo_or_without_points() -> 
     assert none(pictures(2), TWO, wall(-6, 6, 10)), "nothing is missing"
     opaque = torch.full((HEIGHT, WIDTH, 1), 255, dtype=torch.uint8)
     assert none([torch.cat([picture, opaque], dim=-1) for picture in pictures(2)], TWO, LEFT_HALF)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_training_starts_with_them_if_wanted(wanted: bool) -> None:
+    model = small_model(num_points=50, guess_depths=wanted)
+    model.seed_points = (LEFT_HALF, torch.zeros_like(LEFT_HALF))
+    model.know_photos(pictures(2, RED, BLUE), TWO)
+    assert (model.num_points > 1500) == wanted and (model.num_points == 50) == (not wanted)
