@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -120,21 +122,27 @@ def load_small(path: Path = SMALL_WEIGHTS) -> SmallGenerator:
     return SmallGenerator(network, known, far)
 
 
+@cache
 def small_gaussians(name: str) -> Callable[[Tensor, int], Gaussians]:
-    """Loads a row.
+    """Loads a row, once.
 
     Args:
         name: The row's name, for messages.
     """
     generator = load_small()
+    last: tuple[Tensor, Gaussians] | None = None
 
     def generate(image: Tensor, seed: int) -> Gaussians:
-        if generator.strangeness(image) > 1:
-            warn(
-                f"The image is unlike the low-poly objects that {name} was trained on: expect the given view and a "
-                "rough guess of the rest. Published weights do better: img3d-weights list"
-            )
-        return generator.generate(image).asset(up="y")
+        nonlocal last
+        # A run asks twice for the same image: for the views that it shows, and for the Gaussians.
+        if last is None or not torch.equal(last[0], image):
+            if generator.strangeness(image) > 1:
+                warn(
+                    f"The image is unlike the low-poly objects that {name} was trained on: expect the given view and a "
+                    "rough guess of the rest. Published weights do better: img3d-weights list"
+                )
+            last = image.clone(), generator.generate(image).asset(up="y")
+        return deepcopy(last[1])
 
     return generate
 
