@@ -49,8 +49,8 @@ MAX_POINTS = 30_000
 
 
 def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse: FloatArray) -> SeedPoints:
-    """Points on surfaces whose depth at least three photos agree on, or two on large pieces with texture; as many
-    photos as confirm a point must not see through it.
+    """Points on surfaces whose depth at least three photos agree on, or two on large pieces with texture. A point is
+    dropped if as many photos see through it as confirm it.
 
     Args:
         photos: Read at IMAGE_SIZE. Masked pixels yield no points.
@@ -101,7 +101,7 @@ def dense_points(photos: Img3dImageDataset, camera_to_worlds: FloatArray, sparse
 
 
 def _confirmed(view: StereoView, depth: Float32[Tensor, "H W"], agreeing: Int64[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
-    """Which pixels' depths enough photos agree on, of how many do; not those at rims of surfaces."""
+    """Which pixels' depths are confirmed, by how many other photos agree on each; none at the rims of surfaces."""
     once = (agreeing == 1) & _textured(view)
     return without_rims((agreeing >= MIN_AGREEING) | in_large_pieces(view, depth * once, MIN_PIECE_OF_ONE))
 
