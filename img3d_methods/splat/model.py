@@ -81,7 +81,7 @@ class Img3dSplatModelConfig(NoSignedDistanceField, SplatfactoModelConfig):
     init_scale: float = 0.5
     """Initial width, relative to the mean distance to the nearest neighbours; 1 would overlap too much."""
     full_resolution_at: float = field(default_factory=lambda: 0.2 if torch.cuda.is_available() else 0.5)
-    """Fraction of the run after which images have full size; small ones make early steps cheap on a CPU."""
+    """Fraction of the run after which images have full size; small ones save time on a CPU. Splatfacto has 0.2."""
     resolution_schedule: int = 0
     """Steps between doublings of the resolution; 0: evenly until `full_resolution_at`."""
     sh_degree_interval: int = 0

@@ -113,4 +113,4 @@ def test_training_starts_with_them_if_wanted(wanted: bool) -> None:
     model = small_model(num_points=50, guess_depths=wanted)
     model.seed_points = (LEFT_HALF, torch.zeros_like(LEFT_HALF))
     model.know_photos(pictures(2, RED, BLUE), TWO)
-    assert (model.num_points > 1500) == wanted and (model.num_points == 50) == (not wanted)
+    assert model.num_points > 1500 if wanted else model.num_points == 50
